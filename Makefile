@@ -1,0 +1,65 @@
+# ditlens: type `make help`. Works with GNU make and with the make of macOS.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Pick another Python with `make PYTHON=/path/to/python3 ...`.
+PYTHON ?=
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10 python)
+SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo lab test check bench bench-model clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Create .venv and install the pinned packages (the other commands do it by themselves)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	    for python in $(PYTHONS); do \
+	        if $$python -c '$(SUITABLE)' 2>/dev/null; then found=$$python; break; fi; \
+	    done; \
+	    if [ -z "$$found" ]; then \
+	        echo 'error: no Python 3.10 to 3.14 with the venv module was found.' >&2; \
+	        echo 'Install one (on Debian and Ubuntu: apt install python3 python3-venv),' >&2; \
+	        echo 'or name yours: make PYTHON=/path/to/python3 $(MAKECMDGOALS)' >&2; \
+	        exit 1; \
+	    fi; \
+	    echo "Creating $(VENV) with $$($$found --version)"; \
+	    $$found -m venv --clear $(VENV); \
+	fi
+	@echo 'Installing the pinned packages: a few minutes the first time'
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $@
+
+demo: $(INSTALLED) ## Edit a portrait and print what changed; pictures go to outputs/demo
+	@$(BIN)/ditlens demo
+
+lab: $(INSTALLED) ## Open JupyterLab on notebooks/ (more options: make lab ARGS="--port=9999")
+	@$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' 2>/dev/null
+	@$(BIN)/jupyter lab --LabApp.news_url=None \
+	    --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+	    --ServerApp.root_dir='$(CURDIR)' --FileContentsManager.preferred_dir='$(CURDIR)/notebooks' $(ARGS)
+
+check: $(INSTALLED) ## Everything that CI runs: format, lint, types, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest $(ARGS)
+
+test: check ## The same as make check
+
+bench-model: $(INSTALLED) ## Measure the portraits model again (minutes)
+	@$(BIN)/python benchmarks/model.py
+
+bench: $(INSTALLED) ## Print all benchmark results against their targets
+	@$(BIN)/python benchmarks/report.py
+
+clean: ## Remove caches, build leftovers and the demo's pictures; keeps .venv
+	rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov outputs/demo
+	find ditlens tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune \
+	    -exec rm -rf {} + 2>/dev/null || true

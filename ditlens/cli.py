@@ -1,0 +1,172 @@
+"""The `ditlens` command: its options, its exit codes and how it reports errors.
+
+With `--json`, standard output holds one JSON object and nothing else; progress and messages go to standard
+error. What the commands do is in `commands.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ditlens import __version__, commands
+from ditlens.commands import Outcome
+from ditlens.errors import DitlensError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+STAGES = ("text", "vae", "mmdit", "oracle", "describer", "all")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The words after ``ditlens``; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 130 stopped with Ctrl-C. (Wrong usage leaves with 2.)
+    """
+    options = build_parser().parse_args(argv)
+    try:
+        # What libraries print in the meantime goes to standard error.
+        with contextlib.redirect_stdout(sys.stderr):
+            outcome: Outcome = options.command(options)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except (DitlensError, OSError) as error:
+        return fail(error, str(error), options.json)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("ditlens"):
+            raise
+        return fail(error, f"{error}. To see what is missing, type: ditlens doctor", options.json)
+    print(json.dumps(outcome.data, default=plain) if options.json else outcome.text)
+    return 0 if outcome.ok else 1
+
+
+def fail(error: Exception, message: str, as_json: bool) -> int:
+    """Say what went wrong, to people and, if asked, to machines; returns the exit code."""
+    print(f"error: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": {"type": type(error).__name__, "message": message}}))
+    return 1
+
+
+def plain(value: Any) -> Any:
+    """Turn what JSON does not know (paths, numpy and torch numbers) into what it does."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe all commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="ditlens",
+        description="A lens and editor for diffusion transformers.",
+        epilog="example:\n  ditlens demo\n\neach command has its own help: ditlens edit --help",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ditlens {__version__}")
+    group = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(run: Callable[[argparse.Namespace], Outcome], example: str) -> Callable[..., argparse.Action]:
+        """Add a command that is named and described like the function; returns its `add_argument`."""
+        epilog = f"example:\n  {example}"
+        described = group.add_parser(
+            run.__name__,
+            help=run.__doc__,
+            description=run.__doc__,
+            epilog=epilog,
+            formatter_class=HelpFormatter,
+        )
+        described.add_argument("--json", action="store_true", help="print one JSON object for machines")
+        described.set_defaults(command=run)
+        return described.add_argument
+
+    add = command(
+        commands.generate, 'ditlens generate "a portrait with a big smile and red hair" --seed 3 --out a.png'
+    )
+    add("prompt", metavar="PROMPT", help="what the picture shows")
+    add("--seed", type=int, default=0, help="the same seed gives the same picture")
+    add("--steps", type=positive_int, metavar="N", help="sampling steps; the model's own if not given")
+    add("--guidance", type=number, metavar="G", help="guidance scale; the model's own if not given")
+    add("--out", type=picture, default=Path("outputs/generate.png"), metavar="FILE", help="picture to write")
+    with_model(add)
+
+    add = command(commands.edit, 'ditlens edit me.png "make her smile more" --degree 1.0 --out outputs/smile')
+    add("image", metavar="IMAGE", type=Path, help="picture to edit, of any size")
+    add("instruction", metavar="INSTRUCTION", help="what to change")
+    add("--degree", type=number, default=1.0, help="0 changes nothing, 1 is the full edit")
+    add("--seed", type=int, default=0, help="the same seed gives the same edit")
+    add("--out", type=Path, default=Path("outputs/edit"), metavar="DIR", help="folder to write in")
+    with_model(add)
+
+    add = command(commands.demo, "ditlens demo")
+    add("--out", type=Path, default=Path("outputs/demo"), metavar="DIR", help="folder to write in")
+    with_model(add)
+
+    command(commands.doctor, "ditlens doctor")
+
+    add = command(commands.train, "ditlens train oracle --minutes 10 --resume")
+    add("stage", choices=STAGES, help="the part to train; all trains every part in order")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--minutes", type=positive_float, metavar="M", help="time budget; the recipe's own if not given")
+    add("--resume", action="store_true", help="go on from the last checkpoint")
+    add("--out", type=Path, default=Path("outputs/train"), metavar="DIR", help="model folder to write")
+    return parser
+
+
+def with_model(add: Callable[..., argparse.Action]) -> None:
+    """Add the options of every command that loads a model."""
+    add("--model", default="portraits", help="name or folder of the model")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the example and tells the defaults that are values."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = action.option_strings and isinstance(action.default, (int, float, str, Path))
+        if not told or action.default is False or action.default == argparse.SUPPRESS:
+            return action.help
+        return f"{action.help} (default: %(default)s)"
+
+
+def number(text: str) -> float:
+    """Read a finite number."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """Read a number above zero."""
+    value = number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above zero")
+    return value
+
+
+def positive_int(text: str) -> int:
+    """Read a whole number above zero."""
+    if (value := int(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above zero")
+    return value
+
+
+def picture(text: str) -> Path:
+    """Read the name of a picture file to write."""
+    path = Path(text)
+    if path.suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text!r} must end in one of {', '.join(PICTURES)}")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""What each `ditlens` command does: from parsed options to an `Outcome`. The options are in `cli.py`.
+
+Every command imports what it needs when it runs, so that `ditlens --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ditlens.ems.edit import Edit
+    from ditlens.model import Model
+
+
+class Outcome(NamedTuple):
+    """What a command has to say.
+
+    Attributes:
+        text: For people.
+        data: For machines: the one object that ``--json`` prints.
+        ok: Whether all is well; if not, the exit code is 1.
+    """
+
+    text: str
+    data: dict[str, Any]
+    ok: bool = True
+
+
+def generate(options: Namespace) -> Outcome:
+    """Make a picture from a text."""
+    chosen = {"steps": options.steps, "guidance": options.guidance}
+    settings = {name: value for name, value in chosen.items() if value is not None}  # else the model's own
+    image = load(options).generate(options.prompt, seed=options.seed, **settings)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    image.save(options.out)
+    data = {"prompt": options.prompt, "seed": options.seed, **settings, "image": options.out}
+    return Outcome(f"wrote {options.out}", data)
+
+
+def edit(options: Namespace) -> Outcome:
+    """Change a picture as an instruction says."""
+    from ditlens.demo import summary
+    from ditlens.ems.edit import edit as run
+
+    model = load(options)
+    result = run(model, options.image, options.instruction, degree=options.degree, seed=options.seed)
+    result.save(options.out)
+    return Outcome(
+        f"{summary(result)}\n\nwrote {options.out}/edit.png, edit.json", facts(result, options.out)
+    )
+
+
+def demo(options: Namespace) -> Outcome:
+    """Edit the example portrait and show what changed."""
+    from ditlens.demo import run, summary
+
+    result = run(load(options), options.out)
+    pictures = {name: options.out / f"{name}.png" for name in ("before_after", "sweep")}
+    names = "before_after.png, edit.png, edit.json, sweep.png"
+    text = f"{summary(result)}\n\nwrote {names} in {options.out}"
+    return Outcome(text, facts(result, options.out) | pictures)
+
+
+def doctor(_: Namespace) -> Outcome:
+    """Check this installation and say what to type for each problem."""
+    from ditlens.doctor import examine, report
+
+    checks = examine()
+    ok = all(check.status != "fail" for check in checks)
+    return Outcome(report(checks), {"ok": ok, "checks": [check._asdict() for check in checks]}, ok)
+
+
+def train(options: Namespace) -> Outcome:
+    """Train a part of the portraits model from nothing, or go on where a training stopped."""
+    from ditlens.train import run
+
+    result = run(
+        options.stage,
+        device=options.device,
+        minutes=options.minutes,
+        resume=options.resume,
+        out=options.out,
+    )
+    data = {"stage": options.stage, "out": options.out, "result": result}
+    return Outcome(f"trained {options.stage} in {options.out}", data)
+
+
+def load(options: Namespace) -> Model:
+    """Load the model that the options name."""
+    from ditlens.model import load as load_model
+
+    return load_model(options.model, device=options.device)
+
+
+def facts(result: Edit, folder: Path) -> dict[str, Any]:
+    """What ``--json`` tells about an edit that was saved in `folder`."""
+    names = (
+        "source_text",
+        "target_text",
+        "degree",
+        "targets",
+        "before",
+        "after",
+        "drift",
+        "seconds",
+        "recipe",
+    )
+    measured = {name: getattr(result, name) for name in names}
+    return {"image": folder / "edit.png", "json": folder / "edit.json", **measured}

@@ -1,0 +1,150 @@
+"""The doctor finds what is wrong and says what to type."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+
+import pytest
+
+from ditlens import doctor
+from ditlens.doctor import Check
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [((3, 9), "fail"), ((3, 10), "ok"), ((3, 14), "ok"), ((3, 15), "warn")]
+)
+def test_python(version, status):
+    (check,) = doctor.check_python(version)
+    assert check.status == status
+    assert bool(check.fix) == (status != "ok")
+
+
+def test_pins_follow_the_markers():
+    text = '# a comment\nA_b==1.0; python_version < "3.0"\nA_b==2.0; python_version >= "3.0"\n\nc==3 # why\n'
+    assert doctor.pins(text) == {"a-b": "2.0", "c": "3"}
+
+
+PACKAGING = metadata.version("packaging")
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "pin", "extra", "status", "found"),
+    [
+        ("packaging", ">=1", PACKAGING, None, "ok", PACKAGING),
+        ("packaging", ">=1", None, None, "ok", PACKAGING),
+        ("packaging", ">=1", "1.0", None, "warn", f"{PACKAGING}, tested with 1.0"),
+        ("packaging", ">=9999", None, None, "fail", f"{PACKAGING}, needs >=9999"),
+        ("packaging", ">=9999", None, "dev", "warn", f"{PACKAGING}, needs >=9999"),
+        ("no-such-package", ">=1", "1.0", None, "fail", "not installed"),
+        ("no-such-package", ">=1", "1.0", "views", "warn", "not installed (extra views)"),
+    ],
+)
+def test_package(name, allowed, pin, extra, status, found):
+    check = doctor.check_package(name, allowed, pin, extra)
+    assert (check.name, check.status, check.found) == (name, status, found)
+    wanted = f'pip install "{name}=={pin}"' if pin else f'pip install "{name}{allowed}"'
+    assert check.fix.endswith("" if status == "ok" else wanted)
+
+
+def test_a_local_build_of_the_pinned_version_is_right(monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda name: "2.13.0+cpu")
+    assert doctor.check_package("torch", ">=2.6", "2.13.0", None) == Check("torch", "ok", "2.13.0+cpu")
+
+
+def test_all_direct_dependencies_are_looked_at():
+    names = [check.name for check in doctor.check_packages()]
+    assert {"torch", "diffusers", "transformers", "umap-learn", "jupyterlab", "pytest"} <= set(names)
+    assert len(names) == len(set(names)) and "ditlens" not in names
+
+
+def test_without_constraints_the_package_metadata_counts(tmp_path):
+    assert {check.status for check in doctor.check_packages(tmp_path / "none.txt")} == {"ok"}
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model folder of two small files and their checksums."""
+    contents = {"model_index.json": b"{}", "vae/model.safetensors": bytes(1000)}
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    (tmp_path / "checksums.json").write_text(json.dumps(sums))
+    return tmp_path
+
+
+def test_model_as_published(model):
+    (check,) = doctor.check_model(model)
+    assert check == Check("model", "ok", f"2 files as published in {model}")
+
+
+def test_model_with_damage(model):
+    (model / "vae/model.safetensors").write_bytes(bytes(999))
+    (model / "model_index.json").unlink()
+    (check,) = doctor.check_model(model)
+    assert (check.status, check.found) == (
+        "fail",
+        "missing: model_index.json; altered: vae/model.safetensors",
+    )
+    assert check.fix.startswith("git checkout -- ")
+
+
+def test_model_without_checksums(model):
+    (model / "checksums.json").unlink()
+    (check,) = doctor.check_model(model)
+    assert (check.status, check.found) == ("warn", f"no checksums.json in {model}")
+
+
+def test_no_model(tmp_path):
+    (check,) = doctor.check_model(tmp_path / "gone")
+    assert (check.status, check.found) == ("fail", f"no folder {tmp_path / 'gone'}")
+
+
+@pytest.mark.parametrize(
+    ("environment", "loaded", "name"),
+    [
+        ({}, (), "terminal"),
+        ({"TERM_PROGRAM": "Apple_Terminal"}, (), "terminal"),
+        ({}, ("ipykernel",), "Jupyter"),
+        ({"JPY_PARENT_PID": "1"}, (), "Jupyter"),
+        ({"TERM_PROGRAM": "vscode"}, (), "VS Code"),
+        ({"VSCODE_PID": "1"}, ("ipykernel",), "VS Code"),
+        ({"COLAB_RELEASE_TAG": "x"}, ("ipykernel",), "Colab"),
+        ({}, ("ipykernel", "google.colab"), "Colab"),
+    ],
+)
+def test_front_end(environment, loaded, name):
+    assert doctor.front_end(environment, loaded) == name
+
+
+def test_a_check_that_breaks_is_a_failed_check(monkeypatch):
+    def check_luck():
+        raise OSError("libluck.so not found")
+
+    monkeypatch.setattr(doctor, "CHECKS", (check_luck, doctor.check_disk))
+    broken, disk = doctor.examine()
+    assert (broken.name, broken.status, broken.found) == ("luck", "fail", "OSError: libluck.so not found")
+    assert "--force-reinstall" in broken.fix
+    assert disk.name == "disk"
+
+
+@pytest.mark.parametrize("name", ["memory", "disk"])
+def test_too_little_room_is_a_warning(name, monkeypatch):
+    monkeypatch.setattr(doctor, f"{name.upper()}_NEEDED", 2**80)
+    (check,) = getattr(doctor, f"check_{name}")()
+    assert check.status == "warn" and check.fix
+
+
+def test_report():
+    assert doctor.report([Check("python", "ok", "3.11")]).endswith("\n\nAll is well.")
+    text = doctor.report([Check("a", "fail", "broken", "mend it"), Check("bb", "warn", "odd")])
+    assert text.splitlines() == [
+        "check  status  found   what to type",
+        "-----  ------  ------  ------------",
+        "a      fail    broken  mend it",
+        "bb     warn    odd",
+        "",
+        "1 failed, 1 to look at: the last column says what to type.",
+    ]
