@@ -1,0 +1,152 @@
+"""The delta-velocity methods, as settings of one engine (`ditlens.ems.engine`).
+
+Every method moves an edited clean picture z away from the source picture x, starting at z = x, by asking what
+the model would do to both under the same noise. With delta = z - x, noise level t, noise eps and a coupling
+eta in [0, 1]::
+
+    source point   q  = (1 - t) x + t eps
+    target point   p  = (1 - t) z + t eps + eta t delta  =  q + (1 - (1 - eta) t) delta
+    difference     Dv = v_target(p) - v_source(q)
+
+    method        eta      update of z                                       noise levels t
+    DDS           0        z -= lr (1 - t) (Dv + delta)                      random
+    DVRF          eta k/T  z -= lr (Dv + (1 - eta_k) delta)                  grid, step k of T
+    FlowEdit      1        z += (t' - t) Dv                                  grid, t > t'
+    FlowAlign     1        z += (t' - t) Dv + zeta (clean(q) - clean(p))     grid
+    FlowSlider    1        z += (t' - t) Dv                                  grid
+    CSDS-recon    0        z -= lr g, g constrained as below                 random
+
+FlowAlign and FlowSlider guide v_target away from the source text at p, the others away from the null text.
+
+*CSDS-recon* is our reconstruction: the constraint in EMS (arXiv 2408.13335) is not known to us. Its gradient
+is that of score distillation, g = (1 - t) (v_target(p) - (eps - z)), constrained in one of four ways:
+"penalty" (C1) adds lam delta; "ball" (C2) keeps z within a distance of x; "delta" (C3) compares with
+v_source(q) instead of eps - x, which is DDS; "orthogonal" (C4) removes the part of g along what the source
+text does to the source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ditlens.errors import SettingError
+
+OPTIONS = {
+    "coupling": ("dds", "flowedit", "dvrf"),
+    "rule": ("ode", "gradient"),
+    "reference": ("source", "noise"),
+    "guide_from": ("null", "source"),
+    "weight": ("clean", "one"),
+    "schedule": ("grid", "random"),
+    "constraint": ("none", "penalty", "ball", "orthogonal"),
+}
+
+
+@dataclass(frozen=True)
+class DeltaVelocity:
+    """The knobs of the engine; a method is one setting of them.
+
+    Attributes:
+        name: Name in tables and recipes.
+        coupling: "dds" eta = 0, "flowedit" eta = 1, "dvrf" eta rising from 0 towards `eta` over the run.
+        eta: End of the rise of "dvrf".
+        rule: "ode", z += (t' - t) Dv, or "gradient", z -= lr weight (Dv + (1 - eta) delta).
+        reference: v_target is compared with v_"source"(q), or with eps - x, the velocity of the "noise".
+        guide_from: What v_target is guided away from: the "null" text or the "source" text, at p.
+        source_guidance: Guidance of v_source, away from the null text.
+        target_guidance: Guidance of v_target. With guide_from "source" it is FlowSlider's slider.
+        steps: Number of steps where no grid is given.
+        active: Share of the grid's steps that run, at its clean end: FlowEdit's n_max / N.
+        averages: Noise draws per step over which Dv is averaged; each is one call.
+        zeta: FlowAlign's source consistency.
+        lr: Learning rate of the gradient rule; None takes the gap t - t' of the grid.
+        weight: Weight of the gradient: "clean" is 1 - t, "one" is 1.
+        schedule: Walk down a "grid", or draw `steps` "random" noise levels from sigma_range.
+        sigma_range: Range of the random noise levels, within (0, 1).
+        schedule_seed: Seed of the random noise levels, which all items of a batch share.
+        constraint: "none", "penalty" (C1), "ball" (C2) or "orthogonal" (C4).
+        strength: lam of the penalty; radius of the ball, a root mean square of z - x over an item's elements.
+
+    Raises:
+        SettingError: If a knob is out of range or two knobs contradict each other.
+    """
+
+    name: str
+    coupling: str = "flowedit"
+    eta: float = 1.0
+    rule: str = "ode"
+    reference: str = "source"
+    guide_from: str = "null"
+    source_guidance: float = 1.0
+    target_guidance: float = 1.0
+    steps: int = 50
+    active: float = 1.0
+    averages: int = 1
+    zeta: float = 0.0
+    lr: float | None = None
+    weight: str = "clean"
+    schedule: str = "grid"
+    sigma_range: tuple[float, float] = (0.05, 0.95)
+    schedule_seed: int = 0
+    constraint: str = "none"
+    strength: float = 0.0
+
+    def __post_init__(self) -> None:
+        for knob, words in OPTIONS.items():
+            self._require(getattr(self, knob) in words, f"{knob} is one of {', '.join(words)}")
+        ode, grid, (low, high) = self.rule == "ode", self.schedule == "grid", self.sigma_range
+        self._require(min(self.steps, self.averages) >= 1, "steps and averages are at least 1")
+        self._require(0 < self.active <= 1, "active lies in (0, 1]")
+        self._require(0 < low <= high < 1, "sigma_range lies within (0, 1)")
+        self._require(
+            grid if self.lr is None else self.lr > 0, "lr is positive; it may be None on a grid only"
+        )
+        if self.constraint in ("penalty", "ball"):
+            self._require(self.strength > 0, f"constraint {self.constraint} needs strength > 0")
+        if ode:
+            self._require(grid and self.coupling == "flowedit", "rule ode needs a grid and coupling flowedit")
+            self._require(self.constraint in ("none", "ball"), "this constraint needs rule gradient")
+        else:
+            self._require(self.zeta == 0, "zeta needs rule ode")
+        if self.reference == "noise":
+            self._require(self.coupling == "dds", "reference noise needs coupling dds")
+        if self.guide_from == "source":
+            self._require(self.source_guidance == 1, "guide_from source needs source_guidance 1")
+
+    def _require(self, holds: bool, rule: str) -> None:
+        if not holds:
+            raise SettingError(f"The setting {self.name!r} is not possible: {rule}. Got {self}.")
+
+
+FLOWEDIT = DeltaVelocity("flowedit", source_guidance=3.5, target_guidance=13.5, steps=50, active=33 / 50)
+"""FlowEdit with its published SD3 settings (for FLUX: guidance 1.5 and 5.5, 28 steps, active 24 / 28)."""
+
+FLOWALIGN = DeltaVelocity("flowalign", guide_from="source", target_guidance=7.5, steps=33, zeta=0.01)
+"""FlowAlign; its script uses guidance 13.5. Retune zeta whenever steps or guidance change."""
+
+FLOWSLIDER = DeltaVelocity("flowslider", guide_from="source", target_guidance=1.0, steps=50, active=33 / 50)
+"""FlowSlider, equation inferred from its abstract. target_guidance slides: 0 source, 1 target, 2 beyond."""
+
+DDS = DeltaVelocity(
+    "dds",
+    coupling="dds",
+    rule="gradient",
+    schedule="random",
+    source_guidance=7.5,
+    target_guidance=7.5,
+    steps=200,
+    lr=0.0488,
+)
+"""Delta denoising score; lr is the published 0.1 * 2000 / (H W) at 64 x 64 latents: rescale it for others."""
+
+_SDS = replace(DDS, name="sds", reference="noise")
+CSDS = {
+    "penalty": replace(_SDS, name="csds-recon-penalty", constraint="penalty", strength=0.1),
+    "ball": replace(_SDS, name="csds-recon-ball", constraint="ball", strength=0.5),
+    "delta": replace(DDS, name="csds-recon-delta"),
+    "orthogonal": replace(_SDS, name="csds-recon-orthogonal", constraint="orthogonal"),
+}
+"""CSDS-recon: four readings of constrained score distillation. The strengths are starting points of ours."""
+
+PRESETS = {config.name: config for config in (FLOWEDIT, FLOWALIGN, FLOWSLIDER, DDS, *CSDS.values())}
+"""Every preset by its name."""

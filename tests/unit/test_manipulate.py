@@ -1,0 +1,121 @@
+"""The text half of manipulate: exact ends, numbers in between, clear refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ditlens.ems.manipulate import TextEmbedding, direction, manipulate
+from ditlens.errors import SettingError
+
+
+def text(seed: int, batch: int = 1, tokens: int = 5, dtype: torch.dtype = torch.float32) -> TextEmbedding:
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(batch, tokens, 8, generator=generator).to(dtype)
+    return TextEmbedding(matrix, torch.randn(batch, 6, generator=generator).to(dtype))
+
+
+def constant(value: float, real: int | None = None) -> TextEmbedding:
+    mask = None if real is None else torch.arange(5)[None] < real
+    return TextEmbedding(torch.full((1, 5, 8), value), torch.full((1, 6), value), mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_ends_are_exact(dtype):
+    source, target = text(0, dtype=dtype), text(1, dtype=dtype)
+    zero, one = manipulate(source, target, 0), manipulate(source, target, 1.0)
+    assert torch.equal(zero.tokens, source.tokens) and torch.equal(zero.pooled, source.pooled)
+    assert torch.equal(one.tokens, target.tokens) and torch.equal(one.pooled, target.pooled)
+    assert zero.equal(source).tolist() == [True] and one.equal(source).tolist() == [False]
+
+
+@pytest.mark.parametrize(("degree", "value"), [(0.25, 3.0), (-1.0, -2.0), (2.5, 12.0)])
+def test_line_between_and_beyond(degree, value):
+    moved = manipulate(constant(2.0), constant(6.0), degree)
+    assert torch.equal(moved.tokens, torch.full((1, 5, 8), value))
+    assert torch.equal(moved.pooled, torch.full((1, 6), value))
+    assert torch.equal(constant(2.0).lerp(constant(6.0), degree).tokens, moved.tokens)
+
+
+def test_routes_move_separately():
+    source, target = constant(2.0), constant(6.0)
+
+    def values(*args, **kwargs):
+        moved = manipulate(source, target, *args, **kwargs)
+        return moved.tokens.mean().item(), moved.pooled.mean().item()
+
+    assert values(0.5, tokens=False) == (2, 4)
+    assert values(0.5, pooled=False) == (4, 2)
+    assert values({"tokens": 0.5, "pooled": 2.0}) == (4, 10)
+    assert values({"tokens": 0.5}) == (4, 2)
+
+
+def test_degree_is_checked():
+    source, target = text(0), text(1)
+    with pytest.raises(SettingError, match=r"degree 3.5 of tokens is outside \[-2, 3\]"):
+        manipulate(source, target, 3.5)
+    with pytest.raises(SettingError, match="degree -2.5 of pooled is outside"):
+        manipulate(source, target, {"tokens": 1, "pooled": -2.5})
+    with pytest.raises(SettingError, match="outside"):
+        manipulate(source, target, float("nan"))
+    with pytest.raises(SettingError, match=r"Unknown route \['token'\]"):
+        manipulate(source, target, {"token": 1})
+    assert manipulate(constant(0.0), constant(1.0), 5, high=6).pooled[0, 0].item() == 5
+
+
+def test_texts_must_be_aligned():
+    with pytest.raises(SettingError, match="5 and 7 token rows.*same position"):
+        manipulate(text(0), text(1, tokens=7), 0.5)
+    with pytest.raises(SettingError, match="5 and 7 token rows"):
+        TextEmbedding.cat([text(0), text(1, tokens=7)])
+    wide = TextEmbedding(torch.zeros(1, 5, 9), torch.zeros(1, 6))
+    with pytest.raises(SettingError, match="different text encoders"):
+        manipulate(text(0), wide, 0.5)
+
+
+def test_masks_follow_the_words():
+    source, target = constant(0.0, real=3), constant(1.0, real=4)
+    real = [manipulate(source, target, degree).mask.sum().item() for degree in (0, 0.5, 1, 2)]
+    assert real == [3, 4, 4, 4]
+    assert manipulate(source, target, 0.5, tokens=False).mask.sum().item() == 3
+    joined = TextEmbedding.cat([source, constant(2.0)])
+    assert joined.mask.sum(1).tolist() == [3, 5]
+    assert TextEmbedding.cat([constant(1.0), constant(2.0)]).mask is None
+    assert source.equal(constant(0.0, real=4)).tolist() == [False]
+
+
+def test_batches_join_repeat_and_move():
+    both = TextEmbedding.cat([constant(0.0), constant(1.0, real=2)])
+    assert len(both) == 2 and both.expand(2) is both
+    assert both.equal(constant(0.0).expand(2)).tolist() == [True, False]
+    repeated = constant(3.0, real=2).expand(4)
+    assert repeated.tokens.shape == (4, 5, 8) and repeated.mask.shape == (4, 5)
+    half = repeated.to(dtype=torch.bfloat16)
+    assert half.tokens.dtype == half.pooled.dtype == torch.bfloat16 and half.mask.dtype == torch.bool
+    with pytest.raises(SettingError, match="Got 2 prompts for 3 latents"):
+        both.expand(3)
+    assert repr(repeated) == "TextEmbedding(tokens=(4, 5, 8), pooled=(4, 6), mask=(4, 5))"
+    with pytest.raises(SettingError, match=r"Need tokens \(B, T, D\)"):
+        TextEmbedding(torch.zeros(5, 8), torch.zeros(1, 6))
+
+
+def test_direction_has_unit_length_and_its_scale():
+    source, target = text(0, batch=2), text(1, batch=2)
+    found = direction(source, target)
+    torch.testing.assert_close(found.unit.tokens.flatten(1).norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(found.unit.pooled.norm(dim=1), torch.ones(2))
+    flat = direction(constant(2.0), constant(5.0))
+    assert flat.token_scale.item() == pytest.approx(3 * 40**0.5)  # 5 x 8 elements, each moves by 3
+    assert flat.pooled_scale.item() == pytest.approx(3 * 6**0.5)
+    for degree in (-1.0, 0.5, 2.0):
+        moved, expected = found.move(source, degree), manipulate(source, target, degree)
+        torch.testing.assert_close(moved.tokens, expected.tokens, rtol=0, atol=1e-5)
+        torch.testing.assert_close(moved.pooled, expected.pooled, rtol=0, atol=1e-5)
+
+
+def test_direction_needs_a_difference():
+    with pytest.raises(SettingError, match="no direction between them"):
+        direction(text(0), text(0))
+    tokens_only = TextEmbedding(text(1).tokens, text(0).pooled)
+    found = direction(text(0), tokens_only)
+    assert found.pooled_scale.item() == 0 and torch.equal(found.unit.pooled, torch.zeros(1, 6))
