@@ -1,0 +1,290 @@
+"""Reading texts: finding the phrases of the grammar, and what a caption says.
+
+The longest known phrase is taken first, from left to right; words outside the lexicon are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ditlens.errors import CaptionError
+from ditlens.worlds.portraits.attributes import ATTRIBUTES, NAMES, Categorical
+from ditlens.worlds.portraits.phrases import (
+    ARTICLES,
+    FILLERS,
+    HAIR,
+    HAIR_SYNONYMS,
+    PEOPLE,
+    PHRASES,
+    SHADES,
+    STEMS,
+    SYNONYMS,
+    Constraints,
+    join,
+    noun,
+    tokens,
+)
+
+Key = tuple[str, ...]
+SEPARATORS = frozenset({",", "and"})
+NOUNS = frozenset(
+    "smile frown mouth lip eye brow face skin beard chin glasses hat earrings shirt background".split()
+)
+"""Nouns that may stand before their adjective: "the shirt is red"."""
+PREPOSITIONS = frozenset("at in of off on to up with".split())
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What one phrase says: the levels (or values) it allows, or a step from the present level."""
+
+    attribute: str
+    indices: frozenset[int] = frozenset()
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A phrase found in a text: tokens `start` to `end` (exclusive) mean `meaning`."""
+
+    start: int
+    end: int
+    meaning: Meaning
+
+    @property
+    def attribute(self) -> str:
+        return self.meaning.attribute
+
+
+def every_index(attribute: str) -> frozenset[int]:
+    """All level (or value) indices of an attribute."""
+    return frozenset(range(len(PHRASES[attribute])))
+
+
+def _stem(word: str) -> str:
+    return STEMS.get(word, word)
+
+
+def key(phrase: str) -> Key:
+    """The form in which a phrase is looked up: stems, without articles and prepositions."""
+    return tuple(_stem(word) for word in phrase.split() if word not in ARTICLES | PREPOSITIONS)
+
+
+def _meaning(attribute: str, allowed: int | str | tuple[int | str, ...]) -> Meaning:
+    """Turn an entry of a synonym table into a `Meaning`."""
+    spec = ATTRIBUTES[attribute]
+    listed = allowed if isinstance(allowed, tuple) else (allowed,)
+    names = spec.values if isinstance(spec, Categorical) else ()
+    return Meaning(attribute, frozenset(names.index(a) if isinstance(a, str) else a for a in listed))
+
+
+def _hair_words() -> dict[Key, Meaning]:
+    words = {key(phrase): _meaning(*entry) for phrase, entry in HAIR_SYNONYMS.items()}
+    for attribute in HAIR:
+        for index, phrases in enumerate(PHRASES[attribute]):
+            words |= {key(phrase): Meaning(attribute, frozenset({index})) for phrase in phrases}
+    colors = {k: m for k, m in words.items() if m.attribute == "hair_color" and k != ("dark",)}
+    words |= {(shade, *k): m for k, m in colors.items() for shade in SHADES}
+    return words
+
+
+def _phrases() -> dict[Key, Meaning]:
+    phrases = {key(phrase): _meaning(*entry) for phrase, entry in SYNONYMS.items()}
+    for attribute, table in PHRASES.items():
+        if attribute not in HAIR:
+            for index, words in enumerate(table):
+                phrases |= {key(phrase): Meaning(attribute, frozenset({index})) for phrase in words}
+    return phrases
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Known phrases, and whether a noun may take its adjective without "is".
+
+    Attributes:
+        phrases: Complete phrases, e.g. ``("big", "smile")``.
+        hair: Adjectives that mean something only with the noun "hair".
+        direct: True accepts "make the shirt red"; False wants "the shirt is red".
+        words: Every word that occurs in a phrase; all others are skipped.
+    """
+
+    phrases: Mapping[Key, Meaning]
+    hair: Mapping[Key, Meaning]
+    direct: bool = False
+    words: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = {word for table in (self.phrases, self.hair) for phrase in table for word in phrase}
+        object.__setattr__(self, "words", frozenset(known | SEPARATORS | {"hair", "is", "no", "or"}))
+
+
+def lexicon(
+    more: Mapping[Key, Meaning] | None = None,
+    more_hair: Mapping[Key, Meaning] | None = None,
+    *,
+    direct: bool = False,
+) -> Lexicon:
+    """Build the lexicon of captions, with more phrases on top.
+
+    Args:
+        more: Further phrases; they win over those of captions.
+        more_hair: Further adjectives of hair.
+        direct: See `Lexicon`.
+    """
+    phrases = _phrases()
+    turned = {}  # "red shirt" -> "shirt is red"
+    for phrase, meaning in phrases.items():
+        *adjectives, noun = phrase
+        if adjectives and noun in NOUNS and adjectives[0] != "no":
+            turned[(noun, "is", *adjectives)] = meaning
+            if direct:
+                turned[(noun, *adjectives)] = meaning
+    return Lexicon(turned | phrases | dict(more or {}), _hair_words() | dict(more_hair or {}), direct)
+
+
+_LONGEST = 6
+
+
+def _longest(stems: list[str], at: int, table: Mapping[Key, Meaning]) -> int:
+    """Length of the longest phrase of `table` that starts at `at`; 0 if there is none."""
+    most = min(_LONGEST, len(stems) - at)
+    return next((n for n in range(most, 0, -1) if tuple(stems[at : at + n]) in table), 0)
+
+
+def _hair_list(stems: list[str], at: int, words: Lexicon) -> Iterator[tuple[int, int]]:
+    """Spans of the hair adjectives from `at` on: "long, wavy and red"."""
+    first = at
+    while at < len(stems):
+        start = at
+        while at > first and start < len(stems) and stems[start] in SEPARATORS:
+            start += 1
+        width = _longest(stems, start, words.hair)
+        if not width or (start > first and _longest(stems, start, words.phrases) > width):
+            return  # not hair, or it belongs to another phrase: "red hair, short beard"
+        yield start, start + width
+        at = start + width
+
+
+def _hair_phrase(stems: list[str], at: int, words: Lexicon) -> tuple[list[tuple[int, int]], int]:
+    """The adjectives of the hair phrase that starts at `at`, and where it ends; ([], at) if none does."""
+    found: list[tuple[int, int]] = []
+    end = at
+    if stems[at] != "hair":  # "long red hair"
+        found = list(_hair_list(stems, at, words))
+        end = found[-1][1] if found else at
+        if not found or stems[end : end + 1] != ["hair"]:
+            return [], at
+    end += 1
+    linked = stems[end : end + 1] == ["is"]
+    if linked or words.direct:  # "the hair is long", "make the red hair long"
+        later = list(_hair_list(stems, end + linked, words))
+        if later:
+            return found + later, later[-1][1]
+    return (found, end) if found else ([], at)
+
+
+def scan(words: list[str], known: Lexicon, skip: frozenset[int] = frozenset()) -> list[Mention]:
+    """Find the phrases of a lexicon in a text.
+
+    Words outside the lexicon are skipped, so "a red silk shirt" is a red shirt. "no", "not" and "without"
+    before a phrase mean every other level of its attribute, unless the phrase has a meaning of its own
+    ("no glasses").
+
+    Args:
+        words: Tokens of the text.
+        known: The phrases to look for.
+        skip: Positions of tokens to leave out.
+
+    Returns:
+        The phrases found, in order of the text.
+    """
+    kept = [i for i, w in enumerate(words) if i not in skip and _stem(w) in known.words and w not in ARTICLES]
+    stems = [_stem(words[i]) for i in kept]
+    mentions: list[Mention] = []
+    at, negated, was_negated = 0, False, False
+
+    def add(start: int, end: int, meaning: Meaning) -> None:
+        if negated and meaning.indices:
+            meaning = Meaning(meaning.attribute, every_index(meaning.attribute) - meaning.indices)
+        mentions.append(Mention(kept[start], kept[end - 1] + 1, meaning))
+
+    while at < len(stems):
+        width = _longest(stems, at, known.phrases)
+        if width > 1 and stems[at] in NOUNS and _longest(stems, at + 1, known.phrases) >= width:
+            width = _longest(stems[: at + 1], at, known.phrases)  # "the glasses for square glasses"
+        adjectives, end = _hair_phrase(stems, at, known)
+        if adjectives and end - at >= width:
+            for first, last in adjectives:
+                add(first, last, known.hair[tuple(stems[first:last])])
+        elif width:
+            end = at + width
+            add(at, end, known.phrases[tuple(stems[at:end])])
+            if known.direct and stems[end - 1] in NOUNS:  # "the red shirt blue": the shirt becomes blue
+                more = _longest(stems, end - 1, known.phrases)
+                if more > 1 and _longest(stems, end, known.phrases) < more:
+                    add(end - 1, end - 1 + more, known.phrases[tuple(stems[end - 1 : end - 1 + more])])
+                    end += more - 1
+        else:
+            goes_on = (stems[at] == "or" and was_negated) or (negated and stems[at] != ",")
+            negated = stems[at] == "no" or goes_on
+            at += 1
+            continue
+        was_negated = negated or stems[at] == "no"
+        negated, at = False, end
+    return mentions
+
+
+def unused_words(words: list[str], mentions: list[Mention]) -> list[str]:
+    """Words that neither belong to a phrase that was understood nor are mere grammar."""
+    used = {i for mention in mentions for i in range(mention.start, mention.end)}
+    grammar = ARTICLES | FILLERS | PEOPLE | SEPARATORS | {"?", "hair", "is", "no", "or", "looking"}
+    return [w for i, w in enumerate(words) if i not in used and _stem(w) not in grammar and w not in grammar]
+
+
+LEXICON: Lexicon = lexicon()
+"""The phrases of captions."""
+
+EXAMPLE = "a portrait of an old person with a big smile, long red hair and round glasses"
+
+
+def parse(text: str) -> Constraints:
+    """Read a caption, or anything a person types.
+
+    Case, punctuation, articles, plurals, spelling variants and the order of phrases do not matter, and
+    unknown words are ignored (`unknown_words` lists them).
+
+    Args:
+        text: For example ``"A smiling old woman with curly grey hair"``.
+
+    Returns:
+        For each attribute that is named, the indices of the levels or values that the words allow.
+
+    Raises:
+        CaptionError: If nothing is understood, or if two phrases contradict each other.
+    """
+    words = tokens(text)
+    constraints: Constraints = {}
+    phrases: dict[str, str] = {}
+    for mention in scan(words, LEXICON):
+        name, allowed = mention.attribute, mention.meaning.indices
+        phrase = join(words[mention.start : mention.end])
+        if not allowed & constraints.get(name, allowed):
+            raise CaptionError(
+                f"The text says two things about {noun(name)}: {phrases[name]!r} and {phrase!r}. "
+                f"Keep one of them."
+            )
+        constraints[name] = allowed & constraints.get(name, allowed)
+        phrases[name] = phrase
+    if not constraints:
+        raise CaptionError(
+            f"Nothing in {text!r} describes a portrait of this world. A caption can name "
+            f"{', '.join(noun(name) for name in NAMES)}. Write for example: {EXAMPLE!r}."
+        )
+    return constraints
+
+
+def unknown_words(text: str) -> list[str]:
+    """Words of a caption that `parse` made no use of, in order; articles and the like do not count."""
+    words = tokens(text)
+    return unused_words(words, scan(words, LEXICON))
