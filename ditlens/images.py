@@ -1,0 +1,183 @@
+"""Pictures in and out: reading whatever a person brings, and fitting it to what a model takes."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+
+from ditlens.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Picture: TypeAlias = "str | Path | Image.Image | torch.Tensor"
+"""A file, a PIL picture, or a tensor (3, height, width) or (1, 3, height, width) with values in [0, 1]."""
+
+MOST_PIXELS = 150_000_000
+"""Larger files are refused: decoding them would need gigabytes."""
+
+
+def open_image(picture: Picture) -> Image.Image:
+    """Read a picture as upright RGB; transparency is laid on white, of an animation the first frame counts.
+
+    Args:
+        picture: A file, a PIL picture or a tensor.
+
+    Raises:
+        ImageError: If the file does not exist, is no picture, is damaged or is too large.
+    """
+    from PIL import Image
+
+    if isinstance(picture, torch.Tensor):
+        return to_image(picture)
+    if isinstance(picture, Image.Image):
+        name, image = "The picture", picture
+    elif isinstance(picture, (str, Path)):
+        name, image = str(picture), _open_file(Path(picture).expanduser())
+    else:
+        raise ImageError(
+            f"A picture is a file's name, a PIL picture or a tensor; got {type(picture).__name__}. "
+            "An array becomes one by PIL.Image.fromarray(array)."
+        )
+    try:
+        image.load()
+        return _upright_rgb(image)
+    except Exception as error:  # the decoders raise a dozen kinds of errors on broken data
+        raise ImageError(
+            f"{name} is damaged or cut off: {error}. Save it again from the program it comes from."
+        ) from error
+
+
+def _open_file(path: Path) -> Image.Image:
+    """Look at a file's head: is it a picture, and small enough to be decoded?"""
+    from PIL import Image, UnidentifiedImageError
+
+    if not path.exists():
+        raise ImageError(f"There is no file {path}. Check the name, or the folder you are in.")
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder. Name one picture in it.")
+    too_large = f"than {MOST_PIXELS:,}. Make it smaller first."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path} has far more pixels {too_large}") from error
+    except PermissionError as error:
+        raise ImageError(f"{path} may not be read by you: {error.strerror}. Change its permissions.") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{path} is not a picture that can be read. Use PNG, JPEG, WebP, GIF, BMP or TIFF."
+        ) from error
+    except Exception as error:
+        raise ImageError(
+            f"{path} is damaged or cut off: {error}. Save it again from the program it comes from."
+        ) from error
+    if image.width * image.height > MOST_PIXELS:
+        raise ImageError(f"{path} has {image.width} x {image.height} pixels, more {too_large}")
+    return image
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF data say, lay it on white, and bring it to 8 bits of RGB."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bits(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Deep greyscale to 8 bits: the smallest usual range that holds all values goes from black to white.
+
+    Usual are 0 to 255 and 0 to 65535, of 16-bit pictures only the latter, and of floats also 0 to 1; beyond
+    them, the largest value is white.
+    """
+    import numpy as np
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    tops = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}.get(image.mode, (65535.0,))
+    largest = float(values.max())
+    top = next((top for top in tops if largest <= top), largest)
+    return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
+
+
+def fit(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Cut the largest centred window of the wanted shape out of a picture and scale it."""
+    from PIL import Image, ImageOps
+
+    if image.size == (width, height):
+        return image
+    return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+
+
+def sizes(image: Image.Image, side: int, multiple: int, square: bool) -> tuple[int, int]:
+    """Width and height for a model whose native pictures are `side` x `side`.
+
+    Args:
+        image: The picture.
+        side: The model's native side.
+        multiple: Both sides must be multiples of this.
+        square: Whether the model takes only its native square.
+    """
+    if square:
+        return side, side
+    ratio = (image.width / image.height) ** 0.5
+    ratio = min(max(ratio, 0.5), 2.0)
+    return tuple(max(multiple, round(side * r / multiple) * multiple) for r in (ratio, 1 / ratio))  # type: ignore[return-value]
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """A picture as (1, 3, height, width), values in [0, 1]."""
+    import numpy as np
+
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
+
+
+def to_image(tensor: torch.Tensor) -> Image.Image:
+    """A tensor (3, height, width) or (1, 3, height, width), values in [0, 1], as a PIL picture.
+
+    Raises:
+        ImageError: If the tensor has another shape or values that are not finite.
+    """
+    from PIL import Image
+
+    if tensor.ndim == 4 and tensor.shape[0] == 1:
+        tensor = tensor[0]
+    if tensor.ndim != 3 or tensor.shape[0] != 3:
+        raise ImageError(f"A picture is a tensor (3, height, width); got {tuple(tensor.shape)}.")
+    if not tensor.is_floating_point():
+        raise ImageError(f"A picture is a tensor of numbers in [0, 1]; got {tensor.dtype}. Divide it by 255.")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ImageError("The picture has values that are not finite: the model or its input is broken.")
+    array = (tensor.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(array)
+
+
+def strip(images: list[Image.Image], labels: list[str], title: str = "", height: int = 160) -> Image.Image:
+    """Pictures in one row on white, each under its label."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    gap, head, top = 8, 26, 30 if title else 6
+    scaled = [
+        i.resize((round(i.width * height / i.height), height), Image.Resampling.LANCZOS) for i in images
+    ]
+    width = sum(i.width for i in scaled) + gap * (len(scaled) + 1)
+    sheet = Image.new("RGB", (width, top + head + height + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((gap, 8), title, fill="black", font=ImageFont.load_default(size=15))
+    left = gap
+    for image, label in zip(scaled, labels, strict=True):
+        draw.text((left + 2, top + 4), label, fill="black", font=ImageFont.load_default(size=14))
+        sheet.paste(image, (left, top + head))
+        left += image.width + gap
+    return sheet

@@ -1,0 +1,352 @@
+"""Load a diffusers pipeline and give it the few verbs that the rest of ditlens needs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ditlens import flow, images
+from ditlens.ems.manipulate import TextEmbedding
+from ditlens.errors import ModelError, SettingError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ditlens.ems.extract import Describer
+    from ditlens.worlds.portraits.oracle import Oracle
+
+MODELS = Path(__file__).parents[1] / "data" / "models"
+"""Where the shipped models live; the environment variable DITLENS_MODELS names another folder."""
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The device that `device` names; "auto" is CUDA, else Apple's GPU, else the CPU.
+
+    Raises:
+        SettingError: If the device does not exist here.
+    """
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError(
+            f"The device {device!r} cannot be used here: {reason}. Try device='cpu'."
+        ) from error
+    return chosen
+
+
+def find(name_or_path: str | Path) -> str:
+    """The folder of a shipped model or of the user's, or a repository id to be fetched from the hub.
+
+    Raises:
+        ModelError: If it is none of these; the message lists the shipped models.
+    """
+    models = Path(os.environ.get("DITLENS_MODELS", MODELS))
+    for folder in (models / str(name_or_path), Path(name_or_path)):
+        if (folder / "model_index.json").is_file():
+            return str(folder)
+    text = str(name_or_path)
+    if text.count("/") == 1 and not Path(text).exists() and not text.startswith((".", "/", "~")):
+        return text
+    shipped = sorted(p.parent.name for p in models.glob("*/model_index.json"))
+    raise ModelError(
+        f"There is no model {text!r}: shipped are {', '.join(shipped) or 'none'} (looked in {models}). "
+        "Pass one of these, a folder with a model_index.json, or a hub id like "
+        "'stabilityai/stable-diffusion-3.5-medium'."
+    )
+
+
+def load(
+    name_or_path: str | Path = "portraits", device: str = "auto", dtype: torch.dtype | None = None
+) -> Model:
+    """Load a model.
+
+    Args:
+        name_or_path: ``"portraits"``, a folder in diffusers' layout, or a hub id of an SD3 or SD3.5 model.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+        dtype: Number format of the weights. By default float32 on the CPU and for small models, else bfloat16.
+
+    Raises:
+        ModelError: If the model is not found, cannot be read, or is of a family that is not supported.
+        SettingError: If the device does not exist.
+    """
+    from diffusers import DiffusionPipeline, StableDiffusion3Pipeline
+
+    source, chosen = find(name_or_path), pick_device(device)
+    local = Path(source).is_dir()
+    if dtype is None:
+        dtype = torch.float32 if local or chosen.type == "cpu" else torch.bfloat16
+    try:
+        absent = absent_parts(Path(source)) if local else {}
+        pipe = DiffusionPipeline.from_pretrained(source, dtype=dtype, local_files_only=local, **absent)
+    except Exception as error:  # diffusers and the libraries below it raise a dozen kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = (
+            "Check the files with `ditlens doctor`."
+            if local
+            else "Check the id, your connection, and that you accepted the model's licence on its page "
+            "(then `hf auth login`)."
+        )
+        raise ModelError(f"The model {source!r} could not be loaded: {reason} {hint}") from error
+    if not isinstance(pipe, StableDiffusion3Pipeline):
+        raise ModelError(
+            f"{source!r} is a {type(pipe).__name__}; ditlens edits with StableDiffusion3Pipeline so far. "
+            "Use an SD3 or SD3.5 model."
+        )
+    if pipe.text_encoder_3 is not None and is_silent(pipe.text_encoder_3):
+        pipe.register_modules(text_encoder_3=None, tokenizer_3=None)  # spares its rows of zeros
+    pipe.set_progress_bar_config(disable=True)
+    return Model(pipe.to(chosen), name=str(name_or_path), folder=Path(source) if local else None)
+
+
+def absent_parts(folder: Path) -> dict[str, None]:
+    """Parts that ``model_index.json`` lists as null; diffusers wants to be told them again."""
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    return {name: None for name, value in index.items() if isinstance(value, list) and value[0] is None}
+
+
+def is_silent(encoder: Any) -> bool:
+    """Whether a T5 encoder gives zeros for every text, as `ditlens.train.silent` builds it."""
+    norm = getattr(getattr(encoder, "encoder", None), "final_layer_norm", None)
+    return norm is not None and not bool(norm.weight.any())
+
+
+class Model:
+    """A diffusers SD3 pipeline with named verbs; also the `VelocityField` that `ditlens.flow` integrates.
+
+    Attributes:
+        pipe: The `StableDiffusion3Pipeline`, untouched.
+        name: What it was loaded as.
+        folder: Its folder, if it is local.
+        defaults: Settings that the model prefers: steps, guidance, edit method (from ``ditlens.json``).
+    """
+
+    def __init__(self, pipe: Any, name: str = "model", folder: Path | None = None) -> None:
+        self.pipe, self.name, self.folder = pipe, name, folder
+        settings = folder / "ditlens.json" if folder else None
+        self.defaults: dict[str, Any] = {"steps": 28, "guidance": 7.0}
+        if settings is not None and settings.is_file():
+            try:
+                self.defaults |= json.loads(settings.read_text("utf-8"))
+            except (ValueError, TypeError) as error:
+                raise ModelError(f"{settings} is damaged: {error}. Restore it from the repository.") from error
+
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.transformer.parameters()) / 1e6
+        return f"Model({self.name!r}, {size:.1f} M parameters, {self.side} x {self.side}, {self.device})"
+
+    # --- parts ---------------------------------------------------------------------------------------
+
+    @property
+    def transformer(self) -> Any:
+        return self.pipe.transformer
+
+    @property
+    def vae(self) -> Any:
+        return self.pipe.vae
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.transformer.dtype
+
+    @property
+    def side(self) -> int:
+        """Native height and width of pictures, in pixels."""
+        return self.transformer.config.sample_size * self.pipe.vae_scale_factor
+
+    @property
+    def world(self) -> str | None:
+        """Name of the world with exact ground truth that the model belongs to, if any."""
+        return self.defaults.get("world")
+
+    @cached_property
+    def oracle(self) -> Oracle | None:
+        """The network that reads attributes from pictures of the model's world; None without a world."""
+        if self.world != "portraits" or self.folder is None:
+            return None
+        from ditlens.worlds.portraits.oracle import Oracle
+
+        return Oracle.load(self.folder / "oracle", self.device)
+
+    @cached_property
+    def describer(self) -> Describer | None:
+        """The shipped multimodal model that describes pictures of the model's world; None without a world."""
+        if self.world != "portraits" or self.folder is None:
+            return None
+        from ditlens.worlds.portraits.describer import PortraitDescriber
+
+        return PortraitDescriber.load(self.folder / "describer", self.device)
+
+    # --- texts ---------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode_text(self, prompts: str | Sequence[str]) -> TextEmbedding:
+        """Embed prompts exactly as the pipeline does.
+
+        Args:
+            prompts: One or more texts.
+
+        Returns:
+            Tokens (batch, tokens, width), pooled (batch, width), and the mask of real tokens, where padding
+            and rows of zeros (the absent third encoder of a small model) are False.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        third = self.pipe.text_encoder_3 is not None
+        tokens, _, pooled, _ = self.pipe.encode_prompt(
+            prompts, prompts, prompts, do_classifier_free_guidance=False, device=self.device,
+            max_sequence_length=256 if third else 0,
+        )  # fmt: skip
+        clip = self.pipe.tokenizer_max_length
+        lengths = self.token_counts(prompts)
+        mask = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        mask[:, :clip] = torch.arange(clip, device=tokens.device) < lengths.to(tokens.device)[:, None]
+        if third:
+            counted = self.pipe.tokenizer_3(prompts, truncation=True, max_length=256, padding="max_length")
+            mask[:, clip:] = torch.tensor(counted.attention_mask, device=tokens.device).bool()
+        return TextEmbedding(tokens, pooled, mask)
+
+    def token_counts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Tokens of each prompt for the first encoder, start and end marks included, after truncation."""
+        limit = self.pipe.tokenizer_max_length
+        encoded = self.pipe.tokenizer(list(prompts), truncation=True, max_length=limit)
+        return torch.tensor([len(ids) for ids in encoded.input_ids])
+
+    # --- pictures ------------------------------------------------------------------------------------
+
+    def prepare(self, picture: images.Picture) -> torch.Tensor:
+        """Read a picture and fit it to the model: (1, 3, height, width), values in [0, 1].
+
+        A model whose position table is as small as its native size (portraits) takes centred squares; others
+        keep the picture's shape at about the native area.
+
+        Raises:
+            ImageError: If it cannot be read.
+        """
+        image = images.open_image(picture)
+        config = self.transformer.config
+        square = config.pos_embed_max_size * config.patch_size <= config.sample_size
+        multiple = self.pipe.vae_scale_factor * config.patch_size
+        width, height = images.sizes(image, self.side, multiple, square)
+        return images.to_tensor(images.fit(image, width, height))
+
+    @torch.no_grad()
+    def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Latents of pictures: the posterior's mode, shifted and scaled as the transformer expects.
+
+        Args:
+            pictures: (batch, 3, height, width), values in [0, 1].
+
+        Returns:
+            (batch, channels, height / 8, width / 8), float32.
+        """
+        config = self.vae.config
+        z = self.vae.encode(pictures.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mode().float()
+        return (z - config.shift_factor) * config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures of latents: (batch, 3, height, width), values in [0, 1], float32, on the CPU."""
+        config = self.vae.config
+        z = latents.to(self.device) / config.scaling_factor + config.shift_factor
+        return (self.vae.decode(z.to(self.vae.dtype)).sample.float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    # --- the flow ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(self, latents: torch.Tensor, sigma: float, text: TextEmbedding) -> torch.Tensor:
+        """The velocity field: ``noise - clean`` as predicted at noise level `sigma` under `text`, float32.
+
+        diffusers calls this output `noise_pred`; it is a velocity. The transformer is fed 1000 * sigma.
+        """
+        timestep = torch.full((len(latents),), float(sigma) * 1000, device=self.device)
+        return self.transformer(
+            hidden_states=latents.to(self.device, self.dtype),
+            encoder_hidden_states=text.tokens.to(self.device, self.dtype),
+            pooled_projections=text.pooled.to(self.device, self.dtype),
+            timestep=timestep,
+            return_dict=False,
+        )[0].float()
+
+    def sigmas(self, steps: int) -> torch.Tensor:
+        """Noise levels of the model's own scheduler, (steps + 1,), from 1 down to 0.
+
+        Raises:
+            SettingError: If there are no steps.
+        """
+        if steps < 1:
+            raise SettingError(f"steps is {steps}; at least 1 is needed.")
+        scheduler = copy.deepcopy(self.pipe.scheduler)
+        scheduler.set_timesteps(steps)
+        return scheduler.sigmas.float().cpu()
+
+    def noise(self, seeds: Sequence[int], size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Starting noise, one seed per picture, drawn on the CPU: the same on every device.
+
+        Args:
+            seeds: One seed per picture.
+            size: Height and width in pixels; native by default.
+        """
+        scale = self.pipe.vae_scale_factor
+        height, width = size or (self.side, self.side)
+        shape = (self.transformer.config.in_channels, height // scale, width // scale)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str = "",
+    ) -> torch.Tensor:
+        """Pictures of prompts as a tensor (batch, 3, height, width); see `generate`."""
+        steps = self.defaults["steps"] if steps is None else steps
+        guidance = self.defaults["guidance"] if guidance is None else guidance
+        text = self.encode_text(prompts)
+        null_text = self.encode_text(negative_prompt) if guidance != 1 else None
+        latents = flow.sample(
+            self, self.noise(seeds), self.sigmas(steps), text, null_text=null_text, guidance=guidance
+        )
+        return self.decode(latents)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str = "",
+    ) -> Image.Image:
+        """Make one picture from a text.
+
+        Args:
+            prompt: What it shows.
+            seed: The same seed gives the same picture.
+            steps: Euler steps; the model's own number by default.
+            guidance: Classifier-free guidance, ``null + guidance * (text - null)``; the model's own by default.
+            negative_prompt: Text in the place of the null text.
+
+        Returns:
+            A picture of the model's native size.
+        """
+        return images.to_image(
+            self.sample([prompt], [seed], steps=steps, guidance=guidance, negative_prompt=negative_prompt)
+        )

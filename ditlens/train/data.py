@@ -1,0 +1,91 @@
+"""The training set: renders, kept on disk as bytes, and their latents.
+
+On a CPU drawing and encoding a picture costs about as much as a training step, so both are done once and read
+many times. On a GPU both are cheap; the same functions then make a larger set in seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import torch
+
+from ditlens.train.loop import Budget
+from ditlens.train.vae import SIZE
+from ditlens.worlds.portraits.attributes import Attributes, concatenate, sample
+from ditlens.worlds.portraits.render import render
+
+COUNT = {"cpu": 24_000, "cuda": 200_000}
+"""Pictures in the training set."""
+PART = 500
+DATA_SEED = 1000
+"""Held-out sets use seeds below this one."""
+
+
+def part_attributes(part: int) -> Attributes:
+    """Attributes of the `PART` pictures of one part; depends on the part's number only."""
+    return sample(PART, torch.Generator().manual_seed(DATA_SEED + part))
+
+
+def parts(budget: Budget) -> int:
+    """Number of parts of the training set on this kind of device."""
+    return COUNT.get(budget.device.type, COUNT["cpu"]) // PART
+
+
+def attributes(budget: Budget) -> Attributes:
+    """Attributes of the whole training set."""
+    return concatenate([part_attributes(part) for part in range(parts(budget))])
+
+
+def renders(budget: Budget) -> np.memmap:
+    """The pictures as a memory-mapped array of bytes (count, 3, 128, 128); drawn where they are missing.
+
+    A sidecar file counts the parts that are whole, so that an interrupted run goes on where it stopped.
+    """
+    count = parts(budget)
+    path, done_path = budget.folder / "renders.u8", budget.folder / "renders.done"
+    budget.folder.mkdir(parents=True, exist_ok=True)
+    shape = (count * PART, 3, SIZE, SIZE)
+    done = int(done_path.read_text()) if path.is_file() and done_path.is_file() else 0
+    if done and path.stat().st_size != int(np.prod(shape)):
+        done = 0
+    pictures = np.memmap(path, np.uint8, "r+" if done else "w+", shape=shape)
+    for part in range(done, count):
+        attributes = {n: v.to(budget.device) for n, v in part_attributes(part).items()}
+        drawn = (render(attributes, SIZE) * 255).round().to(torch.uint8)
+        pictures[part * PART : (part + 1) * PART] = drawn.cpu().numpy()
+        pictures.flush()
+        done_path.write_text(str(part + 1))
+        if part % 8 == 7:
+            print(f"renders: {part + 1}/{count} parts", file=sys.stderr, flush=True)  # noqa: T201
+    return np.memmap(path, np.uint8, "r", shape=shape)
+
+
+def batch_of(pictures: np.memmap, index: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Pictures `index` as floats in [0, 1], (batch, 3, 128, 128)."""
+    return torch.from_numpy(pictures[index.numpy()]).to(device).float() / 255
+
+
+@torch.no_grad()
+def latents(vae, budget: Budget) -> torch.Tensor:
+    """Scaled latents of the training set, (count, 8, 16, 16) in half precision; cached per autoencoder."""
+    path = budget.folder / "latents.pt"
+    key = torch.stack([p.double().sum().cpu() for p in vae.parameters()]).sum().item()
+    if path.is_file():
+        saved = torch.load(path, weights_only=True)
+        if saved["key"] == key and len(saved["latents"]) == parts(budget) * PART:
+            return saved["latents"]
+    pictures, encoded, started = renders(budget), [], time.monotonic()
+    for start in range(0, len(pictures), 50):
+        image = batch_of(pictures, torch.arange(start, min(start + 50, len(pictures))), budget.device)
+        image = (image * 2 - 1).contiguous(memory_format=torch.channels_last)
+        z = vae.encode(image).latent_dist.mode().float()
+        encoded.append(((z - vae.config.shift_factor) * vae.config.scaling_factor).half().cpu())
+        if start % 5000 == 0:
+            rate = (start + 50) / (time.monotonic() - started)
+            print(f"latents: {start}/{len(pictures)}  {rate:.0f}/s", file=sys.stderr, flush=True)  # noqa: T201
+    result = torch.cat(encoded)
+    torch.save({"key": key, "latents": result}, path)
+    return result

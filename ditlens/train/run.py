@@ -1,0 +1,205 @@
+"""Run a stage of the recipe and put its files where the model expects them.
+
+The folder that is written is a complete model in diffusers' layout (``ditlens.load`` and the stock pipeline open
+it), plus ``oracle/``, ``describer/``, ``reports.json`` (what each stage measured) and ``checksums.json``.
+Checkpoints and the training set live in ``work/`` beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ditlens.errors import ModelError
+from ditlens.train.loop import Budget
+
+STAGES = ("text", "vae", "mmdit", "oracle", "describer")
+"""In the order in which they can be run from nothing."""
+
+MINUTES = {
+    "cpu": {"text": 5, "vae": 30, "mmdit": 75, "oracle": 12, "describer": 15},
+    "cuda": {"text": 1, "vae": 6, "mmdit": 9, "oracle": 4, "describer": 8},
+}
+"""Time budgets; each GPU stage fits ten minutes on one H100-class card."""
+
+SETTINGS: dict[str, Any] = {"world": "portraits", "steps": 20, "guidance": 2.0}
+"""What goes into ``ditlens.json`` if the folder has none."""
+
+
+def run(
+    stage: str,
+    *,
+    device: str = "auto",
+    minutes: float | None = None,
+    resume: bool = False,
+    out: str | Path = "outputs/train",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train one stage, or all of them, of the portraits model.
+
+    Args:
+        stage: One of `STAGES`, or ``"all"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``; Apple's GPU is not used for training.
+        minutes: Time budget of the stage; the recipe's own by default. With "all", of each stage.
+        resume: Go on from the stage's checkpoint; without one, from the weights in `out` where there are some.
+        out: Model folder to write.
+        seed: Seed of weights and data.
+
+    Returns:
+        The report of the stage (or of each): steps, minutes, last losses and measured quality.
+
+    Raises:
+        ModelError: If a stage that this one needs has not been run in `out`.
+    """
+    from ditlens.model import pick_device
+
+    folder = Path(out)
+    chosen = pick_device(
+        "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    )
+    reports = {}
+    for name in STAGES if stage == "all" else (stage,):
+        budget = Budget(
+            minutes=minutes or MINUTES["cuda" if chosen.type == "cuda" else "cpu"][name],
+            folder=folder / "work",
+            device=chosen,
+            resume=resume,
+            seed=seed,
+        )
+        reports[name] = {**RECIPES[name](folder, budget), "seed": seed, "hardware": hardware(chosen),
+                         "date": time.strftime("%Y-%m-%d")}  # fmt: skip
+        record(folder, name, reports[name])
+    return reports if stage == "all" else reports[stage]
+
+
+def _text(folder: Path, budget: Budget) -> dict[str, float]:
+    from ditlens.train import text
+
+    tokenizer, encoders, report = text.train(budget)
+    for suffix, encoder in zip(("", "_2"), encoders, strict=True):
+        tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
+        store(encoder, folder / f"text_encoder{suffix}")
+    return report
+
+
+def _vae(folder: Path, budget: Budget) -> dict[str, float]:
+    from ditlens.train import vae
+
+    start = load_vae(folder, budget) if budget.resume and (folder / "vae").is_dir() else None
+    trained, report = vae.train(budget, start)
+    store(trained, folder / "vae")
+    return report
+
+
+def _mmdit(folder: Path, budget: Budget) -> dict[str, float]:
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+
+    from ditlens.train import mmdit
+
+    vae, (tokenizer, encoders) = load_vae(folder, budget), load_text(folder, budget)
+    start = None
+    if budget.resume and (folder / "transformer").is_dir():
+        start = SD3Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+    transformer, report = mmdit.train(budget, vae, tokenizer, encoders, start)
+    pipe = StableDiffusion3Pipeline(
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=vae,
+        text_encoder=encoders[0], tokenizer=tokenizer, text_encoder_2=encoders[1], tokenizer_2=tokenizer,
+        text_encoder_3=None, tokenizer_3=None,
+    )  # fmt: skip
+    pipe.to("cpu", torch.float16).save_pretrained(folder)
+    settings = folder / "ditlens.json"
+    if not settings.is_file():
+        settings.write_text(json.dumps(SETTINGS, indent=2) + "\n")
+    return report
+
+
+def _oracle(folder: Path, budget: Budget) -> dict[str, float]:
+    from ditlens.train import oracle
+
+    trained, report = oracle.train(budget, load_vae(folder, budget))
+    trained.save(folder / "oracle")
+    return report
+
+
+def _describer(folder: Path, budget: Budget) -> dict[str, float]:
+    from ditlens.train import describer
+
+    model, processor, report = describer.train(budget, load_vae(folder, budget))
+    store(model, folder / "describer")
+    processor.save_pretrained(folder / "describer")
+    return report
+
+
+RECIPES: dict[str, Callable[[Path, Budget], dict[str, float]]] = {
+    "text": _text, "vae": _vae, "mmdit": _mmdit, "oracle": _oracle, "describer": _describer,
+}  # fmt: skip
+
+
+def store(model: Any, folder: Path) -> None:
+    """Save weights as half-precision safetensors; the model in memory keeps its precision."""
+    dtype = next(model.parameters()).dtype
+    model.to(torch.float16).save_pretrained(folder)
+    model.to(dtype)
+
+
+def _needed(path: Path, stage: str) -> Path:
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"{path} is missing. Train it first: ditlens train {stage} --out {path.parent}. "
+            "`ditlens train all` runs the stages in order."
+        )
+    return path
+
+
+def load_vae(folder: Path, budget: Budget) -> Any:
+    """The autoencoder of a model folder, float32, on the budget's device."""
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(_needed(folder / "vae", "vae"), torch_dtype=torch.float32)
+    return vae.to(budget.device, memory_format=torch.channels_last).eval()
+
+
+def load_text(folder: Path, budget: Budget) -> tuple[Any, list[Any]]:
+    """Tokenizer and both text encoders of a model folder, float32."""
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    paths = [_needed(folder / f"text_encoder{suffix}", "text") for suffix in ("", "_2")]
+    encoders = [CLIPTextModelWithProjection.from_pretrained(p, dtype=torch.float32) for p in paths]
+    return CLIPTokenizer.from_pretrained(folder / "tokenizer"), [e.to(budget.device) for e in encoders]
+
+
+def hardware(device: torch.device) -> str:
+    """The machine in words: the graphics card, or the number of CPU threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+
+
+def record(folder: Path, stage: str, report: dict[str, Any]) -> None:
+    """Add a stage's report to ``reports.json`` and renew ``checksums.json``."""
+    path = folder / "reports.json"
+    reports = json.loads(path.read_text()) if path.is_file() else {}
+    reports[stage] = {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
+    path.write_text(json.dumps(reports, indent=2) + "\n")
+    write_checksums(folder)
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of every file of a model folder, for ``ditlens doctor``."""
+    sums = {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "work" not in path.relative_to(folder).parts and path.name != "checksums.json"
+    }
+    (folder / "checksums.json").write_text(json.dumps(sums, indent=2) + "\n")

@@ -1,0 +1,33 @@
+"""The third text encoder, which says nothing.
+
+SD3's pipeline has three text encoders and a folder must hold all three: diffusers does not take "none" from
+``model_index.json``, only from whoever calls `from_pretrained`. So the folder of a model with two encoders gets
+a T5 of a few numbers whose output is exactly zero, the same rows of zeros that the pipeline puts in the place of
+an absent encoder. Then the stock call needs no arguments. `ditlens.load` drops it again and saves its rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def build_silent_encoder(width: int) -> tuple[Any, Any]:
+    """A tokenizer and a T5 encoder whose output is zero for every text.
+
+    Args:
+        width: Width of the rows; the transformer's ``joint_attention_dim``.
+
+    Returns:
+        A `T5Tokenizer` that knows no words, and the `T5EncoderModel`.
+    """
+    import torch
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    tokenizer = T5Tokenizer(extra_ids=0)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=width, d_kv=1, d_ff=1, num_layers=1, num_heads=1,
+        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    encoder = T5EncoderModel(config).eval()
+    torch.nn.init.zeros_(encoder.encoder.final_layer_norm.weight)  # the last thing that T5 multiplies by
+    return tokenizer, encoder

@@ -1,0 +1,108 @@
+"""Train the autoencoder: 128 x 128 portraits to 16 x 16 latents of 8 channels and back."""
+
+from __future__ import annotations
+
+import torch
+
+from ditlens.train.loop import Budget, fit
+from ditlens.worlds.portraits.attributes import sample
+from ditlens.worlds.portraits.render import render
+
+CONFIG = {
+    "in_channels": 3, "out_channels": 3, "sample_size": 128, "latent_channels": 8, "norm_num_groups": 4,
+    "block_out_channels": (16, 32, 64, 128), "layers_per_block": 1, "mid_block_add_attention": False,
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "use_quant_conv": False, "use_post_quant_conv": False, "force_upcast": False, "shift_factor": 0.0,
+}  # fmt: skip
+SIZE = 128
+PICTURES = {"cpu": 4, "cuda": 64}
+CROP, CROPS, CROP_SHARE = 64, 2, 0.75
+"""For the first CROP_SHARE of the time: CROPS windows of CROP pixels from each picture (many cheap steps)."""
+KL_WEIGHT, EDGE_WEIGHT = 2e-4, 0.5
+
+
+def edges(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Differences between neighbouring pixels, along height and width."""
+    return image[..., 1:, :] - image[..., :-1, :], image[..., :, 1:] - image[..., :, :-1]
+
+
+def start_simple(vae) -> None:
+    """Start as a nearly linear and noiseless autoencoder: it learns several times faster from there.
+
+    The last convolution of every residual branch starts at zero, and the posterior's deviation at exp(-3).
+    """
+    for name, module in vae.named_modules():
+        if name.endswith("conv2"):
+            torch.nn.init.zeros_(module.weight)
+            torch.nn.init.zeros_(module.bias)
+    half = vae.config.latent_channels
+    with torch.no_grad():
+        vae.encoder.conv_out.weight[half:] *= 0.1
+        vae.encoder.conv_out.bias[half:] = -6.0
+
+
+def train(budget: Budget, vae=None):
+    """Train an `AutoencoderKL` on renders made on the fly.
+
+    The loss is the mean absolute error of pixels and of their differences (sharp lines), a squared error
+    (PSNR) and a small Kullback-Leibler term that keeps the latents near a unit Gaussian. The scaling and
+    shift factors are then measured, so that the latents the transformer sees have mean 0 and deviation 1.
+
+    Args:
+        budget: Time, place and device.
+        vae: Weights to start from; by default new ones.
+
+    Returns:
+        The trained autoencoder, in eval mode, and the loop's report.
+    """
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(budget.seed)
+    if vae is None:
+        vae = AutoencoderKL(**CONFIG)
+        start_simple(vae)
+    vae = vae.to(budget.device, memory_format=torch.channels_last)
+    pictures = PICTURES.get(budget.device.type, 4)
+
+    def loss(step: int) -> dict[str, torch.Tensor]:
+        generator = budget.generator(step)
+        with torch.no_grad():
+            attributes = {n: v.to(budget.device) for n, v in sample(pictures, generator).items()}
+            image = render(attributes, SIZE) * 2 - 1
+            if budget.progress < CROP_SHARE:
+                corners = torch.randint(SIZE - CROP + 1, (CROPS, 2), generator=generator).tolist()
+                image = torch.cat([image[..., y : y + CROP, x : x + CROP] for y, x in corners])
+            image = image.contiguous(memory_format=torch.channels_last)
+        posterior = vae.encode(image).latent_dist
+        decoded = vae.decode(posterior.sample()).sample
+        error = decoded - image
+        edge = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(image), strict=True))
+        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        return {
+            "l1": error.abs().mean(),
+            "mse": 2 * error.square().mean(),
+            "edge": EDGE_WEIGHT * edge,
+            "kl": KL_WEIGHT * kl,
+        }
+
+    report = fit("vae", {"vae": vae}, loss, budget, lr=3e-3, muon_lr=0.02, ema=0.998)
+    with torch.no_grad():
+        attributes = {n: v.to(budget.device) for n, v in sample(256, budget.generator(10**8)).items()}
+        image = render(attributes, SIZE) * 2 - 1
+        latents = torch.cat([vae.encode(part).latent_dist.mode() for part in image.split(16)]).float()
+    vae.register_to_config(
+        scaling_factor=round(1 / latents.std().item(), 4), shift_factor=round(latents.mean().item(), 4)
+    )
+    report["psnr_db"] = psnr(vae, budget)
+    return vae, report
+
+
+@torch.no_grad()
+def psnr(vae, budget: Budget, count: int = 128) -> float:
+    """Peak signal-to-noise ratio in dB of held-out renders after encoding and decoding, mean over pictures."""
+    attributes = {n: v.to(budget.device) for n, v in sample(count, torch.Generator().manual_seed(7)).items()}
+    values = []
+    for image in render(attributes, SIZE).split(16):
+        decoded = vae.decode(vae.encode(image * 2 - 1).latent_dist.mode()).sample.clamp(-1, 1) / 2 + 0.5
+        values.append(-10 * (decoded - image).square().mean((1, 2, 3)).log10())
+    return torch.cat(values).mean().item()
