@@ -255,7 +255,8 @@ def edit(
             if on_step is not None:
                 on_step(state)
         assert state is not None
-        pictures = model.decode(state.latents)
+        # One by one, as the reconstruction was: in another batch size the last bit of a pixel may differ.
+        pictures = torch.cat([model.decode(latent) for latent in state.latents.split(1)])
         seconds = (time.perf_counter() - started) / len(degrees)
         read = model.oracle.measure(pictures) if model.oracle is not None else [None] * len(degrees)
         return [

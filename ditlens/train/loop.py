@@ -71,12 +71,14 @@ def build_optimizers(
     muon_lr: float | None,
     lr_scale: dict[str, float],
     weight_decay: float,
+    adam_only: tuple[str, ...],
 ) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the matrices if it has a rate; embeddings and vectors always go to AdamW."""
     adam, muon = [], []
     for name, module in modules.items():
         scale = lr_scale.get(name, 1.0)
         tables = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding)}
+        tables |= {id(p) for n, p in module.named_parameters() if muon_lr and any(k in n for k in adam_only)}
         own = [p for p in module.parameters() if p.requires_grad]
         matrices = [p for p in own if p.ndim > 1 and id(p) not in tables]
         others = [p for p in own if p.ndim <= 1 or id(p) in tables]
@@ -103,6 +105,7 @@ def fit(
     *,
     lr: float,
     muon_lr: float | None = None,
+    adam_only: tuple[str, ...] = (),
     lr_scale: dict[str, float] | None = None,
     ema: float = 0.999,
     weight_decay: float = 0.01,
@@ -118,6 +121,7 @@ def fit(
         budget: Time, place and device.
         lr: Peak learning rate of AdamW.
         muon_lr: Peak learning rate of Muon, which then takes every matrix and kernel; None: AdamW takes all.
+        adam_only: Parameters whose name contains one of these stay with AdamW.
         lr_scale: Factor on both learning rates for some modules.
         ema: Decay of the average of the weights.
         weight_decay: AdamW weight decay on matrices; vectors have none.
@@ -133,7 +137,7 @@ def fit(
     log = log or (lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
     path = budget.folder / f"{stage}.checkpoint.pt"
     params = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-    optimizers = build_optimizers(modules, lr, muon_lr, lr_scale or {}, weight_decay)
+    optimizers = build_optimizers(modules, lr, muon_lr, lr_scale or {}, weight_decay, adam_only)
     average = [p.detach().clone() for p in params]
     step, spent = 0, 0.0
     if budget.resume and path.is_file():

@@ -11,7 +11,9 @@ from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, Attribu
 from ditlens.worlds.portraits.oracle import Oracle, targets
 from ditlens.worlds.portraits.render import render
 
-BATCH = {"cpu": 48, "cuda": 512}
+BATCH = {"cpu": 32, "cuda": 512}
+HEADS = ("continuous", "categorical")
+"""Read-outs stay with AdamW."""
 DECODED_SHARE = 1 / 3
 """Share of a batch that is replaced by the autoencoder's reconstruction."""
 
@@ -65,7 +67,18 @@ def train(budget: Budget, vae):
         truth = {n: v.to(budget.device) for n, v in take(attributes, index).items()}
         return loss_terms(oracle, image, truth)
 
-    report = fit("oracle", {"oracle": oracle}, loss, budget, lr=2e-3, ema=0.99, weight_decay=0.02)
+    report = fit(
+        "oracle",
+        {"oracle": oracle},
+        loss,
+        budget,
+        lr=2e-3,
+        muon_lr=0.02,
+        adam_only=HEADS,
+        ema=0.98,
+        weight_decay=0.01,
+    )
+    report["samples"] = report["steps"] * batch
     settle(oracle, pictures, budget)
     report |= evaluate(oracle, budget.device, vae)
     return oracle, report

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from ditlens.errors import ModelError
+from ditlens.train.card import write_card
 from ditlens.train.loop import Budget
 
 STAGES = ("text", "vae", "mmdit", "oracle", "describer")
@@ -93,7 +94,9 @@ def _vae(folder: Path, budget: Budget) -> dict[str, float]:
     from ditlens.train import vae
 
     start = load_vae(folder, budget) if budget.resume and (folder / "vae").is_dir() else None
-    trained, report = vae.train(budget, start)
+    # A transformer depends on the encoder: beside one, only the decoder learns on.
+    beside = start is not None and (folder / "transformer").is_dir()
+    trained, report = vae.train(budget, start, decoder_only=beside)
     store(trained, folder / "vae")
     return report
 
@@ -187,11 +190,12 @@ def hardware(device: torch.device) -> str:
 
 
 def record(folder: Path, stage: str, report: dict[str, Any]) -> None:
-    """Add a stage's report to ``reports.json`` and renew ``checksums.json``."""
+    """Add a stage's report to ``reports.json``; renew the model card and ``checksums.json``."""
     path = folder / "reports.json"
     reports = json.loads(path.read_text()) if path.is_file() else {}
     reports[stage] = {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
     path.write_text(json.dumps(reports, indent=2) + "\n")
+    write_card(folder)
     write_checksums(folder)
 
 

@@ -22,7 +22,7 @@ from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, sample
 START, END = "<|startoftext|>", "<|endoftext|>"
 WIDTH, LAYERS, HEADS = 128, (3, 4), 4
 MAX_LENGTH = captions.MAX_TOKENS + 2
-BATCH = {"cpu": 128, "cuda": 1024}
+BATCH = {"cpu": 32, "cuda": 1024}
 
 
 def build_tokenizer():
@@ -168,5 +168,6 @@ def train(budget: Budget):
 
     modules = {f"encoder_{i + 1}": e for i, e in enumerate(encoders)}
     modules |= {f"head_{i + 1}": h for i, h in enumerate(heads)}
-    report = fit("text", modules, loss, budget, lr=1.5e-3, ema=0.995)
+    report = fit("text", modules, loss, budget, lr=2e-3, muon_lr=0.02, ema=0.99)
+    report["samples"] = report["steps"] * batch
     return tokenizer, encoders, report

@@ -18,7 +18,7 @@ SIZE = 128
 PICTURES = {"cpu": 4, "cuda": 64}
 CROP, CROPS, CROP_SHARE = 64, 2, 0.75
 """For the first CROP_SHARE of the time: CROPS windows of CROP pixels from each picture (many cheap steps)."""
-KL_WEIGHT, EDGE_WEIGHT = 2e-4, 0.5
+MSE_WEIGHT, KL_WEIGHT, EDGE_WEIGHT = 2.0, 2e-4, 0.5
 
 
 def edges(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,7 +41,7 @@ def start_simple(vae) -> None:
         vae.encoder.conv_out.bias[half:] = -6.0
 
 
-def train(budget: Budget, vae=None):
+def train(budget: Budget, vae=None, *, decoder_only: bool = False):
     """Train an `AutoencoderKL` on renders made on the fly.
 
     The loss is the mean absolute error of pixels and of their differences (sharp lines), a squared error
@@ -51,6 +51,7 @@ def train(budget: Budget, vae=None):
     Args:
         budget: Time, place and device.
         vae: Weights to start from; by default new ones.
+        decoder_only: Leave the encoder and the factors as they are, for a transformer that was trained on them.
 
     Returns:
         The trained autoencoder, in eval mode, and the loop's report.
@@ -62,6 +63,7 @@ def train(budget: Budget, vae=None):
         vae = AutoencoderKL(**CONFIG)
         start_simple(vae)
     vae = vae.to(budget.device, memory_format=torch.channels_last)
+    vae.encoder.requires_grad_(not decoder_only)
     pictures = PICTURES.get(budget.device.type, 4)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
@@ -69,32 +71,46 @@ def train(budget: Budget, vae=None):
         with torch.no_grad():
             attributes = {n: v.to(budget.device) for n, v in sample(pictures, generator).items()}
             image = render(attributes, SIZE) * 2 - 1
-            if budget.progress < CROP_SHARE:
+            if budget.progress < CROP_SHARE and not decoder_only:
                 corners = torch.randint(SIZE - CROP + 1, (CROPS, 2), generator=generator).tolist()
                 image = torch.cat([image[..., y : y + CROP, x : x + CROP] for y, x in corners])
             image = image.contiguous(memory_format=torch.channels_last)
-        posterior = vae.encode(image).latent_dist
-        decoded = vae.decode(posterior.sample()).sample
+            if decoder_only:
+                latents = vae.encode(image).latent_dist.mode()
+        if not decoder_only:
+            posterior = vae.encode(image).latent_dist
+            latents = posterior.sample()
+        decoded = vae.decode(latents).sample
         error = decoded - image
         edge = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(image), strict=True))
-        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
-        return {
+        terms = {
             "l1": error.abs().mean(),
-            "mse": 2 * error.square().mean(),
+            "mse": MSE_WEIGHT * error.square().mean(),
             "edge": EDGE_WEIGHT * edge,
-            "kl": KL_WEIGHT * kl,
         }
+        if not decoder_only:
+            kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+            terms["kl"] = KL_WEIGHT * kl
+        return terms
 
-    report = fit("vae", {"vae": vae}, loss, budget, lr=3e-3, muon_lr=0.02, ema=0.998)
-    with torch.no_grad():
-        attributes = {n: v.to(budget.device) for n, v in sample(256, budget.generator(10**8)).items()}
-        image = render(attributes, SIZE) * 2 - 1
-        latents = torch.cat([vae.encode(part).latent_dist.mode() for part in image.split(16)]).float()
+    stage, lr = ("vae_decoder", 0.5) if decoder_only else ("vae", 1.0)
+    report = fit(stage, {"vae": vae}, loss, budget, lr=3e-3 * lr, muon_lr=0.02 * lr, ema=0.998)
+    if not decoder_only:
+        measure_factors(vae, budget)
+    report["samples"] = report["steps"] * pictures
+    report["psnr_db"] = psnr(vae, budget)
+    return vae, report
+
+
+@torch.no_grad()
+def measure_factors(vae, budget: Budget) -> None:
+    """Set shift and scaling so that the latents of renders have mean 0 and deviation 1."""
+    attributes = {n: v.to(budget.device) for n, v in sample(256, budget.generator(10**8)).items()}
+    image = render(attributes, SIZE) * 2 - 1
+    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in image.split(16)]).float()
     vae.register_to_config(
         scaling_factor=round(1 / latents.std().item(), 4), shift_factor=round(latents.mean().item(), 4)
     )
-    report["psnr_db"] = psnr(vae, budget)
-    return vae, report
 
 
 @torch.no_grad()

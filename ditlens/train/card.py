@@ -1,0 +1,65 @@
+"""The model card of a trained folder, written from its reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+STAGE_NAMES = {
+    "text": "Tokenizer and text encoders (two `CLIPTextModelWithProjection`)",
+    "vae": "Autoencoder (`AutoencoderKL`, f8, 8 channels)",
+    "mmdit": "Transformer (`SD3Transformer2DModel`)",
+    "oracle": "Oracle (reads attributes from pictures)",
+    "describer": "Describer (image and text to text)",
+}
+SKIPPED = {"steps", "minutes", "samples", "seed", "hardware", "date"}
+
+HEADER = """---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+
+# portraits
+
+A small text-to-image model of drawn portraits, trained from nothing on pictures with exact ground truth. It
+exists to teach and to test: every picture's attributes are known, so every edit can be measured.
+
+- **Opens with** `StableDiffusion3Pipeline.from_pretrained(folder)`, no custom code, or `ditlens.load("portraits")`.
+- **Data**: pictures of 128 x 128 drawn by `ditlens.worlds.portraits.render`, attributes drawn independently
+  (`attributes.sample`), captions and instructions from the grammar in `ditlens.worlds.portraits.captions`. No
+  photographs, no people, nothing from the web.
+- **Recipe**: `ditlens train all` (files in `ditlens/train`); rectified flow, logit-normal noise levels, captions
+  dropped in 10 % of the samples, up to 256 zero rows after the caption, averaged weights.
+- **Not for**: photographs or any picture unlike the training set; it knows nothing else.
+- **Licence**: Apache-2.0.
+
+Measured quality, with intervals and failures: `docs/model/results.md` in the repository (`make bench-model`).
+"""
+
+
+def write_card(folder: Path) -> Path:
+    """Write ``README.md`` of a model folder from its ``reports.json``; returns its path."""
+    reports: dict[str, dict[str, Any]] = json.loads((folder / "reports.json").read_text())
+    rows = [
+        "| stage | steps | samples seen | minutes | hardware | seed | date |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for stage, title in STAGE_NAMES.items():
+        if stage in reports:
+            r = reports[stage]
+            cells = [title, f"{r['steps']:.0f}", f"{r.get('samples', 0):,.0f}", f"{r['minutes']:.1f}",
+                     r["hardware"], str(r["seed"]), r["date"]]  # fmt: skip
+            rows.append("| " + " | ".join(cells) + " |")
+    parts = [HEADER, "## Training\n", "\n".join(rows), "\n## What each stage reported at its end\n"]
+    for stage, title in STAGE_NAMES.items():
+        measured = {k: v for k, v in reports.get(stage, {}).items() if k not in SKIPPED}
+        if measured:
+            values = ", ".join(
+                f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in measured.items()
+            )
+            parts.append(f"- **{title}**: {values}")
+    path = folder / "README.md"
+    path.write_text("\n".join(parts) + "\n")
+    return path
