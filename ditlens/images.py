@@ -67,7 +67,9 @@ def _open_file(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path} has far more pixels {too_large}") from error
     except PermissionError as error:
-        raise ImageError(f"{path} may not be read by you: {error.strerror}. Change its permissions.") from error
+        raise ImageError(
+            f"{path} may not be read by you: {error.strerror}. Change its permissions."
+        ) from error
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{path} is not a picture that can be read. Use PNG, JPEG, WebP, GIF, BMP or TIFF."

@@ -140,7 +140,9 @@ class Model:
             try:
                 self.defaults |= json.loads(settings.read_text("utf-8"))
             except (ValueError, TypeError) as error:
-                raise ModelError(f"{settings} is damaged: {error}. Restore it from the repository.") from error
+                raise ModelError(
+                    f"{settings} is damaged: {error}. Restore it from the repository."
+                ) from error
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.transformer.parameters()) / 1e6

@@ -45,7 +45,8 @@ def loss_terms(oracle: Oracle, image: torch.Tensor, truth: Attributes) -> dict[s
 def train(budget: Budget, vae):
     """Train an `Oracle`; returns it with a report of its quality on held-out renders."""
     torch.manual_seed(budget.seed)
-    oracle = Oracle().to(budget.device, memory_format=torch.channels_last)
+    oracle = Oracle().to(budget.device)
+    oracle = oracle.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pictures, attributes = data.renders(budget), data.attributes(budget)
     stored = data.latents(vae, budget)
     batch = BATCH.get(budget.device.type, 48)

@@ -109,16 +109,18 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, float]:
     )
 
     from ditlens.train import mmdit
+    from ditlens.train.silent import build_silent_encoder
 
     vae, (tokenizer, encoders) = load_vae(folder, budget), load_text(folder, budget)
     start = None
     if budget.resume and (folder / "transformer").is_dir():
         start = SD3Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
     transformer, report = mmdit.train(budget, vae, tokenizer, encoders, start)
+    tokenizer_3, encoder_3 = build_silent_encoder(mmdit.CONFIG["joint_attention_dim"])
     pipe = StableDiffusion3Pipeline(
         transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=vae,
         text_encoder=encoders[0], tokenizer=tokenizer, text_encoder_2=encoders[1], tokenizer_2=tokenizer,
-        text_encoder_3=None, tokenizer_3=None,
+        text_encoder_3=encoder_3, tokenizer_3=tokenizer_3,
     )  # fmt: skip
     pipe.to("cpu", torch.float16).save_pretrained(folder)
     settings = folder / "ditlens.json"

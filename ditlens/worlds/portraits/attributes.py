@@ -246,7 +246,10 @@ CATEGORICAL: tuple[Categorical, ...] = (
 AT_REST: dict[str, float] = {"beard": 0.4, "mouth_open": 0.3, "glasses": 0.3, "hat": 0.3}
 """How often a random portrait has the neutral value of an attribute, beyond what a uniform draw gives."""
 
-ATTRIBUTES: dict[str, Continuous | Categorical] = {a.name: a for a in (*CONTINUOUS, *CATEGORICAL)}
+ATTRIBUTES: dict[str, Continuous | Categorical] = {
+    **{a.name: a for a in CONTINUOUS},
+    **{c.name: c for c in CATEGORICAL},
+}
 NAMES: tuple[str, ...] = tuple(ATTRIBUTES)
 
 
@@ -333,9 +336,10 @@ def visible(attributes: Attributes) -> dict[str, torch.Tensor]:
     """
     some = next(iter(attributes.values()))
     seen = {name: torch.ones(some.shape, dtype=torch.bool, device=some.device) for name in ATTRIBUTES}
-    eyes = attributes["glasses"] != attribute("glasses").index("sunglasses")  # type: ignore[union-attr]
+    dark = CATEGORICAL[2].index("sunglasses")
+    eyes = torch.ne(attributes["glasses"], dark)
     seen["eye_open"], seen["gaze"] = eyes, eyes
-    seen["hair_style"] = (attributes["hat"] == 0) | (attributes["hair_length"] > 0.3)
+    seen["hair_style"] = torch.logical_or(attributes["hat"] == 0, attributes["hair_length"] > 0.3)
     return seen
 
 

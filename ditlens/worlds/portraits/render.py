@@ -2,8 +2,8 @@
 
 `render` maps `Attributes` to pictures. Coordinates run to the right and down; the face is centred at the
 origin and about 0.8 wide, and the picture shows about [-0.85, 0.85] x [-0.8, 0.9] of the plane. Every shape
-is a signed distance (negative inside) turned into a soft mask one pixel wide, so that edges are anti-aliased at every resolution and the
-picture has a gradient with respect to every continuous attribute.
+is a signed distance (negative inside) turned into a soft mask one pixel wide, so that edges are anti-aliased
+at every resolution and the picture has a gradient with respect to every continuous attribute.
 
 Parts are painted back to front; one function draws one part, with the geometry of a portrait (`Face`)
 worked out once and shared.
@@ -59,7 +59,7 @@ def _pick(table: dict[str, RGB], index: Tensor, like: Tensor) -> Tensor:
     return colors[index].view(-1, 3, 1, 1)
 
 
-def _ramp(value: Tensor, low: float, high: float) -> Tensor:
+def _ramp(value: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     """0 below `low`, 1 above `high`, straight in between."""
     return ((value - low) / (high - low)).clamp(0, 1)
 

@@ -1,0 +1,1 @@
+"""What is measured of the portraits model; `benchmarks/model.py` runs it."""

@@ -1,0 +1,104 @@
+"""What the measurements share.
+
+Held-out portraits are drawn with seeds below 1000, which training never uses.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from intervals import clustered
+
+from ditlens.model import Model
+from ditlens.worlds.portraits.attributes import ATTRIBUTES, Attributes, sample
+from portraits.sheets import Tile
+
+SEEDS = {"vae": 7, "captions": 101, "edits": 102, "sweeps": 103, "describer": 104, "exact": 105}
+
+Result = dict[str, Any]
+Results = dict[str, Result]
+
+
+@dataclass
+class Bench:
+    """What to measure with, and how much of it.
+
+    Attributes:
+        model: The model.
+        captions: Captions to sample.
+        edits: Single-attribute edits.
+        sweeps: Edits of continuous attributes that are swept over `DEGREES`.
+        pictures: Renders that are reconstructed.
+        described: Renders that are described.
+        renders: Renders that the oracle reads.
+        repeats: Timed runs.
+        failures: Collects the pictures that went wrong: what was wanted and what was seen.
+    """
+
+    model: Model
+    captions: int = 500
+    edits: int = 100
+    sweeps: int = 40
+    pictures: int = 256
+    described: int = 200
+    renders: int = 2000
+    repeats: int = 15
+    failures: dict[str, list[tuple[int, list[Tile]]]] = field(default_factory=lambda: defaultdict(list))
+
+
+def result(
+    value: float, low: float | None, high: float | None, n: int, unit: str, note: str, **more: Any
+) -> Result:
+    """One entry of a results file, without the fields that all entries share."""
+    return {"value": value, "low": low, "high": high, "n": n, "unit": unit, "note": note, **more}
+
+
+def people(count: int, seed: str) -> Attributes:
+    """Held-out portraits."""
+    return sample(count, torch.Generator().manual_seed(SEEDS[seed]))
+
+
+def progress(what: str, total: int) -> Iterator[int]:
+    """Count to `total`, saying on standard error now and then how far it is."""
+    started = shown = time.monotonic()
+    for i in range(total):
+        yield i
+        now = time.monotonic()
+        if now - shown > 10 or i == total - 1:
+            shown = now
+            print(f"{what}: {i + 1}/{total}, {now - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def measure(bench: Bench, pictures: torch.Tensor) -> list[dict[str, float | str]]:
+    """What the oracle reads."""
+    assert bench.model.oracle is not None, "the model has no oracle"
+    return bench.model.oracle.measure(pictures)
+
+
+def by_attribute(trials: Sequence[dict[str, bool]]) -> dict[str, Result]:
+    """Share and number of trials of each attribute."""
+    pooled: dict[str, list[bool]] = defaultdict(list)
+    for trial in trials:
+        for name, right in trial.items():
+            pooled[name].append(right)
+    return {
+        n: {"value": sum(pooled[n]) / len(pooled[n]), "n": len(pooled[n])} for n in ATTRIBUTES if n in pooled
+    }
+
+
+def share(trials: Sequence[dict[str, bool]], names: Sequence[str], note: str) -> Result:
+    """Share of right trials among the attributes `names`, clustered by picture."""
+    chosen = [{n: right for n, right in trial.items() if n in names} for trial in trials]
+    value, low, high, count = clustered([list(trial.values()) for trial in chosen])
+    return result(value, low, high, count, "share", note, parts=by_attribute(chosen))
+
+
+def brief(value: float | str) -> str:
+    """A measured value as a word or with two digits."""
+    return value if isinstance(value, str) else f"{value:.2f}"

@@ -1,0 +1,358 @@
+"""The describer: a small multimodal model that puts portraits, wishes and answers into words.
+
+The network is a stock `LlavaForConditionalGeneration`: a LeViT tower (convolutions, then attention) turns the
+picture into a few tokens, and a small Llama goes on writing after them. It knows three prompts: `DESCRIBE`, an
+instruction, and a question. What it writes about an instruction is checked against the grammar, which has the
+last word: the two texts always differ in nothing but the edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+from ditlens import images
+from ditlens.ems.extract import Description
+from ditlens.errors import CaptionError, DescriberError, ModelError
+from ditlens.worlds.portraits.attributes import NAMES
+from ditlens.worlds.portraits.captions import LONGEST_CAPTION, compose
+from ditlens.worlds.portraits.constraints import pick, value_of
+from ditlens.worlds.portraits.instructions import parse_instruction
+from ditlens.worlds.portraits.pairs import Pair, target_caption
+from ditlens.worlds.portraits.phrases import BARE, HAIR, PHRASES, Constraints, count_tokens, normalise
+from ditlens.worlds.portraits.questions import question
+from ditlens.worlds.portraits.reading import parse
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+NAME = "portraits describer"
+SIZE = 128
+"""Side of the pictures that the network sees; others are resized."""
+
+IMAGE, ANSWER, END = "<image>", "<answer>", "<end>"
+"""Tokens: one for each token of the picture; after the prompt; after the answer."""
+
+DESCRIBE = "describe the picture"
+"""The prompt that asks for a description."""
+
+LONGEST_PROMPT = 80
+"""Tokens of a prompt that are read."""
+
+LONGEST_ANSWER = 64
+"""Tokens of an answer at most."""
+
+MISSING = (
+    "Type `ditlens train describer` to train one, or restore data/models from the repository. "
+    "Without it, give both texts by hand: source_text= and target_text=."
+)
+
+
+class PortraitDescriber:
+    """Describes portraits with the small network; implements `ditlens.ems.extract.Describer`.
+
+    Args:
+        model: A `LlavaForConditionalGeneration` as trained by `ditlens.train.describer`.
+        processor: Its processor; only the tokenizer is used here.
+    """
+
+    name = NAME
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model = model.eval()
+        self.processor = processor
+
+    # --- the network -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def write(self, pictures: torch.Tensor, prompts: list[str]) -> list[str]:
+        """What the network writes, word by word the likeliest, after each picture and prompt.
+
+        Args:
+            pictures: (batch, 3, height, width), values in [0, 1].
+            prompts: One per picture, normalised.
+        """
+        device = next(self.model.parameters()).device
+        pixels = prepare(pictures.to(device, torch.float32))
+        ids = [prompt_ids(self.processor.tokenizer, prompt, self._image_tokens) for prompt in prompts]
+        texts = [""] * len(prompts)
+        for length in {len(row) for row in ids}:  # prompts of one length need no padding
+            rows = [i for i, row in enumerate(ids) if len(row) == length]
+            tokens = torch.tensor([ids[i] for i in rows], device=device)
+            written = self.model.generate(
+                input_ids=tokens,
+                attention_mask=torch.ones_like(tokens),
+                pixel_values=pixels[rows],
+                max_new_tokens=LONGEST_ANSWER,
+                do_sample=False,
+                num_beams=1,
+            )
+            answers = self.processor.tokenizer.batch_decode(written[:, length:], skip_special_tokens=True)
+            for i, answer in zip(rows, answers, strict=True):
+                texts[i] = normalise(answer)
+        return texts
+
+    @property
+    def _image_tokens(self) -> int:
+        return int(self.model.config.image_seq_length)
+
+    # --- reading pictures ------------------------------------------------------------------------------
+
+    def describe_all(self, pictures: torch.Tensor) -> list[str]:
+        """What each picture shows: everything that can be named, in fixed order.
+
+        Args:
+            pictures: (batch, 3, height, width), values in [0, 1].
+        """
+        texts: list[str] = []
+        for part in pictures.split(64):
+            texts += [_short(text) for text in self.write(part, [DESCRIBE] * len(part))]
+        return texts
+
+    def describe(self, image: images.Picture) -> str:
+        """What a picture shows."""
+        return self.describe_all(_tensor(image))[0]
+
+    def answer(self, image: images.Picture, question: str) -> str:
+        """Answer a question about a picture, e.g. ``"what color is the hair?"``.
+
+        `ditlens.worlds.portraits.questions` lists the questions that it has learnt.
+        """
+        text = normalise(question)
+        return self.write(_tensor(image), [text if text.endswith("?") else text + "?"])[0]
+
+    # --- texts for an edit -----------------------------------------------------------------------------
+
+    def extract(self, image: Image.Image, instruction: str) -> Description:
+        """What the picture shows, and what it should show once the instruction is carried out.
+
+        Raises:
+            CaptionError: If the instruction asks for nothing that this world has, or contradicts itself.
+            DescriberError: If the network's text about the picture describes no portrait.
+        """
+        picture = _tensor(image)
+        source = self.describe_all(picture)[0]
+        if not understood(source):
+            raise DescriberError(
+                f"The picture could not be read as a portrait of this world; it was described as {source!r}. "
+                'Give both texts by hand: source_text="young person, slight smile", target_text="...".'
+            )
+        pair = self.pair(picture, source, instruction)
+        return Description(
+            source=pair.source_text,
+            target=pair.target_text,
+            changes=text_changes(pair.source_text, pair.target_text),
+            describer=self.name,
+        )
+
+    def pair(self, picture: torch.Tensor, source: str, instruction: str, written: str | None = None) -> Pair:
+        """The source text and its target, token for token alike but for the edit.
+
+        Attributes that the instruction concerns and the source text does not mention are asked about first.
+
+        Args:
+            picture: (1, 3, height, width), values in [0, 1].
+            source: Description of the picture.
+            instruction: What to change.
+            written: What the network writes as the target, if that is known already.
+
+        Raises:
+            CaptionError: If nothing is understood of the source or the instruction.
+        """
+        said = parse(source)
+        unsaid = [name for name in parse_instruction(instruction, source=said) if name not in said]
+        levels = self._ask(picture, unsaid)
+        if written is None:
+            written = self.write(picture, [normalise(instruction)])[0]
+        return reconcile(source, instruction, written, levels)
+
+    def _ask(self, picture: torch.Tensor, names: list[str]) -> dict[str, int]:
+        """Levels of attributes that lie between two levels and were therefore not described."""
+        if not names:
+            return {}
+        prompts = [question(name) for name in names]
+        levels = {}
+        for name, text in zip(
+            names, self.write(picture.expand(len(names), -1, -1, -1), prompts), strict=True
+        ):
+            allowed = understood(text).get(name)
+            if allowed:
+                levels[name] = pick(name, allowed)
+        return levels
+
+    # --- files -----------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write half-precision weights, configuration and processor, as `from_pretrained` wants them.
+
+        The statistics of batch norms stay in single precision, and so does the model once it is loaded.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            name: value.half() if value.is_floating_point() and "batch_norm" not in name else value
+            for name, value in self.model.state_dict().items()
+        }
+        self.model.save_pretrained(folder, state_dict=state)
+        self.processor.save_pretrained(folder)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> PortraitDescriber:
+        """Load a saved describer.
+
+        Raises:
+            ModelError: If files are missing or cannot be read; the message says what to type.
+        """
+        files = ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json")
+        missing = [name for name in files if not (folder / name).is_file()]
+        if missing:
+            raise ModelError(
+                f"No describer in {folder} ({', '.join(missing)} missing): pictures cannot be described. "
+                + MISSING
+            )
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers.utils import logging
+
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True
+            )
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # a damaged file raises any of a dozen types
+            raise ModelError(f"The describer in {folder} cannot be read: {error}. {MISSING}") from error
+        finally:
+            if bars:
+                logging.enable_progress_bar()
+        return cls(model.to(device), processor)
+
+
+def prepare(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures in [0, 1] as the network takes them: `SIZE` x `SIZE`, values in [-1, 1]."""
+    if pictures.shape[-2:] != (SIZE, SIZE):
+        pictures = F.interpolate(pictures, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+    return pictures * 2 - 1
+
+
+def prompt_ids(tokenizer: Any, prompt: str, image_tokens: int) -> list[int]:
+    """Token ids of a prompt: the picture's places, the words, and the sign that the answer follows."""
+    words = tokenizer(prompt, add_special_tokens=False).input_ids[:LONGEST_PROMPT]
+    image, answer = tokenizer.convert_tokens_to_ids([IMAGE, ANSWER])
+    return [image] * image_tokens + words + [answer]
+
+
+def _tensor(image: images.Picture) -> torch.Tensor:
+    """A picture as (1, 3, SIZE, SIZE), its largest centred square."""
+    return images.to_tensor(images.fit(images.open_image(image), SIZE, SIZE))
+
+
+# --- the words of a description ---------------------------------------------------------------------------
+
+
+def canonical(named: Mapping[str, int]) -> str:
+    """Name the given levels in fixed order, each by its first synonym, as a list of keywords.
+
+    Args:
+        named: Level (or value) index of each attribute to name, e.g. from `captions.nameable`.
+
+    Example:
+        >>> canonical({"age": 2, "smile": 4, "hair_color": 3})
+        'old person, big smile, red hair'
+    """
+    phrases = [BARE["age"][named["age"]][0] + " person"] if "age" in named else []
+    hair = [BARE[name][named[name]][0] for name in HAIR if name in named]
+    for name in NAMES:
+        if name == HAIR[0] and hair:
+            phrases.append(" ".join(hair) + " hair")
+        elif name in named and name != "age" and name not in HAIR:
+            phrases.append(BARE[name][named[name]][0])
+    return ", ".join(phrases)
+
+
+def _short(text: str) -> str:
+    """A description in shorter synonyms if it has more words than the captions of this world."""
+    said = understood(text)
+    if count_tokens(text) <= LONGEST_CAPTION or not said:
+        return text
+    return compose({name: pick(name, allowed) for name, allowed in said.items()})
+
+
+def understood(text: str) -> Constraints:
+    """What a text says; nothing if it cannot be read."""
+    try:
+        return parse(text)
+    except CaptionError:
+        return {}
+
+
+def change_indices(source_text: str, target_text: str) -> dict[str, int]:
+    """What two texts change.
+
+    Args:
+        source_text: Any text; one that is not understood says nothing.
+        target_text: Another.
+
+    Returns:
+        For each attribute that the target names and that the source does not already have so, the index of
+        the wanted level or value. What the target leaves out is not a change.
+    """
+    source, target = understood(source_text), understood(target_text)
+    return {
+        name: pick(name, allowed)
+        for name, allowed in target.items()
+        if not (name in source and source[name] <= allowed)
+    }
+
+
+def text_changes(source_text: str, target_text: str) -> dict[str, str]:
+    """What two texts change, in words: see `change_indices`.
+
+    Returns:
+        For each changed attribute the phrase of the wanted level or value.
+
+    Example:
+        >>> text_changes("old person, slight smile, red hair", "old person, big smile, red hair")
+        {'smile': 'a big smile'}
+    """
+    changes = change_indices(source_text, target_text)
+    return {n: PHRASES[n][i][0] + (" hair" if n in HAIR else "") for n, i in changes.items()}
+
+
+def reconcile(source: str, instruction: str, written: str, levels: Mapping[str, int] | None = None) -> Pair:
+    """Turn the network's target into a pair of texts, if the grammar agrees with it; else the grammar's own.
+
+    The network is followed where the instruction leaves a choice ("add a beard"), and only if it changes what
+    was asked for and nothing else.
+
+    Args:
+        source: Description of the source.
+        instruction: What to change.
+        written: What the network wrote as the target.
+        levels: Levels of attributes that `source` does not mention.
+
+    Raises:
+        CaptionError: If nothing is understood of the source or the instruction.
+    """
+    levels = levels or {}
+    said = {name: frozenset({level}) for name, level in levels.items()} | parse(source)
+    wanted = parse_instruction(instruction, source=said)
+    changes = _agreed(said, wanted, understood(written))
+    values = {name: value_of(name, level) for name, level in levels.items()}
+    return target_caption(source, wanted if changes is None else changes, values=values)
+
+
+def _agreed(said: Constraints, wanted: Constraints, written: Constraints) -> Constraints | None:
+    """The changes that the network wrote; None if they are not those that were asked for."""
+    if any(not (name in written and written[name] <= wanted[name]) for name in wanted):
+        return None
+    others = [name for name in said if name in written and name not in wanted]
+    if any(not said[name] <= written[name] for name in others):
+        return None
+    return {
+        name: wanted[name] if name in said and said[name] <= wanted[name] else written[name]
+        for name in wanted
+    }

@@ -1,0 +1,72 @@
+"""Five people to start with: hand-picked portraits, drawn by the renderer of this world.
+
+The pictures in ``data/examples`` come from here; `write` makes them again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ditlens.worlds.portraits.attributes import Attributes, concatenate, neutral
+
+FOLDER = Path(__file__).parents[3] / "data" / "examples"
+"""Where a clone of the repository has the pictures."""
+
+Look = dict[str, Any]
+"""Values of some attributes: numbers, or names of categorical values."""
+
+EXAMPLES: dict[str, Look] = {
+    "ada": {
+        "smile": 0.32, "eye_open": 0.55, "brow_tilt": -0.15, "hair_length": 0.62, "skin_tone": 0.3, "age": 0.2,
+        "hair_color": "red", "hair_style": "wavy", "shirt": "green", "background": "blue",
+    },
+    "bo": {
+        "smile": 0.4, "eye_open": 0.5, "brow_tilt": -0.1, "hair_length": 0.33, "face_width": 0.45,
+        "skin_tone": 0.5, "age": 0.5, "beard": 0.45, "hair_color": "black", "glasses": "square",
+        "shirt": "white", "background": "orange",
+    },
+    "chidi": {
+        "smile": 0.45, "mouth_open": 0.08, "eye_open": 0.52, "gaze": 0.1, "hair_length": 0.36, "face_width": -0.1,
+        "skin_tone": 0.72, "age": 0.22, "hair_color": "black", "hair_style": "curly", "shirt": "yellow",
+        "background": "green",
+    },
+    "dora": {
+        "smile": 0.38, "eye_open": 0.45, "brow_tilt": -0.1, "hair_length": 0.6, "face_width": 0.1,
+        "skin_tone": 0.28, "age": 0.72, "hair_color": "grey", "hair_style": "curly", "earrings": "pearls",
+        "shirt": "purple", "background": "pink",
+    },
+    "emil": {
+        "smile": 0.3, "eye_open": 0.5, "gaze": -0.1, "hair_length": 0.4, "face_width": -0.5,
+        "skin_tone": 0.25, "age": 0.25, "hair_color": "blond", "hat": "beanie",
+        "shirt": "blue", "background": "grey",
+    },
+}  # fmt: skip
+"""Attribute values by name; what is not given is neutral."""
+
+
+def attributes() -> Attributes:
+    """The five portraits as one batch, in the order of `EXAMPLES`."""
+    return concatenate([neutral(**look) for look in EXAMPLES.values()])
+
+
+def write(folder: str | Path = FOLDER, size: int = 256) -> list[Path]:
+    """Draw every example as ``NAME.png``, and the first one as ``portrait.png`` too.
+
+    Args:
+        folder: Where to write; made if missing.
+        size: Height and width in pixels.
+
+    Returns:
+        The files.
+    """
+    from ditlens.images import to_image
+    from ditlens.worlds.portraits.render import render
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = [to_image(picture) for picture in render(attributes(), size)]
+    files = {"portrait": pictures[0], **dict(zip(EXAMPLES, pictures, strict=True))}
+    for name, picture in files.items():
+        picture.save(folder / f"{name}.png", optimize=True)
+    return [folder / f"{name}.png" for name in files]

@@ -1,0 +1,296 @@
+"""EMS edits of a portrait from end to end: exact ends, repeatable recipes, clear refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ditlens
+from ditlens.ems.edit import EMS, default_method, edit
+from ditlens.ems.engine import DDS
+from ditlens.ems.extract import Description
+from ditlens.ems.methods import DeltaVelocity
+from ditlens.errors import CaptionError, DescriberError, ImageError, ModelError, SettingError
+from ditlens.images import to_image
+from ditlens.model import Model, load
+from ditlens.worlds.portraits.attributes import NAMES, neutral
+from ditlens.worlds.portraits.describer import text_changes
+from ditlens.worlds.portraits.instructions import parse_instruction, target_caption
+from ditlens.worlds.portraits.render import render
+
+QUICK = DeltaVelocity("quick", source_guidance=2.0, target_guidance=2.0, steps=4)
+CAPTION = "a portrait of a young person with a slight smile, round glasses"
+WISH = "make the smile bigger and remove the glasses"
+
+
+class Typist:
+    """A describer for tests: always sees `CAPTION`, and understands the grammar."""
+
+    name = "typist"
+
+    def describe(self, image: Image.Image) -> str:
+        return CAPTION
+
+    def extract(self, image: Image.Image, instruction: str) -> Description:
+        from ditlens.worlds.portraits.captions import parse
+
+        pair = target_caption(CAPTION, parse_instruction(instruction, source=parse(CAPTION)))
+        changes = text_changes(pair.source_text, pair.target_text)
+        return Description(pair.source_text, pair.target_text, changes, self.name)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Image.Image:
+    return to_image(render(neutral(smile=0.4, glasses="round"), 128))
+
+
+@pytest.fixture
+def run(portraits, portrait):
+    """Edit the portrait with quick settings; options override."""
+
+    def call(instruction: str = WISH, **options):
+        return edit(portraits, portrait, instruction, **{"describer": Typist(), "method": QUICK} | options)
+
+    return call
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+# --- the ends of the degree --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [QUICK, dataclasses.replace(EMS, steps=5), None])
+def test_degree_0_is_exactly_the_reconstruction(run, portraits, portrait, method):
+    result = run(degree=0.0, method=method)
+    assert np.array_equal(result.image, result.reconstruction)
+    assert torch.equal(result.latents, portraits.encode_image(portraits.prepare(portrait)))
+    assert result.description.target != result.description.source, "there was something to do"
+
+
+def test_degree_0_of_a_sweep_is_exactly_the_reconstruction(run):
+    sweep = run().sweep([-1.0, 0.0, 0.5, 1.0, 1.5])
+    assert np.array_equal(sweep.images[1], sweep.edits[1].reconstruction)
+
+
+def test_degree_1_and_an_explicit_target_agree(run, portraits, portrait):
+    by_wish = run()
+    by_text = edit(
+        portraits, portrait, source_text=by_wish.source_text, target_text=by_wish.target_text, method=QUICK
+    )
+    assert np.array_equal(by_wish.image, by_text.image)
+    assert by_text.description.changes == by_wish.description.changes == {
+        "smile": "a big smile", "glasses": "no glasses",
+    }  # fmt: skip
+    assert by_text.description.describer == "by hand"
+
+
+def test_the_degree_moves_the_picture_further_and_further(run):
+    edits = run().sweep([0.0, 0.5, 1.0, 1.5, 2.0]).edits
+    moved = [(e.latents - edits[0].latents).norm().item() for e in edits]
+    assert moved == sorted(moved)
+    assert moved[0] == 0 < moved[1]
+
+
+def test_sweep_items_equal_single_edits(run):
+    degrees = [-1.0, 0.5, 1.0, 1.5]
+    sweep = run().sweep(degrees)
+    assert sweep.degrees == [e.degree for e in sweep.edits] == degrees
+    for degree, item in zip(degrees, sweep.edits, strict=True):
+        single = run(degree=degree)
+        torch.testing.assert_close(item.latents, single.latents, rtol=0, atol=1e-4)
+        assert abs(pixels(item.image) - pixels(single.image)).max() <= 1
+        assert item.evaluations == single.evaluations
+
+
+def test_a_wish_that_is_already_true_changes_nothing(run):
+    result = run("give them round glasses")
+    assert result.targets == []
+    assert np.array_equal(result.image, result.reconstruction)
+
+
+# --- repeating ---------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_edit(run):
+    first, again, other = run(seed=3), run(seed=3), run(seed=4)
+    assert np.array_equal(first.image, again.image)
+    assert torch.equal(first.latents, again.latents)
+    assert not torch.equal(first.latents, other.latents)
+
+
+@pytest.mark.parametrize("options", [{}, {"method": DDS, "pooled": False, "degree": 0.7, "seed": 9}])
+def test_the_recipe_in_the_png_repeats_the_edit(run, portraits, tmp_path, options):
+    if "method" in options:
+        options = options | {"method": dataclasses.replace(options["method"], steps=5)}
+    result = run(**options)
+    folder = result.save(tmp_path / "new" / "folder")
+    with Image.open(folder / "edit.png") as image:
+        recipe = json.loads(image.text["ditlens"])
+        assert np.array_equal(image, result.image), "PNG keeps every pixel"
+    assert recipe["ditlens"] == ditlens.__version__
+    again = edit(
+        portraits, result.source_image, recipe["instruction"], degree=recipe["degree"], seed=recipe["seed"],
+        source_text=recipe["source_text"], target_text=recipe["target_text"], tokens=recipe["tokens"],
+        pooled=recipe["pooled"], method=DeltaVelocity(**recipe["method"]),
+    )  # fmt: skip
+    assert np.array_equal(again.image, result.image)
+
+
+def test_the_json_holds_texts_measurements_and_recipe(run, tmp_path):
+    result = run(degree=0.5)
+    facts = json.loads((result.save(tmp_path) / "edit.json").read_text("utf-8"))
+    assert facts["source_text"] == CAPTION
+    assert facts["target_text"] == CAPTION.replace("slight", "big").replace("round", "no")
+    assert facts["targets"] == ["smile", "glasses"]
+    assert facts["before"] == result.before
+    assert facts["after"] == result.after
+    assert tuple(facts["before"]) == NAMES
+    assert facts["drift"] == result.drift
+    assert facts["recipe"]["degree"] == 0.5
+    assert facts["recipe"]["describer"] == "typist"
+    assert facts["recipe"]["model"] == str(result.recipe["model"])
+
+
+# --- what an edit tells ------------------------------------------------------------------------------------
+
+
+def test_measurements_are_the_oracles(run, portraits):
+    result = run()
+    assert result.before == portraits.oracle.measure(portraits.prepare(result.source_image))[0]
+    read = portraits.oracle.measure(portraits.decode(result.latents))[0]
+    for name, value in result.after.items():
+        assert value == (read[name] if isinstance(value, str) else pytest.approx(read[name], abs=1e-3))
+    assert 0 <= result.drift <= 1
+
+
+def test_evaluations_are_counted(run):
+    assert run().evaluations == 4 * 4, "4 steps: source and target, each with and without text"
+    assert (
+        run(method=dataclasses.replace(QUICK, source_guidance=1.0, target_guidance=1.0)).evaluations == 4 * 2
+    )
+
+
+def test_progress_is_shown_and_can_stop_the_edit(run):
+    steps: list[int] = []
+    run(on_step=lambda state: steps.append(state.step))
+    assert steps == [0, 1, 2, 3]
+
+    class StopError(Exception):
+        pass
+
+    def stop(state):
+        steps.append(state.step)
+        raise StopError
+
+    with pytest.raises(StopError):
+        run(on_step=stop)
+    assert steps == [0, 1, 2, 3, 0]
+
+
+def test_routes_of_the_text_can_be_switched_off(run):
+    both, tokens, neither = run(), run(pooled=False), run(tokens=False, pooled=False)
+    assert np.array_equal(neither.image, neither.reconstruction)
+    assert not torch.equal(both.latents, tokens.latents)
+
+
+def test_one_text_by_hand(run):
+    result = run(target_text="a portrait of an old person")
+    assert result.source_text == CAPTION
+    assert result.target_text == "a portrait of an old person"
+    assert result.description.describer == "typist, then by hand"
+
+
+def test_the_sweep_measures_and_draws(run, tmp_path):
+    sweep = run().sweep([0, 1])
+    assert sweep.values("smile") == [e.after["smile"] for e in sweep.edits]
+    sweep.save(tmp_path / "sweep.png")
+    with Image.open(tmp_path / "sweep.png") as image:
+        assert image.size == sweep.strip().size
+
+
+def test_the_models_own_method_comes_first(portraits, portraits_folder):
+    assert default_method(portraits) == EMS
+    model = Model(portraits.pipe)
+    model.defaults["edit"] = {"name": "own", "steps": 3}
+    assert default_method(model) == DeltaVelocity("own", steps=3)
+
+
+# --- pictures ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.new("RGB", (1, 1), "red"),
+        Image.new("RGBA", (300, 40), (0, 0, 0, 0)),
+        Image.new("L", (128, 128), 9),
+        Image.new("CMYK", (50, 60)),
+        torch.rand(3, 128, 128),
+    ],
+    ids=["1x1", "transparent", "grey", "cmyk", "tensor"],
+)
+def test_any_picture_can_be_edited(portraits, picture):
+    result = edit(portraits, picture, WISH, describer=Typist(), method=QUICK)
+    assert result.image.size == result.source_image.size == result.reconstruction.size == (128, 128)
+
+
+def test_a_file_that_is_no_picture(portraits, tmp_path):
+    (tmp_path / "a.png").write_text("text")
+    with pytest.raises(ImageError, match="is not a picture"):
+        edit(portraits, tmp_path / "a.png", WISH, describer=Typist())
+
+
+# --- refusals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degree", [-2.01, 3.5, float("nan"), float("inf")])
+def test_degrees_out_of_range(run, degree):
+    with pytest.raises(
+        SettingError, match=r"degree .* is outside \[-2, 3\]: 0 changes nothing, 1 is the full"
+    ):
+        run(degree=degree)
+
+
+def test_sweeps_check_their_degrees(run):
+    result = run()
+    with pytest.raises(SettingError, match=r"degree 4 is outside"):
+        result.sweep([0, 4])
+    with pytest.raises(SettingError, match="at least one degree"):
+        result.sweep([])
+
+
+@pytest.mark.parametrize("wish", ["", "make it nice", "remove the skin"])
+def test_wishes_that_are_not_understood(run, wish):
+    with pytest.raises(CaptionError):
+        run(wish)
+
+
+def test_a_missing_describer_says_what_to_do(portraits_folder, portrait):
+    with pytest.raises(ModelError, match="No describer in .*source_text= and target_text="):
+        edit(load(portraits_folder, device="cpu"), portrait, WISH)
+
+
+def test_a_model_without_world_needs_both_texts(portraits, portrait):
+    model = Model(portraits.pipe, "mine")
+    with pytest.raises(DescriberError, match="mine has no describer of its own. Give both texts"):
+        edit(model, portrait, WISH)
+    result = edit(model, portrait, source_text="a cat", target_text="a dog", method=QUICK)
+    assert (result.before, result.after, result.drift, result.targets) == (None, None, None, [])
+    with pytest.raises(SettingError, match="Nothing was measured"):
+        result.sweep([0]).values("smile")
+
+
+def test_an_empty_description_is_refused(portraits, portrait):
+    class Silent(Typist):
+        def extract(self, image, instruction):
+            return Description("", " ", {}, self.name)
+
+    with pytest.raises(DescriberError, match="typist returned an empty text"):
+        edit(portraits, portrait, WISH, describer=Silent())

@@ -1,0 +1,287 @@
+"""Every kind of picture that a person may bring gives a sensible result or an error that says what to do."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ditlens import images
+from ditlens.errors import ImageError
+from ditlens.images import fit, open_image, sizes, strip, to_image, to_tensor
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    """A small colourful picture without symmetry."""
+    ramp = np.linspace(0, 255, 24, dtype=np.uint8)
+    return Image.fromarray(np.stack([*np.meshgrid(ramp, ramp[:16]), np.full((16, 24), 99, np.uint8)], -1))
+
+
+def saved(path: Path, image: Image.Image, **options) -> Path:
+    image.save(path, **options)
+    return path
+
+
+# --- modes -------------------------------------------------------------------------------------------------
+
+
+def test_rgb_is_left_alone(tmp_path, photo):
+    assert np.array_equal(open_image(saved(tmp_path / "a.png", photo)), photo)
+    assert np.array_equal(open_image(photo), photo)
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    image = Image.new("RGBA", (2, 1), (*RED, 0))
+    image.putpixel((1, 0), (0, 0, 0, 128))
+    found = open_image(saved(tmp_path / "a.png", image))
+    assert found.getpixel((0, 0)) == WHITE
+    assert found.getpixel((1, 0)) == (127, 127, 127)
+
+
+def test_grey_with_transparency(tmp_path):
+    image = Image.new("LA", (2, 1), (0, 0))
+    image.putpixel((1, 0), (40, 255))
+    found = open_image(saved(tmp_path / "a.png", image))
+    assert [found.getpixel((x, 0)) for x in (0, 1)] == [WHITE, (40, 40, 40)]
+
+
+def test_palette_with_a_transparent_colour(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([*GREEN, *BLUE])
+    image.putpixel((1, 0), 1)
+    found = open_image(saved(tmp_path / "a.png", image, transparency=0))
+    assert [found.getpixel((x, 0)) for x in (0, 1)] == [WHITE, BLUE]
+
+
+def test_grey_8_bit(tmp_path):
+    found = open_image(saved(tmp_path / "a.png", Image.new("L", (3, 2), 77)))
+    assert (found.mode, found.size, found.getpixel((2, 1))) == ("RGB", (3, 2), (77, 77, 77))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_grey_16_bit(tmp_path, name):
+    values = np.array([[0, 100, 32768, 65535]], np.uint16)
+    found = open_image(saved(tmp_path / name, Image.fromarray(values)))
+    assert [found.getpixel((x, 0))[0] for x in range(4)] == [0, 0, 128, 255]
+
+
+def test_a_dark_16_bit_picture_stays_dark():
+    assert open_image(Image.fromarray(np.full((2, 2), 255, np.uint16))).getpixel((0, 0)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (np.array([[0, 51, 255]], np.int32), (0, 51, 255)),
+        (np.array([[0, 13107, 65535]], np.int32), (0, 51, 255)),
+        (np.array([[-5, 200_000, 1_000_000]], np.int32), (0, 51, 255)),
+        (np.array([[0.0, 0.2, 0.5]], np.float32), (0, 51, 128)),
+        (np.array([[0.0, 51.0, 255.0]], np.float32), (0, 51, 255)),
+        (np.array([[np.nan, np.inf, 1.0]], np.float32), (0, 0, 255)),
+        (np.zeros((1, 3), np.float32), (0, 0, 0)),
+    ],
+)
+def test_other_deep_greys(values, wanted):
+    found = open_image(Image.fromarray(values))
+    assert tuple(found.getpixel((x, 0))[0] for x in range(3)) == wanted
+
+
+@pytest.mark.parametrize(("mode", "color"), [("1", 1), ("CMYK", (0, 0, 0, 0)), ("YCbCr", (255, 128, 128))])
+def test_white_in_other_modes(tmp_path, mode, color):
+    name = "a.png" if mode == "1" else "a.jpg"
+    found = open_image(saved(tmp_path / name, Image.new(mode, (8, 8), color)))
+    assert found.mode == "RGB"
+    assert min(found.getpixel((4, 4))) >= 253
+
+
+def test_cmyk_red_is_red(tmp_path):
+    red, green, blue = open_image(
+        saved(tmp_path / "a.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)))
+    ).getpixel((4, 4))
+    assert red > 245
+    assert max(green, blue) < 10
+
+
+# The stored corner that is the upper left of the upright picture, for every EXIF orientation.
+CORNERS = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_exif_orientation(tmp_path, orientation, name):
+    image = Image.new("RGB", (48, 32), BLUE)
+    right, low = CORNERS[orientation]
+    image.paste(RED, (32 * right, 16 * low, 32 * right + 16, 16 * low + 16))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = open_image(saved(tmp_path / name, image, exif=exif))
+    assert found.size == ((48, 32) if orientation < 5 else (32, 48))
+    red, _, blue = found.getpixel((8, 8))
+    assert red > 200 > 60 > blue
+
+
+def test_the_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (4, 4), color) for color in (RED, GREEN)]
+    path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert open_image(path).getpixel((0, 0)) == RED
+
+
+# --- sizes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 10), (10, 3000), (1, 2000), (127, 129)])
+def test_odd_sizes_fill_the_square(tmp_path, size):
+    found = fit(open_image(saved(tmp_path / "a.png", Image.new("RGB", size, GREEN))), 128, 128)
+    assert found.size == (128, 128)
+    assert found.getextrema() == ((0, 0), (255, 255), (0, 0))
+
+
+@pytest.mark.slow
+def test_8000_by_8000(tmp_path):
+    path = saved(tmp_path / "a.png", Image.new("RGB", (8000, 8000), BLUE))
+    assert fit(open_image(path), 128, 128).getextrema() == ((0, 0), (0, 0), (255, 255))
+
+
+def test_fit_takes_the_middle():
+    image = Image.new("RGB", (30, 10), RED)
+    image.paste(GREEN, (10, 0, 20, 10))
+    assert fit(image, 10, 10).getextrema() == ((0, 0), (255, 255), (0, 0))
+
+
+def test_fit_returns_a_fitting_picture_itself(photo):
+    assert fit(photo, *photo.size) is photo
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [((100, 100), (1024, 1024)), ((200, 100), (1456, 720)), ((5000, 1), (2048, 512)), ((1, 9), (512, 2048))],
+)
+def test_sizes_keep_shape_and_area(size, wanted):
+    assert sizes(Image.new("L", size), 1024, 16, square=False) == wanted
+    assert sizes(Image.new("L", size), 1024, 16, square=True) == (1024, 1024)
+
+
+# --- what is no picture ------------------------------------------------------------------------------------
+
+
+def refused(picture, *words: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        open_image(picture)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    refused(tmp_path / "none.png", f"There is no file {tmp_path}/none.png", "Check the name")
+
+
+def test_folder(tmp_path):
+    refused(str(tmp_path), "is a folder", "Name one picture in it")
+
+
+@pytest.mark.parametrize("content", [b"just a text\n", b"", b"\x89PNG\r\n\x1a\n"])
+def test_not_a_picture(tmp_path, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    refused(path, "a.png is not a picture that can be read", "Use PNG, JPEG")
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp", "gif", "bmp", "tiff"])
+def test_truncated(tmp_path, form):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, form)
+    path = tmp_path / f"a.{form}"
+    path.write_bytes(buffer.getvalue()[: buffer.tell() * 2 // 3])
+    refused(path, f"a.{form} ")
+
+
+def test_corrupt_in_the_middle(tmp_path, photo):
+    data = bytearray(saved(tmp_path / "a.png", photo).read_bytes())
+    data[60:75] = bytes(15)
+    (tmp_path / "a.png").write_bytes(data)
+    refused(tmp_path / "a.png", "a.png is damaged or cut off", "Save it again")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_exif_is_no_traceback(tmp_path, photo):
+    path = saved(tmp_path / "a.jpg", photo, exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x09\x01")
+    try:
+        assert open_image(path).size == photo.size
+    except ImageError as error:
+        assert "damaged" in str(error)
+
+
+def test_a_lazily_opened_picture_is_checked_too(tmp_path, photo):
+    path = saved(tmp_path / "a.png", photo)
+    path.write_bytes(path.read_bytes()[:70])
+    refused(Image.open(path), "The picture is damaged or cut off")
+
+
+@pytest.mark.parametrize("side", [12_500, 14_000])  # Pillow itself refuses the second
+def test_too_large_is_refused_before_decoding(tmp_path, side):
+    path = saved(tmp_path / "a.bmp", Image.new("RGB", (4, 4)))
+    data = bytearray(path.read_bytes())
+    data[18:26] = side.to_bytes(4, "little") * 2  # width and height
+    path.write_bytes(data)
+    refused(path, "pixels", "more", "than 150,000,000. Make it smaller first")
+
+
+def test_other_types():
+    refused(np.zeros((4, 4, 3)), "got ndarray", "PIL.Image.fromarray")
+
+
+# --- tensors -----------------------------------------------------------------------------------------------
+
+
+def test_tensor_round_trip_is_exact(photo):
+    tensor = to_tensor(photo)
+    assert tensor.shape == (1, 3, 16, 24)
+    assert tensor.dtype == torch.float32
+    assert np.array_equal(to_image(tensor), photo)
+    assert np.array_equal(open_image(tensor[0]), photo)
+
+
+def test_tensor_values_beyond_the_range_are_cut():
+    assert to_image(torch.full((3, 1, 1), 1.7)).getpixel((0, 0)) == WHITE
+    assert to_image(torch.full((3, 1, 1), -0.1)).getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (1, 4, 4), (4, 4, 3), (4, 4)])
+def test_tensor_shapes(shape):
+    refused(torch.zeros(shape), "(3, height, width)", str(shape))
+
+
+def test_tensors_of_other_numbers():
+    refused(torch.zeros(3, 4, 4, dtype=torch.uint8), "torch.uint8", "Divide it by 255")
+    refused(torch.full((3, 4, 4), float("nan")), "not finite")
+
+
+def test_gradients_and_half_precision_are_no_obstacle():
+    assert to_image(torch.ones(3, 2, 2, dtype=torch.bfloat16, requires_grad=True)).getpixel((0, 0)) == WHITE
+
+
+# --- strips ------------------------------------------------------------------------------------------------
+
+
+def test_strip_shows_every_picture_under_its_label():
+    sheet = strip([Image.new("RGB", (10, 10), c) for c in (RED, GREEN)], ["0", "1"], "a title", height=50)
+    assert sheet.size == (2 * 50 + 3 * 8, 30 + 26 + 50 + 8)
+    assert [sheet.getpixel((x, 90)) for x in (30, 90)] == [RED, GREEN]
+    assert sheet.crop((0, 0, 100, 30)).getextrema()[0][0] < 100, "the title is written"
+
+
+def test_strip_needs_a_label_for_every_picture():
+    with pytest.raises(ValueError):
+        strip([Image.new("RGB", (10, 10))], [])
+
+
+def test_limit_leaves_room_for_large_photographs():
+    assert images.MOST_PIXELS >= 8000 * 8000
