@@ -187,11 +187,17 @@ class Model:
 
     @cached_property
     def describer(self) -> Describer | None:
-        """The shipped multimodal model that describes pictures of the model's world; None without a world."""
-        if self.world != "portraits" or self.folder is None:
-            return None
-        from ditlens.worlds.portraits.describer import PortraitDescriber
+        """Who describes pictures of the model's world; None without a world.
 
+        The small multimodal model in ``describer/``; in a folder without one the oracle reads and the grammar
+        writes.
+        """
+        if self.oracle is None or self.folder is None:
+            return None
+        from ditlens.worlds.portraits.describer import OracleDescriber, PortraitDescriber
+
+        if not (self.folder / "describer").is_dir():
+            return OracleDescriber(self.oracle)
         return PortraitDescriber.load(self.folder / "describer", self.device)
 
     # --- texts ---------------------------------------------------------------------------------------

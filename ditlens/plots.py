@@ -42,11 +42,14 @@ DEGREE = "editing degree (0: reconstruction, 1: target text)"
 
 
 class NotebookFigure(Figure):
-    """A figure that a notebook shows as a picture, also where pyplot is not loaded."""
+    """A figure that a notebook shows by itself, also where pyplot is not loaded.
 
-    def _repr_png_(self) -> bytes:
+    As JPEG: a notebook full of portraits is three times smaller than with PNG. For paper, use `savefig`.
+    """
+
+    def _repr_jpeg_(self) -> bytes:
         with io.BytesIO() as file:
-            self.savefig(file, format="png", dpi=80)
+            self.savefig(file, format="jpeg", dpi=80, pil_kwargs={"quality": 85, "optimize": True})
             return file.getvalue()
 
 

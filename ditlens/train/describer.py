@@ -269,15 +269,17 @@ def reconstructions(vae: Any, budget: Budget) -> torch.Tensor:
     Decoding is dear on a CPU, so it is done once for `DECODED` pictures, with a little noise on the latents:
     sampled latents are never quite those of a picture.
     """
-    stored = data.latents(vae, budget)[: DECODED.get(budget.device.type, DECODED["cpu"])]
+    renders = data.renders(budget)
+    count = min(len(renders), DECODED.get(budget.device.type, DECODED["cpu"]))
     generator, parts = budget.generator(10**7), []
-    for part in stored.split(25):
-        z = part.to(budget.device).float()
-        level = 0.1 * torch.rand(len(z), 1, 1, 1, generator=generator)
+    for index in torch.arange(count).split(25):
+        image = prepare(data.batch_of(renders, index, budget.device))
+        z = vae.encode(image.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+        level = 0.1 / vae.config.scaling_factor * torch.rand(len(z), 1, 1, 1, generator=generator)
         z = z + (level * torch.randn(z.shape, generator=generator)).to(z)
-        image = vae.decode(z / vae.config.scaling_factor + vae.config.shift_factor).sample / 2 + 0.5
-        parts.append((image.clamp(0, 1) * 255).round().to(torch.uint8).cpu())
-    print(f"reconstructions: {len(stored)}", file=sys.stderr, flush=True)  # noqa: T201
+        decoded = (vae.decode(z).sample / 2 + 0.5).clamp(0, 1)
+        parts.append((decoded * 255).round().to(torch.uint8).cpu())
+    print(f"reconstructions: {count}", file=sys.stderr, flush=True)  # noqa: T201
     return torch.cat(parts)
 
 

@@ -139,10 +139,10 @@ def _oracle(folder: Path, budget: Budget) -> dict[str, float]:
 
 def _describer(folder: Path, budget: Budget) -> dict[str, float]:
     from ditlens.train import describer
+    from ditlens.worlds.portraits.describer import PortraitDescriber
 
     model, processor, report = describer.train(budget, load_vae(folder, budget))
-    store(model, folder / "describer")
-    processor.save_pretrained(folder / "describer")
+    PortraitDescriber(model, processor).save(folder / "describer")
     return report
 
 

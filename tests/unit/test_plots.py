@@ -168,7 +168,7 @@ def test_portraits_refuse(count, labels, columns, message):
 def test_figures_show_in_a_notebook_without_pyplot():
     code = (
         "import sys; from PIL import Image; from ditlens.plots import plot_portraits;"
-        "png = plot_portraits([Image.new('RGB', (8, 8))])._repr_png_();"
-        "assert png.startswith(b'\\x89PNG'), png[:9]; assert 'matplotlib.pyplot' not in sys.modules"
+        "jpeg = plot_portraits([Image.new('RGB', (8, 8))])._repr_jpeg_();"
+        "assert jpeg.startswith(b'\\xff\\xd8'), jpeg[:9]; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from ditlens import images
 from ditlens.ems.extract import Description
 from ditlens.errors import CaptionError, DescriberError, ModelError
-from ditlens.worlds.portraits.attributes import NAMES
-from ditlens.worlds.portraits.captions import LONGEST_CAPTION, compose
+from ditlens.worlds.portraits.attributes import NAMES, describe_values
+from ditlens.worlds.portraits.captions import LONGEST_CAPTION, caption_all, compose
 from ditlens.worlds.portraits.constraints import pick, value_of
 from ditlens.worlds.portraits.instructions import parse_instruction
 from ditlens.worlds.portraits.pairs import Pair, target_caption
@@ -29,6 +29,8 @@ from ditlens.worlds.portraits.reading import parse
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ditlens.worlds.portraits.oracle import Oracle
 
 NAME = "portraits describer"
 SIZE = 128
@@ -229,6 +231,50 @@ class PortraitDescriber:
             if bars:
                 logging.enable_progress_bar()
         return cls(model.to(device), processor)
+
+
+class OracleDescriber:
+    """Describes portraits with the oracle's eyes and the grammar's words; implements `Describer`.
+
+    Stands in where no describer has been trained. It names what the oracle reads in the core of a level.
+
+    Args:
+        oracle: The network that reads attributes from pictures.
+    """
+
+    name = "oracle and grammar"
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.oracle = oracle
+
+    def describe_all(self, pictures: torch.Tensor) -> list[str]:
+        """What each picture shows: everything that can be named, in fixed order.
+
+        Args:
+            pictures: (batch, 3, height, width), values in [0, 1].
+        """
+        return caption_all(self.oracle.read(pictures), canonical=True)
+
+    def describe(self, image: images.Picture) -> str:
+        """What a picture shows."""
+        return self.describe_all(_tensor(image))[0]
+
+    def extract(self, image: Image.Image, instruction: str) -> Description:
+        """What the picture shows, and what it should show once the instruction is carried out.
+
+        Raises:
+            CaptionError: If the instruction asks for nothing that this world has, or contradicts itself.
+        """
+        read = self.oracle.read(_tensor(image))
+        values = describe_values(read)
+        changes = parse_instruction(instruction, source=values)
+        pair = target_caption(caption_all(read, canonical=True)[0], changes, values=values)
+        return Description(
+            source=pair.source_text,
+            target=pair.target_text,
+            changes=text_changes(pair.source_text, pair.target_text),
+            describer=self.name,
+        )
 
 
 def prepare(pictures: torch.Tensor) -> torch.Tensor:

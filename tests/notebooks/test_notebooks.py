@@ -1,0 +1,112 @@
+"""Every notebook runs from top to bottom, and is committed clean."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+spec = importlib.util.spec_from_file_location("execute", Path(__file__).with_name("execute.py"))
+assert spec is not None and spec.loader is not None
+execute = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(execute)
+
+LARGEST = 300_000
+LONGEST_CELL = 12
+ABSOLUTE = re.compile(r"(?<![\w.:/<~)\]])/[A-Za-z][\w.-]*/[\w.-]+|\b[A-Z]:\\\\?\w|file://")
+
+every_notebook = pytest.mark.parametrize("notebook", execute.NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def texts(output) -> list[str]:
+    """What an output says in letters; pictures are left out."""
+    data = output.get("data", {})
+    return [output.get("text", ""), *(content for kind, content in data.items() if kind.startswith("text/"))]
+
+
+def test_there_are_notebooks():
+    assert [path.name for path in execute.NOTEBOOKS][:1] == ["00_start_here.ipynb"]
+
+
+@pytest.mark.notebook
+@every_notebook
+def test_runs_from_a_clean_kernel_in_any_folder(notebook, tmp_path):
+    nb = execute.execute(notebook, tmp_path)
+    assert count(nb) == list(range(1, len(count(nb)) + 1))
+    assert not list(tmp_path.iterdir()), "a notebook writes no files"
+
+
+@pytest.mark.notebook
+def test_the_readmes_python_works(tmp_path):
+    readme = (execute.ROOT / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "source:" in done.stdout and "drift:" in done.stdout
+    assert (tmp_path / "sweep.png").is_file()
+
+
+def count(nb) -> list[int | None]:
+    return [cell.execution_count for cell in nb.cells if cell.cell_type == "code"]
+
+
+@every_notebook
+def test_is_committed_clean(notebook):
+    assert notebook.stat().st_size <= LARGEST, f"at most {LARGEST} bytes: show fewer or smaller pictures"
+    nb = nbformat.read(notebook, as_version=4)
+    nbformat.validate(nb)
+    assert nb.metadata == execute.METADATA, "widget state or machine details; run `make notebooks`"
+    assert count(nb) == list(range(1, len(count(nb)) + 1)), "not executed in order; run `make notebooks`"
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error", output.get("ename")
+            assert execute.is_kept(output) and not output.get("metadata")
+            for text in texts(output):
+                assert not ABSOLUTE.search(text), f"an absolute path: {ABSOLUTE.search(text)}"
+
+
+@every_notebook
+def test_cells_are_short(notebook):
+    nb = nbformat.read(notebook, as_version=4)
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            assert 0 < len(cell.source.splitlines()) <= LONGEST_CELL, cell.source
+            assert not re.search(r"^\s*[!%]|pip install", cell.source, re.M), "no installs, no magics"
+        assert not ABSOLUTE.search(cell.source), f"an absolute path: {ABSOLUTE.search(cell.source)}"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("/home/ada/ditlens/data", True),
+        ("loaded '/tmp/x/y.png'", True),
+        ("C:\\Users\\ada", True),
+        ("text/image and </details> at https://a.org/b/c", False),
+        ("[pitfalls](../docs/reference/pitfalls.md), 3 / 4 / 5", False),
+    ],
+)
+def test_absolute_paths_are_found(text, found):
+    assert bool(ABSOLUTE.search(text)) == found
+
+
+def test_committed_form_leaves_out_what_a_machine_adds():
+    view = {execute.WIDGET: {"model_id": "1"}, "text/plain": "IntProgress()"}
+    path = f"{execute.ROOT}/data/a.png"
+    outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text="a warning"),
+        nbformat.v4.new_output("display_data", view),
+        nbformat.v4.new_output("stream", name="stdout", text=f"wrote {path}"),
+        nbformat.v4.new_output("display_data", {"text/plain": path}, metadata={"x": 1}),
+    ]
+    times = {"execution": {"iopub.execute_input": "now"}, "tags": ["exercise"]}
+    cell = nbformat.v4.new_code_cell("1", outputs=outputs, metadata=times)
+    nb = execute.committed(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}}))
+    assert nb.metadata == execute.METADATA and nb.cells[0].metadata == {"tags": ["exercise"]}
+    first, second = nb.cells[0].outputs
+    assert first.text == "wrote data/a.png"
+    assert second.data == {"text/plain": "data/a.png"} and second.metadata == {}
