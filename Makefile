@@ -11,7 +11,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 py
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lab test check bench bench-model clean
+.PHONY: help install demo lab test check notebooks bench bench-model clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ check: $(INSTALLED) ## Everything that CI runs: format, lint, types, tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 test: check ## The same as make check
+
+notebooks: $(INSTALLED) ## Run all notebooks and save them as they are committed
+	@$(BIN)/python tests/notebooks/execute.py
 
 bench-model: $(INSTALLED) ## Measure the portraits model again (minutes)
 	@$(BIN)/python benchmarks/model.py

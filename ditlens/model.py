@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,8 @@ def load(
         dtype = torch.float32 if local or chosen.type == "cpu" else torch.bfloat16
     try:
         absent = absent_parts(Path(source)) if local else {}
-        pipe = DiffusionPipeline.from_pretrained(source, dtype=dtype, local_files_only=local, **absent)
+        with no_bars() if local else contextlib.nullcontext():
+            pipe = DiffusionPipeline.from_pretrained(source, dtype=dtype, local_files_only=local, **absent)
     except Exception as error:  # diffusers and the libraries below it raise a dozen kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = (
@@ -108,6 +110,22 @@ def load(
         pipe.register_modules(text_encoder_3=None, tokenizer_3=None)  # spares its rows of zeros
     pipe.set_progress_bar_config(disable=True)
     return Model(pipe.to(chosen), name=str(name_or_path), folder=Path(source) if local else None)
+
+
+@contextlib.contextmanager
+def no_bars() -> Iterator[None]:
+    """Load without progress bars: a small local model is there before one is read."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    shown = [log for log in (of_diffusers, of_transformers) if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
 
 
 def absent_parts(folder: Path) -> dict[str, None]:

@@ -9,6 +9,7 @@ from typing import Any
 STAGE_NAMES = {
     "text": "Tokenizer and text encoders (two `CLIPTextModelWithProjection`)",
     "vae": "Autoencoder (`AutoencoderKL`, f8, 8 channels)",
+    "vae_decoder": "Decoder of the autoencoder, trained on beside the finished transformer",
     "mmdit": "Transformer (`SD3Transformer2DModel`)",
     "oracle": "Oracle (reads attributes from pictures)",
     "describer": "Describer (image and text to text)",

@@ -30,7 +30,12 @@ MINUTES = {
 }
 """Time budgets; each GPU stage fits ten minutes on one H100-class card."""
 
-SETTINGS: dict[str, Any] = {"world": "portraits", "steps": 20, "guidance": 2.0}
+SETTINGS: dict[str, Any] = {
+    "world": "portraits",
+    "steps": 20,
+    "guidance": 4.0,
+    "edit": {"name": "ems", "source_guidance": 4.0, "target_guidance": 4.0, "steps": 16, "active": 0.95},
+}
 """What goes into ``ditlens.json`` if the folder has none."""
 
 
@@ -65,7 +70,7 @@ def run(
     chosen = pick_device(
         "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     )
-    reports = {}
+    reports: dict[str, dict[str, Any]] = {}
     for name in STAGES if stage == "all" else (stage,):
         budget = Budget(
             minutes=minutes or MINUTES["cuda" if chosen.type == "cuda" else "cpu"][name],
@@ -74,13 +79,14 @@ def run(
             resume=resume,
             seed=seed,
         )
-        reports[name] = {**RECIPES[name](folder, budget), "seed": seed, "hardware": hardware(chosen),
-                         "date": time.strftime("%Y-%m-%d")}  # fmt: skip
-        record(folder, name, reports[name])
+        report = RECIPES[name](folder, budget)
+        report |= {"seed": seed, "hardware": hardware(chosen), "date": time.strftime("%Y-%m-%d")}
+        record(folder, report.pop("stage", name), report)
+        reports[name] = report
     return reports if stage == "all" else reports[stage]
 
 
-def _text(folder: Path, budget: Budget) -> dict[str, float]:
+def _text(folder: Path, budget: Budget) -> dict[str, Any]:
     from ditlens.train import text
 
     tokenizer, encoders, report = text.train(budget)
@@ -90,7 +96,7 @@ def _text(folder: Path, budget: Budget) -> dict[str, float]:
     return report
 
 
-def _vae(folder: Path, budget: Budget) -> dict[str, float]:
+def _vae(folder: Path, budget: Budget) -> dict[str, Any]:
     from ditlens.train import vae
 
     start = load_vae(folder, budget) if budget.resume and (folder / "vae").is_dir() else None
@@ -98,10 +104,10 @@ def _vae(folder: Path, budget: Budget) -> dict[str, float]:
     beside = start is not None and (folder / "transformer").is_dir()
     trained, report = vae.train(budget, start, decoder_only=beside)
     store(trained, folder / "vae")
-    return report
+    return report | ({"stage": "vae_decoder"} if beside else {})
 
 
-def _mmdit(folder: Path, budget: Budget) -> dict[str, float]:
+def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
     from diffusers import (
         FlowMatchEulerDiscreteScheduler,
         SD3Transformer2DModel,
@@ -129,7 +135,7 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, float]:
     return report
 
 
-def _oracle(folder: Path, budget: Budget) -> dict[str, float]:
+def _oracle(folder: Path, budget: Budget) -> dict[str, Any]:
     from ditlens.train import oracle
 
     trained, report = oracle.train(budget, load_vae(folder, budget))
@@ -137,7 +143,7 @@ def _oracle(folder: Path, budget: Budget) -> dict[str, float]:
     return report
 
 
-def _describer(folder: Path, budget: Budget) -> dict[str, float]:
+def _describer(folder: Path, budget: Budget) -> dict[str, Any]:
     from ditlens.train import describer
     from ditlens.worlds.portraits.describer import PortraitDescriber
 
@@ -146,7 +152,7 @@ def _describer(folder: Path, budget: Budget) -> dict[str, float]:
     return report
 
 
-RECIPES: dict[str, Callable[[Path, Budget], dict[str, float]]] = {
+RECIPES: dict[str, Callable[[Path, Budget], dict[str, Any]]] = {
     "text": _text, "vae": _vae, "mmdit": _mmdit, "oracle": _oracle, "describer": _describer,
 }  # fmt: skip
 
