@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ditlens.model import Model
 
 PORTRAIT = Path(__file__).parents[1] / "data" / "examples" / "portrait.png"
-INSTRUCTION = "make the smile bigger and add round glasses"
+INSTRUCTION = "make the person frown and add a crown"
 DEGREES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 NOTICEABLE = 0.1
 """A continuous attribute that moved by less, in its own units, is not listed as changed."""
