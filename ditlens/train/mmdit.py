@@ -14,7 +14,7 @@ from ditlens.train.text import encode, tokenize
 from ditlens.worlds.portraits import captions
 from ditlens.worlds.portraits.attributes import take
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "sample_size": 16, "patch_size": 2, "in_channels": 8, "out_channels": 8, "num_layers": 6,
     "attention_head_dim": 32, "num_attention_heads": 6, "caption_projection_dim": 192,
     "joint_attention_dim": 2 * TEXT_WIDTH, "pooled_projection_dim": 2 * TEXT_WIDTH, "pos_embed_max_size": 8,

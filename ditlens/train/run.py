@@ -129,6 +129,7 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
         text_encoder_3=encoder_3, tokenizer_3=tokenizer_3,
     )  # fmt: skip
     pipe.to("cpu", torch.float16).save_pretrained(folder)
+    load_as_float32(folder)
     settings = folder / "ditlens.json"
     if not settings.is_file():
         settings.write_text(json.dumps(SETTINGS, indent=2) + "\n")
@@ -162,6 +163,17 @@ def store(model: Any, folder: Path) -> None:
     dtype = next(model.parameters()).dtype
     model.to(torch.float16).save_pretrained(folder)
     model.to(dtype)
+
+
+def load_as_float32(folder: Path) -> None:
+    """Say in the text encoders' configurations that they compute in single precision.
+
+    transformers loads what the configuration says, diffusers always float32: without this a plain
+    `from_pretrained` would mix the two and fail.
+    """
+    for path in folder.glob("text_encoder*/config.json"):
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n")
 
 
 def _needed(path: Path, stage: str) -> Path:
