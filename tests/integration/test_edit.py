@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -272,9 +273,16 @@ def test_wishes_that_are_not_understood(run, wish):
         run(wish)
 
 
-def test_a_missing_describer_says_what_to_do(portraits_folder, portrait):
+def test_an_incomplete_describer_says_what_to_do(portraits_folder, portrait, tmp_path):
+    folder = tmp_path / "incomplete"
+    shutil.copytree(portraits_folder, folder)
+    (folder / "describer").mkdir()
     with pytest.raises(ModelError, match="No describer in .*source_text= and target_text="):
-        edit(load(portraits_folder, device="cpu"), portrait, WISH)
+        edit(load(folder, device="cpu"), portrait, WISH)
+
+
+def test_without_a_describer_the_oracle_describes(portraits):
+    assert portraits.describer.name == "oracle and grammar"
 
 
 def test_a_model_without_world_needs_both_texts(portraits, portrait):
