@@ -220,9 +220,14 @@ def test_smoke_run(bench, portraits_folder, tmp_path, capsys):
 
 
 def test_what_fails_is_reported_and_left_out(bench, portraits_folder, tmp_path, capsys):
+    import shutil
+
     from ditlens.model import load
 
-    model = load(portraits_folder, device="cpu")  # without describer
+    folder = tmp_path / "incomplete"
+    shutil.copytree(portraits_folder, folder)
+    (folder / "describer").mkdir()  # without files
+    model = load(folder, device="cpu")
     keys = ["describer_accuracy", "vae_psnr_db"]
     assert bench.run(bench.Bench(model, **bench.QUICK), keys, tmp_path, "a command") == 1
     assert "describer_accuracy not measured: No describer in" in capsys.readouterr().err
