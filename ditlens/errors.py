@@ -33,3 +33,27 @@ class DescriberError(DitlensError, RuntimeError):
 
 class MissingDependencyError(DitlensError, ImportError):
     """An optional package is not installed; the message says which extra brings it."""
+
+
+class SiteError(DitlensError, ValueError):
+    """A hook point does not exist in this model, or its address cannot be read."""
+
+
+class ArchitectureError(DitlensError, TypeError):
+    """A transformer is of a class whose streams ditlens does not know."""
+
+
+class CaptureError(DitlensError, RuntimeError):
+    """Hidden states could not be captured, or fewer came than the run should have given."""
+
+
+class BudgetError(DitlensError, MemoryError):
+    """A capture would need more memory than it was allowed."""
+
+
+class InterventionError(DitlensError, RuntimeError):
+    """A function at a hook point returned something that cannot take its place."""
+
+
+class StudyError(DitlensError, OSError):
+    """A study on disk is missing, incomplete or damaged."""

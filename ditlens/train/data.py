@@ -72,7 +72,8 @@ def batch_of(pictures: np.memmap, index: torch.Tensor, device: torch.device) -> 
 def latents(vae, budget: Budget) -> torch.Tensor:
     """Scaled latents of the training set, (count, 8, 16, 16) in half precision; cached per autoencoder."""
     path = budget.folder / "latents.pt"
-    key = torch.stack([p.double().sum().cpu() for p in vae.parameters()]).sum().item()
+    # The decoder may learn on; half precision, because the folder's weights are.
+    key = torch.stack([p.half().double().sum().cpu() for p in vae.encoder.parameters()]).sum().item()
     if path.is_file():
         saved = torch.load(path, weights_only=True)
         if saved["key"] == key and len(saved["latents"]) == parts(budget) * PART:

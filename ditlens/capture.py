@@ -1,0 +1,539 @@
+"""Capture hidden states while a model runs: ``with ditlens.capture(model, sites) as cache``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ditlens.adapters.adapter import Adapter, Port, SoftmaxPort
+from ditlens.attention import Seen, Tap
+from ditlens.cache import Item, Key, LatentCache, human
+from ditlens.calls import Call
+from ditlens.errors import BudgetError, CaptureError, SettingError
+from ditlens.hooks import Session, parts_of
+from ditlens.sites import POINTS, SOFTMAX_POINTS, Site, select
+from ditlens.tables import columns
+
+Reducer = Callable[[torch.Tensor, "torch.Tensor | None"], torch.Tensor]
+Steps = "Iterable[int] | slice | int | None"
+
+UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+
+
+def capture(
+    model: Any,
+    sites: str | Iterable[str] = "*.*.{text,image}.out",
+    *,
+    steps: Iterable[int] | slice | int | None = None,
+    passes: str | Iterable[str] | None = "cond",
+    tokens: Mapping[str, Sequence[int]] | None = None,
+    reduce: str | Reducer | None = None,
+    heads: str = "mean",
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    limit: str | float = "1 GB",
+) -> Capture:
+    """Capture hidden states of every forward call inside a ``with`` block.
+
+    Capturing changes nothing: the model's output is the same bit for bit. Interventions that run at the same time
+    (`ditlens.intervene`) are seen, whichever ``with`` comes first.
+
+    Args:
+        model: A `ditlens.Model`, a diffusers pipeline, or a transformer of a class with joint attention.
+        sites: Patterns, see `ditlens.sites`; ``ditlens.sites(model)`` lists what there is.
+        steps: Which steps of a sampling loop: numbers, a slice, or None for all.
+        passes: Which guidance passes: "cond", "uncond", "skip", in an edit also "source" and "target"; None for
+            all. The rows of a bare transformer's batch all count as "cond".
+        tokens: Numbers of the tokens to keep, by stream, e.g. ``{"text": [4, 5]}``.
+        reduce: What to keep of the tokens: ``"mean"`` (padding left out), ``"sketch:64"`` (a fixed random
+            projection of the width to 64), or a function of (values, mask).
+        heads: ``"mean"`` or ``"all"``, for attention maps.
+        dtype: Number format to keep; the model's own by default.
+        device: Where to keep the tensors.
+        limit: Most memory that the cache may take, e.g. ``"2 GB"``.
+
+    Returns:
+        A context manager; it yields the `LatentCache` that fills.
+
+    Raises:
+        SiteError: If a pattern fits no site; the message says why.
+        ArchitectureError: If the model has no joint attention that ditlens knows.
+        CaptureError: At the end, if nothing came or fewer than the forward calls should have given.
+        BudgetError: As soon as the limit is reached; the message names smaller choices.
+    """
+    return Capture(model, sites, steps, passes, tokens, reduce, heads, dtype, device, limit)
+
+
+class Capture(Session):
+    """The context manager behind `capture`."""
+
+    def __init__(
+        self,
+        model: Any,
+        sites: str | Iterable[str],
+        steps: Iterable[int] | slice | int | None = None,
+        passes: str | Iterable[str] | None = "cond",
+        tokens: Mapping[str, Sequence[int]] | None = None,
+        reduce: str | Reducer | None = None,
+        heads: str = "mean",
+        dtype: torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+        limit: str | float = "1 GB",
+    ) -> None:
+        super().__init__(model)
+        self.sites = select(sites, self.adapter.sites, self.adapter.absent)
+        self.wants_step = step_filter(steps)
+        self.passes = (passes,) if isinstance(passes, str) else passes if passes is None else tuple(passes)
+        self.tokens = {name: [int(i) for i in index] for name, index in (tokens or {}).items()}
+        if not set(self.tokens) <= {"text", "image"}:
+            raise SettingError(f"tokens has {sorted(self.tokens)}; its names are 'text' and 'image'.")
+        if heads not in ("mean", "all"):
+            raise SettingError(f"heads is {heads!r}; choose 'mean' or 'all'.")
+        self.reducer, self.heads, self.dtype = reducer(reduce), heads, dtype
+        self.device, self.limit = torch.device(device), size_of(limit)
+        name = reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "") if reduce else ""
+        self.cache = LatentCache(tokens=self.tokens, reduced=name, spans=word_finder(self.pipe))
+        self._parts: dict[Key, dict[int, torch.Tensor]] = {}
+        self._fires: dict[str, int] = {}
+        self._skipped: dict[str, int] = {}
+        self._bytes = 0
+        self._rows: dict[int, int] = {}
+        self._prompts: dict[tuple[int, int], str] = {}
+        self._masks: dict[str, dict[int, torch.Tensor]] = {}
+        self._pending: list[torch.cuda.Event] = []
+
+    def title(self) -> str:
+        return f"capture of {len(self.sites)} sites"
+
+    def __enter__(self) -> LatentCache:
+        super().__enter__()
+        return self.cache
+
+    # --- hooks ---------------------------------------------------------------------------------------
+
+    def place(self) -> None:
+        taps: dict[int, list[tuple[Site, SoftmaxPort]]] = {}
+        watched: set[int] = set()
+        for site in self.sites:
+            port = self.adapter.port(site)
+            block = self.block_of(port)
+            if block is not None and id(block.module) not in watched:
+                watched.add(id(block.module))
+                self.watch(block)
+            if isinstance(port, SoftmaxPort):
+                taps.setdefault(id(port.module), []).append((site, port))
+            else:
+                self.on(port.module, self._reader(site, port), before=port.before)
+        for group in taps.values():
+            self._place_tap(group)
+
+    def _reader(self, site: Site, port: Port) -> Callable[..., None]:
+        def read(module: Any, args: Any, kwargs: Any, output: Any = None) -> None:  # noqa: ARG001
+            call = self.call
+            if call is not None:  # None: a recomputation in the backward pass
+                self._take(site, call, lambda: port.read(args, kwargs, output, call))
+
+        return read
+
+    def _place_tap(self, group: list[tuple[Site, SoftmaxPort]]) -> None:
+        running: list[Tap] = []
+
+        def begin(module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
+            if self.call is not None:
+                running.append(Tap())
+                running[-1].__enter__()
+
+        def end(module: Any, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG001
+            if not running:
+                return
+            tap = running.pop()
+            tap.__exit__(None, None, None)
+            call = self.call
+            if call is None or output is None:
+                return
+            for site, port in group:
+                self._take(site, call, lambda port=port: Seen(port, call, tap.calls).read(self.heads))
+
+        module = group[0][1].module
+        self.on(module, begin, before=True)
+        self.on(module, end, always=True)
+
+    # --- keeping -------------------------------------------------------------------------------------
+
+    def _take(self, site: Site, call: Call, read: Callable[[], torch.Tensor]) -> None:
+        name = str(site)
+        self._fires[name] = self._fires.get(name, 0) + 1
+        if not self.wants_step(call.step):
+            return
+        chosen = dict.fromkeys(call.passes) if self.passes is None else self.passes
+        wanted = {name: call.rows(name) for name in chosen}
+        if not any(wanted.values()):
+            return
+        value = read()
+        for pass_, rows in wanted.items():
+            if rows:
+                whole = len(value) == call.batch
+                self._keep(site, call, pass_, value[_index(rows)] if whole else value, rows)
+
+    def _keep(self, site: Site, call: Call, pass_: str, value: torch.Tensor, rows: list[int]) -> None:
+        mask = call.mask[_index(rows)] if call.mask is not None and site.stream == "text" else None
+        value, mask = self._some_tokens(site, value, mask)
+        if self.reducer is not None and not site.point.startswith("attn.to_"):
+            value = self.reducer(value, mask)
+        key = Key(str(site), call.step, pass_)
+        parts = self._parts.setdefault(key, {})
+        if call.run in parts:
+            raise CaptureError(
+                f"{key.site} came twice at step {call.step} ({pass_}) of one run. A block that runs twice in one "
+                "forward call, or one that is recomputed, cannot be captured."
+            )
+        parts[call.run] = self._own(value)
+        self._bytes += parts[call.run].nbytes
+        if self._bytes > self.limit:
+            raise BudgetError(self._over(value))
+        self._rows[call.run] = max(self._rows.get(call.run, 0), len(value))
+        if call.grid is not None or call.run not in self.cache.grids:
+            self.cache.grids[call.run] = call.grid
+        for at, row in enumerate(rows):
+            if row < len(call.prompts) and pass_ != "uncond":
+                self._prompts[call.run, at] = call.prompts[row]
+        if call.mask is not None:
+            self._masks.setdefault(pass_, {})[call.run] = call.mask[_index(rows)].cpu()
+        self._file(key)
+
+    def _some_tokens(
+        self, site: Site, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if site.kind == "cond" or not self.tokens:
+            return value, mask
+        along_rows = self.tokens.get(site.stream)
+        if site.point.startswith("attn.to_"):
+            keys = self.tokens.get(site.point.removeprefix("attn.to_"))
+            value = value if along_rows is None else value[..., self._known(along_rows, value.shape[-2]), :]
+            return (value if keys is None else value[..., self._known(keys, value.shape[-1])]), mask
+        if along_rows is None:
+            return value, mask
+        along_rows = self._known(along_rows, value.shape[1])
+        return value[:, along_rows], None if mask is None else mask[:, along_rows]
+
+    def _known(self, index: list[int], count: int) -> list[int]:
+        wrong = [i for i in index if not -count <= i < count]
+        if wrong:
+            raise SettingError(f"tokens has {wrong}, but there are {count} tokens (0 to {count - 1}).")
+        return index
+
+    def _own(self, value: torch.Tensor) -> torch.Tensor:
+        """A copy that shares nothing with the model; from a GPU it travels while the model goes on."""
+        value = value.detach()
+        dtype = self.dtype or value.dtype
+        if value.is_cuda and self.device.type == "cpu":
+            packed = value.to(dtype, copy=True).contiguous()
+            side = _side_stream(value.device)
+            side.wait_stream(torch.cuda.current_stream(value.device))
+            with torch.cuda.stream(side):
+                host = torch.empty(packed.shape, dtype=dtype, pin_memory=True)
+                host.copy_(packed, non_blocking=True)
+                packed.record_stream(side)
+                self._pending.append(side.record_event())
+            return host
+        return value.to(self.device, dtype, copy=True).contiguous()
+
+    def _file(self, key: Key) -> None:
+        """Put the runs of a key together; one run is kept as it is."""
+        parts = self._parts[key]
+        self.cache.tensors[key] = parts[min(parts)] if len(parts) == 1 else self.cache.tensors[key]
+
+    def _over(self, value: torch.Tensor) -> str:
+        per_token = value.nbytes / max(1, value.shape[1] if value.ndim > 2 else 1)
+        few = [site for site in map(str, self.sites) if site.split(".")[-1] == "out"][-1:] or ["one site"]
+        hints = (
+            []
+            if self.cache.reduced
+            else [f"reduce='mean' ({human(per_token)} instead of {human(value.nbytes)} each)"]
+        )
+        hints += [
+            "steps=slice(None, None, 4)",
+            f"fewer sites, e.g. {few[0]!r}",
+            f"limit={human(4 * self.limit)!r}",
+        ]
+        return (
+            f"This capture has reached its limit of {human(self.limit)} after {self.calls} forward calls. "
+            f"Smaller: {'; '.join(hints)}. Larger than memory: `ditlens capture` streams to disk."
+        )
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def ended(self, call: Call) -> None:
+        for site in map(str, self.sites):
+            missing = self.calls - self._fires.get(site, 0) - self._skipped.get(site, 0)
+            if missing and set(call.passes) == {"skip"}:  # skip-layer guidance leaves blocks out on purpose
+                self._skipped[site] = self._skipped.get(site, 0) + missing
+
+    def finish(self) -> None:
+        """Wait for copies, put runs together and check that everything came.
+
+        Raises:
+            CaptureError: If not.
+        """
+        for event in self._pending:
+            event.synchronize()
+        if self.calls == 0:
+            raise CaptureError(
+                "Nothing was captured: the transformer did not run inside the with-block. Call the model there; "
+                "if you did, it was another object than the one given to capture (a copy, or a reloaded pipeline)."
+            )
+        short = {
+            site: self.calls - self._fires.get(site, 0) - self._skipped.get(site, 0)
+            for site in map(str, self.sites)
+        }
+        short = {site: n for site, n in short.items() if n > 0}
+        if short:
+            site, n = next(iter(short.items()))
+            raise CaptureError(
+                f"{len(short)} of {len(self.sites)} sites came less often than the transformer ran, e.g. {site} "
+                f"missed {n} of {self.calls} calls. Its block was skipped (skip_layers, a step cache, layer "
+                "dropping) or runs in a form whose modules are never called (fused projections, a compiled "
+                "copy). Turn that off, or choose other sites."
+            )
+        if not self._parts:
+            raise CaptureError(
+                f"The transformer ran {self.calls} times, but never with the steps and passes that were asked "
+                f"for. It ran the passes {', '.join(sorted(self._seen_passes())) or 'cond'} in "
+                f"{len(self.clock.steps)} steps."
+            )
+        self._assemble()
+
+    def _seen_passes(self) -> set[str]:
+        return {name for name in (*self._passes_now, *self.clock.seen) if name != "batch"}
+
+    def _assemble(self) -> None:
+        runs = sorted(self._rows)
+        for key, parts in self._parts.items():
+            if len(parts) > 1 or len(runs) > 1:
+                absent = [run for run in runs if run not in parts]
+                if absent:
+                    raise CaptureError(
+                        f"{key.site} at step {key.step} ({key.pass_}) is missing for {len(absent)} of {len(runs)} "
+                        "runs: they have different numbers of steps or passes. Capture them apart."
+                    )
+                shapes = {tuple(parts[run].shape[1:]) for run in runs}
+                if len(shapes) > 1:
+                    raise CaptureError(
+                        f"{key.site} has different shapes in different runs ({sorted(shapes)}): capture pictures "
+                        "of different sizes apart, or use reduce='mean'."
+                    )
+                self.cache.tensors[key] = torch.cat([parts[run] for run in runs])
+                parts.clear()
+        self.cache.items[:] = [
+            Item(run, row, self._prompts.get((run, row), ""))
+            for run in runs
+            for row in range(self._rows[run])
+        ]
+        for pass_, masks in self._masks.items():
+            if set(masks) == set(runs) and len({m.shape[1] for m in masks.values()}) == 1:
+                self.cache.masks[pass_] = torch.cat([masks[run] for run in runs])
+
+
+# --- settings ----------------------------------------------------------------------------------------------
+
+
+def step_filter(steps: Iterable[int] | slice | int | None) -> Callable[[int], bool]:
+    """A test of step numbers."""
+    if steps is None:
+        return lambda step: True  # noqa: ARG005
+    if isinstance(steps, slice):
+        start, stop, every = steps.start or 0, steps.stop, steps.step or 1
+        if start < 0 or (stop or 0) < 0 or every < 1:
+            raise SettingError(f"steps={steps} counts from the end; the number of steps is not known before.")
+        return lambda step: step >= start and (stop is None or step < stop) and (step - start) % every == 0
+    chosen = {steps} if isinstance(steps, int) else {int(s) for s in steps}
+    if not chosen or min(chosen) < 0:
+        raise SettingError(f"steps={sorted(chosen)}: give step numbers from 0.")
+    return chosen.__contains__
+
+
+def reducer(reduce: str | Reducer | None) -> Reducer | None:
+    """The function behind a name.
+
+    Raises:
+        SettingError: If there is none.
+    """
+    if reduce is None or callable(reduce):
+        return reduce
+    if reduce == "mean":
+        return token_mean
+    found = re.fullmatch(r"sketch:(\d+)", reduce)
+    if found and int(found[1]) > 0:
+        return lambda value, mask: sketch(value, int(found[1]))  # noqa: ARG005
+    raise SettingError(f"reduce={reduce!r}: choose 'mean', 'sketch:64' or a function of (values, mask).")
+
+
+def token_mean(value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Mean over real tokens: (items, tokens, width) -> (items, width)."""
+    if mask is None:
+        return value.mean(1)
+    weight = mask.to(value).unsqueeze(-1)
+    return (value * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+
+def sketch(value: torch.Tensor, width: int) -> torch.Tensor:
+    """A fixed Gaussian projection of the width, which keeps distances: (..., width) columns of N(0, 1/width)."""
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(value.shape[-1], width, generator=generator) / width**0.5
+    return value.float() @ matrix.to(value.device)
+
+
+def size_of(limit: str | float) -> float:
+    """Bytes of ``"1.5 GB"`` or a number.
+
+    Raises:
+        SettingError: If it cannot be read.
+    """
+    if isinstance(limit, int | float):
+        return float(limit)
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?b)\s*", limit.lower())
+    if not found:
+        raise SettingError(f"limit={limit!r}: write it like '500 MB' or '2 GB'.")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def _index(rows: list[int]) -> slice | list[int]:
+    return slice(rows[0], rows[-1] + 1) if rows == list(range(rows[0], rows[-1] + 1)) else rows
+
+
+_streams: dict[int, Any] = {}
+
+
+def _side_stream(device: torch.device) -> Any:
+    index = device.index or 0
+    if index not in _streams:
+        _streams[index] = torch.cuda.Stream(device)
+    return _streams[index]
+
+
+# --- asking ------------------------------------------------------------------------------------------------
+
+
+class SiteTable(list[Site]):
+    """The sites of a model; prints as a table."""
+
+    def __init__(self, adapter: Adapter, chosen: Iterable[Site]) -> None:
+        super().__init__(chosen)
+        self._rows = [describe_site(adapter, site) for site in self]
+        self._absent = adapter.absent
+
+    def __repr__(self) -> str:
+        counts: dict[tuple[str, ...], list[int]] = {}
+        for kind, block, *rest in self._rows:
+            counts.setdefault((kind, *rest), []).append(int(block or 0))
+        rows = [
+            [f"{kind}.{_span(blocks)}.{tail}" if tail else kind, block_class, shape, formula]
+            for (kind, tail, block_class, shape, formula), blocks in counts.items()
+        ]
+        return columns(rows, ("site", "module", "shape", "what"))
+
+
+def _span(blocks: list[int]) -> str:
+    return str(blocks[0]) if len(blocks) == 1 else f"{blocks[0]}-{blocks[-1]}"
+
+
+def describe_site(adapter: Adapter, site: Site) -> list[str]:
+    """Kind, block, stream and point, class of the hooked module, shape, meaning."""
+    port = adapter.port(site)
+    name = type(port.module).__name__
+    if site.kind == "cond":
+        return ["cond", "", "", name, "items, 1, width", "modulates all blocks: timestep and pooled text"]
+    shape = f"items, {site.stream} tokens, " + ("heads * channels" if site.point in "qkv" else "width")
+    if site.point.startswith("attn.to_"):
+        shape = f"items, {site.stream} tokens, {site.point.removeprefix('attn.to_')} tokens"
+    meaning = POINTS[site.point]
+    if site.point == "out" and site.stream in ("text", "image"):
+        meaning += "; with gates g: x' = x + g * attn.out, out = x' + g' * mlp.out"
+    return [site.kind, str(site.block), f"{site.stream}.{site.point}", name, shape, meaning]
+
+
+def sites(model: Any, patterns: str | Iterable[str] = "*.*.*.*") -> SiteTable:
+    """Every hook point of a model; prints as a table of address, module, shape and meaning.
+
+    Args:
+        model: As in `capture`.
+        patterns: Which; all by default.
+    """
+    adapter = Adapter(parts_of(model)[0])
+    return SiteTable(adapter, select(patterns, adapter.sites, adapter.absent))
+
+
+def word_finder(pipe: Any) -> Callable[[str, str], dict[str, list[int]]] | None:
+    """A function that finds a word's tokens, if the pipeline's tokenizers are known to feed the text stream."""
+    if pipe is None:
+        return None
+    try:
+        from ditlens.adapters.adapter import architecture_of
+
+        known = architecture_of(parts_of(pipe)[0]).text
+    except Exception:
+        return None
+    tokenizers = {
+        name: (getattr(pipe, name), start)
+        for name, start in known.items()
+        if getattr(pipe, name, None) is not None
+    }
+    if not tokenizers:
+        return None
+    return lambda prompt, word: word_tokens(tokenizers, prompt, word)
+
+
+def word_tokens(tokenizers: Mapping[str, tuple[Any, int]], prompt: str, word: str) -> dict[str, list[int]]:
+    """Tokens of a word, for each tokenizer, counted in the text stream.
+
+    Args:
+        tokenizers: Tokenizer and the position of its first token in the stream, by name.
+        prompt: The whole text.
+        word: A word or phrase of it.
+
+    Raises:
+        CaptureError: If the word is not in the prompt, or was cut off by every tokenizer.
+    """
+    places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)]
+    if not places:
+        raise CaptureError(f"The word {word!r} is not in the prompt {prompt!r}.")
+    found: dict[str, list[int]] = {}
+    for name, (tokenizer, start) in tokenizers.items():
+        encoded = tokenizer(prompt, return_offsets_mapping=True, truncation=True,
+                            max_length=min(tokenizer.model_max_length, 512))  # fmt: skip
+        spans = encoded["offset_mapping"]
+        found[name] = [
+            start + i
+            for i, (first, last) in enumerate(spans)
+            if last > first and any(first < end and last > begin for begin, end in places)
+        ]
+    if not any(found.values()):
+        raise CaptureError(
+            f"The word {word!r} was cut off: the prompt is longer than the text encoders read."
+        )
+    return found
+
+
+def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
+    """Numbers of the text tokens that make a word of a prompt, for each text encoder of the text stream.
+
+    Args:
+        model: A `ditlens.Model` or a pipeline.
+        prompt: The whole text.
+        word: A word or phrase of it; all its occurrences count.
+
+    Raises:
+        CaptureError: If the model's tokenizers are not known, or the word is not there.
+    """
+    finder = word_finder(parts_of(model)[1])
+    if finder is None:
+        raise CaptureError(
+            "The tokenizers behind this model's text stream are not known; pass a pipeline of SD3 or FLUX."
+        )
+    return finder(prompt, word)
+
+
+__all__ = ["SOFTMAX_POINTS", "Capture", "capture", "sites", "words"]

@@ -1,0 +1,245 @@
+"""Hooks that come, and go whatever happens.
+
+A `Session` puts hooks on one transformer while a ``with`` block runs. It removes its own handles only, on every way
+out: the end, an exception, Ctrl-C, a site that does not exist. `ditlens.hooks_on(model)` lists what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ditlens.adapters.adapter import Adapter, Block, Port
+from ditlens.calls import Call, Clock, batch_of, bind, current_label, pipeline_passes, timestep_of
+from ditlens.errors import ArchitectureError, CaptureError
+
+ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[Session]] = weakref.WeakKeyDictionary()
+"""Sessions that are running, by transformer."""
+
+
+def parts_of(model: Any) -> tuple[nn.Module, Any]:
+    """The transformer and its pipeline (None for a bare transformer) of what the user gave.
+
+    Raises:
+        ArchitectureError: If there is no transformer in it.
+    """
+    pipe = getattr(model, "pipe", None)
+    pipe = pipe if pipe is not None else (model if not isinstance(model, nn.Module) else None)
+    transformer = model if isinstance(model, nn.Module) else getattr(pipe, "transformer", None)
+    transformer = getattr(transformer, "_orig_mod", transformer)  # unwrap what torch.compile returned
+    if not isinstance(transformer, nn.Module):
+        kind = "U-Net" if getattr(pipe, "unet", None) is not None else "transformer"
+        reason = "a U-Net, no transformer" if kind == "U-Net" else "no transformer"
+        raise ArchitectureError(
+            f"{type(model).__name__} has {reason}. Pass a ditlens.Model, a diffusers pipeline with a "
+            "diffusion transformer, or the transformer itself."
+        )
+    return transformer, pipe
+
+
+def hooks_on(model: Any) -> list[str]:
+    """Hooks of ditlens that are on a model now, one line for each running session; empty when none is."""
+    return [session.title() for session in ACTIVE.get(parts_of(model)[0], [])]
+
+
+class Session:
+    """Base of `capture` and `intervene`: follows the forward calls of one transformer.
+
+    Attributes:
+        transformer: The transformer; None after the session.
+        pipe: Its pipeline, if it was given.
+        call: The running forward call; None between calls.
+    """
+
+    first = False
+    """Whether the hooks of this kind of session run before those of the other kind."""
+
+    def __init__(self, model: Any) -> None:
+        self.transformer, self.pipe = parts_of(model)
+        self.given = model if isinstance(model, nn.Module) else model.transformer
+        self.adapter = Adapter(self.transformer)
+        self.call: Call | None = None
+        self.clock = Clock()
+        self.handles: list[torch.utils.hooks.RemovableHandle] = []
+        self.calls = 0
+        self._passes_now: dict[str, int] = {}
+        self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._stack = contextlib.ExitStack()
+
+    # --- what the two kinds add ----------------------------------------------------------------------
+
+    def title(self) -> str:
+        """What this session is, in a few words."""
+        raise NotImplementedError
+
+    def place(self) -> None:
+        """Put the hooks on the sites."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Check what came, after a clean end."""
+
+    # --- life ----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Any:
+        try:
+            self.refuse()
+            if is_compiled(self.given) or is_compiled(self.transformer):
+                self._stack.enter_context(torch.compiler.set_stance("force_eager"))
+            ACTIVE.setdefault(self.transformer, []).append(self)
+            self.attach()
+            for other in ACTIVE[self.transformer]:
+                if self.first and not other.first:  # what captures sees what interventions made
+                    other.detach()
+                    other.attach()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            self.close()
+
+    def attach(self) -> None:
+        """Register all hooks."""
+        self.handles.append(self.transformer.register_forward_pre_hook(self._begin, with_kwargs=True))
+        self.handles.append(
+            self.transformer.register_forward_hook(self._end, with_kwargs=True, always_call=True)
+        )
+        first = next(iter(self.adapter.blocks.values()))
+        self.watch(first)
+        self.place()
+
+    def detach(self) -> None:
+        """Remove our handles, and nothing else."""
+        while self.handles:
+            self.handles.pop().remove()
+
+    def close(self) -> None:
+        """Leave the model as it was; may be called twice."""
+        self.detach()
+        self._stack.close()
+        running = ACTIVE.get(self.transformer, []) if self.transformer is not None else []
+        if self in running:
+            running.remove(self)
+        if self.transformer is not None and not running:
+            ACTIVE.pop(self.transformer, None)
+        self.call = None
+
+    def refuse(self) -> None:
+        """Refuse states of the model in which hooks would lie.
+
+        Raises:
+            CaptureError: With the call that puts the model right.
+        """
+        if getattr(self.transformer, "is_cache_enabled", False):
+            raise CaptureError(
+                "A step cache is enabled on this transformer: on skipped steps its blocks give copies or "
+                "extrapolations instead of hidden states. Call transformer.disable_cache() first."
+            )
+        if getattr(self.transformer, "_parallel_config", None) is not None:
+            raise CaptureError(
+                "This transformer runs with context parallelism, where every process sees a part of the tokens. "
+                "Load it on one device."
+            )
+
+    # --- following the model -------------------------------------------------------------------------
+
+    def on(
+        self,
+        module: nn.Module,
+        fn: Callable[..., Any],
+        *,
+        before: bool = False,
+        always: bool = False,
+        prepend: bool = False,
+    ) -> None:
+        """Register one hook that sees keyword arguments."""
+        if before:
+            handle = module.register_forward_pre_hook(fn, with_kwargs=True, prepend=prepend)
+        else:
+            handle = module.register_forward_hook(fn, with_kwargs=True, always_call=always, prepend=prepend)
+        self.handles.append(handle)
+
+    def watch(self, block: Block) -> None:
+        """Learn the streams' sizes when `block` begins, and find its call again in a recomputation."""
+
+        def note(module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ARG001
+            if self.call is not None:
+                self.adapter.note(block, args, kwargs, self.call)
+
+        self.on(block.module, note, before=True, prepend=True)
+
+    def block_of(self, port: Port) -> Block | None:
+        """The block that a port belongs to."""
+        return getattr(port, "block", None)
+
+    def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        bound = bind(module, args, kwargs)
+        batch, timestep, label = batch_of(bound), timestep_of(bound), current_label()
+        if label is None and self.clock.steps[-1:] != [timestep]:
+            self._passes_now = {"batch": self._passes_now.get("batch", 0)}
+        if label is not None and len(label.passes) == batch:
+            passes = label.passes
+        else:
+            passes = pipeline_passes(self.pipe, self.adapter.architecture, bound, batch, self._passes_now)
+        self._passes_now |= dict.fromkeys(passes, 1)
+        self._passes_now["batch"] = max(batch, self._passes_now.get("batch", 0))
+        step, run = self.clock.tick(timestep, passes, None if label else self.schedule(timestep))
+        self.call = Call(
+            module, self.adapter.architecture, bound, batch, step, run, passes,
+            label.prompts if label else (), label.mask if label else None,
+        )  # fmt: skip
+
+    def _end(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
+        call, self.call = self.call, None
+        if call is not None and output is not None:
+            self.calls += 1
+            self.ended(call)
+
+    def ended(self, call: Call) -> None:
+        """Called after every forward that ended well."""
+
+    def schedule(self, timestep: float) -> Sequence[float] | None:
+        """The scheduler's timesteps in the transformer's units, if the pipeline has begun to use it."""
+        scheduler = getattr(self.pipe, "scheduler", None)
+        if scheduler is None or getattr(scheduler, "num_inference_steps", None) is None:
+            return None
+        raw = [float(t) for t in scheduler.timesteps]
+        for scale in (lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000):
+            known = [scale(t) for t in raw]
+            if any(abs(t - timestep) <= 1e-3 * max(1.0, abs(timestep)) for t in known):
+                return known
+        return None
+
+    # --- recomputation in the backward pass ----------------------------------------------------------
+
+    def remember(self, call: Call, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """Keep the call of a block's input, which gradient checkpointing runs again later."""
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                self._past[value] = call
+
+    def recall(self, args: Any, kwargs: Mapping[str, Any]) -> Call | None:
+        """The call of a block that is being recomputed."""
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, torch.Tensor) and value in self._past:
+                return self._past[value]
+        return None
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether torch.compile has been applied to the module or to a part of it."""
+    return any(getattr(m, "_compiled_call_impl", None) is not None for m in module.modules()) or (
+        type(module).__name__ == "OptimizedModule"
+    )

@@ -1,0 +1,349 @@
+"""Change hidden states while a model runs: ``with ditlens.intervene(model, {site: fn})``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ditlens.adapters.adapter import BlockPort, Port, SoftmaxPort
+from ditlens.attention import Softmax, Tap, replace
+from ditlens.cache import LatentCache
+from ditlens.calls import Call
+from ditlens.capture import _index, step_filter
+from ditlens.errors import InterventionError, SettingError
+from ditlens.hooks import Session
+from ditlens.sites import Site, select
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """What an intervention may know about the place and moment where it is applied.
+
+    Attributes:
+        site: The site.
+        step: Index of the timestep.
+        pass_: Guidance pass of these rows.
+        run: Which sampling loop.
+        mask: (rows, tokens), True at real text tokens; None if unknown or for other streams.
+        entering: The stream as it entered the block, (rows, tokens, width); None at other points than "out".
+    """
+
+    site: Site
+    step: int
+    pass_: str
+    run: int = 0
+    mask: torch.Tensor | None = None
+    entering: torch.Tensor | None = None
+
+
+Intervention = Callable[..., torch.Tensor]
+"""A pure function ``fn(values)`` or ``fn(values, where)``: (rows, tokens, width) to the same shape."""
+
+
+# --- the usual ones ----------------------------------------------------------------------------------------
+
+
+def add(direction: torch.Tensor, amount: float = 1.0) -> Intervention:
+    """Add ``amount * direction``, (width,), (tokens, width) or (rows, tokens, width).
+
+    A direction that is the same number in every channel is undone by the next layer norm.
+    """
+    return lambda values: values + amount * direction.to(values)
+
+
+def scale(factor: float) -> Intervention:
+    """Multiply by `factor`; 0 ablates."""
+    return lambda values: values * factor
+
+
+def put(values: torch.Tensor | LatentCache, pass_: str | None = None) -> Intervention:
+    """Replace by given values: activation patching.
+
+    Args:
+        values: A tensor, (rows or 1, tokens, width), or a cache, of which the same site and step are used.
+        pass_: Pass of the cache; by default the one where it is put.
+    """
+
+    def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
+        new = values
+        if isinstance(new, LatentCache):
+            wanted = pass_ or (where.pass_ if where.pass_ in new.passes else None)
+            new = new.get(where.site, step=where.step, pass_=wanted)
+        return new.to(now).expand_as(now) if new.shape[1:] == now.shape[1:] else new.to(now)
+
+    return fn
+
+
+def ablate(
+    how: str = "zero", source: LatentCache | torch.Tensor | None = None, seed: int = 0
+) -> Intervention:
+    """Take information away.
+
+    Args:
+        how: ``"zero"``; ``"mean"``: the mean over the items of `source` (over the tokens of the values
+            themselves without one); ``"resample"``: another item of `source`.
+        source: A cache with the same site and step, or values (items, tokens, width).
+        seed: Which item "resample" takes.
+
+    Raises:
+        SettingError: If `how` is unknown or needs a source.
+    """
+    if how not in ("zero", "mean", "resample") or (how == "resample" and source is None):
+        raise SettingError(
+            f"ablate({how!r}): choose 'zero', 'mean' or 'resample'; 'resample' needs a cache as its source."
+        )
+
+    def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
+        if how == "zero":
+            return torch.zeros_like(now)
+        given = source.get(where.site, step=where.step) if isinstance(source, LatentCache) else source
+        if given is None:
+            return now.mean(1, keepdim=True).expand_as(now)
+        if how == "mean":
+            return given.to(now).mean(0, keepdim=True).expand_as(now)
+        return given[[(seed + row) % len(given) for row in range(len(now))]].to(now)
+
+    return fn
+
+
+def bypass() -> Intervention:
+    """Let the stream leave the block as it entered; only at the point "out"."""
+
+    def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
+        if where.entering is None:
+            raise InterventionError(f"bypass works at a block's 'out', not at {where.site}.")
+        return where.entering.expand_as(now)
+
+    return fn
+
+
+# --- the context manager -----------------------------------------------------------------------------------
+
+
+def intervene(
+    model: Any,
+    changes: Mapping[str, Intervention],
+    *,
+    steps: Iterable[int] | slice | int | None = None,
+    passes: str | Iterable[str] | None = None,
+    tokens: Mapping[str, Sequence[int]] | None = None,
+) -> Intervene:
+    """Change hidden states in every forward call inside a ``with`` block.
+
+    Several may be nested: they act in the order in which they were entered. A `ditlens.capture` at the same time
+    sees the changed values.
+
+    Args:
+        model: A `ditlens.Model`, a diffusers pipeline, or a transformer.
+        changes: A function for each site or pattern: ``fn(values)`` or ``fn(values, where)`` with values
+            (rows, tokens, width), returning a new tensor of that shape; see `add`, `scale`, `put`, `ablate`,
+            `bypass`, and `Where`. It must depend on its arguments only.
+        steps: Which steps, as in `capture`; None for all.
+        passes: Which guidance passes, e.g. "cond"; None for all.
+        tokens: Tokens that change, by stream; all others stay.
+
+    Raises:
+        SiteError: If a site does not exist; the message says why.
+        InterventionError: In the run, if a function returns something that does not fit.
+    """
+    return Intervene(model, changes, steps, passes, tokens)
+
+
+class Intervene(Session):
+    """The context manager behind `intervene`.
+
+    Attributes:
+        applied: How often each site was changed.
+    """
+
+    first = True
+
+    def __init__(
+        self,
+        model: Any,
+        changes: Mapping[str, Intervention],
+        steps: Iterable[int] | slice | int | None = None,
+        passes: str | Iterable[str] | None = None,
+        tokens: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__(model)
+        self.changes: list[tuple[Site, Intervention]] = []
+        for pattern, fn in changes.items():
+            if not callable(fn):
+                raise SettingError(
+                    f"The change at {pattern} is a {type(fn).__name__}, not a function of values."
+                )
+            for site in select(pattern, self.adapter.sites, self.adapter.absent):
+                if site.point.startswith("attn.to_"):
+                    raise SettingError(f"{site} can be captured, not changed. Change q, k or v instead.")
+                self.changes.append((site, fn))
+        self.wants_step = step_filter(steps)
+        self.passes = (passes,) if isinstance(passes, str) else passes if passes is None else tuple(passes)
+        self.tokens = {name: [int(i) for i in index] for name, index in (tokens or {}).items()}
+        self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
+
+    def title(self) -> str:
+        return f"intervention at {len(self.changes)} sites"
+
+    def place(self) -> None:
+        watched: set[int] = set()
+        for site, fn in self.changes:
+            port = self.adapter.port(site)
+            block = self.block_of(port)
+            if block is not None and id(block.module) not in watched:
+                watched.add(id(block.module))
+                self.watch(block)
+                self.on(block.module, self._follow, before=True)
+            if isinstance(port, SoftmaxPort):
+                self._place_tap(site, port, fn)
+            elif port.before:
+                self.on(port.module, self._before(site, port, fn), before=True)
+            else:
+                self.on(port.module, self._after(site, port, fn))
+
+    def _follow(self, module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG002
+        """Note which call a block belongs to, so that a recomputation changes the same again."""
+        if self.call is not None:
+            self._now: Call | None = self.call
+            if torch.is_grad_enabled():
+                self.remember(self.call, args, kwargs)
+        else:
+            self._now = self.recall(args, kwargs)
+
+    _now = None
+
+    def _running(self) -> Call | None:
+        return self.call if self.call is not None else self._now
+
+    def _before(self, site: Site, port: Port, fn: Intervention) -> Callable[..., Any]:
+        def change(module: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG001
+            call = self._running()
+            if call is None or not self.wants_step(call.step):
+                return None
+            value = self._changed(site, fn, port.read(args, kwargs, None, call), call, None)
+            return None if value is None else port.write(args, kwargs, None, call, value)
+
+        return change
+
+    def _after(self, site: Site, port: Port, fn: Intervention) -> Callable[..., Any]:
+        def change(module: Any, args: Any, kwargs: Any, output: Any) -> Any:  # noqa: ARG001
+            call = self._running()
+            if call is None or not self.wants_step(call.step):
+                return None
+            entering = port.entering(args, kwargs, call) if isinstance(port, BlockPort) else None
+            value = self._changed(site, fn, port.read(args, kwargs, output, call), call, entering)
+            return None if value is None else port.write(args, kwargs, output, call, value)
+
+        return change
+
+    def _place_tap(self, site: Site, port: SoftmaxPort, fn: Intervention) -> None:
+        if port.block.table.calls != "once":
+            raise SettingError(
+                f"{type(self.transformer).__name__} calls its softmax several times for one attention; its q, k "
+                "and v can be captured, not changed. Change the block's 'in' instead."
+            )
+        running: list[Tap] = []
+
+        def begin(module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
+            call = self._running()
+            if call is None or not self.wants_step(call.step):
+                return
+
+            def new(seen: Softmax) -> Softmax:
+                def change(value: torch.Tensor) -> torch.Tensor:
+                    changed = self._changed(site, fn, value, call, None)
+                    return value if changed is None else changed
+
+                return replace(seen, port, call, change)
+
+            running.append(Tap(new))
+            running[-1].__enter__()
+
+        def end(module: Any, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG001
+            if running:
+                running.pop().__exit__(None, None, None)
+
+        self.on(port.module, begin, before=True)
+        self.on(port.module, end, always=True)
+
+    # --- applying ------------------------------------------------------------------------------------
+
+    def _changed(
+        self, site: Site, fn: Intervention, value: torch.Tensor, call: Call, entering: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """The stream with all wanted rows changed; None if there are none."""
+        result = None
+        split = len(value) == call.batch
+        for pass_ in dict.fromkeys(call.passes):
+            rows = call.rows(pass_)
+            if not rows or (self.passes is not None and pass_ not in self.passes):
+                continue
+            part = _index(rows) if split else slice(None)
+            mask = call.mask[part] if call.mask is not None and site.stream == "text" else None
+            where = Where(
+                site, call.step, pass_, call.run, mask, None if entering is None else entering[part]
+            )
+            new = self._apply(fn, value[part], where)
+            result = value.clone() if result is None else result
+            result[part] = new
+            self.applied[str(site)] += 1
+        return result
+
+    def _apply(self, fn: Intervention, old: torch.Tensor, where: Where) -> torch.Tensor:
+        version = old._version
+        new = fn(old, where) if _wants_where(fn) else fn(old)
+        if not isinstance(new, torch.Tensor):
+            raise InterventionError(
+                f"The function at {where.site} returned {type(new).__name__}, not a tensor. Return the new values."
+            )
+        if old._version != version:
+            raise InterventionError(
+                f"The function at {where.site} changed its argument in place. Return a new tensor: "
+                "write `values + x`, not `values += x`."
+            )
+        if new.shape != old.shape:
+            raise InterventionError(
+                f"The function at {where.site} returned shape {tuple(new.shape)} for values of shape "
+                f"{tuple(old.shape)} (rows, tokens, width); they must agree."
+            )
+        chosen = self.tokens.get(where.site.stream)
+        if chosen is not None:
+            mixed = old.clone()
+            mixed[:, chosen] = new[:, chosen].to(old)
+            return mixed
+        return new.to(old)
+
+    def finish(self) -> None:
+        """Check that every change was applied.
+
+        Raises:
+            InterventionError: If the model ran and a site was never changed.
+        """
+        never = [site for site, count in self.applied.items() if count == 0]
+        if never and self.calls:
+            raise InterventionError(
+                f"{never[0]} was never changed in {self.calls} forward calls (nor {len(never) - 1} other sites). "
+                "Check steps and passes; blocks that a cache or skip_layers leaves out cannot be changed."
+            )
+        if never:
+            raise InterventionError(
+                "Nothing was changed: the transformer did not run inside the with-block. Call the model there."
+            )
+
+
+def _wants_where(fn: Intervention) -> bool:
+    """Whether a function takes the place as its second argument."""
+    import inspect
+
+    try:
+        required = [
+            p
+            for p in inspect.signature(fn).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+        ]
+    except (TypeError, ValueError):
+        return False
+    return len(required) >= 2
