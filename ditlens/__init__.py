@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ditlens import errors as errors
     from ditlens import flow as flow
+    from ditlens.cache import LatentCache as LatentCache
+    from ditlens.captures import capture as capture
+    from ditlens.captures import sites as sites
+    from ditlens.captures import words as words
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
     from ditlens.ems.engine import DDS as DDS
@@ -21,12 +25,23 @@ if TYPE_CHECKING:
     from ditlens.ems.extract import extract as extract
     from ditlens.ems.manipulate import TextEmbedding as TextEmbedding
     from ditlens.ems.manipulate import manipulate as manipulate
+    from ditlens.hooks import hooks_on as hooks_on
+    from ditlens.interventions import ablate as ablate
+    from ditlens.interventions import add as add
+    from ditlens.interventions import bypass as bypass
+    from ditlens.interventions import intervene as intervene
+    from ditlens.interventions import put as put
+    from ditlens.interventions import scale as scale
     from ditlens.model import Model as Model
     from ditlens.model import load as load
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "ditlens.captures": ("capture", "sites", "words"),
+    "ditlens.cache": ("LatentCache",),
+    "ditlens.hooks": ("hooks_on",),
+    "ditlens.interventions": ("intervene", "add", "scale", "put", "ablate", "bypass"),
     "ditlens.model": ("load", "Model"),
     "ditlens.ems.edit": ("edit", "Edit"),
     "ditlens.ems.extract": ("extract", "Description"),

@@ -20,7 +20,7 @@ from ditlens.adapters.adapter import SoftmaxPort
 from ditlens.adapters.layouts import Rows
 from ditlens.calls import Call
 from ditlens.errors import CaptureError
-from ditlens.sites import STREAMS
+from ditlens.site import STREAMS
 
 ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 LETTERS = {"q": "query", "k": "key", "v": "value"}

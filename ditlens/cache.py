@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ditlens.errors import CaptureError, SiteError
-from ditlens.sites import Site, select
+from ditlens.site import Site, select
 from ditlens.tables import columns
 
 
@@ -179,7 +179,7 @@ class LatentCache:
             stream: ``"text"`` or ``"image"``.
             block: One block or several.
             kind: ``"joint"`` or ``"single"``.
-            point: One of `ditlens.sites.POINTS`.
+            point: One of `ditlens.site.POINTS`.
             step: One step or several.
             pass_: Guidance pass.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ditlens import flow, images
+from ditlens.calls import Label, announce
 from ditlens.ems.manipulate import TextEmbedding
 from ditlens.errors import ModelError, SettingError
 
@@ -244,7 +245,7 @@ class Model:
         if third:
             counted = self.pipe.tokenizer_3(prompts, truncation=True, max_length=256, padding="max_length")
             mask[:, clip:] = torch.tensor(counted.attention_mask, device=tokens.device).bool()
-        return TextEmbedding(tokens, pooled, mask)
+        return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts))
 
     def token_counts(self, prompts: Sequence[str]) -> torch.Tensor:
         """Tokens of each prompt for the first encoder, start and end marks included, after truncation."""
@@ -300,13 +301,14 @@ class Model:
         diffusers calls this output `noise_pred`; it is a velocity. The transformer is fed 1000 * sigma.
         """
         timestep = torch.full((len(latents),), float(sigma) * 1000, device=self.device)
-        return self.transformer(
-            hidden_states=latents.to(self.device, self.dtype),
-            encoder_hidden_states=text.tokens.to(self.device, self.dtype),
-            pooled_projections=text.pooled.to(self.device, self.dtype),
-            timestep=timestep,
-            return_dict=False,
-        )[0].float()
+        with announce(Label(text.roles, text.prompts, text.mask)):  # for captures and interventions
+            return self.transformer(
+                hidden_states=latents.to(self.device, self.dtype),
+                encoder_hidden_states=text.tokens.to(self.device, self.dtype),
+                pooled_projections=text.pooled.to(self.device, self.dtype),
+                timestep=timestep,
+                return_dict=False,
+            )[0].float()
 
     def sigmas(self, steps: int) -> torch.Tensor:
         """Noise levels of the model's own scheduler, (steps + 1,), from 1 down to 0.
@@ -346,7 +348,7 @@ class Model:
         steps = self.defaults["steps"] if steps is None else steps
         guidance = self.defaults["guidance"] if guidance is None else guidance
         text = self.encode_text(prompts)
-        null_text = self.encode_text(negative_prompt) if guidance != 1 else None
+        null_text = self.encode_text(negative_prompt).named("uncond") if guidance != 1 else None
         latents = flow.sample(
             self, self.noise(seeds), self.sigmas(steps), text, null_text=null_text, guidance=guidance
         )

@@ -13,7 +13,7 @@ from ditlens.adapters.layouts import LAYOUTS, Rows, find_grid
 from ditlens.adapters.table import ARCHITECTURES, JOINT, NOT_JOINT, READ_ONLY, Architecture, Blocks
 from ditlens.calls import Call, bind
 from ditlens.errors import ArchitectureError, CaptureError, InterventionError
-from ditlens.sites import POINTS, SOFTMAX_POINTS, STREAMS, Site
+from ditlens.site import POINTS, SOFTMAX_POINTS, STREAMS, Site
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]

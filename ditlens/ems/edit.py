@@ -238,7 +238,7 @@ def edit(
     method = method or default_method(model)
     latents = model.encode_image(picture)
     texts = model.encode_text([description.source, description.target])
-    source, target = _row(texts, 0), _row(texts, 1)
+    source, target = _row(texts, 0).named("source"), _row(texts, 1).named("target")
     before = model.oracle.measure(picture)[0] if model.oracle is not None else None
     reconstruction = images.to_image(model.decode(latents))
 
@@ -250,7 +250,7 @@ def edit(
         for state in engine.iter_edit(
             model, latents.expand(len(degrees), -1, -1, -1), source.expand(len(degrees)),
             TextEmbedding.cat(moved), model.sigmas(method.steps), method,
-            null_text=model.encode_text(""), seeds=[seed] * len(degrees),
+            null_text=model.encode_text("").named("uncond"), seeds=[seed] * len(degrees),
         ):  # fmt: skip
             if on_step is not None:
                 on_step(state)
@@ -288,7 +288,8 @@ def changes_between(model: Model, source: str, target: str) -> dict[str, str]:
 
 def _row(texts: TextEmbedding, row: int) -> TextEmbedding:
     mask = None if texts.mask is None else texts.mask[row : row + 1]
-    return TextEmbedding(texts.tokens[row : row + 1], texts.pooled[row : row + 1], mask)
+    tokens, pooled = texts.tokens[row : row + 1], texts.pooled[row : row + 1]
+    return TextEmbedding(tokens, pooled, mask, texts.prompts[row : row + 1], texts.roles[row : row + 1])
 
 
 def _check_degrees(degrees: Sequence[float]) -> None:

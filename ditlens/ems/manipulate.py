@@ -13,7 +13,7 @@ degrees allowed here, are choices of this package ("EMS-style").
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,6 +30,8 @@ class TextEmbedding:
         tokens: Token matrix, (B, T, D).
         pooled: Pooled vector, (B, P).
         mask: (B, T) bool, true where a row is a token of the prompt and not padding; None if unknown.
+        prompts: The texts themselves, B of them; empty if unknown.
+        roles: What each is for, "cond", "uncond", "source" or "target": `ditlens.capture` calls it the pass.
 
     Raises:
         SettingError: If the shapes do not fit together.
@@ -38,6 +40,8 @@ class TextEmbedding:
     tokens: torch.Tensor
     pooled: torch.Tensor
     mask: torch.Tensor | None = None
+    prompts: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         fits = self.tokens.ndim == 3 and self.pooled.ndim == 2 and len(self.tokens) == len(self.pooled)
@@ -51,6 +55,10 @@ class TextEmbedding:
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
+
+    def named(self, role: str) -> TextEmbedding:
+        """The same prompts in another role."""
+        return replace(self, roles=(role,) * len(self))
 
     @classmethod
     def cat(cls, texts: Sequence[TextEmbedding]) -> TextEmbedding:
@@ -68,7 +76,9 @@ class TextEmbedding:
         if any(text.mask is not None for text in texts):
             mask = torch.cat([text.real_tokens() for text in texts])
         tokens = torch.cat([text.tokens for text in texts])
-        return cls(tokens, torch.cat([text.pooled for text in texts]), mask)
+        prompts = tuple(p for text in texts for p in (text.prompts or ("",) * len(text)))
+        roles = tuple(r for text in texts for r in (text.roles or ("cond",) * len(text)))
+        return cls(tokens, torch.cat([text.pooled for text in texts]), mask, prompts, roles)
 
     def real_tokens(self) -> torch.Tensor:
         """Return the mask (B, T), all true if it is unknown."""
@@ -79,9 +89,8 @@ class TextEmbedding:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TextEmbedding:
         """Move to a device and cast to a dtype; the mask stays bool."""
         mask = None if self.mask is None else self.mask.to(device=device)
-        return TextEmbedding(
-            self.tokens.to(device=device, dtype=dtype), self.pooled.to(device=device, dtype=dtype), mask
-        )
+        tokens = self.tokens.to(device=device, dtype=dtype)
+        return replace(self, tokens=tokens, pooled=self.pooled.to(device=device, dtype=dtype), mask=mask)
 
     def expand(self, batch: int) -> TextEmbedding:
         """Repeat one prompt `batch` times; a batch of that size is returned as it is.
@@ -94,7 +103,10 @@ class TextEmbedding:
         if len(self) != 1:
             raise SettingError(f"Got {len(self)} prompts for {batch} latents; give 1 or {batch}.")
         mask = None if self.mask is None else self.mask.expand(batch, -1)
-        return TextEmbedding(self.tokens.expand(batch, -1, -1), self.pooled.expand(batch, -1), mask)
+        prompts, roles = self.prompts * batch, self.roles * batch
+        return TextEmbedding(
+            self.tokens.expand(batch, -1, -1), self.pooled.expand(batch, -1), mask, prompts, roles
+        )
 
     def equal(self, other: TextEmbedding) -> torch.Tensor:
         """Say, for every prompt, whether both embeddings agree bit for bit: (B,) bool."""
@@ -140,7 +152,8 @@ def _move(source: TextEmbedding, target: TextEmbedding, tokens: float, pooled: f
     if tokens not in (0, 1) and (source.mask is not None or target.mask is not None):
         mask = source.real_tokens() | target.real_tokens()  # between the ends, either text's words count
     moved = _move_part(source.tokens, target.tokens, tokens)
-    return TextEmbedding(moved, _move_part(source.pooled, target.pooled, pooled), mask)
+    part = _move_part(source.pooled, target.pooled, pooled)
+    return TextEmbedding(moved, part, mask, target.prompts, target.roles)
 
 
 def manipulate(
@@ -209,7 +222,7 @@ class Direction:
         check_aligned(text, self.unit)
         tokens = text.tokens + degree * self.token_scale[:, None, None] * self.unit.tokens
         pooled = text.pooled + degree * self.pooled_scale[:, None] * self.unit.pooled
-        return TextEmbedding(tokens, pooled, text.mask)
+        return replace(text, tokens=tokens, pooled=pooled)
 
 
 def direction(source: TextEmbedding, target: TextEmbedding) -> Direction:

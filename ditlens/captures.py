@@ -14,7 +14,7 @@ from ditlens.cache import Item, Key, LatentCache, human
 from ditlens.calls import Call
 from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.hooks import Session, parts_of
-from ditlens.sites import POINTS, SOFTMAX_POINTS, Site, select
+from ditlens.site import POINTS, SOFTMAX_POINTS, Site, select
 from ditlens.tables import columns
 
 Reducer = Callable[[torch.Tensor, "torch.Tensor | None"], torch.Tensor]
@@ -437,7 +437,7 @@ class SiteTable(list[Site]):
 
 
 def _span(blocks: list[int]) -> str:
-    return str(blocks[0]) if len(blocks) == 1 else f"{blocks[0]}-{blocks[-1]}"
+    return str(blocks[0]) if len(blocks) == 1 else f"{blocks[0]}:{blocks[-1] + 1}"
 
 
 def describe_site(adapter: Adapter, site: Site) -> list[str]:

@@ -12,10 +12,10 @@ from ditlens.adapters.adapter import BlockPort, Port, SoftmaxPort
 from ditlens.attention import Softmax, Tap, replace
 from ditlens.cache import LatentCache
 from ditlens.calls import Call
-from ditlens.capture import _index, step_filter
+from ditlens.captures import _index, step_filter
 from ditlens.errors import InterventionError, SettingError
 from ditlens.hooks import Session
-from ditlens.sites import Site, select
+from ditlens.site import Site, select
 
 
 @dataclass(frozen=True, eq=False)
