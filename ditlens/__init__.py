@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ditlens.interventions import scale as scale
     from ditlens.model import Model as Model
     from ditlens.model import load as load
+    from ditlens.store import Study as Study
+    from ditlens.store import open as open  # noqa: A004
 
 __version__ = "0.1.0"
 
@@ -41,6 +43,7 @@ _PUBLIC = {
     "ditlens.captures": ("capture", "sites", "words"),
     "ditlens.cache": ("LatentCache",),
     "ditlens.hooks": ("hooks_on",),
+    "ditlens.store": ("open", "Study"),
     "ditlens.interventions": ("intervene", "add", "scale", "put", "ablate", "bypass"),
     "ditlens.model": ("load", "Model"),
     "ditlens.ems.edit": ("edit", "Edit"),

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 130 stopped with Ctrl-C. (Wrong usage leaves with 2.)
     """
     options = build_parser().parse_args(argv)
+    options.arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         # What libraries print in the meantime goes to standard error.
         with contextlib.redirect_stdout(sys.stderr):
@@ -110,6 +111,47 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("outputs/demo"), metavar="DIR", help="folder to write in")
     with_model(add)
 
+    add = command(
+        commands.capture,
+        'ditlens capture --prompts prompts.txt --seeds 0:4 --sites "joint.*.{text,image}.out" --reduce mean '
+        "--out outputs/study",
+    )
+    add("--prompts", type=Path, required=True, metavar="FILE", help="text file with one prompt on each line")
+    add("--seeds", type=numbers, default=(0,), metavar="LIST", help="0:4 for 0 to 3, or 1,5,7")
+    add("--sites", default="*.*.{text,image}.out", metavar="PATTERN", help="hook points, see ditlens.sites")
+    add("--steps", type=numbers, metavar="LIST", help="sampling steps to keep; all if not given")
+    add("--passes", default="cond", metavar="LIST", help="guidance passes to keep: cond, uncond or both")
+    add("--reduce", metavar="HOW", help="mean, or sketch:64; all tokens if not given")
+    add("--dtype", metavar="TYPE", help="float16, bfloat16 or float32; the model's own if not given")
+    add(
+        "--sampling-steps",
+        type=positive_int,
+        metavar="N",
+        help="steps of sampling; the model's own if not given",
+    )
+    add("--guidance", type=number, metavar="G", help="guidance scale; the model's own if not given")
+    add("--limit", default="1 GB", metavar="SIZE", help="most memory for one picture")
+    add(
+        "--workers",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="processes on this machine, one for each GPU",
+    )
+    add("--dry-run", action="store_true", help="only say how much it will be")
+    add(
+        "--out",
+        type=Path,
+        default=Path("outputs/study"),
+        metavar="DIR",
+        help="folder; the same again goes on",
+    )
+    with_model(add)
+
+    add = command(commands.study, "ditlens study outputs/study --verify")
+    add("folder", metavar="DIR", type=Path, help="what ditlens capture wrote")
+    add("--verify", action="store_true", help="read every shard and compare its checksum")
+
     command(commands.doctor, "ditlens doctor")
 
     add = command(commands.train, "ditlens train oracle --minutes 10 --resume")
@@ -158,6 +200,17 @@ def positive_int(text: str) -> int:
     if (value := int(text)) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not above zero")
     return value
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read ``0:4`` or ``1,5,7``."""
+    first, colon, last = text.partition(":")
+    found = (
+        tuple(range(int(first or 0), int(last))) if colon else tuple(int(part) for part in text.split(","))
+    )
+    if not found or min(found) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} names no numbers from 0 on; write 0:4 or 1,5,7")
+    return found
 
 
 def picture(text: str) -> Path:

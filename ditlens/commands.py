@@ -5,6 +5,7 @@ Every command imports what it needs when it runs, so that `ditlens --help` answe
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,6 +62,64 @@ def demo(options: Namespace) -> Outcome:
     names = "before_after.png, edit.png, edit.json, sweep.png"
     text = f"{summary(result)}\n\nwrote {names} in {options.out}"
     return Outcome(text, facts(result, options.out) | pictures)
+
+
+def capture(options: Namespace) -> Outcome:
+    """Capture hidden states of many prompts and seeds to disk; the same command again goes on."""
+    from ditlens import studies
+    from ditlens.cache import human
+    from ditlens.store import open as open_study
+
+    prompts = studies.read_prompts(options.prompts)
+    worker = studies.Worker.here()
+    if options.workers > 1 and worker.world == 1:
+        code = studies.launch(options.arguments, options.workers)
+        study = open_study(options.out)
+        ok = not study.missing
+        return Outcome(f"{studies.report(study)}{'' if code == 0 else f' (launcher: exit {code})'}",
+                       {"folder": options.out, "done": len(study), "missing": len(study.missing)}, ok)  # fmt: skip
+    options.device = worker.device(options.device)
+    model = load(options)
+    manifest = studies.plan(
+        model, prompts, options.seeds, options.sites, steps=options.steps, passes=options.passes.split(","),
+        reduce=options.reduce, dtype=options.dtype, sampling_steps=options.sampling_steps,
+        guidance=options.guidance,
+    )  # fmt: skip
+    size = studies.estimate(model, manifest)
+    cost = f"{len(manifest.items)} items of {human(size['item'])}: {human(size['total'])}"
+    data: dict[str, Any] = {"folder": options.out, "bytes_item": size["item"], "bytes_total": size["total"]}
+    if options.dry_run:
+        return Outcome(cost, data)
+    notify(cost)
+    study = studies.run(
+        model, manifest, options.out, worker=worker, limit=options.limit,
+        progress=(lambda done, total: notify(f"{done}/{total} items", again=True)) if worker.rank == 0 else None,
+    )  # fmt: skip
+    ok = not study.failures
+    data |= {"done": len(study), "missing": len(study.missing), "failures": study.failures}
+    return Outcome(studies.report(study), data, ok)
+
+
+def study(options: Namespace) -> Outcome:
+    """Say what a study on disk holds."""
+    from ditlens.store import open as open_study
+
+    found = open_study(options.folder)
+    data: dict[str, Any] = {"done": len(found), "missing": found.missing, "failures": found.failures}
+    text = repr(found)
+    if options.verify:
+        data["damaged"] = bad = found.verify()
+        text += f"\n{len(bad)} damaged shards" + (
+            f": {', '.join(bad)}. Delete them and capture again." if bad else ""
+        )
+    return Outcome(text, data, not (found.missing or data.get("damaged")))
+
+
+def notify(text: str, again: bool = False) -> None:
+    """Show progress on standard error; on a terminal each line replaces the last."""
+    terminal = sys.stderr.isatty()
+    sys.stderr.write(("\r" if again and terminal else "") + text + ("" if again and terminal else "\n"))
+    sys.stderr.flush()
 
 
 def doctor(_: Namespace) -> Outcome:

@@ -1,0 +1,305 @@
+"""Run a study: capture every prompt with every seed, to disk, by one worker or many.
+
+Every worker walks through the same list and skips what is there or claimed by another. So a killed run goes on by
+being started again, and workers may come and go. No messages are exchanged: the folder is all that they share.
+``torchrun``, ``accelerate launch``, ``srun`` and SLURM arrays all start it; RANK, WORLD_SIZE and LOCAL_RANK say
+where to begin and which GPU to take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ditlens.cache import human
+from ditlens.captures import capture
+from ditlens.errors import DitlensError, SettingError, StudyError
+from ditlens.store import Manifest, Study, item_name, write_item, write_whole
+
+if TYPE_CHECKING:
+    from ditlens.model import Model
+
+STALE = 600.0
+"""Seconds after which a claim of a worker on another machine counts as abandoned."""
+ATTEMPTS = 3
+"""How often an item is tried in one run."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which of several workers this process is."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @classmethod
+    def here(cls) -> Worker:
+        """As the launcher says it in the environment."""
+        rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
+        world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1)))
+        local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
+        return cls(rank, max(world, 1), local)
+
+    def device(self, asked: str) -> str:
+        """The device of this worker: its own GPU where there are several."""
+        if asked == "auto" and torch.cuda.is_available():
+            return f"cuda:{self.local % torch.cuda.device_count()}"
+        return asked
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """Identity of a network's weights: a hash of every parameter's name, shape and sum."""
+    digest = hashlib.sha256()
+    for name, p in module.state_dict().items():
+        digest.update(
+            f"{name}{tuple(p.shape)}{p.double().sum().item() if p.is_floating_point() else ''}".encode()
+        )
+    return digest.hexdigest()[:16]
+
+
+def plan(
+    model: Model,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sites: str | Iterable[str],
+    *,
+    steps: Sequence[int] | None = None,
+    passes: Sequence[str] = ("cond",),
+    reduce: str | None = None,
+    dtype: str | None = None,
+    sampling_steps: int | None = None,
+    guidance: float | None = None,
+) -> Manifest:
+    """Describe a study.
+
+    Args:
+        model: The model.
+        prompts: The texts.
+        seeds: Seeds for each of them.
+        sites: Patterns as in `ditlens.capture`.
+        steps: Steps to keep; None for all.
+        passes: Guidance passes to keep.
+        reduce: ``"mean"``, ``"sketch:64"`` or None.
+        dtype: ``"float16"``, ``"bfloat16"``, ``"float32"``, or None for the model's own.
+        sampling_steps: Sampling steps; the model's own number by default.
+        guidance: Guidance; the model's own by default.
+
+    Raises:
+        SettingError: If there are no prompts or seeds, or the number format is unknown.
+    """
+    if not prompts or not seeds or len(set(seeds)) < len(seeds):
+        raise SettingError("A study needs at least one prompt and one seed, and every seed once.")
+    if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise SettingError(f"dtype={dtype!r}: choose float16, bfloat16 or float32.")
+    settings = {
+        "sites": [sites] if isinstance(sites, str) else list(sites), "steps": None if steps is None else list(steps),
+        "passes": list(passes), "reduce": reduce, "dtype": dtype,
+        "sampling_steps": sampling_steps or model.defaults["steps"],
+        "guidance": model.defaults["guidance"] if guidance is None else guidance,
+    }  # fmt: skip
+    return Manifest(model.name, fingerprint(model.transformer), tuple(prompts), tuple(seeds), settings)
+
+
+def capture_item(model: Model, manifest: Manifest, prompt: int, seed: int, limit: str | float) -> Any:
+    """The cache of one item."""
+    s = manifest.settings
+    text = [manifest.prompts[prompt]]
+    null = model.encode_text("").named("uncond") if s["guidance"] != 1 else None
+    from ditlens import flow
+
+    with capture(
+        model, s["sites"], steps=s["steps"], passes=s["passes"], reduce=s["reduce"], limit=limit,
+        dtype=getattr(torch, s["dtype"]) if s["dtype"] else None,
+    ) as cache:  # fmt: skip
+        flow.sample(
+            model, model.noise([seed]), model.sigmas(s["sampling_steps"]), model.encode_text(text),
+            null_text=null, guidance=s["guidance"],
+        )  # fmt: skip
+    return cache
+
+
+def estimate(model: Model, manifest: Manifest) -> dict[str, float]:
+    """Bytes that a study will take: measured on one item with one sampling step.
+
+    Returns:
+        ``{"item", "total"}`` in bytes.
+    """
+    settings = dict(manifest.settings)
+    kept = settings["sampling_steps"] if settings["steps"] is None else len(settings["steps"])
+    one = Manifest(
+        manifest.model, manifest.fingerprint, manifest.prompts[:1], manifest.seeds[:1],
+        settings | {"sampling_steps": 1, "steps": None},
+    )  # fmt: skip
+    item = float(capture_item(model, one, 0, manifest.seeds[0], "1 TB").nbytes * kept)
+    return {"item": item, "total": item * len(manifest.items)}
+
+
+def run(
+    model: Model,
+    manifest: Manifest,
+    folder: str | Path,
+    *,
+    worker: Worker | None = None,
+    limit: str | float = "1 GB",
+    progress: Callable[[int, int], None] | None = None,
+) -> Study:
+    """Capture what is missing of a study.
+
+    Args:
+        model: The model; must be the manifest's.
+        manifest: What to capture, from `plan`.
+        folder: Where; may hold a part of the same study.
+        worker: Which of several workers this is; read from the environment by default.
+        limit: Most memory for one item.
+        progress: Called with (done, total) after every item.
+
+    Returns:
+        The study. Items that failed `ATTEMPTS` times are in ``study.failures``.
+
+    Raises:
+        StudyError: If the folder holds another study.
+        DitlensError: If a setting does not fit the model: every item would fail alike.
+    """
+    folder, worker = Path(folder), worker or Worker.here()
+    manifest.begin(folder)
+    study, items = Study(folder), manifest.items
+    begin = worker.rank * len(items) // worker.world
+    order = items[begin:] + items[:begin]
+    tries = dict.fromkeys(items, 0)
+    succeeded = 0
+    while todo := [i for i in order if not study.path(i).is_file() and tries[i] < ATTEMPTS]:
+        moved = False
+        for item in todo:
+            with claim(folder, item) as mine:
+                if not mine or study.path(item).is_file():
+                    continue
+                moved, tries[item] = True, tries[item] + 1
+                try:
+                    cache = capture_item(model, manifest, *item, limit)
+                    write_item(folder, *item, cache, manifest.key)
+                except Exception as error:
+                    if isinstance(error, DitlensError) and not succeeded:
+                        raise  # nothing worked yet: it is the settings, not this item
+                    _record_failure(folder, item, error)
+                    continue
+            succeeded += 1
+            if progress is not None:
+                progress(sum(study.path(i).is_file() for i in items), len(items))
+        if not moved:
+            time.sleep(0.2)  # another worker has the rest in hand; if it dies, we take over
+    return Study(folder)
+
+
+def _record_failure(folder: Path, item: tuple[int, int], error: Exception) -> None:
+    path = folder / "failures" / f"{item_name(*item)}.json"
+    earlier = json.loads(path.read_text("utf-8"))["attempts"] if path.is_file() else 0
+    what = {
+        "attempts": earlier + 1,
+        "error": f"{type(error).__name__}: {error}",
+        "trace": traceback.format_exc(),
+    }
+    write_whole(path, json.dumps(what, indent=2).encode())
+
+
+@contextlib.contextmanager
+def claim(folder: Path, item: tuple[int, int]):
+    """Try to reserve an item; yields whether it is ours. A claim of a dead or silent worker is taken over."""
+    path = folder / "claims" / item_name(*item)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = f"{socket.gethostname()} {os.getpid()}"
+    for _ in range(2):
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            if is_abandoned(path):
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+                continue
+            yield False
+            return
+        os.write(handle, mine.encode())
+        os.close(handle)
+        break
+    else:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the worker behind a claim is gone: dead on this machine, or silent on another."""
+    try:
+        text, age = path.read_text(), time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    host, _, pid = text.partition(" ")
+    if host == socket.gethostname() and pid.isdecimal():
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return int(pid) == os.getpid()  # an earlier life of this process number
+    return age > (STALE if host else 5.0)
+
+
+def launch(arguments: Sequence[str], workers: int) -> int:
+    """Start several workers of ``ditlens capture`` on this machine; returns the exit code.
+
+    The launcher is PyTorch's own, which ``accelerate launch`` wraps too. It restarts workers that die.
+    """
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(workers), "--max_restarts", "3",
+        "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m", "ditlens.cli", *arguments,
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def report(study: Study) -> str:
+    """What a study holds, in a few lines for the terminal."""
+    size = sum(study.path(item).stat().st_size for item in study.items)
+    text = f"{len(study.items)} of {len(study.manifest.items)} items in {study.folder}, {human(size)}"
+    for name, what in list(study.failures.items())[:5]:
+        text += f"\n  {name} failed {what['attempts']} times: {what['error'][:200]}"
+    if study.missing and not study.failures:
+        text += "\n  Type the same command again to go on."
+    return text
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Prompts of a text file, one on each line; empty lines and lines that begin with # are left out.
+
+    Raises:
+        StudyError: If there are none.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(
+            f"{path} cannot be read: {error}. It should hold one prompt on each line."
+        ) from error
+    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not prompts:
+        raise StudyError(f"{path} holds no prompts. Write one on each line.")
+    return prompts
