@@ -139,27 +139,13 @@ class Capture(Session):
         return read
 
     def _place_tap(self, group: list[tuple[Site, SoftmaxPort]]) -> None:
-        running: list[Tap] = []
-
-        def begin(module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
-            if self.call is not None:
-                running.append(Tap())
-                running[-1].__enter__()
-
-        def end(module: Any, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG001
-            if not running:
-                return
-            tap = running.pop()
-            tap.__exit__(None, None, None)
+        def done(tap: Tap, output: Any) -> None:
             call = self.call
-            if call is None or output is None:
-                return
-            for site, port in group:
-                self._take(site, call, lambda port=port: Seen(port, call, tap.calls).read(self.heads))
+            if call is not None and output is not None:  # None: the attention raised
+                for site, port in group:
+                    self._take(site, call, lambda port=port: Seen(port, call, tap.calls).read(self.heads))
 
-        module = group[0][1].module
-        self.on(module, begin, before=True)
-        self.on(module, end, always=True)
+        self.tap(group[0][1].module, lambda: Tap() if self.call is not None else None, done)
 
     # --- keeping -------------------------------------------------------------------------------------
 

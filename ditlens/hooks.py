@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ditlens.adapters.adapter import Adapter, Block, Port
 from ditlens.calls import Call, Clock, batch_of, bind, current_label, pipeline_passes, timestep_of
-from ditlens.errors import ArchitectureError, CaptureError
+from ditlens.errors import ArchitectureError, CaptureError, SettingError
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[Session]] = weakref.WeakKeyDictionary()
 """Sessions that are running, by transformer."""
@@ -71,6 +71,8 @@ class Session:
         self._passes_now: dict[str, int] = {}
         self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._stack = contextlib.ExitStack()
+        self._taps: list[Any] = []
+        self._used = False
 
     # --- what the two kinds add ----------------------------------------------------------------------
 
@@ -88,6 +90,9 @@ class Session:
     # --- life ----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Any:
+        if self._used:
+            raise SettingError(f"This {self.title()} was used once. Write `with ditlens....(...)` again.")
+        self._used = True
         try:
             self.refuse()
             if is_compiled(self.given) or is_compiled(self.transformer):
@@ -128,6 +133,7 @@ class Session:
     def close(self) -> None:
         """Leave the model as it was; may be called twice."""
         self.detach()
+        self._drop_taps()
         self._stack.close()
         running = ACTIVE.get(self.transformer, []) if self.transformer is not None else []
         if self in running:
@@ -184,7 +190,40 @@ class Session:
         """The block that a port belongs to."""
         return getattr(port, "block", None)
 
+    def tap(self, module: nn.Module, make: Callable[[], Any], done: Callable[[Any, Any], None]) -> None:
+        """Watch the softmax calls of an attention module.
+
+        Args:
+            module: The attention.
+            make: Gives the mode to switch on while it runs, or None for not now.
+            done: Called with the mode and the output when it has run.
+        """
+
+        def begin(module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
+            mode = make()
+            self._taps.append(mode)
+            if mode is not None:
+                mode.__enter__()
+
+        def end(module: Any, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG001
+            if self._taps:
+                mode = self._taps.pop()
+                if mode is not None:
+                    mode.__exit__(None, None, None)
+                    done(mode, output)
+
+        self.on(module, begin, before=True)
+        self.on(module, end, always=True)
+
+    def _drop_taps(self) -> None:
+        """Switch off what an interrupt left on: PyTorch calls no hook after Ctrl-C."""
+        while self._taps:
+            mode = self._taps.pop()
+            if mode is not None:
+                mode.__exit__(None, None, None)
+
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._drop_taps()
         bound = bind(module, args, kwargs)
         batch, timestep, label = batch_of(bound), timestep_of(bound), current_label()
         if label is None and self.clock.steps[-1:] != [timestep]:

@@ -245,12 +245,11 @@ class Intervene(Session):
                 f"{type(self.transformer).__name__} calls its softmax several times for one attention; its q, k "
                 "and v can be captured, not changed. Change the block's 'in' instead."
             )
-        running: list[Tap] = []
 
-        def begin(module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
+        def make() -> Tap | None:
             call = self._running()
             if call is None or not self.wants_step(call.step):
-                return
+                return None
 
             def new(seen: Softmax) -> Softmax:
                 def change(value: torch.Tensor) -> torch.Tensor:
@@ -259,15 +258,9 @@ class Intervene(Session):
 
                 return replace(seen, port, call, change)
 
-            running.append(Tap(new))
-            running[-1].__enter__()
+            return Tap(new)
 
-        def end(module: Any, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG001
-            if running:
-                running.pop().__exit__(None, None, None)
-
-        self.on(port.module, begin, before=True)
-        self.on(port.module, end, always=True)
+        self.tap(port.module, make, lambda tap, output: None)  # noqa: ARG005
 
     # --- applying ------------------------------------------------------------------------------------
 

@@ -106,7 +106,8 @@ def plan(
     if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise SettingError(f"dtype={dtype!r}: choose float16, bfloat16 or float32.")
     settings = {
-        "sites": [sites] if isinstance(sites, str) else list(sites), "steps": None if steps is None else list(steps),
+        "sites": [sites] if isinstance(sites, str) else list(sites),
+        "steps": None if steps is None else list(steps),
         "passes": list(passes), "reduce": reduce, "dtype": dtype,
         "sampling_steps": sampling_steps or model.defaults["steps"],
         "guidance": model.defaults["guidance"] if guidance is None else guidance,

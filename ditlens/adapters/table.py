@@ -275,6 +275,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),
             single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),
         ),
+        between="the last blocks begin again from the latents, beside what the others made of them",
     ),
     "MiniMaxH3Transformer3DModel": Architecture(
         (single_out(("text", "image", "audio"), DOUBLE, mlp={"joint": "ff"}),), layout="indices", grid="none",

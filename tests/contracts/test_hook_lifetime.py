@@ -1,0 +1,494 @@
+"""Hooks come and go: after whatever happens, ours are gone and those of others are where they were."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+import ditlens as dl
+from ditlens.errors import BudgetError, CaptureError, InterventionError, SettingError, SiteError
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny  # noqa: E402
+
+SD3 = "SD3Transformer2DModel"
+OUT = "joint.*.{text,image}.out"
+
+
+def hooks(model):
+    """Every hook of every module, whoever put it there."""
+    return [
+        hook
+        for module in model.modules()
+        for kind in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+        for hook in kind.values()
+    ]
+
+
+@pytest.fixture
+def sd3():
+    """Model, inputs, and a user's own hook; afterwards nothing else may be on the model."""
+    model, inputs = tiny.build(SD3), tiny.inputs(SD3)
+    seen = []
+    model.transformer_blocks[0].register_forward_hook(lambda m, a, k, o: seen.append(1), with_kwargs=True)
+    before = hooks(model)
+    yield model, inputs
+    assert hooks(model) == before
+    assert dl.hooks_on(model) == []
+    seen.clear()
+    with torch.no_grad():
+        model(**inputs)
+    assert seen == [1]
+
+
+@torch.no_grad()
+def call(model, inputs, **changes):
+    return model(**(inputs | changes), return_dict=False)[0]
+
+
+def test_normal_exit(sd3):
+    model, inputs = sd3
+    with dl.capture(model, OUT) as cache:
+        assert dl.hooks_on(model) == ["capture of 3 sites"]
+        call(model, inputs)
+    assert len(cache) == 3
+
+
+def test_the_model_raises(sd3):
+    model, inputs = sd3
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), dl.capture(model, OUT):
+        call(model, inputs, encoder_hidden_states=torch.zeros(2, 5, 31))
+
+
+def test_a_block_raises_while_its_attention_is_watched(sd3):
+    model, inputs = sd3
+    model.transformer_blocks[1].attn.to_q.register_forward_hook(lambda *_: 1 / 0)
+    try:
+        with pytest.raises(ZeroDivisionError), dl.capture(model, "*.*.*.attn.to_text"):
+            call(model, inputs)
+        assert torch.overrides._get_current_function_mode_stack() == []
+    finally:
+        model.transformer_blocks[1].attn.to_q._forward_hooks.clear()
+
+
+def test_the_users_function_raises(sd3):
+    model, inputs = sd3
+    with pytest.raises(ZeroDivisionError), dl.intervene(model, {"joint.0.image.out": lambda v: v / (1 // 0)}):
+        call(model, inputs)
+
+
+def test_the_second_site_is_bad(sd3):
+    model, _ = sd3
+    with pytest.raises(SiteError), dl.capture(model, ["joint.0.image.out", "joint.9.image.out"]):
+        pass
+    with (
+        pytest.raises(SiteError),
+        dl.intervene(model, {"joint.0.image.out": dl.scale(2), "joint.1.text.out": dl.scale(2)}),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_ctrl_c(sd3, error):
+    model, inputs = sd3
+    with pytest.raises(error), dl.capture(model, OUT):
+        call(model, inputs)
+        raise error
+
+
+def test_ctrl_c_inside_the_forward(sd3):
+    model, inputs = sd3
+
+    def stop(values):
+        raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        dl.capture(model, "*.*.*.*"),
+        dl.intervene(model, {"joint.1.image.q": stop}),
+    ):
+        call(model, inputs)
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_nested_in_every_order(sd3):
+    model, inputs = sd3
+    plain = call(model, inputs)
+    double, shift = dl.scale(2.0), dl.add(torch.ones(32))
+    place = "joint.0.image.out"
+    with dl.capture(model, place) as base:
+        call(model, inputs)
+    with (
+        dl.capture(model, place) as outside,
+        dl.intervene(model, {place: double}),
+        dl.intervene(model, {place: shift}),
+    ):
+        call(model, inputs)
+    with (
+        dl.intervene(model, {place: double}),
+        dl.intervene(model, {place: shift}),
+        dl.capture(model, place) as inside,
+    ):
+        call(model, inputs)
+    torch.testing.assert_close(outside[place], base[place] * 2 + 1)
+    assert torch.equal(outside[place], inside[place])
+    with dl.capture(model, place) as a, dl.capture(model, OUT) as b:
+        call(model, inputs)
+    assert torch.equal(a[place], b[place])
+    assert torch.equal(call(model, inputs), plain)
+
+
+def test_reuse_of_one_context_begins_again(sd3):
+    model, inputs = sd3
+    session = dl.capture(model, OUT)
+    with session as first:
+        call(model, inputs)
+    values = first["joint.0.image.out"].clone()
+    with pytest.raises(SettingError, match="used once"), session:
+        pass
+    assert torch.equal(first["joint.0.image.out"], values)
+
+
+def test_nothing_ran(sd3):
+    model, _ = sd3
+    with pytest.raises(CaptureError, match="did not run inside the with-block"), dl.capture(model, OUT):
+        pass
+    with (
+        pytest.raises(InterventionError, match="did not run"),
+        dl.intervene(model, {"joint.0.image.out": dl.scale(1)}),
+    ):
+        pass
+
+
+def test_a_copy_ran_instead(sd3):
+    model, inputs = sd3
+    other = copy.deepcopy(model)
+    with pytest.raises(CaptureError, match="another object"), dl.capture(model, OUT):
+        call(other, inputs)
+
+
+def test_steps_that_never_come(sd3):
+    model, inputs = sd3
+    with pytest.raises(CaptureError, match="never with the steps"), dl.capture(model, OUT, steps=[5]):
+        call(model, inputs)
+
+
+def test_a_block_left_out_is_reported(sd3):
+    model, inputs = sd3
+    with pytest.raises(CaptureError, match=r"missed 1 of 1 calls"), dl.capture(model, OUT):
+        block = model.transformer_blocks[0]
+        model.transformer_blocks[0].forward, keep = block.forward, block.forward
+        real = type(block).__call__
+        try:
+            type(block).__call__ = lambda self, *a, **k: self.forward(*a, **k)  # hooks never fire
+            call(model, inputs)
+        finally:
+            type(block).__call__ = real
+            block.forward = keep
+            del block.forward
+
+
+def test_skip_layer_guidance_is_a_pass_of_its_own(sd3):
+    model, inputs = sd3
+    with dl.capture(model, "joint.*.image.out") as cache:
+        call(model, inputs)
+        call(model, inputs, skip_layers=[0])
+    assert cache.passes == ["cond"]
+    with dl.capture(model, "joint.1.image.out", passes=None) as cache:
+        call(model, inputs)
+        call(model, inputs, skip_layers=[0])
+    assert cache.passes == ["cond", "skip"]
+
+
+def test_steps_follow_the_timestep_not_a_counter(sd3):
+    model, inputs = sd3
+    with dl.capture(model, "joint.0.image.out") as cache:
+        for _ in range(2):
+            for t in (900.0, 500.0, 100.0):
+                call(model, inputs, timestep=torch.full((2,), t))
+    assert cache.steps == [0, 1, 2]
+    assert [item.run for item in cache.items] == [0, 0, 1, 1]
+    assert cache["joint.0.image.out", 1].shape == (4, 24, 32)
+
+
+def test_runs_of_different_length_are_refused(sd3):
+    model, inputs = sd3
+    with (
+        pytest.raises(CaptureError, match="different numbers of steps"),
+        dl.capture(model, "joint.0.image.out"),
+    ):
+        for t in (900.0, 500.0, 900.0):
+            call(model, inputs, timestep=torch.full((2,), t))
+
+
+def test_interventions_at_chosen_steps_and_tokens(sd3):
+    model, inputs = sd3
+    place = "joint.0.image.out"
+    times = [torch.full((2,), t) for t in (900.0, 500.0)]
+
+    def both():
+        return [call(model, inputs, timestep=t) for t in times]
+
+    plain = both()
+    with dl.intervene(model, {place: dl.add(torch.randn(32))}, steps=[1]):
+        late = both()
+    assert torch.equal(plain[0], late[0]) and not torch.equal(plain[1], late[1])
+    with (
+        dl.capture(model, place) as cache,
+        dl.intervene(model, {place: dl.scale(0.0)}, tokens={"image": [3, 7]}),
+    ):
+        both()
+    zero = (cache[place, 0] == 0).all(-1)
+    assert zero[:, [3, 7]].all() and zero.sum() == 4
+
+
+def test_patching_from_another_run_gives_that_run(sd3):
+    model, inputs = sd3
+    other = tiny.inputs(SD3, seed=5)
+    with dl.capture(model, "joint.1.image.out") as cache:
+        theirs = call(model, other)
+    with dl.intervene(model, {"joint.1.image.out": dl.put(cache)}):  # the last block decides everything
+        mixed = call(
+            model, inputs | {"timestep": other["timestep"], "pooled_projections": other["pooled_projections"]}
+        )
+    torch.testing.assert_close(mixed, theirs)
+
+
+def test_ablations_and_bypass(sd3):
+    model, inputs = sd3
+    place = "joint.0.image.out"
+    with dl.capture(model, ["joint.0.image.in", place]) as base:
+        call(model, inputs)
+
+    def after(fn):
+        with dl.capture(model, place) as cache, dl.intervene(model, {place: fn}):
+            call(model, inputs)
+        return cache[place, 0]
+
+    assert not after(dl.ablate("zero")).any()
+    torch.testing.assert_close(
+        after(dl.ablate("mean")), base[place, 0].mean(1, keepdim=True).expand(-1, 24, -1)
+    )
+    torch.testing.assert_close(after(dl.ablate("mean", base)), base[place, 0].mean(0).expand(2, -1, -1))
+    assert torch.equal(after(dl.ablate("resample", base, seed=1)), base[place, 0].flip(0))
+    assert torch.equal(after(dl.bypass()), base["joint.0.image.in", 0])
+    wrong = dl.intervene(model, {"joint.0.image.mlp.out": dl.bypass()})
+    with pytest.raises(InterventionError, match="bypass works at a block's 'out'"), wrong:
+        call(model, inputs)
+    with pytest.raises(SettingError, match="needs a cache"):
+        dl.ablate("resample")
+
+
+def test_functions_that_do_wrong_are_told(sd3):
+    model, inputs = sd3
+
+    def in_place(values):
+        values += 1
+        return values
+
+    for fn, message in (
+        (lambda v: None, "returned NoneType"),
+        (lambda v: v[:, :3], r"shape \(2, 3, 32\) for values of shape \(2, 24, 32\)"),
+        (in_place, "in place"),
+    ):
+        with pytest.raises(InterventionError, match=message), dl.intervene(model, {"joint.0.image.out": fn}):
+            call(model, inputs)
+    with pytest.raises(SettingError, match="not a function"):
+        dl.intervene(model, {"joint.0.image.out": 3})
+    with pytest.raises(SettingError, match="captured, not changed"):
+        dl.intervene(model, {"joint.0.image.attn.to_text": dl.scale(2)})
+
+
+def test_the_budget_stops_the_run_and_names_smaller_choices(sd3):
+    model, inputs = sd3
+    with (
+        pytest.raises(BudgetError, match=r"(?s)reduce='mean'.*steps=.*limit="),
+        dl.capture(model, OUT, limit="8 kB"),
+    ):
+        call(model, inputs)
+
+
+def test_reducing_and_selecting_tokens(sd3):
+    model, inputs = sd3
+    place = "joint.0.image.out"
+    with dl.capture(model, [place, "cond"]) as full:
+        call(model, inputs)
+    with dl.capture(model, [place, "cond"], reduce="mean") as mean:
+        call(model, inputs)
+    with dl.capture(model, place, reduce="sketch:4", tokens={"image": [0, 5]}) as sketch:
+        call(model, inputs)
+    with dl.capture(model, place, dtype=torch.float16) as half:
+        call(model, inputs)
+    torch.testing.assert_close(mean[place, 0], full[place, 0].mean(1))
+    assert mean["cond", 0].shape == (2, 32)
+    assert sketch[place, 0].shape == (2, 2, 4)
+    assert half[place].dtype == torch.float16
+    with pytest.raises(CaptureError, match="no grid any more"):
+        mean.to_grid(place)
+    with pytest.raises(SettingError, match="choose 'mean'"):
+        dl.capture(model, place, reduce="median")
+    with (
+        pytest.raises(SettingError, match="there are 24 tokens"),
+        dl.capture(model, place, tokens={"image": [24]}),
+    ):
+        call(model, inputs)
+
+
+def test_gradients_pass_through_an_intervention_with_checkpointing(sd3):
+    model, inputs = sd3
+    model.train()
+    shift = torch.zeros(32, requires_grad=True)
+    place = "joint.0.{text,image}.out"
+
+    def gradient():
+        with (
+            dl.intervene(model, {place: lambda v: v * (1 + shift)}),
+            dl.capture(model, "joint.1.image.out") as cache,
+        ):
+            model(**inputs, return_dict=False)[0].square().mean().backward()
+        assert len(cache.steps) == 1  # the recomputation in the backward pass is not captured again
+        found, shift.grad = shift.grad, None
+        return found
+
+    plain = gradient()
+    model.enable_gradient_checkpointing()
+    try:
+        again = gradient()
+    finally:
+        model.disable_gradient_checkpointing()
+        model.eval()
+    assert plain.abs().max() > 0
+    torch.testing.assert_close(again, plain)
+
+
+def test_steps_are_remembered_in_the_recomputation(sd3):
+    """Two forwards at different steps, then one backward: each block is changed as in its own forward."""
+    model, inputs = sd3
+    model.train()
+    shift = torch.zeros(32, requires_grad=True)
+
+    def gradient():
+        with dl.intervene(model, {"joint.0.image.out": lambda v: v * (1 + shift)}, steps=[0]):
+            outs = [
+                model(**(inputs | {"timestep": torch.full((2,), t)}), return_dict=False)[0]
+                for t in (900.0, 100.0)
+            ]
+            (outs[0].square().mean() + outs[1].square().mean()).backward()
+        found, shift.grad = shift.grad, None
+        return found
+
+    plain = gradient()
+    model.enable_gradient_checkpointing()
+    try:
+        torch.testing.assert_close(gradient(), plain)
+    finally:
+        model.disable_gradient_checkpointing()
+        model.eval()
+
+
+def test_captured_under_inference_mode(sd3):
+    model, inputs = sd3
+    with torch.inference_mode(), dl.capture(model, OUT) as cache:
+        model(**inputs)
+    with dl.capture(model, OUT) as plain:
+        call(model, inputs)
+    torch.testing.assert_close(cache["joint.0.image.out"].clone(), plain["joint.0.image.out"])
+
+
+def test_what_is_captured_is_ours(sd3):
+    model, inputs = sd3
+    with dl.capture(model, "cond") as cache:
+        call(model, inputs)
+    keep = cache["cond"].clone()
+    call(model, inputs, timestep=torch.full((2,), 3.0))
+    assert torch.equal(cache["cond"], keep)
+
+
+def test_offloaded_weights(sd3):
+    from accelerate import cpu_offload
+
+    model, inputs = sd3
+    plain = call(model, inputs)
+    with dl.capture(model, OUT) as expected:
+        call(model, inputs)
+    other = tiny.build(SD3)
+    cpu_offload(other, execution_device=torch.device("cpu"))
+    with dl.capture(other, OUT) as cache:
+        assert torch.equal(call(other, inputs), plain)
+    assert torch.equal(cache["joint.0.image.out"], expected["joint.0.image.out"])
+
+
+@pytest.mark.parametrize("how", ["torch.compile", "method"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_compiled_models(sd3, how, warm):
+    model, inputs = sd3
+    with dl.capture(model, OUT) as expected:
+        plain = call(model, inputs)
+    other = tiny.build(SD3)
+    if how == "method":
+        other.compile(backend="eager")
+        compiled = other
+    else:
+        compiled = torch.compile(other, backend="eager")
+    try:
+        if warm:
+            call(compiled, inputs)
+        with dl.capture(compiled, OUT) as cache:
+            out = call(compiled, inputs)
+        torch.testing.assert_close(out, plain)
+        torch.testing.assert_close(cache["joint.0.image.out"], expected["joint.0.image.out"])
+        with dl.intervene(compiled, {"joint.0.image.out": dl.scale(2.0)}):
+            assert not torch.allclose(call(compiled, inputs), plain)
+        torch.testing.assert_close(call(compiled, inputs), plain)
+    finally:
+        torch._dynamo.reset()
+
+
+def test_step_caches_are_refused():
+    from diffusers import FirstBlockCacheConfig
+
+    model = tiny.build("FluxTransformer2DModel")
+    model.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with pytest.raises(CaptureError, match=r"disable_cache\(\)"), dl.capture(model, OUT):
+        pass
+    model.disable_cache()
+    with torch.no_grad(), dl.capture(model, OUT):
+        model(**tiny.inputs("FluxTransformer2DModel"))
+
+
+def test_other_attention_backends_are_reported(monkeypatch):
+    """Where the softmax is not PyTorch's, maps cannot be seen: an error, not an empty map."""
+    model, inputs = tiny.build("QwenImageTransformer2DModel"), tiny.inputs("QwenImageTransformer2DModel")
+    import diffusers.models.transformers.transformer_qwenimage as home
+
+    monkeypatch.setattr(home, "dispatch_attention_fn", lambda q, k, v, **_: v)
+    with pytest.raises(CaptureError, match="set_attention_backend"), dl.capture(model, "*.*.*.attn.to_text"):
+        call(model, inputs)
+    assert hooks(model) == []
+
+
+def test_a_model_can_be_freed():
+    model, inputs = tiny.build(SD3), tiny.inputs(SD3)
+    with dl.capture(model, OUT) as cache, dl.intervene(model, {"joint.0.image.out": dl.scale(2)}):
+        call(model, inputs)
+    ghost = weakref.ref(model)
+    del model
+    gc.collect()
+    assert ghost() is None
+    assert len(cache) == 3
+
+
+def test_freed_in_the_middle_of_a_session():
+    model = tiny.build(SD3)
+    session = dl.capture(model, OUT)
+    session.__enter__()
+    ghost = weakref.ref(model)
+    del model, session
+    gc.collect()
+    assert ghost() is None or dl.hooks_on(ghost()) != []
