@@ -128,14 +128,15 @@ class Clock:
 
 
 @lru_cache(maxsize=256)
-def argument_names(module_class: type) -> tuple[str, ...]:
+def argument_names(module_class: Any) -> tuple[str, ...]:
     """Names of the arguments of a module's forward, without self, as written in its class."""
-    return tuple(inspect.signature(module_class.forward).parameters)[1:]  # type: ignore[attr-defined]
+    return tuple(inspect.signature(module_class.forward).parameters)[1:]
 
 
 def bind(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by name, however they were passed: under gradient checkpointing all are positional."""
-    return dict(zip(argument_names(type(module)), args, strict=False)) | dict(kwargs)
+    kind: Any = type(module)
+    return dict(zip(argument_names(kind), args, strict=False)) | dict(kwargs)
 
 
 def timestep_of(args: Mapping[str, Any]) -> float:

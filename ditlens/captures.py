@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -141,11 +142,15 @@ class Capture(Session):
     def _place_tap(self, group: list[tuple[Site, SoftmaxPort]]) -> None:
         def done(tap: Tap, output: Any) -> None:
             call = self.call
-            if call is not None and output is not None:  # None: the attention raised
-                for site, port in group:
-                    self._take(site, call, lambda port=port: Seen(port, call, tap.calls).read(self.heads))
+            if call is None or output is None:  # the attention raised
+                return
+            for site, port in group:
+                self._take(site, call, partial(self._seen, port, call, tap))
 
         self.tap(group[0][1].module, lambda: Tap() if self.call is not None else None, done)
+
+    def _seen(self, port: SoftmaxPort, call: Call, tap: Tap) -> torch.Tensor:
+        return Seen(port, call, tap.calls).read(self.heads)
 
     # --- keeping -------------------------------------------------------------------------------------
 

@@ -183,6 +183,7 @@ class Intervene(Session):
         self.wants_step = step_filter(steps)
         self.passes = (passes,) if isinstance(passes, str) else passes if passes is None else tuple(passes)
         self.tokens = {name: [int(i) for i in index] for name, index in (tokens or {}).items()}
+        self._now: Call | None = None
         self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
 
     def title(self) -> str:
@@ -207,13 +208,15 @@ class Intervene(Session):
     def _follow(self, module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG002
         """Note which call a block belongs to, so that a recomputation changes the same again."""
         if self.call is not None:
-            self._now: Call | None = self.call
+            self._now = self.call
             if torch.is_grad_enabled():
                 self.remember(self.call, args, kwargs)
         else:
             self._now = self.recall(args, kwargs)
 
-    _now = None
+    def close(self) -> None:
+        super().close()
+        self._now = None
 
     def _running(self) -> Call | None:
         return self.call if self.call is not None else self._now

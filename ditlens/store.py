@@ -364,7 +364,7 @@ class Study:
         """Some items (all by default) as a `LatentCache` in memory."""
         chosen = list(self.items if items is None else items)
         shards = [Shard(self.path(item)) for item in chosen]
-        tensors = {}
+        tensors: dict[Key, torch.Tensor] = {}
         for site in self.sites:
             for pass_ in self.passes:
                 values = torch.stack([shard.read(f"{site}|{pass_}") for shard in shards], 1)

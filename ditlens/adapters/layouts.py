@@ -215,7 +215,7 @@ def find_grid(rule: str, call: Call) -> tuple[int, ...] | None:
         latents = args.get("hidden_states", args.get("x", args.get("latent_image_embeds")))
         latents = latents[0] if isinstance(latents, list) else latents
         if isinstance(latents, torch.Tensor) and latents.ndim >= 4:
-            patch = getattr(config, "patch_size", None) or getattr(config, "all_patch_size", 1)
+            patch: Any = getattr(config, "patch_size", None) or getattr(config, "all_patch_size", 1)
             patches = [patch] * 2 if isinstance(patch, int) else list(patch)
             sides = [side // step for side, step in zip(latents.shape[-2:], (patches * 2)[-2:], strict=True)]
             video = type(call.model).__name__.endswith("3DModel") and latents.ndim == 5

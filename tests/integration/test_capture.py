@@ -1,0 +1,341 @@
+"""Capturing while a whole model makes pictures: steps, guidance passes, prompts, words, studies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import ditlens as dl
+from ditlens import studies
+from ditlens.cli import main
+from ditlens.errors import CaptureError, SettingError, StudyError
+
+TEXT = "a portrait with a big smile, long red hair"
+OUT = "joint.*.{text,image}.out"
+
+
+def pixels(image):
+    return np.asarray(image)
+
+
+@pytest.fixture(scope="module")
+def quick(portraits):
+    """Settings that make a picture in four steps."""
+    return SimpleNamespace(model=portraits, run=lambda **k: portraits.generate(TEXT, seed=0, **k))
+
+
+# --- a ditlens model ---------------------------------------------------------------------------------------
+
+
+def test_pictures_are_the_same_bit_for_bit(quick):
+    plain = quick.run()
+    with dl.capture(quick.model, "*.*.*.*", passes=None) as cache:
+        seen = quick.run()
+    assert np.array_equal(pixels(plain), pixels(seen))
+    assert cache.steps == [0, 1, 2, 3] and cache.passes == ["cond", "uncond"]
+
+
+def test_by_default_the_conditional_pass_is_kept(quick):
+    with dl.capture(quick.model, OUT, steps=[0, 3]) as cache:
+        quick.run()
+    assert cache.passes == ["cond"] and cache.steps == [0, 3]
+    assert cache["joint.0.image.out", 3].shape == (1, 64, 64)
+    assert cache["joint.0.image.out"].shape == (2, 1, 64, 64)
+    assert [item.prompt for item in cache.items] == [TEXT]
+    assert cache.to_grid("joint.1.image.out", step=0).shape == (1, 8, 8, 64)
+    assert "11 sites" in repr(cache) or "3 sites" in repr(cache)
+
+
+def test_the_passes_are_told_apart(quick):
+    """Capturing the conditional half equals running the text alone."""
+    with dl.capture(quick.model, "joint.0.text.in", steps=[0], passes=None) as both:
+        quick.run()
+    with dl.capture(quick.model, "joint.0.text.in", steps=[0]) as alone:
+        quick.run(guidance=1.0)
+    cond = both.get("joint.0.text.in", step=0, pass_="cond")
+    torch.testing.assert_close(cond, alone["joint.0.text.in", 0])
+    assert not torch.allclose(cond, both.get("joint.0.text.in", step=0, pass_="uncond"))
+
+
+def test_words_and_padding(quick):
+    with dl.capture(quick.model, OUT, steps=[0]) as cache:
+        quick.run()
+    ids = quick.model.pipe.tokenizer(TEXT).input_ids
+    found = cache.words("big smile")
+    assert [quick.model.pipe.tokenizer.decode([ids[i]]).strip() for i in found["tokenizer"]] == [
+        "big",
+        "smile",
+    ]
+    assert found == dl.words(quick.model, TEXT, "Big Smile")
+    assert int(cache.mask().sum()) == len(ids)
+    with pytest.raises(CaptureError, match="not in the prompt"):
+        cache.words("beard")
+    with dl.capture(quick.model, OUT, steps=[0], reduce="mean") as mean:
+        quick.run()
+    real = cache["joint.0.text.out", 0][:, : len(ids)].mean(1)
+    torch.testing.assert_close(mean["joint.0.text.out", 0], real)
+
+
+def test_attention_to_a_word(quick):
+    tokens = dl.words(quick.model, TEXT, "smile")["tokenizer"]
+    with dl.capture(quick.model, "joint.*.image.attn.to_text", steps=[1], tokens={"text": tokens}) as cache:
+        quick.run()
+    assert cache.to_grid("joint.0.image.attn.to_text", step=1).shape == (1, 8, 8, len(tokens))
+
+
+def test_two_pictures_are_two_items(quick):
+    with dl.capture(quick.model, "joint.0.image.out", reduce="mean") as cache:
+        quick.run()
+        quick.model.generate("a man", seed=1)
+    assert [(item.run, item.prompt) for item in cache.items] == [(0, TEXT), (1, "a man")]
+    assert cache["joint.0.image.out"].shape == (4, 2, 64)
+
+
+def test_an_edit_has_passes_of_its_own(portraits):
+    from PIL import Image
+
+    with dl.capture(portraits, "joint.0.text.in", passes=None) as cache:
+        dl.edit(
+            portraits, Image.new("RGB", (128, 128), "gray"), source_text="a man", target_text="an old man"
+        )
+    assert cache.passes == ["source", "target", "uncond"]
+    assert cache.items[0].prompt in ("a man", "an old man")
+
+
+def test_interventions_change_the_picture_for_one_pass_only(quick):
+    plain = quick.run()
+    push = {"joint.0.image.out": dl.add(torch.randn(64, generator=torch.Generator().manual_seed(0)), 3.0)}
+    with dl.intervene(quick.model, push), dl.capture(quick.model, "joint.0.image.out", passes=None) as both:
+        moved = quick.run()
+    with (
+        dl.intervene(quick.model, push, passes="cond"),
+        dl.capture(quick.model, "joint.0.image.out", steps=[0], passes=None) as one,
+    ):
+        quick.run()
+    assert not np.array_equal(pixels(plain), pixels(moved))
+    place = "joint.0.image.out"
+    same = {
+        name: torch.equal(one.get(place, step=0, pass_=name), both.get(place, step=0, pass_=name))
+        for name in ("cond", "uncond")
+    }
+    assert same == {"cond": True, "uncond": False}
+    assert np.array_equal(pixels(quick.run()), pixels(plain))
+
+
+# --- stock pipelines ---------------------------------------------------------------------------------------
+
+
+def test_the_stock_sd3_pipeline(portraits):
+    with dl.capture(portraits.pipe, "joint.0.image.out", passes=None) as cache:
+        portraits.pipe(TEXT, num_inference_steps=3, guidance_scale=2.0, max_sequence_length=0)
+    assert cache.passes == ["cond", "uncond"] and cache.steps == [0, 1, 2]
+    with dl.capture(portraits.pipe, "joint.0.image.out") as cache:
+        portraits.pipe([TEXT, "a man"], num_inference_steps=2, guidance_scale=1.0, max_sequence_length=0)
+    assert cache["joint.0.image.out"].shape == (2, 2, 64, 64)
+
+
+def test_image_to_image_begins_at_a_later_step(portraits):
+    from diffusers import StableDiffusion3Img2ImgPipeline
+    from PIL import Image
+
+    pipe = StableDiffusion3Img2ImgPipeline(**portraits.pipe.components)
+    pipe.set_progress_bar_config(disable=True)
+    with dl.capture(pipe, "joint.0.image.out") as cache:
+        pipe(
+            TEXT,
+            image=Image.new("RGB", (128, 128)),
+            strength=0.5,
+            num_inference_steps=4,
+            max_sequence_length=0,
+        )
+    assert cache.steps == [2, 3]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_the_stock_flux_pipeline(guidance):
+    """FLUX makes one call for each pass; true guidance makes two, the conditional one first."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=16, guidance_embeds=False,
+        axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        in_channels=3, out_channels=3, block_out_channels=(4,), layers_per_block=1, latent_channels=1,
+        norm_num_groups=1, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.0, scaling_factor=1.0,
+    )  # fmt: skip
+    pipe = FluxPipeline(FlowMatchEulerDiscreteScheduler(), vae, None, None, None, None, transformer)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+
+    def text():
+        return torch.randn(1, 5, 32, generator=generator), torch.randn(1, 16, generator=generator)
+
+    (tokens, pooled), (no_tokens, no_pooled) = text(), text()
+    with dl.capture(pipe, "joint.0.{text,image}.in", passes=None) as cache:
+        pipe(prompt_embeds=tokens, pooled_prompt_embeds=pooled, negative_prompt_embeds=no_tokens,
+             negative_pooled_prompt_embeds=no_pooled, true_cfg_scale=guidance, height=16, width=24,
+             num_inference_steps=3, output_type="latent")  # fmt: skip
+    assert cache.steps == [0, 1, 2]
+    assert cache.passes == (["cond"] if guidance == 1 else ["cond", "uncond"])
+    assert cache.to_grid("joint.0.image.in", step=0, pass_="cond").shape[1:3] == (8, 12)
+    embedded = transformer.context_embedder(tokens)
+    torch.testing.assert_close(cache.get("joint.0.text.in", step=2, pass_="cond"), embedded)
+
+
+# --- studies -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan(portraits):
+    return studies.plan(
+        portraits, ["a man", "a woman", TEXT], [0, 1], "joint.0.{text,image}.out", steps=[0, 3]
+    )
+
+
+def test_a_study_holds_what_capturing_one_by_one_gives(portraits, plan, tmp_path):
+    seen = []
+    study = studies.run(portraits, plan, tmp_path, progress=lambda *done: seen.append(done))
+    assert seen == [(i, 6) for i in range(1, 7)]
+    with dl.capture(portraits, "joint.0.image.out", steps=[0, 3]) as cache:
+        portraits.generate(TEXT, seed=1)
+    assert torch.equal(study.get("joint.0.image.out", items=[(2, 1)]), cache["joint.0.image.out"])
+    assert dl.open(tmp_path).verify() == []
+    assert "6 of 6 items" in repr(study)
+
+
+def test_running_again_computes_nothing_that_is_there(portraits, plan, tmp_path, monkeypatch):
+    study = studies.run(portraits, plan, tmp_path)
+    lost = study.path((1, 0))
+    times = {item: study.path(item).stat().st_mtime_ns for item in study.items}
+    lost.unlink()
+    again = studies.run(portraits, plan, tmp_path)
+    assert lost.is_file() and again.missing == []
+    assert all(study.path(i).stat().st_mtime_ns == t for i, t in times.items() if i != (1, 0))
+
+
+def test_estimates_are_the_size_on_disk(portraits, plan, tmp_path):
+    size = studies.estimate(portraits, plan)
+    study = studies.run(portraits, plan, tmp_path)
+    on_disk = sum(study.path(item).stat().st_size for item in study.items)
+    assert size["total"] == pytest.approx(on_disk, rel=0.05)
+
+
+def test_a_failing_item_is_tried_again_and_the_others_are_kept(portraits, plan, tmp_path, monkeypatch):
+    real, tries = studies.capture_item, []
+
+    def flaky(model, manifest, prompt, seed, limit):
+        if (prompt, seed) == (1, 1):
+            tries.append(1)
+            raise RuntimeError("out of luck")
+        if (prompt, seed) == (2, 0) and not study_path.is_file() and len(tries) < 2:
+            raise RuntimeError("once")
+        return real(model, manifest, prompt, seed, limit)
+
+    study_path = tmp_path / "never"
+    monkeypatch.setattr(studies, "capture_item", flaky)
+    study = studies.run(portraits, plan, tmp_path)
+    assert len(tries) == studies.ATTEMPTS
+    assert study.missing == [(1, 1)]
+    assert study.failures["00001-1"]["attempts"] == 3
+    assert "out of luck" in study.failures["00001-1"]["error"]
+    monkeypatch.setattr(studies, "capture_item", real)
+    assert studies.run(portraits, plan, tmp_path).missing == []
+
+
+def test_a_setting_that_fits_no_item_is_an_error_at_once(portraits, tmp_path):
+    bad = studies.plan(portraits, ["a"], [0], "joint.77.image.out")
+    with pytest.raises(dl.errors.SiteError):
+        studies.run(portraits, bad, tmp_path)
+    with pytest.raises(SettingError, match="one prompt and one seed"):
+        studies.plan(portraits, [], [0], OUT)
+
+
+def test_claims_of_dead_workers_are_taken_over(tmp_path):
+    with studies.claim(tmp_path, (0, 0)) as first:
+        assert first
+        path = tmp_path / "claims" / "00000-0"
+        path.write_text(path.read_text().replace(str(os.getpid()), "1"))  # process 1 lives
+        with studies.claim(tmp_path, (0, 0)) as second:
+            assert not second
+        path.write_text(f"{studies.socket.gethostname()} 99999999")
+        with studies.claim(tmp_path, (0, 0)) as third:
+            assert third
+    (tmp_path / "claims" / "00000-1").write_text("elsewhere 5")
+    with studies.claim(tmp_path, (0, 1)) as other:
+        assert not other
+    os.utime(tmp_path / "claims" / "00000-1", (time.time() - 2 * studies.STALE,) * 2)
+    with studies.claim(tmp_path, (0, 1)) as late:
+        assert late
+
+
+def command(folder, prompts, out):
+    return [
+        "capture", "--prompts", str(prompts), "--seeds", "0:2", "--sites", "joint.0.image.out", "--model",
+        str(folder), "--device", "cpu", "--out", str(out),
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("# three\na man\n\na woman\nan old man\n")
+    return path
+
+
+def test_the_command(portraits_folder, prompts, tmp_path, capsys):
+    arguments = command(portraits_folder, prompts, tmp_path / "study")
+    assert main([*arguments, "--dry-run", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert not (tmp_path / "study").exists()
+    assert main([*arguments, "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["done"] == 6 and cost["bytes_total"] == done["bytes_total"]
+    assert main(["study", str(tmp_path / "study"), "--verify"]) == 0
+    assert "6 of 6 items" in capsys.readouterr().out
+    assert main([*arguments, "--guidance", "1"]) == 1
+    assert "holds another study: guidance differ" in capsys.readouterr().err
+    assert main(["study", str(tmp_path)]) == 1
+
+
+def test_prompts_that_cannot_be_read(tmp_path):
+    (tmp_path / "empty.txt").write_text("\n# only a comment\n")
+    with pytest.raises(StudyError, match="no prompts"):
+        studies.read_prompts(tmp_path / "empty.txt")
+    with pytest.raises(StudyError, match="cannot be read"):
+        studies.read_prompts(tmp_path / "none.txt")
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_started_again(portraits_folder, prompts, tmp_path):
+    out = tmp_path / "study"
+    arguments = [sys.executable, "-m", "ditlens.cli", *command(portraits_folder, prompts, out)]
+    for wait in (4.5, 5.0, 5.5):
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (out / "manifest.json").is_file():
+            assert dl.open(out).verify() == []
+    assert subprocess.run(arguments, check=False, capture_output=True).returncode == 0
+    study = dl.open(out)
+    assert study.missing == [] and study.verify() == []
+    assert len(list((out / "items").glob("*.safetensors"))) == 6
+
+
+@pytest.mark.slow
+def test_two_workers_share_the_items(portraits_folder, prompts, tmp_path, capsys):
+    out = tmp_path / "study"
+    assert main([*command(portraits_folder, prompts, out), "--workers", "2"]) == 0
+    assert dl.open(out).missing == []
