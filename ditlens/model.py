@@ -17,6 +17,7 @@ from ditlens import flow, images
 from ditlens.calls import Label, announce
 from ditlens.ems.manipulate import TextEmbedding
 from ditlens.errors import ModelError, SettingError
+from ditlens.profiles import Profile, choose, free_memory, part_sizes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -70,7 +71,10 @@ def find(name_or_path: str | Path) -> str:
 
 
 def load(
-    name_or_path: str | Path = "portraits", device: str = "auto", dtype: torch.dtype | None = None
+    name_or_path: str | Path = "portraits",
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+    profile: str = "auto",
 ) -> Model:
     """Load a model.
 
@@ -78,17 +82,21 @@ def load(
         name_or_path: ``"portraits"``, a folder in diffusers' layout, or a hub id of an SD3 or SD3.5 model.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         dtype: Number format of the weights. By default float32 on the CPU and for small models, else bfloat16.
+        profile: ``"auto"`` chooses from the free memory of GPU and machine: ``"full"`` (all on the device),
+            ``"offload"`` (the parts of the pipeline in turn) or ``"sequential"`` (layer by layer, slow). The choice
+            and its reason are in ``Model.profile``.
 
     Raises:
         ModelError: If the model is not found, cannot be read, or is of a family that is not supported.
-        SettingError: If the device does not exist.
+        SettingError: If the device does not exist, or the model does not fit into the memory.
     """
     from diffusers import DiffusionPipeline, StableDiffusion3Pipeline
 
     source, chosen = find(name_or_path), pick_device(device)
     local = Path(source).is_dir()
-    if dtype is None:
-        dtype = torch.float32 if local or chosen.type == "cpu" else torch.bfloat16
+    sizes = part_sizes(Path(source)) if local else {}
+    plan = choose(sizes, chosen, *free_memory(chosen), dtype, profile)
+    dtype = plan.dtype
     try:
         absent = absent_parts(Path(source)) if local else {}
         with no_bars() if local else contextlib.nullcontext():
@@ -110,7 +118,15 @@ def load(
     if pipe.text_encoder_3 is not None and is_silent(pipe.text_encoder_3):
         pipe.register_modules(text_encoder_3=None, tokenizer_3=None)  # spares its rows of zeros
     pipe.set_progress_bar_config(disable=True)
-    return Model(pipe.to(chosen), name=str(name_or_path), folder=Path(source) if local else None)
+    if plan.placement == "full":
+        pipe.to(chosen)
+    elif plan.placement == "offload":
+        pipe.enable_model_cpu_offload(device=chosen)
+    else:
+        pipe.enable_sequential_cpu_offload(device=chosen)
+    model = Model(pipe, name=str(name_or_path), folder=Path(source) if local else None)
+    model.profile = plan
+    return model
 
 
 @contextlib.contextmanager
@@ -149,7 +165,10 @@ class Model:
         name: What it was loaded as.
         folder: Its folder, if it is local.
         defaults: Settings that the model prefers: steps, guidance, edit method (from ``ditlens.json``).
+        profile: How it was fitted to the memory, if `load` did that.
     """
+
+    profile: Profile | None = None
 
     def __init__(self, pipe: Any, name: str = "model", folder: Path | None = None) -> None:
         self.pipe, self.name, self.folder = pipe, name, folder
@@ -179,7 +198,8 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return self.transformer.device
+        """Where it computes; offloaded weights lie elsewhere in the meantime."""
+        return self.pipe._execution_device
 
     @property
     def dtype(self) -> torch.dtype:
