@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from portraits import editing, quality, speed
+from portraits import editing, quality, samples, speed
 from portraits.common import Bench, Result, Results
 from portraits.gallery import SHEETS, draw
 from portraits.speed import threads
@@ -33,6 +33,10 @@ WHAT = {
     "vae_psnr_db": "autoencoder: reconstruction of held-out renders",
     "caption_categorical_accuracy": "samples of held-out captions: categorical attributes right",
     "caption_level_accuracy": "samples of held-out captions: continuous attributes at the right level word",
+    "unguided_categorical_accuracy": "samples without guidance: categorical attributes right",
+    "level_spearman": "rank correlation of a continuous attribute with its level words, mean",
+    "frechet_ratio": "Fréchet distance of samples to renders, relative to renders against renders",
+    "sample_seconds": "one sample, warm",
     "edit_target_reached": "single-attribute edits at degree 1: target reaches its level",
     "edit_drift": "the same edits: mean change of all other attributes",
     "degree_spearman": "degree 0 ... 1.5: rank correlation with the measured attribute, median",
@@ -49,17 +53,22 @@ GROUPS: tuple[tuple[tuple[str, ...], Callable[[Bench], Results]], ...] = (
     (("import_seconds",), speed.import_seconds),
     (("render_images_per_second",), speed.render_speed),
     (("edit_seconds",), speed.edit_seconds),
+    (("sample_seconds",), samples.sample_seconds),
     (("stock_pipeline",), quality.stock_pipeline),
     (("vae_psnr_db",), quality.vae_psnr),
     (("degree0_exact",), editing.degree0_exact),
     (("oracle_r2_min", "oracle_accuracy_min"), quality.oracle),
     (("describer_accuracy",), quality.describer),
     (("caption_categorical_accuracy", "caption_level_accuracy"), quality.captions),
+    (("frechet_ratio",), samples.frechet_ratio),
+    (("level_spearman",), samples.level_spearman),
+    (("unguided_categorical_accuracy",), samples.by_guidance),
     (("edit_target_reached", "edit_drift"), editing.edits),
     (("degree_spearman",), editing.sweeps),
 )
 """Keys that are measured together, times first, and how."""
-QUICK = {"captions": 4, "edits": 2, "sweeps": 2, "pictures": 4, "described": 3, "renders": 40, "repeats": 1}
+QUICK = {"captions": 4, "edits": 2, "sweeps": 2, "pictures": 4, "described": 3, "renders": 40, "repeats": 1,
+         "level_seeds": 1}  # fmt: skip
 """Counts of a smoke test."""
 
 

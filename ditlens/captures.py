@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -296,6 +297,21 @@ class Capture(Session):
                 f"{len(self.clock.steps)} steps."
             )
         self._assemble()
+        self._warn_of_nan()
+
+    def _warn_of_nan(self) -> None:
+        """Name the first site, in forward order, whose values are not finite."""
+        for step in self.cache.steps:
+            for site in self.cache.sites:
+                for key in (k for k in self.cache.tensors if (k.site, k.step) == (site, step)):
+                    value = self.cache.tensors[key]
+                    if value.dtype.itemsize > 1 and not bool(value.isfinite().all()):
+                        warnings.warn(
+                            f"{site} has values that are not finite from step {step} on ({key.pass_}). In float16 "
+                            "that is an overflow: load the model in bfloat16 or float32.",
+                            stacklevel=4,
+                        )
+                        return
 
     def _seen_passes(self) -> set[str]:
         return {name for name in (*self._passes_now, *self.clock.seen) if name != "batch"}

@@ -19,7 +19,8 @@ from ditlens.model import Model
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Attributes, sample
 from portraits.sheets import Tile
 
-SEEDS = {"vae": 7, "captions": 101, "edits": 102, "sweeps": 103, "describer": 104, "exact": 105}
+SEEDS = {"vae": 7, "captions": 101, "edits": 102, "sweeps": 103, "describer": 104, "exact": 105,
+         "frechet": 106}  # fmt: skip
 
 Result = dict[str, Any]
 Results = dict[str, Result]
@@ -38,6 +39,8 @@ class Bench:
         described: Renders that are described.
         renders: Renders that the oracle reads.
         repeats: Timed runs.
+        level_seeds: Seeds with which each level word is sampled.
+        sampled: The captions' samples, once they are made.
         failures: Collects the pictures that went wrong: what was wanted and what was seen.
     """
 
@@ -49,6 +52,8 @@ class Bench:
     described: int = 200
     renders: int = 2000
     repeats: int = 15
+    level_seeds: int = 8
+    sampled: list[tuple[torch.Tensor, list[str]]] = field(default_factory=list)
     failures: dict[str, list[tuple[int, list[Tile]]]] = field(default_factory=lambda: defaultdict(list))
 
 

@@ -86,22 +86,30 @@ def vae_psnr(bench: Bench) -> Results:
     return {"vae_psnr_db": result(float(np.mean(values)), *bootstrap(values), len(values), "dB", note)}
 
 
+def caption_samples(bench: Bench) -> list[tuple[torch.Tensor, list[str]]]:
+    """Samples of held-out captions with the default sampler, and the captions; made once."""
+    if not bench.sampled:
+        texts = caption_all(people(bench.captions, "captions"), random.Random(SEEDS["captions"]))
+        for i in progress("captions", -(-len(texts) // BATCH)):
+            seeds = range(i * BATCH, min(i * BATCH + BATCH, len(texts)))
+            chosen = [texts[s] for s in seeds]
+            bench.sampled.append((bench.model.sample(chosen, seeds), chosen))
+    return bench.sampled
+
+
 def captions(bench: Bench) -> Results:
-    """Sample held-out captions with the default sampler; the oracle checks every attribute that they name."""
-    texts = caption_all(people(bench.captions, "captions"), random.Random(SEEDS["captions"]))
+    """Sample held-out captions; the oracle checks every attribute that they name."""
     trials: list[dict[str, bool]] = []
-    for i in progress("captions", -(-len(texts) // BATCH)):
-        seeds = range(i * BATCH, min(i * BATCH + BATCH, len(texts)))
-        pictures = bench.model.sample([texts[s] for s in seeds], seeds)
-        for seed, picture, values in zip(seeds, pictures, measure(bench, pictures), strict=True):
-            trials.append(satisfies(values, parse(texts[seed])))
+    for pictures, texts in caption_samples(bench):
+        for text, picture, values in zip(texts, pictures, measure(bench, pictures), strict=True):
+            trials.append(satisfies(values, parse(text)))
             wrong = [f"{name} {brief(values[name])}" for name, right in trials[-1].items() if not right]
             if wrong:
-                label = f"{texts[seed]} | seen: {', '.join(wrong)}"
+                label = f"{text} | seen: {', '.join(wrong)}"
                 bench.failures["captions"].append((len(wrong), [Tile(images.to_image(picture), label)]))
     defaults = bench.model.defaults
     note = (
-        f"{len(texts)} captions, {defaults['steps']} steps, guidance {defaults['guidance']:g}; "
+        f"{len(trials)} captions, {defaults['steps']} steps, guidance {defaults['guidance']:g}; "
         "interval by bootstrap over captions"
     )
     return {

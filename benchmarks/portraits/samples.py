@@ -1,0 +1,113 @@
+"""Samples as a whole: do graded words give graded faces, are they as varied as renders, how long do they take?"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from intervals import bootstrap, spearman
+
+from ditlens.worlds.portraits.attributes import CONTINUOUS, take
+from ditlens.worlds.portraits.captions import compose
+from ditlens.worlds.portraits.render import render
+from portraits.common import Bench, Results, measure, people, progress, result
+from portraits.quality import caption_samples
+from portraits.speed import load_note, timed
+
+TEXT = "a portrait with a big smile, long red hair and round glasses"
+
+
+def level_spearman(bench: Bench) -> Results:
+    """Rank correlation of an attribute with its level, over all words that grade it, one noise per row."""
+    found: list[float] = []
+    parts = {}
+    for i in progress("levels", len(CONTINUOUS)):
+        spec = CONTINUOUS[i]
+        texts = [compose({spec.name: level}) for level in range(len(spec.levels))]
+        rows = []
+        for seed in range(bench.level_seeds):
+            read = measure(bench, bench.model.sample(texts, [seed] * len(texts)))
+            rows.append(spearman(range(len(texts)), [float(values[spec.name]) for values in read]))
+        parts[spec.name] = {"value": float(np.mean(rows)), "n": len(rows)}
+        found += rows
+    note = (
+        f"mean over {len(CONTINUOUS)} attributes and {bench.level_seeds} seeds; each row has the 3 to 5 level "
+        "words that the attribute has, in captions that name nothing else"
+    )
+    interval = bootstrap(found)
+    return {
+        "level_spearman": result(
+            float(np.mean(found)), *interval, len(found), "correlation", note, parts=parts
+        )
+    }
+
+
+def frechet_ratio(bench: Bench) -> Results:
+    """Fréchet distance of samples to renders in the oracle's features, over that of renders to other renders."""
+    count = bench.captions
+    drawn = people(2 * count, "frechet")
+    features = torch.cat([
+        read_features(bench, render(take(drawn, slice(i, i + 50)), bench.model.side)) for i in range(0, 2 * count, 50)
+    ])  # fmt: skip
+    sampled = torch.cat([read_features(bench, pictures) for pictures, _ in caption_samples(bench)])
+    first, second = features[:count], features[count:]
+    floor, distance = frechet(first, second), frechet(sampled, first)
+    note = (
+        f"{distance:.4g} for {len(sampled)} samples against {count} renders, {floor:.4g} for renders against "
+        "other renders; features are scaled to unit variance over renders; few samples raise both"
+    )
+    return {"frechet_ratio": result(distance / floor, None, None, len(sampled), "x", note)}
+
+
+@torch.no_grad()
+def read_features(bench: Bench, pictures: torch.Tensor) -> torch.Tensor:
+    """The oracle's features, (batch, 256)."""
+    assert bench.model.oracle is not None, "the model has no oracle"
+    return bench.model.oracle.features(pictures).double()
+
+
+def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Fréchet distance of two sets of features as Gaussians: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))."""
+    scale = b.std(0).clamp_min(1e-6)
+    a, b = a / scale, b / scale
+    first, second = torch.cov(a.T), torch.cov(b.T)
+    values, vectors = torch.linalg.eigh(first)
+    root = vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    return float((a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * cross)
+
+
+def sample_seconds(bench: Bench) -> Results:
+    """Warm wall time of one sample with the model's own steps and guidance."""
+    times = [timed(lambda: bench.model.generate(TEXT, seed=0)) for _ in range(bench.repeats + 2)][2:]
+    defaults = bench.model.defaults
+    note = f"median; {defaults['steps']} steps, guidance {defaults['guidance']:g}; {load_note()}"
+    return {
+        "sample_seconds": result(float(np.median(times)), *bootstrap(times, np.median), len(times), "s", note)
+    }
+
+
+def by_guidance(bench: Bench) -> Results:
+    """The two caption accuracies at lower guidance, where editing works; a part of the captions."""
+    from ditlens.worlds.portraits.attributes import CATEGORICAL
+    from ditlens.worlds.portraits.captions import caption_all, parse, satisfies
+
+    names = {c.name for c in CATEGORICAL}
+    count = max(4, bench.captions // 5)
+    texts = caption_all(people(count, "captions"), random.Random(0))
+    parts = {}
+    for guidance in (1.0, 2.0, 4.0):
+        right: dict[bool, list[bool]] = {True: [], False: []}
+        for i in progress(f"guidance {guidance:g}", -(-count // 50)):
+            chosen = range(50 * i, min(50 * i + 50, count))
+            pictures = bench.model.sample([texts[s] for s in chosen], chosen, guidance=guidance)
+            for s, values in zip(chosen, measure(bench, pictures), strict=True):
+                for name, ok in satisfies(values, parse(texts[s])).items():
+                    right[name in names].append(ok)
+        parts[f"guidance {guidance:g}, categorical"] = {"value": float(np.mean(right[True]))}
+        parts[f"guidance {guidance:g}, level"] = {"value": float(np.mean(right[False]))}
+    value = parts["guidance 1, categorical"]["value"]
+    said = ", ".join(f"{name} {part['value']:.3f}" for name, part in parts.items())
+    note = f"categorical attributes right without guidance, {count} captions; {said}"
+    return {"unguided_categorical_accuracy": result(value, None, None, count, "share", note)}
