@@ -47,9 +47,8 @@ def frechet_ratio(bench: Bench) -> Results:
     """Fréchet distance of samples to renders in the oracle's features, over that of renders to other renders."""
     count = bench.captions
     drawn = people(2 * count, "frechet")
-    features = torch.cat([
-        read_features(bench, render(take(drawn, slice(i, i + 50)), bench.model.side)) for i in range(0, 2 * count, 50)
-    ])  # fmt: skip
+    parts = [take(drawn, slice(i, i + 50)) for i in range(0, 2 * count, 50)]
+    features = torch.cat([read_features(bench, render(part, bench.model.side)) for part in parts])
     sampled = torch.cat([read_features(bench, pictures) for pictures, _ in caption_samples(bench)])
     first, second = features[:count], features[count:]
     floor, distance = frechet(first, second), frechet(sampled, first)
