@@ -30,6 +30,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 if TYPE_CHECKING:
+    from ditlens.cache import LatentCache
     from ditlens.ems.edit import Edit, Sweep
 
 BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#666666"
@@ -248,6 +249,65 @@ def plot_portraits(
 
 
 # --- small things ------------------------------------------------------------------------------------------
+
+
+# --- attention ---------------------------------------------------------------------------------------------
+
+
+def plot_attention(
+    cache: LatentCache, word: str = "", *, image: object = None, item: int = 0, pass_: str | None = None
+) -> Figure:
+    """Show where the picture looks for a word: one heat map for each captured block and step.
+
+    Args:
+        cache: Holds sites ``....image.attn.to_text``, with all text tokens, or with those of the word only
+            (``capture(..., tokens={"text": tokens})``).
+        word: A word of the prompt; empty: the sum over all captured text tokens.
+        image: The picture that was made, shown first in every row.
+        item: Which picture of the cache.
+        pass_: Guidance pass, where several were captured.
+
+    Raises:
+        SettingError: If the cache holds no such maps.
+        CaptureError: If the word is not in the prompt, or the grid of the image tokens is not known.
+    """
+    names = [site for site in cache.sites if site.endswith(".image.attn.to_text")]
+    if not names:
+        raise SettingError(
+            "This cache holds no attention to the text. Capture 'joint.*.image.attn.to_text', or 'single...'."
+        )
+    chosen: list[int] | None = None
+    if word and "text" not in cache.tokens:
+        chosen = sorted({token for found in cache.words(word, item).values() for token in found})
+    maps = {}
+    for name in names:
+        for step in cache.steps:
+            grid = cache.to_grid(name, step=step, pass_=pass_, run=cache.items[item].run)[item]
+            maps[name, step] = (grid if chosen is None else grid[..., chosen]).float().sum(-1).numpy()
+    rows, first = len(cache.steps), int(image is not None)
+    side = min(1.5, WIDTH / (len(names) + first + 0.5))
+    figure = NotebookFigure(
+        figsize=(side * (len(names) + first) + 1.4, side * rows + 0.9), layout="constrained"
+    )
+    axes = figure.subplots(rows, len(names) + first, squeeze=False)
+    top = max(float(m.max()) for m in maps.values())
+    for row, step in enumerate(cache.steps):
+        if image is not None:
+            _show(axes[row, 0], image, "" if row else "picture")
+        for column, name in enumerate(names, first):
+            ax = axes[row, column]
+            shown = ax.imshow(maps[name, step], vmin=0, vmax=top, cmap="cividis")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            if row == 0:
+                ax.set_title(f"block {name.split('.')[1]}", fontsize=9)
+            if column == first:
+                ax.set_ylabel(f"step {step}", fontsize=9)
+    what = f"\u201c{word}\u201d" if word else "the text"
+    bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.01)
+    bar.set_label("share of attention", fontsize=9)
+    figure.suptitle(f"attention of each patch to {what}", fontsize=11)
+    return figure
 
 
 def _show(ax: Axes, image: object, name: str) -> None:

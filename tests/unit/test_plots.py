@@ -172,3 +172,37 @@ def test_figures_show_in_a_notebook_without_pyplot():
         "assert jpeg.startswith(b'\\xff\\xd8'), jpeg[:9]; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- attention ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def attention():
+    import torch
+
+    from ditlens.cache import Item, Key, LatentCache
+
+    maps = torch.rand(1, 6, 4, generator=torch.Generator().manual_seed(0))
+    return LatentCache(
+        {Key(f"joint.{b}.image.attn.to_text", s, "cond"): maps * (b + 1) for b in range(2) for s in (0, 9)},
+        [Item(0, 0, "a big smile")], {0: (2, 3)}, spans=lambda prompt, word: {"tokenizer": [2, 3]},
+    )  # fmt: skip
+
+
+def test_attention_has_a_map_per_block_and_step(attention):
+    figure = plots.plot_attention(attention, "smile", image=picture(9))
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles == ["picture", "block 0", "block 1"]
+    assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()][:2] == ["step 0", "step 9"]
+    shown = [ax.images[0].get_array() for ax in figure.axes if ax.get_title() == "block 1"][0]
+    expected = attention["joint.1.image.attn.to_text", 0][0, :, 2:].sum(-1).reshape(2, 3)
+    np.testing.assert_allclose(shown, expected)
+    assert "smile" in figure.get_suptitle()
+
+
+def test_attention_needs_maps(attention):
+    from ditlens.cache import LatentCache
+
+    with pytest.raises(SettingError, match="Capture 'joint"):
+        plots.plot_attention(LatentCache())
