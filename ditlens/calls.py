@@ -87,44 +87,53 @@ class Call:
 
 
 class Clock:
-    """Numbers steps and runs from the timesteps that a transformer is given.
+    """Numbers the steps and runs of a sampling loop.
 
-    A run's timesteps move in one direction. A new timestep is a new step; a turn, or a pass that comes a second
-    time at the same timestep, begins a new run. A scheduler that knows the timestep decides the number.
+    Where a scheduler is at work, its own index is the step, and an index that falls back begins a new run.
+    Otherwise the timesteps tell: those of one run move in one direction, each new timestep is a step, and a turn
+    begins a new run. So does a pass that comes a second time at the same step.
     """
 
     def __init__(self) -> None:
-        self.run, self.steps, self.seen, self.direction = -1, [], set(), 0  # type: ignore[var-annotated]
+        self.run, self.step = -1, 0
+        self.seen: set[str] = set()
+        self.steps = 0
+        self._last: float | None = None
+        self._direction = 0
+        self._indexed = False
 
-    def tick(self, timestep: float, passes: Sequence[str], known: Sequence[float] | None) -> tuple[int, int]:
-        """Step and run of a call at `timestep`.
+    def tick(self, timestep: float, passes: Sequence[str], index: int | None = None) -> tuple[int, int]:
+        """Step and run of a call.
 
         Args:
             timestep: As the transformer sees it.
             passes: Passes in this call.
-            known: Timesteps of the scheduler in the transformer's units, if there is one.
+            index: Step of the scheduler, if one is at work.
         """
-        names = frozenset(passes)
-        if not self.steps:
-            self._begin(timestep)
-        elif timestep != self.steps[-1]:
-            turn = 1 if timestep > self.steps[-1] else -1
-            if self.direction and turn != self.direction:
-                self._begin(timestep)
+        names, indexed = frozenset(passes), index is not None
+        now = float(index) if index is not None else timestep
+        if self._last is None or indexed != self._indexed:
+            self._begin(now)
+        elif now != self._last:
+            turn = 1 if now > self._last else -1
+            if turn == (self._direction or turn) and not (indexed and turn < 0):
+                self._direction, self._last, self.seen = turn, now, set()
+                self.step += 1
             else:
-                self.direction, self.seen = turn, set()
-                self.steps.append(timestep)
+                self._begin(now)
         elif names & self.seen:
-            self._begin(timestep)
+            self._begin(now)
+        self._indexed = indexed
         self.seen |= names
-        if known:
-            nearest = min(range(len(known)), key=lambda i: abs(known[i] - timestep))
-            if abs(known[nearest] - timestep) <= 1e-3 * max(1.0, abs(timestep)):
-                return nearest, self.run
-        return len(self.steps) - 1, self.run
+        self.steps = max(self.steps, self.step + 1)
+        return (self.step if index is None else index), self.run
 
-    def _begin(self, timestep: float) -> None:
-        self.run, self.steps, self.seen, self.direction = self.run + 1, [timestep], set(), 0
+    def is_at(self, timestep: float, index: int | None) -> bool:
+        """Whether a call belongs to the step that is running."""
+        return self._last == (timestep if index is None else float(index))
+
+    def _begin(self, now: float) -> None:
+        self.run, self.step, self._last, self._direction, self.seen = self.run + 1, 0, now, 0, set()
 
 
 @lru_cache(maxsize=256)

@@ -294,7 +294,7 @@ class Capture(Session):
             raise CaptureError(
                 f"The transformer ran {self.calls} times, but never with the steps and passes that were asked "
                 f"for. It ran the passes {', '.join(sorted(self._seen_passes())) or 'cond'} in "
-                f"{len(self.clock.steps)} steps."
+                f"{self.clock.steps} steps."
             )
         self._assemble()
         self._warn_of_nan()

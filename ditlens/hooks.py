@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -226,7 +226,8 @@ class Session:
         self._drop_taps()
         bound = bind(module, args, kwargs)
         batch, timestep, label = batch_of(bound), timestep_of(bound), current_label()
-        if label is None and self.clock.steps[-1:] != [timestep]:
+        index = None if label else self.scheduler_index(timestep)
+        if label is None and not self.clock.is_at(timestep, index):
             self._passes_now = {"batch": self._passes_now.get("batch", 0)}
         if label is not None and len(label.passes) == batch:
             passes = label.passes
@@ -234,7 +235,7 @@ class Session:
             passes = pipeline_passes(self.pipe, self.adapter.architecture, bound, batch, self._passes_now)
         self._passes_now |= dict.fromkeys(passes, 1)
         self._passes_now["batch"] = max(batch, self._passes_now.get("batch", 0))
-        step, run = self.clock.tick(timestep, passes, None if label else self.schedule(timestep))
+        step, run = self.clock.tick(timestep, passes, index)
         self.call = Call(
             module, self.adapter.architecture, bound, batch, step, run, passes,
             label.prompts if label else (), label.mask if label else None,
@@ -249,16 +250,19 @@ class Session:
     def ended(self, call: Call) -> None:
         """Called after every forward that ended well."""
 
-    def schedule(self, timestep: float) -> Sequence[float] | None:
-        """The scheduler's timesteps in the transformer's units, if the pipeline has begun to use it."""
+    def scheduler_index(self, timestep: float) -> int | None:
+        """The step of the pipeline's scheduler, if it has begun to use it for this timestep."""
         scheduler = getattr(self.pipe, "scheduler", None)
         if scheduler is None or getattr(scheduler, "num_inference_steps", None) is None:
             return None
         raw = [float(t) for t in scheduler.timesteps]
-        for scale in (lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000):
-            known = [scale(t) for t in raw]
-            if any(abs(t - timestep) <= 1e-3 * max(1.0, abs(timestep)) for t in known):
-                return known
+        index = getattr(scheduler, "step_index", None)
+        for scale in (lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000):  # how transformers take it
+            near = [
+                i for i, t in enumerate(raw) if abs(scale(t) - timestep) <= 1e-3 * max(1.0, abs(timestep))
+            ]
+            if near:
+                return index if index in near else near[0]
         return None
 
     # --- recomputation in the backward pass ----------------------------------------------------------

@@ -160,6 +160,20 @@ def test_image_to_image_begins_at_a_later_step(portraits):
     assert cache.steps == [2, 3]
 
 
+def test_a_scheduler_that_asks_twice_at_a_timestep(portraits):
+    from diffusers import FlowMatchHeunDiscreteScheduler, StableDiffusion3Pipeline
+
+    pipe = StableDiffusion3Pipeline(
+        **portraits.pipe.components | {"scheduler": FlowMatchHeunDiscreteScheduler()}
+    )
+    pipe.set_progress_bar_config(disable=True)
+    with dl.capture(pipe, "joint.0.image.out") as cache:
+        pipe(TEXT, num_inference_steps=3, guidance_scale=2.0, max_sequence_length=0)
+        pipe(TEXT, num_inference_steps=3, guidance_scale=2.0, max_sequence_length=0)
+    assert cache.steps == [0, 1, 2, 3, 4]
+    assert [item.run for item in cache.items] == [0, 1]
+
+
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_the_stock_flux_pipeline(guidance):
     """FLUX makes one call for each pass; true guidance makes two, the conditional one first."""

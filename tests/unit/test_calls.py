@@ -14,9 +14,10 @@ SD3, FLUX = ARCHITECTURES["SD3Transformer2DModel"], ARCHITECTURES["FluxTransform
 ZIMAGE = ARCHITECTURES["ZImageTransformer2DModel"]
 
 
-def ticks(timesteps, passes=("cond",), known=None):
+def ticks(timesteps, passes=("cond",), indices=None):
     clock = Clock()
-    return [clock.tick(t, passes, known) for t in timesteps]
+    indices = indices or [None] * len(timesteps)
+    return [clock.tick(t, passes, i) for t, i in zip(timesteps, indices, strict=True)]
 
 
 def test_a_sampling_loop_is_one_run():
@@ -38,12 +39,14 @@ def test_the_same_pass_again_begins_a_new_run():
 
 def test_two_passes_at_one_timestep_are_one_step():
     clock = Clock()
-    found = [clock.tick(t, (name,), None) for t in (900, 500) for name in ("cond", "uncond")]
+    found = [clock.tick(t, (name,)) for t in (900, 500) for name in ("cond", "uncond")]
     assert found == [(0, 0), (0, 0), (1, 0), (1, 0)]
 
 
 def test_the_scheduler_decides_the_number():
-    assert ticks([500, 100], known=[900.0, 500.0, 100.0]) == [(1, 0), (2, 0)]  # image to image begins late
+    assert ticks([500, 100], indices=[1, 2]) == [(1, 0), (2, 0)]  # image to image begins late
+    assert ticks([900, 500, 500, 100], indices=[0, 1, 2, 3]) == [(i, 0) for i in range(4)]  # Heun asks twice
+    assert ticks([900, 500, 900], indices=[0, 1, 0]) == [(0, 0), (1, 0), (0, 1)]
 
 
 def passes(architecture, batch, seen=None, guided=True, **args):
