@@ -332,6 +332,7 @@ def train(budget: Budget, vae: Any = None) -> tuple[Any, Any, dict[str, float]]:
     report = fit("describer", {"model": model, "head": head}, speak, words, lr=2e-3, muon_lr=0.02, ema=0.99)
     settle(tower, pictures, budget)
     report |= {f"eyes/{name}": value for name, value in first.items()}
+    report["samples"] = (first["steps"] + report["steps"]) * count
     return model, processor, report | evaluate(PortraitDescriber(model, processor))
 
 
