@@ -44,7 +44,8 @@ def test_runs_from_a_clean_kernel_in_any_folder(notebook, tmp_path):
 @pytest.mark.notebook
 def test_the_readmes_python_works(tmp_path):
     readme = (execute.ROOT / "README.md").read_text("utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", readme, re.S))
+    assert code.count("import ditlens") == 1
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "source:" in done.stdout and "drift:" in done.stdout
