@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ditlens.adapters.adapter import Adapter, Block, Port
+from ditlens.adapters.adapter import Adapter, Block, Port, SoftmaxPort
 from ditlens.calls import Call, Clock, batch_of, bind, current_label, pipeline_passes, timestep_of
 from ditlens.errors import ArchitectureError, CaptureError, SettingError
 
@@ -48,7 +49,7 @@ def hooks_on(model: Any) -> list[str]:
     return [session.title() for session in ACTIVE.get(parts_of(model)[0], [])]
 
 
-class Session:
+class Session(ABC):
     """Base of `capture` and `intervene`: follows the forward calls of one transformer.
 
     Attributes:
@@ -76,14 +77,15 @@ class Session:
 
     # --- what the two kinds add ----------------------------------------------------------------------
 
+    @abstractmethod
     def title(self) -> str:
         """What this session is, in a few words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def place(self) -> None:
         """Put the hooks on the sites."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """Check what came, after a clean end."""
 
@@ -186,7 +188,7 @@ class Session:
 
         self.on(block.module, note, before=True, prepend=True)
 
-    def block_of(self, port: Port) -> Block | None:
+    def block_of(self, port: Port | SoftmaxPort) -> Block | None:
         """The block that a port belongs to."""
         return getattr(port, "block", None)
 
@@ -247,8 +249,9 @@ class Session:
             self.calls += 1
             self.ended(call)
 
+    @abstractmethod
     def ended(self, call: Call) -> None:
-        """Called after every forward that ended well."""
+        """A forward ended well."""
 
     def scheduler_index(self, timestep: float) -> int | None:
         """The step of the pipeline's scheduler, if it has begun to use it for this timestep."""

@@ -312,6 +312,9 @@ class Intervene(Session):
             return mixed
         return new.to(old)
 
+    def ended(self, call: Call) -> None:
+        """Nothing is kept of a forward."""
+
     def finish(self) -> None:
         """Check that every change was applied.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -132,7 +133,7 @@ class Adapter:
             return "every key of its attention is a text or image token."
         return ""
 
-    def port(self, site: Site) -> Port:
+    def port(self, site: Site) -> Port | SoftmaxPort:
         """How to read and write a site."""
         if site.kind == "cond":
             return CondPort(self)
@@ -211,7 +212,7 @@ def hasattr_path(module: nn.Module, path: str) -> bool:
 # --- ports -------------------------------------------------------------------------------------------------
 
 
-class Port:
+class Port(ABC):
     """Reads and writes the tokens of one stream at one point.
 
     Attributes:
@@ -222,13 +223,13 @@ class Port:
     module: nn.Module
     before = False
 
+    @abstractmethod
     def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> torch.Tensor:
         """The stream's tokens, (batch, tokens, width)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: torch.Tensor) -> Any:
         """(args, kwargs) or the output, new, with the stream's tokens replaced."""
-        raise NotImplementedError
 
 
 class BlockPort(Port):
@@ -318,7 +319,7 @@ class PartPort(Port):
         return type(output)((*output[:at], value, *output[at + 1 :]))
 
 
-class SoftmaxPort(Port):
+class SoftmaxPort:
     """A stream inside the attention; `ditlens.attention` reads it at the softmax."""
 
     def __init__(self, adapter: Adapter, block: Block, site: Site) -> None:
