@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from ditlens.captures import words as words
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
+    from ditlens.ems.edit import edit_steps as edit_steps
     from ditlens.ems.engine import DDS as DDS
     from ditlens.ems.engine import FLOWEDIT as FLOWEDIT
     from ditlens.ems.engine import DeltaVelocity as DeltaVelocity
     from ditlens.ems.extract import Description as Description
     from ditlens.ems.extract import extract as extract
+    from ditlens.ems.judge import check as check
     from ditlens.ems.manipulate import TextEmbedding as TextEmbedding
     from ditlens.ems.manipulate import manipulate as manipulate
     from ditlens.hooks import hooks_on as hooks_on
@@ -46,7 +48,8 @@ _PUBLIC = {
     "ditlens.store": ("open", "Study"),
     "ditlens.interventions": ("intervene", "add", "scale", "put", "ablate", "bypass"),
     "ditlens.model": ("load", "Model"),
-    "ditlens.ems.edit": ("edit", "Edit"),
+    "ditlens.ems.edit": ("edit", "edit_steps", "Edit"),
+    "ditlens.ems.judge": ("check",),
     "ditlens.ems.extract": ("extract", "Description"),
     "ditlens.ems.manipulate": ("manipulate", "TextEmbedding"),
     "ditlens.ems.engine": ("DeltaVelocity", "FLOWEDIT", "DDS"),

@@ -156,7 +156,7 @@ def score(latents: torch.Tensor, velocity: torch.Tensor, sigma: float | torch.Te
     return -noise / per_item(sigma, latents)
 
 
-def guide(uncond: torch.Tensor, cond: torch.Tensor, guidance: float) -> torch.Tensor:
+def guide(uncond: torch.Tensor, cond: torch.Tensor, guidance: float | torch.Tensor) -> torch.Tensor:
     """Classifier-free guidance: ``uncond + guidance * (cond - uncond)``; 1 is `cond`, 0 is `uncond`."""
     return uncond + guidance * (cond - uncond)
 
@@ -229,7 +229,7 @@ def guidance_texts(text: Text, null_text: Text | None, guidance: float) -> list[
     return [null_text] if guidance == 0 else [null_text, text]
 
 
-def merge_guidance(velocities: Sequence[torch.Tensor], guidance: float) -> torch.Tensor:
+def merge_guidance(velocities: Sequence[torch.Tensor], guidance: float | torch.Tensor) -> torch.Tensor:
     """Combine the velocities of `guidance_texts`."""
     return velocities[0] if len(velocities) == 1 else guide(velocities[0], velocities[1], guidance)
 

@@ -7,23 +7,22 @@ known to us; the settings here are the "EMS-style" reading in `ditlens.ems.metho
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import platform
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-import ditlens
 from ditlens import images
-from ditlens.ems import engine
-from ditlens.ems.extract import Describer, Description, extract
-from ditlens.ems.manipulate import TextEmbedding, manipulate
-from ditlens.ems.methods import DeltaVelocity
+from ditlens.ems import judge
+from ditlens.ems.engine import EngineState
+from ditlens.ems.extract import Describer, Description
+from ditlens.ems.loops import Method
+from ditlens.ems.plan import EMS as EMS
+from ditlens.ems.plan import Plan, check_degrees, make_plan
+from ditlens.ems.plan import default_method as default_method
 from ditlens.errors import SettingError
 
 if TYPE_CHECKING:
@@ -33,16 +32,6 @@ if TYPE_CHECKING:
     from ditlens.model import Model
 
 Values = dict[str, "float | str"]
-
-EMS = DeltaVelocity("ems", source_guidance=3.0, target_guidance=3.0, steps=20, active=0.9)
-"""The default edit for models that bring no settings of their own.
-
-The delta-velocity rule with equal guidance on both sides: at degree 0 both sides are the same evaluation and
-the picture is returned exactly as reconstructed.
-"""
-
-LOWEST, HIGHEST = -2.0, 3.0
-"""Degrees beyond these leave what a model was trained on; they are refused."""
 
 
 @dataclass
@@ -61,6 +50,7 @@ class Edit:
         after: Attributes read from `image`.
         evaluations: (latents, text, sigma) triples put through the transformer.
         latents: Edited latents, (1, channels, height, width).
+        plan: What the edit was made from.
     """
 
     image: Image.Image
@@ -74,7 +64,7 @@ class Edit:
     after: Values | None
     evaluations: int
     latents: torch.Tensor = field(repr=False)
-    _again: Callable[[Sequence[float]], list[Edit]] = field(repr=False)
+    plan: Plan = field(repr=False)
 
     @property
     def source_text(self) -> str:
@@ -101,6 +91,60 @@ class Edit:
 
         return drift(self.before, self.after, self.targets)
 
+    @property
+    def missed(self) -> list[str]:
+        """Names of the attributes that were asked for and are not as asked, as the oracle reads the result."""
+        if self.after is None or not self.description.changes:
+            return []
+        from ditlens.worlds.portraits.measure import missed
+
+        return missed(self.after, self.description.changes)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know about it: *no visible change*, *identity broke*, *not reached*; empty if all is well."""
+        moved = judge.change(images.to_tensor(self.image), images.to_tensor(self.reconstruction))
+        same = self.source_text == self.target_text
+        return judge.warnings_of(moved, self.degree, self.drift, self.missed, same_texts=same)
+
+    @property
+    def mask(self) -> torch.Tensor | None:
+        """Where the latents could change, (1, 1, height / 8, width / 8); None: everywhere."""
+        return self.plan.mask
+
+    def iter(self, degree: float | None = None) -> EditSteps:
+        """Do the edit again step by step: ``for state in edit.iter(): show(state.preview)``.
+
+        Args:
+            degree: Another degree; the edit's own by default.
+        """
+        degree = self.degree if degree is None else degree
+        check_degrees([degree])
+        return EditSteps(self.plan, degree)
+
+    def reverse(self, degree: float = 1.0) -> Edit:
+        """Edit the result back, from the target text to the source text.
+
+        Args:
+            degree: How far back; 1 aims at the source text.
+        """
+        check_degrees([degree])
+        return finish(self.plan.reversed(self.latents, self.image), [degree])[0]
+
+    def apply(self, image: images.Picture, degree: float | None = None) -> Edit:
+        """Do the same to another picture: same instruction, settings and seed.
+
+        Args:
+            image: The other picture.
+            degree: Another degree; the edit's own by default.
+
+        Raises:
+            SettingError: If the edit was made from two texts only; they describe another picture.
+        """
+        degree = self.degree if degree is None else degree
+        check_degrees([degree])
+        return finish(self.plan.on(image), [degree])[0]
+
     def sweep(self, degrees: Sequence[float] = (-1.0, 0.0, 0.5, 1.0, 1.5)) -> Sweep:
         """Repeat the edit at several degrees, with the same texts and the same noise.
 
@@ -112,7 +156,7 @@ class Edit:
         """
         if not degrees:
             raise SettingError("A sweep needs at least one degree, e.g. sweep([0, 0.5, 1]).")
-        return Sweep(list(degrees), self._again(degrees))
+        return Sweep(list(degrees), finish(self.plan, degrees))
 
     def save(self, directory: str | Path) -> Path:
         """Write ``edit.png`` (the recipe is in its metadata) and ``edit.json`` (recipe and measurements).
@@ -140,6 +184,7 @@ class Edit:
             "before": self.before,
             "after": self.after,
             "drift": self.drift,
+            "warnings": self.warnings,
             "seconds": round(self.seconds, 3),
             "evaluations": self.evaluations,
             "recipe": self.recipe,
@@ -192,30 +237,36 @@ class Sweep:
 def edit(
     model: Model,
     image: images.Picture,
-    instruction: str = "",
+    instruction: str | Mapping[str, float] = "",
     *,
     degree: float = 1.0,
     seed: int = 0,
     source_text: str | None = None,
     target_text: str | None = None,
-    describer: Describer | None = None,
-    method: DeltaVelocity | None = None,
+    describer: Describer | str | None = None,
+    method: Method | str | None = None,
+    mask: Any = None,
     tokens: bool = True,
     pooled: bool = True,
-    on_step: Callable[[engine.EngineState], object] | None = None,
+    on_step: Callable[[EngineState], object] | None = None,
 ) -> Edit:
     """Edit a picture as an instruction says, by a degree.
 
     Args:
         model: The model, from `ditlens.load`.
         image: A file, a PIL picture or a tensor.
-        instruction: What to change, in words; may be empty if both texts are given.
+        instruction: What to change, in words; or several wishes, each with its own degree:
+            ``{"make her smile": 0.7, "remove the glasses": 1}``. May be empty if both texts are given.
         degree: 0 returns the reconstruction, 1 aims at the target text; more exaggerates, less than 0 reverses.
+            Multiplies the degrees of several wishes.
         seed: Seed of the noise.
         source_text: What the picture shows, instead of the describer's text.
         target_text: What it should show, instead of the describer's text.
-        describer: Who describes; the model's own by default.
-        method: Settings of the engine; the model's own by default.
+        describer: Who describes; the model's own by default. A name, a folder or an address does too, see
+            `ditlens.ems.describers.describer_from`.
+        method: Settings of a method, or a name from `ditlens.ems.sample.METHODS`; the model's own by default.
+        mask: Where the picture may change: a picture, an array or a file (white may change); "attention" asks the
+            model itself; "exact" draws it, in the portraits world. None: everywhere.
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
         on_step: Called with the engine's state after every step; raise in it to stop.
@@ -226,97 +277,143 @@ def edit(
         DescriberError: If nobody can describe the picture.
         SettingError: If a setting is out of range.
     """
-    _check_degrees([degree])
-    picture = model.prepare(image)
-    source_image = images.to_image(picture)
-    if source_text is not None and target_text is not None:
-        description = Description(source_text, target_text, changes_between(model, source_text, target_text))
-    else:
-        description = extract(source_image, instruction, describer, model=model)
-        if source_text is not None or target_text is not None:
-            description = description.rewritten(source_text, target_text)
-    method = method or default_method(model)
-    latents = model.encode_image(picture)
-    texts = model.encode_text([description.source, description.target])
-    source, target = _row(texts, 0).named("source"), _row(texts, 1).named("target")
-    before = model.oracle.measure(picture)[0] if model.oracle is not None else None
-    reconstruction = images.to_image(model.decode(latents))
-
-    def again(degrees: Sequence[float]) -> list[Edit]:
-        _check_degrees(degrees)
-        started = time.perf_counter()
-        moved = [manipulate(source, target, d, tokens=tokens, pooled=pooled) for d in degrees]
-        state = None
-        for state in engine.iter_edit(
-            model, latents.expand(len(degrees), -1, -1, -1), source.expand(len(degrees)),
-            TextEmbedding.cat(moved), model.sigmas(method.steps), method,
-            null_text=model.encode_text("").named("uncond"), seeds=[seed] * len(degrees),
-        ):  # fmt: skip
-            if on_step is not None:
-                on_step(state)
-        assert state is not None
-        # One by one, as the reconstruction was: in another batch size the last bit of a pixel may differ.
-        pictures = torch.cat([model.decode(latent) for latent in state.latents.split(1)])
-        seconds = (time.perf_counter() - started) / len(degrees)
-        read = model.oracle.measure(pictures) if model.oracle is not None else [None] * len(degrees)
-        return [
-            Edit(
-                images.to_image(pictures[i]), source_image, reconstruction, description, float(d), seconds,
-                _recipe(model, instruction, description, d, seed, method, tokens, pooled),
-                before, read[i], state.evaluations // len(degrees), state.latents[i : i + 1], again,
-            )
-            for i, d in enumerate(degrees)
-        ]  # fmt: skip
-
-    return again([degree])[0]
+    check_degrees([degree])
+    plan = make_plan(
+        model, image, instruction, seed=seed, source_text=source_text, target_text=target_text,
+        describer=describer, method=method, mask=mask, tokens=tokens, pooled=pooled,
+    )  # fmt: skip
+    return finish(plan, [degree], on_step)[0]
 
 
-def default_method(model: Model) -> DeltaVelocity:
-    """The engine settings that a model brings in its ``ditlens.json``, or `EMS`."""
-    settings = model.defaults.get("edit")
-    return DeltaVelocity(**settings) if settings else EMS
+def finish(
+    plan: Plan, degrees: Sequence[float], on_step: Callable[[EngineState], object] | None = None
+) -> list[Edit]:
+    """Carry a plan out at several degrees, in one batch.
+
+    Raises:
+        SettingError: If a degree is out of range.
+    """
+    check_degrees(degrees)
+    state = None
+    begun = plan.clock()
+    for state in plan.states(degrees):
+        if on_step is not None:
+            on_step(state)
+    assert state is not None
+    return results(plan, degrees, state, begun)
 
 
-def changes_between(model: Model, source: str, target: str) -> dict[str, str]:
-    """What two texts of a world change; nothing for models without a world."""
-    if model.world != "portraits":
-        return {}
-    from ditlens.worlds.portraits.describer import text_changes
+def results(plan: Plan, degrees: Sequence[float], state: EngineState, begun: float) -> list[Edit]:
+    """The edits of a plan's last state."""
+    model = plan.model
+    # One by one, as the reconstruction was: in another batch size the last bit of a pixel may differ.
+    pictures = torch.cat([model.decode(latent) for latent in state.latents.split(1)])
+    seconds = (plan.clock() - begun) / len(degrees)
+    read: Sequence[Values | None] = [None] * len(degrees)
+    if model.oracle is not None:
+        read = model.oracle.measure(pictures)
+    return [
+        Edit(
+            images.to_image(pictures[i]), plan.source_image, plan.reconstruction, plan.description, float(d),
+            seconds, plan.recipe(d), plan.before, read[i], state.evaluations // len(degrees),
+            state.latents[i : i + 1], plan,
+        )
+        for i, d in enumerate(degrees)
+    ]  # fmt: skip
 
-    return text_changes(source, target)
+
+@dataclass(frozen=True)
+class EditState:
+    """An edit after one step.
+
+    Attributes:
+        step: Index of the step just made, from 0.
+        steps: Number of steps.
+        sigma: Noise level at which the step looked.
+        latents: What the engine holds, (1, C, H, W).
+        clean: The clean latents that the step points to, same shape.
+    """
+
+    step: int
+    steps: int
+    sigma: float
+    latents: torch.Tensor = field(repr=False)
+    clean: torch.Tensor = field(repr=False)
+    model: Any = field(repr=False)
+
+    @property
+    def preview(self) -> Image.Image:
+        """The clean estimate as a picture: what the result would be if this step were the last."""
+        return images.to_image(self.model.decode(self.clean))
 
 
-def _row(texts: TextEmbedding, row: int) -> TextEmbedding:
-    mask = None if texts.mask is None else texts.mask[row : row + 1]
-    tokens, pooled = texts.tokens[row : row + 1], texts.pooled[row : row + 1]
-    return TextEmbedding(tokens, pooled, mask, texts.prompts[row : row + 1], texts.roles[row : row + 1])
+class EditSteps:
+    """An edit that is being made: iterate over it, stop whenever you like.
 
+    ``for state in steps: ...`` yields an `EditState` after every step; `result` is the finished `Edit` afterwards.
+    `cancel`, from another thread or from the loop, ends it after the step in hand; what is there by then is kept in
+    `state`. Iterating again goes on.
+    """
 
-def _check_degrees(degrees: Sequence[float]) -> None:
-    for degree in degrees:
-        if not LOWEST <= degree <= HIGHEST:
+    def __init__(self, plan: Plan, degree: float) -> None:
+        self.plan, self.degree, self.cancelled = plan, degree, False
+        self.state: EditState | None = None
+        self._last: EngineState | None = None
+        self._begun = plan.clock()
+        self._states = plan.states([degree])
+        self._result: Edit | None = None
+
+    def __iter__(self) -> Iterator[EditState]:
+        return self
+
+    def __next__(self) -> EditState:
+        if self.cancelled:
+            raise StopIteration
+        last = next(self._states)
+        self._last = last
+        self.state = EditState(last.step, last.steps, last.sigma, last.latents, last.clean, self.plan.model)
+        return self.state
+
+    def cancel(self) -> None:
+        """Stop after the step in hand."""
+        self.cancelled = True
+
+    @property
+    def result(self) -> Edit:
+        """The finished edit; steps that are still missing are made now.
+
+        Raises:
+            SettingError: If it was cancelled before the end.
+        """
+        for _ in self:
+            pass
+        last = self._last
+        if last is None or last.step + 1 < last.steps:
+            done = 0 if last is None else last.step + 1
             raise SettingError(
-                f"degree {degree:g} is outside [{LOWEST:g}, {HIGHEST:g}]: 0 changes nothing, 1 is the full edit."
+                f"This edit was cancelled after {done} steps: there is no result. "
+                "Its last state is in .state; start again with edit.iter()."
             )
+        if self._result is None:
+            self._result = results(self.plan, [self.degree], last, self._begun)[0]
+        return self._result
 
 
-def _recipe(
-    model: Model, instruction: str, description: Description, degree: float, seed: int,
-    method: DeltaVelocity, tokens: bool, pooled: bool,
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "ditlens": ditlens.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "model": model.name,
-        "device": str(model.device),
-        "instruction": instruction,
-        "source_text": description.source,
-        "target_text": description.target,
-        "describer": description.describer,
-        "degree": float(degree),
-        "seed": seed,
-        "tokens": tokens,
-        "pooled": pooled,
-        "method": dataclasses.asdict(method),
-    }
+def edit_steps(
+    model: Model,
+    image: images.Picture,
+    instruction: str | Mapping[str, float] = "",
+    *,
+    degree: float = 1.0,
+    **settings: Any,
+) -> EditSteps:
+    """Begin an edit and make it step by step; the arguments are those of `edit`, without `on_step`.
+
+    Example:
+        >>> steps = ditlens.edit_steps(model, "me.png", "make her smile")
+        >>> for state in steps:
+        ...     display(state.preview)
+        >>> steps.result.save("outputs/smile")
+    """
+    check_degrees([degree])
+    return EditSteps(make_plan(model, image, instruction, **settings), degree)

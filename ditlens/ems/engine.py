@@ -19,6 +19,7 @@ from ditlens.ems.methods import FLOWALIGN as FLOWALIGN
 from ditlens.ems.methods import FLOWEDIT as FLOWEDIT
 from ditlens.ems.methods import FLOWSLIDER as FLOWSLIDER
 from ditlens.ems.methods import DeltaVelocity as DeltaVelocity
+from ditlens.errors import SettingError
 from ditlens.flow import Text, VelocityField
 
 
@@ -53,15 +54,22 @@ class _Prompts:
         at_q: [], [text] or [null, text]; empty if the method compares with the noise instead.
         at_p: [text] or [null or source text, text].
         same: (B,) bool, true for items with nothing to edit, because both velocities mean the same.
+        guidance: Guidance of v_target; (B,) where the items slide.
     """
 
     at_q: list[Text]
     at_p: list[Text]
     same: torch.Tensor
+    guidance: float | torch.Tensor
 
 
 def plan_prompts(
-    source: Text, target: Text, null_text: Text | None, config: DeltaVelocity, batch: int
+    source: Text,
+    target: Text,
+    null_text: Text | None,
+    config: DeltaVelocity,
+    batch: int,
+    slides: torch.Tensor | None = None,
 ) -> _Prompts:
     """Decide which texts have to be evaluated where, for a batch of items.
 
@@ -69,14 +77,21 @@ def plan_prompts(
         SettingError: If a text does not fit the batch, or guidance needs a null text that is missing.
     """
     source, target = flow.expand_text(source, batch), flow.expand_text(target, batch)
-    needs_source = config.reference == "source" or config.constraint == "orthogonal"
+    needs_source = config.reference != "noise" or config.constraint == "orthogonal"
     base = null_text if config.guide_from == "null" else source
+    guidance: float | torch.Tensor = config.target_guidance
+    slider_at_zero: bool | torch.Tensor = config.guide_from == "source" and guidance == 0  # at_p is [source]
+    if slides is not None and config.slide == "guidance":
+        guidance = guidance * slides
+        slider_at_zero = guidance == 0 if config.guide_from == "source" else False
     at_q = flow.guidance_texts(source, null_text, config.source_guidance) if needs_source else []
-    at_p = flow.guidance_texts(target, base, config.target_guidance)
+    texts = (
+        config.target_guidance if isinstance(guidance, float | int) else 2.0
+    )  # 2: both, whatever the items'
+    at_p = flow.guidance_texts(target, base, texts)
     equal_guidance = config.guide_from == "source" or config.source_guidance == config.target_guidance
-    slider_at_zero = config.guide_from == "source" and config.target_guidance == 0  # then at_p is [source]
     same = (flow.equal_texts(source, target) | slider_at_zero) & (needs_source and equal_guidance)
-    return _Prompts(at_q, at_p, same)
+    return _Prompts(at_q, at_p, same, guidance)
 
 
 def noise_levels(config: DeltaVelocity, sigmas: torch.Tensor | None) -> list[tuple[float, float]]:
@@ -112,20 +127,21 @@ def compare(
     """Evaluate the target point and the source point under one noise, in one call.
 
     Returns:
-        Dv = v_target(p) - v_source(q), or v_target(p) - (noise - x) where the reference is the noise; and
+        Dv = v_target(p) - v_source(q), or v_target(p) less another reference: v_source(p), or noise - x; and
         v_source(q) - (noise - x), along which the source text would move its own picture. Both (B, C, H, W).
     """
     q = flow.interpolate(x, noise, sigma)
     p = q + (1 - (1 - eta) * sigma) * (z - x)
-    rows = [(q, text) for text in prompts.at_q] + [(p, text) for text in prompts.at_p]
+    own = p if config.reference == "same" else q
+    rows = [(own, text) for text in prompts.at_q] + [(p, text) for text in prompts.at_p]
     velocities = flow.evaluate(field, sigma, rows)
     v_source = v_noise = noise - x
     if prompts.at_q:
         v_source = flow.merge_guidance(velocities[: len(prompts.at_q)], config.source_guidance)
-    v_target = flow.merge_guidance(velocities[len(prompts.at_q) :], config.target_guidance)
+    v_target = flow.merge_guidance(velocities[len(prompts.at_q) :], flow.per_item(prompts.guidance, x))
     # For these items p = q and the texts agree: only rounding, which may differ between rows, is undone.
     v_target = torch.where(flow.per_item(prompts.same, x), v_source, v_target)
-    return v_target - (v_source if config.reference == "source" else v_noise), v_source - v_noise
+    return v_target - (v_noise if config.reference == "noise" else v_source), v_source - v_noise
 
 
 def ode_update(
@@ -169,6 +185,8 @@ def iter_edit(
     *,
     null_text: Text | None = None,
     seeds: Sequence[int] | None = None,
+    mask: torch.Tensor | None = None,
+    slides: torch.Tensor | None = None,
 ) -> Iterator[EngineState]:
     """Edit step by step: yields after every step, and stops when you stop iterating.
 
@@ -186,17 +204,23 @@ def iter_edit(
         config: The method.
         null_text: The empty prompt; needed if a guidance away from it is not 1.
         seeds: One seed per item for its noise, drawn on the CPU; None means 0, 1, ..., B - 1.
+        mask: Where z may differ from x, (1 or B, 1, H, W) in [0, 1]; None: everywhere.
+        slides: Factor on target_guidance of each item, (B,), with slide "guidance"; None: 1.
 
     Returns:
         An iterator of `EngineState`.
 
     Raises:
-        SettingError: If grid, texts, guidance or (at the first step) seeds do not fit.
+        SettingError: If grid, texts, guidance, mask or (at the first step) seeds do not fit.
     """
     levels = noise_levels(config, sigmas)
-    prompts = plan_prompts(source_text, target_text, null_text, config, len(latents))
+    prompts = plan_prompts(source_text, target_text, null_text, config, len(latents), slides)
+    before = prompts
+    if config.onset < 1:  # until then the target text is the source text
+        before = plan_prompts(source_text, source_text, null_text, config, len(latents), slides)
     generators = flow.seeded_generators(seeds, len(latents))
-    return _iterate(field, flow.accumulator(latents), levels, prompts, config, generators)
+    mask = check_mask(mask, latents)
+    return _iterate(field, flow.accumulator(latents), levels, (before, prompts), config, generators, mask)
 
 
 @torch.no_grad()
@@ -204,12 +228,14 @@ def _iterate(
     field: VelocityField,
     x: torch.Tensor,
     levels: list[tuple[float, float]],
-    prompts: _Prompts,
+    plans: tuple[_Prompts, _Prompts],
     config: DeltaVelocity,
     generators: list[torch.Generator],
+    mask: torch.Tensor | None,
 ) -> Iterator[EngineState]:
-    z, calls, rows = x, 0, len(x) * (len(prompts.at_q) + len(prompts.at_p))
+    z, calls, evaluations = x, 0, 0
     for step, (sigma, next_sigma) in enumerate(levels):
+        prompts = plans[sigma <= config.onset]
         eta, delta = coupling(config, step / len(levels)), z - x
         difference, own = torch.zeros_like(x), torch.zeros_like(x)
         for _ in range(config.averages):
@@ -217,18 +243,50 @@ def _iterate(
             parts = compare(field, x, z, noise, sigma, eta, prompts, config)
             difference, own = difference + parts[0] / config.averages, own + parts[1] / config.averages
         calls += config.averages
+        evaluations += config.averages * len(x) * (len(prompts.at_q) + len(prompts.at_p))
         clean = z - sigma * difference
         if config.rule == "ode":
             z = z + ode_update(config, sigma, next_sigma, difference, delta)
         else:
-            gradient = difference + (1 - eta) * delta
+            gradient = difference if config.reference == "same" else difference + (1 - eta) * delta
             if config.constraint == "orthogonal":
                 gradient = remove_along(gradient, own)
             z = z + gradient_update(config, sigma, next_sigma, gradient, delta)
         if config.constraint == "ball":
             z = into_ball(z, x, config.strength)
+        z, clean = blend(z, x, mask), blend(clean, x, mask)
         preview = clean if config.rule == "ode" else z
-        yield EngineState(step, len(levels), sigma, z, preview, calls * rows, calls)
+        yield EngineState(step, len(levels), sigma, z, preview, evaluations, calls)
+
+
+def check_mask(mask: torch.Tensor | None, latents: torch.Tensor) -> torch.Tensor | None:
+    """Return the mask in the form of the latents, or refuse it.
+
+    Raises:
+        SettingError: If its shape or its values do not fit.
+    """
+    if mask is None:
+        return None
+    batch, _, height, width = latents.shape
+    if mask.ndim != 4 or mask.shape[0] not in (1, batch) or tuple(mask.shape[1:]) != (1, height, width):
+        raise SettingError(
+            f"The mask has shape {tuple(mask.shape)}; for these latents it is "
+            f"(1 or {batch}, 1, {height}, {width}). "
+            "ditlens.ems.masks.latent_mask makes one from a picture."
+        )
+    mask = mask.to(latents.device, torch.float32)
+    if not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise SettingError("A mask holds numbers from 0 (keep) to 1 (may change); divide a picture by 255.")
+    return mask
+
+
+def blend(edited: torch.Tensor, kept: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """What is edited inside the mask, what is kept outside: bit for bit where the mask is 0 or 1."""
+    if mask is None:
+        return edited
+    mask = mask.to(edited.dtype)
+    mixed = kept + mask * (edited - kept)
+    return torch.where(mask == 1, edited, torch.where(mask == 0, kept, mixed))
 
 
 def run(

@@ -23,6 +23,11 @@ is that of score distillation, g = (1 - t) (v_target(p) - (eps - z)), constraine
 "penalty" (C1) adds lam delta; "ball" (C2) keeps z within a distance of x; "delta" (C3) compares with
 v_source(q) instead of eps - x, which is DDS; "orthogonal" (C4) removes the part of g along what the source
 text does to the source.
+
+*HSDS-recon* reads the other paper's "Hessian score distillation" as the mixed second derivative of log p,
+contracted with the editing direction n: the change of the score at ONE point when the text moves,
+h = -((1 - t)/t) (v_target(p) - v_source(p)), weighted by t. It never settles by itself, since it does not know how
+far z has come; a constraint has to end it.
 """
 
 from __future__ import annotations
@@ -34,7 +39,8 @@ from ditlens.errors import SettingError
 OPTIONS = {
     "coupling": ("dds", "flowedit", "dvrf"),
     "rule": ("ode", "gradient"),
-    "reference": ("source", "noise"),
+    "reference": ("source", "noise", "same"),
+    "slide": ("text", "guidance"),
     "guide_from": ("null", "source"),
     "weight": ("clean", "one"),
     "schedule": ("grid", "random"),
@@ -51,7 +57,8 @@ class DeltaVelocity:
         coupling: "dds" eta = 0, "flowedit" eta = 1, "dvrf" eta rising from 0 towards `eta` over the run.
         eta: End of the rise of "dvrf".
         rule: "ode", z += (t' - t) Dv, or "gradient", z -= lr weight (Dv + (1 - eta) delta).
-        reference: v_target is compared with v_"source"(q), or with eps - x, the velocity of the "noise".
+        reference: v_target is compared with v_"source"(q), with eps - x, the velocity of the "noise", or with
+            v_source at the "same" point p (HSDS-recon).
         guide_from: What v_target is guided away from: the "null" text or the "source" text, at p.
         source_guidance: Guidance of v_source, away from the null text.
         target_guidance: Guidance of v_target. With guide_from "source" it is FlowSlider's slider.
@@ -66,6 +73,8 @@ class DeltaVelocity:
         schedule_seed: Seed of the random noise levels, which all items of a batch share.
         constraint: "none", "penalty" (C1), "ball" (C2) or "orthogonal" (C4).
         strength: lam of the penalty; radius of the ball, a root mean square of z - x over an item's elements.
+        slide: What the degree of an edit moves: the target "text", or the "guidance" of v_target.
+        onset: Above this noise level the target text is the source text, in [0, 1].
 
     Raises:
         SettingError: If a knob is out of range or two knobs contradict each other.
@@ -90,6 +99,8 @@ class DeltaVelocity:
     schedule_seed: int = 0
     constraint: str = "none"
     strength: float = 0.0
+    slide: str = "text"
+    onset: float = 1.0
 
     def __post_init__(self) -> None:
         for knob, words in OPTIONS.items():
@@ -97,6 +108,7 @@ class DeltaVelocity:
         ode, grid, (low, high) = self.rule == "ode", self.schedule == "grid", self.sigma_range
         self._require(min(self.steps, self.averages) >= 1, "steps and averages are at least 1")
         self._require(0 < self.active <= 1, "active lies in (0, 1]")
+        self._require(0 <= self.onset <= 1, "onset lies in [0, 1]")
         self._require(0 < low <= high < 1, "sigma_range lies within (0, 1)")
         self._require(
             grid if self.lr is None else self.lr > 0, "lr is positive; it may be None on a grid only"
@@ -108,8 +120,8 @@ class DeltaVelocity:
             self._require(self.constraint in ("none", "ball"), "this constraint needs rule gradient")
         else:
             self._require(self.zeta == 0, "zeta needs rule ode")
-        if self.reference == "noise":
-            self._require(self.coupling == "dds", "reference noise needs coupling dds")
+        if self.reference != "source":
+            self._require(self.coupling == "dds", f"reference {self.reference} needs coupling dds")
         if self.guide_from == "source":
             self._require(self.source_guidance == 1, "guide_from source needs source_guidance 1")
 
@@ -124,8 +136,21 @@ FLOWEDIT = DeltaVelocity("flowedit", source_guidance=3.5, target_guidance=13.5, 
 FLOWALIGN = DeltaVelocity("flowalign", guide_from="source", target_guidance=7.5, steps=33, zeta=0.01)
 """FlowAlign; its script uses guidance 13.5. Retune zeta whenever steps or guidance change."""
 
-FLOWSLIDER = DeltaVelocity("flowslider", guide_from="source", target_guidance=1.0, steps=50, active=33 / 50)
+FLOWSLIDER = DeltaVelocity(
+    "flowslider", guide_from="source", target_guidance=1.0, steps=50, active=33 / 50, slide="guidance"
+)
 """FlowSlider, equation inferred from its abstract. target_guidance slides: 0 source, 1 target, 2 beyond."""
+
+DVRF = DeltaVelocity(
+    "dvrf",
+    coupling="dvrf",
+    rule="gradient",
+    weight="one",
+    source_guidance=6.0,
+    target_guidance=16.5,
+    steps=50,
+)
+"""DVRF with its published SD3 settings but for the learning rate: here the gap of the grid, there a hump."""
 
 DDS = DeltaVelocity(
     "dds",
@@ -148,5 +173,8 @@ CSDS = {
 }
 """CSDS-recon: four readings of constrained score distillation. The strengths are starting points of ours."""
 
-PRESETS = {config.name: config for config in (FLOWEDIT, FLOWALIGN, FLOWSLIDER, DDS, *CSDS.values())}
+HSDS = replace(DDS, name="hsds-recon", reference="same", constraint="penalty", strength=0.1)
+"""HSDS-recon: our reading of the direction of EIM (arXiv 2411.08196), held back by a penalty."""
+
+PRESETS = {c.name: c for c in (FLOWEDIT, FLOWALIGN, FLOWSLIDER, DVRF, DDS, *CSDS.values(), HSDS)}
 """Every preset by its name."""

@@ -1,11 +1,13 @@
 """The training set: renders, kept on disk as bytes, and their latents.
 
 On a CPU drawing and encoding a picture costs about as much as a training step, so both are done once and read
-many times. On a GPU both are cheap; the same functions then make a larger set in seconds.
+many times. On a GPU both are cheap; the same functions then make a larger set in seconds. Picture k depends on
+k only: a set that is cut short, by a kill or by an older recipe, is the beginning of a longer one and grows.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -17,7 +19,7 @@ from ditlens.train.vae import SIZE
 from ditlens.worlds.portraits.attributes import Attributes, concatenate, sample
 from ditlens.worlds.portraits.render import render
 
-COUNT = {"cpu": 24_000, "cuda": 200_000}
+COUNT = {"cpu": 72_000, "cuda": 200_000}
 """Pictures in the training set."""
 PART = 500
 DATA_SEED = 1000
@@ -47,11 +49,14 @@ def renders(budget: Budget) -> np.memmap:
     count = parts(budget)
     path, done_path = budget.folder / "renders.u8", budget.folder / "renders.done"
     budget.folder.mkdir(parents=True, exist_ok=True)
-    shape = (count * PART, 3, SIZE, SIZE)
+    part_bytes = PART * 3 * SIZE * SIZE
     done = int(done_path.read_text()) if path.is_file() and done_path.is_file() else 0
-    if done and path.stat().st_size != int(np.prod(shape)):
-        done = 0
-    pictures = np.memmap(path, np.uint8, "r+" if done else "w+", shape=shape)
+    done = min(done, path.stat().st_size // part_bytes) if done else 0
+    path.touch()
+    if path.stat().st_size < count * part_bytes:
+        os.truncate(path, count * part_bytes)
+    shape = (path.stat().st_size // part_bytes * PART, 3, SIZE, SIZE)
+    pictures = np.memmap(path, np.uint8, "r+", shape=shape)
     for part in range(done, count):
         attributes = {n: v.to(budget.device) for n, v in part_attributes(part).items()}
         drawn = (render(attributes, SIZE) * 255).round().to(torch.uint8)
@@ -60,7 +65,7 @@ def renders(budget: Budget) -> np.memmap:
         done_path.write_text(str(part + 1))
         if part % 8 == 7:
             print(f"renders: {part + 1}/{count} parts", file=sys.stderr, flush=True)  # noqa: T201
-    return np.memmap(path, np.uint8, "r", shape=shape)
+    return np.memmap(path, np.uint8, "r", shape=(count * PART, *shape[1:]))
 
 
 def batch_of(pictures: np.memmap, index: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -71,22 +76,28 @@ def batch_of(pictures: np.memmap, index: torch.Tensor, device: torch.device) -> 
 @torch.no_grad()
 def latents(vae, budget: Budget) -> torch.Tensor:
     """Scaled latents of the training set, (count, 8, 16, 16) in half precision; cached per autoencoder."""
-    path = budget.folder / "latents.pt"
+    path, count = budget.folder / "latents.pt", parts(budget) * PART
     # The decoder may learn on; half precision, because the folder's weights are.
     key = torch.stack([p.half().double().sum().cpu() for p in vae.encoder.parameters()]).sum().item()
+    encoded: list[torch.Tensor] = []
     if path.is_file():
         saved = torch.load(path, weights_only=True)
-        if saved["key"] == key and len(saved["latents"]) == parts(budget) * PART:
-            return saved["latents"]
-    pictures, encoded, started = renders(budget), [], time.monotonic()
-    for start in range(0, len(pictures), 50):
-        image = batch_of(pictures, torch.arange(start, min(start + 50, len(pictures))), budget.device)
+        if saved["key"] == key:
+            encoded = [saved["latents"][:count]]
+    first = sum(map(len, encoded))
+    if first == count:
+        return encoded[0]
+    pictures, started = renders(budget), time.monotonic()
+    for start in range(first, count, 50):
+        image = batch_of(pictures, torch.arange(start, min(start + 50, count)), budget.device)
         image = (image * 2 - 1).contiguous(memory_format=torch.channels_last)
         z = vae.encode(image).latent_dist.mode().float()
         encoded.append(((z - vae.config.shift_factor) * vae.config.scaling_factor).half().cpu())
         if start % 5000 == 0:
-            rate = (start + 50) / (time.monotonic() - started)
-            print(f"latents: {start}/{len(pictures)}  {rate:.0f}/s", file=sys.stderr, flush=True)  # noqa: T201
+            rate = (start - first + 50) / (time.monotonic() - started)
+            print(f"latents: {start}/{count}  {rate:.0f}/s", file=sys.stderr, flush=True)  # noqa: T201
     result = torch.cat(encoded)
-    torch.save({"key": key, "latents": result}, path)
+    partial = path.with_suffix(".partial")
+    torch.save({"key": key, "latents": result}, partial)
+    os.replace(partial, path)
     return result

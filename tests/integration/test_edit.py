@@ -16,6 +16,7 @@ from ditlens.ems.edit import EMS, default_method, edit
 from ditlens.ems.engine import DDS
 from ditlens.ems.extract import Description
 from ditlens.ems.methods import DeltaVelocity
+from ditlens.ems.sample import method_from
 from ditlens.errors import CaptionError, DescriberError, ImageError, ModelError, SettingError
 from ditlens.images import to_image
 from ditlens.model import Model, load
@@ -139,7 +140,7 @@ def test_the_recipe_in_the_png_repeats_the_edit(run, portraits, tmp_path, option
     again = edit(
         portraits, result.source_image, recipe["instruction"], degree=recipe["degree"], seed=recipe["seed"],
         source_text=recipe["source_text"], target_text=recipe["target_text"], tokens=recipe["tokens"],
-        pooled=recipe["pooled"], method=DeltaVelocity(**recipe["method"]),
+        pooled=recipe["pooled"], method=method_from(recipe["method"]),
     )  # fmt: skip
     assert np.array_equal(again.image, result.image)
 

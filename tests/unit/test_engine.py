@@ -397,7 +397,7 @@ def test_noise_of_an_item_depends_on_its_seed_alone():
 def test_presets_hold_the_published_numbers():
     assert sorted(PRESETS) == [
         "csds-recon-ball", "csds-recon-delta", "csds-recon-orthogonal", "csds-recon-penalty",
-        "dds", "flowalign", "flowedit", "flowslider",
+        "dds", "dvrf", "flowalign", "flowedit", "flowslider", "hsds-recon",
     ]  # fmt: skip
     assert (FLOWEDIT.steps, FLOWEDIT.source_guidance, FLOWEDIT.target_guidance) == (50, 3.5, 13.5)
     assert len(engine.noise_levels(FLOWEDIT, None)) == 33
@@ -418,6 +418,9 @@ def test_presets_hold_the_published_numbers():
         ({"rule": "gradient", "schedule": "random"}, "lr is positive"),
         ({"rule": "gradient", "zeta": 0.1}, "zeta needs rule ode"),
         ({"rule": "gradient", "reference": "noise"}, "reference noise needs coupling dds"),
+        ({"rule": "gradient", "reference": "same"}, "reference same needs coupling dds"),
+        ({"onset": 1.5}, r"onset lies in \[0, 1\]"),
+        ({"slide": "lr"}, "slide is one of text, guidance"),
         ({"guide_from": "source", "source_guidance": 2.0}, "needs source_guidance 1"),
     ],
 )

@@ -37,3 +37,11 @@ def drift(before: Values, after: Values, targets: Iterable[str]) -> float:
 def reached(after: Values, changes: Mapping[str, int]) -> dict[str, bool]:
     """Whether each changed attribute now has the level or value asked for."""
     return {name: index_of(name, after[name]) == wanted for name, wanted in changes.items()}
+
+
+def missed(after: Values, changes: Mapping[str, str]) -> list[str]:
+    """Attributes that do not have the level or value asked for, in words, as in `Description.changes`."""
+    from ditlens.worlds.portraits.captions import parse
+
+    wanted = {name: parse(phrase)[name] for name, phrase in changes.items()}
+    return [name for name, levels in wanted.items() if index_of(name, after[name]) not in levels]

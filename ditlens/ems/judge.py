@@ -1,0 +1,146 @@
+"""Judging without a person: is a picture one that the model knows, and did an edit do anything, or too much?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ditlens import images
+
+if TYPE_CHECKING:
+    from ditlens.model import Model
+
+UNSEEN = 0.012
+"""Root mean square of a change, in units of the brightness range, below which people see none."""
+
+BROKEN = 0.12
+"""Mean change of attributes that nobody asked to change, in units of range, above which it is another person."""
+
+WORLD_DB = {"green": 20.0, "amber": 16.0}
+"""Least PSNR between a picture and the portrait that the renderer draws from its attributes."""
+
+RECONSTRUCTION_DB = {"green": 26.0, "amber": 22.0}
+"""Least PSNR between a picture and what the autoencoder keeps of it."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What to expect of a picture before it is edited.
+
+    Attributes:
+        light: "green", "amber" or "red".
+        sentence: What that means, and what to do.
+        reconstruction_db: PSNR in dB between the picture and its reconstruction: what every edit loses at least.
+        world_db: PSNR in dB between the picture and the world's own drawing of what the oracle reads in it; None
+            if the model has no world.
+    """
+
+    light: str
+    sentence: str
+    reconstruction_db: float
+    world_db: float | None
+
+    def __str__(self) -> str:
+        return f"{self.light}: {self.sentence}"
+
+
+def psnr(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [0, 1]; infinite if they are equal."""
+    error = (first.float() - second.float()).square().mean()
+    return float(-10 * error.log10()) if error > 0 else float("inf")
+
+
+@torch.no_grad()
+def check(model: Model, image: images.Picture) -> Check:
+    """Say before editing whether a picture is one that the model knows.
+
+    Args:
+        model: The model.
+        image: The picture.
+
+    Returns:
+        A `Check`; print it.
+
+    Raises:
+        ImageError: If the picture cannot be read.
+    """
+    picture = model.prepare(image)
+    kept = psnr(model.decode(model.encode_image(picture)), picture)
+    drawn = None
+    if model.world == "portraits" and model.oracle is not None:
+        from ditlens.worlds.portraits.render import render
+
+        drawn = psnr(render(model.oracle.read(picture), picture.shape[-1]), picture)
+    light = worse(light_of(kept, RECONSTRUCTION_DB), "green" if drawn is None else light_of(drawn, WORLD_DB))
+    return Check(light, _sentence(light, kept, drawn, model.name), kept, drawn)
+
+
+def light_of(value: float, least: Mapping[str, float]) -> str:
+    """Green, amber or red, by the least value for each."""
+    return next((light for light, low in least.items() if value >= low), "red")
+
+
+def worse(*lights: str) -> str:
+    """The worst of several lights."""
+    return max(lights, key=("green", "amber", "red").index)
+
+
+def _sentence(light: str, kept: float, drawn: float | None, name: str) -> str:
+    outside = drawn is not None and light_of(drawn, WORLD_DB) != "green"
+    if light == "green":
+        return f"the {name} model knows pictures like this one; its autoencoder keeps {kept:.0f} dB of it."
+    if outside and light == "red":
+        return (
+            f"this picture is outside what the {name} model knows: it will turn into a drawn portrait. "
+            "Use a picture from data/examples or from model.generate(...), or load a larger model."
+        )
+    if outside:
+        return f"this picture is at the edge of what the {name} model knows; expect details to be redrawn."
+    return (
+        f"the autoencoder keeps only {kept:.0f} dB of this picture, so every edit loses details. Look at "
+        "edit.reconstruction before judging an edit; a larger or cleaner picture helps."
+    )
+
+
+def change(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Root mean square difference of two pictures in [0, 1]."""
+    return float((first.float() - second.float()).square().mean().sqrt())
+
+
+def warnings_of(
+    moved: float, degree: float, drift: float | None, missed: Sequence[str], *, same_texts: bool
+) -> list[str]:
+    """What a person should be told about an edit.
+
+    Args:
+        moved: Root mean square change of the picture against its reconstruction.
+        degree: Degree of the edit.
+        drift: Mean change of what was not asked for, in units of range; None if it was not measured.
+        missed: Attributes that were asked for and did not reach what was asked.
+        same_texts: Whether the two texts are the same.
+
+    Returns:
+        Sentences, each with what to try next; none if all is well.
+    """
+    found: list[str] = []
+    if degree == 0:
+        return found
+    if same_texts:
+        return ["no visible change: both texts are the same, so the picture is already as wished."]
+    if moved < UNSEEN:
+        found.append(
+            f"no visible change (root mean square {moved:.3f}): raise the degree above {degree:g}, or look at "
+            "both texts: does the target really say what you want?"
+        )
+    if drift is not None and drift > BROKEN:
+        found.append(
+            f"identity broke: what was not asked for moved by {drift:.2f} of its range. Lower the degree below "
+            f"{degree:g}, try another seed, or pass mask='attention'."
+        )
+    if missed and degree >= 1 and moved >= UNSEEN:
+        names = ", ".join(name.replace("_", " ") for name in missed)
+        found.append(f"not reached: {names}. Try a degree of {degree + 0.25:g}, or another seed.")
+    return found

@@ -1,0 +1,197 @@
+"""Where an edit may act: a mask given by hand, read from attention, or known exactly from a world's renderer.
+
+A mask of latents has one number in [0, 1] per latent cell, (1, 1, h, w): 1 may change, 0 is kept bit for bit, what
+is between is mixed in that share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from ditlens import flow, images
+from ditlens.errors import SettingError
+
+if TYPE_CHECKING:
+    from ditlens.ems.manipulate import TextEmbedding
+    from ditlens.model import Model
+
+BLOCKS = "*.*.image.attn.to_text"
+LEVEL = 0.6
+"""Noise level at which attention is read: objects have their places, details are still open."""
+
+
+def read_mask(mask: Any) -> torch.Tensor:
+    """Read a mask: (1, 1, height, width), values in [0, 1].
+
+    Args:
+        mask: A file, a PIL picture (white may change; an alpha channel is ignored), an array or a tensor of shape
+            (height, width) or (1, 1, height, width), bool, or numbers in [0, 1], or bytes in [0, 255].
+
+    Raises:
+        SettingError: If it has another shape, other values, or lets nothing change.
+        ImageError: If the file cannot be read.
+    """
+    if isinstance(mask, str | Path | Image.Image):
+        mask = np.asarray(images.open_image(mask).convert("L"))
+    values = torch.as_tensor(np.asarray(mask) if not isinstance(mask, torch.Tensor) else mask)
+    scale = 255 if values.dtype == torch.uint8 else 1
+    values = values.float() / scale
+    if values.ndim < 2 or values.numel() != values.shape[-1] * values.shape[-2]:
+        raise SettingError(
+            f"A mask is one picture, (height, width); got the shape {tuple(values.shape)}. "
+            "Take one channel of it, e.g. mask[..., 0]."
+        )
+    values = values.reshape(1, 1, *values.shape[-2:])
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise SettingError("A mask holds numbers from 0 (keep) to 1 (may change); divide a picture by 255.")
+    if not bool((values > 0).any()):
+        raise SettingError(
+            "This mask is 0 everywhere: nothing could change. White (1) is where the edit may act."
+        )
+    return values
+
+
+def latent_mask(mask: Any, size: Sequence[int], grow: int = 0) -> torch.Tensor:
+    """A mask of latents from a mask of a picture.
+
+    A latent cell may change as much as the most changeable pixel in it.
+
+    Args:
+        mask: What `read_mask` reads; it is stretched to the picture's shape.
+        size: Height and width of the latents.
+        grow: Cells by which the mask is widened on every side.
+
+    Returns:
+        (1, 1, *size), values in [0, 1].
+
+    Raises:
+        SettingError: If the mask cannot be used.
+    """
+    values = read_mask(mask)
+    small = F.adaptive_max_pool2d(values, tuple(size))
+    return F.max_pool2d(small, 2 * grow + 1, stride=1, padding=grow) if grow else small
+
+
+@torch.no_grad()
+def attention_mask(
+    model: Model,
+    latents: torch.Tensor,
+    source: TextEmbedding,
+    target: TextEmbedding,
+    words: tuple[Sequence[int], Sequence[int]],
+    *,
+    level: float = LEVEL,
+    share: float = 0.35,
+    seed: int = 0,
+    blocks: str = BLOCKS,
+) -> torch.Tensor:
+    """A mask from how much the image tokens look at the words that change.
+
+    The picture is noised to one level and shown to the model with each text; the attention of every image token to
+    the changed words, over all blocks and heads, is summed over both texts, less what the same tokens give to the
+    average word. The highest `share` of the cells may change, with a soft edge.
+
+    Args:
+        model: The model.
+        latents: Clean latents of one picture, (1, C, h, w).
+        source: Its text.
+        target: The wanted text.
+        words: Numbers of the changed text tokens, in the source's rows and in the target's rows.
+        level: Noise level.
+        share: Share of the cells that may change, in (0, 1].
+        seed: Seed of the noise.
+        blocks: Which blocks to ask, a pattern of sites.
+
+    Returns:
+        (1, 1, h, w), values in [0, 1].
+
+    Raises:
+        SettingError: If no words changed, or the share is out of range.
+    """
+    from ditlens.captures import capture
+
+    if not (words[0] or words[1]):
+        raise SettingError(
+            "The two texts have the same words: there is nothing to look at. Give mask= by hand."
+        )
+    if not 0 < share <= 1:
+        raise SettingError(f"share is {share:g}; it is the part of the picture that may change, in (0, 1].")
+    noise = flow.seeded_noise(flow.seeded_generators([seed], 1), latents.float())
+    point = flow.interpolate(latents.float(), noise.to(latents.device), level)
+    heat = torch.zeros(latents.shape[-2:])
+    for text, changed in ((source, words[0]), (target, words[1])):
+        if not changed:
+            continue
+        with capture(model, blocks, passes=None) as cache:
+            model(point, level, text)
+        for site in cache.sites:
+            to_words = cache.to_grid(site)[0]  # (rows, columns, text tokens)
+            real = text.real_tokens()[0].cpu().nonzero().flatten()
+            share_of_word = to_words[..., list(changed)].mean(-1) - to_words[..., real].mean(-1)
+            heat += F.interpolate(
+                share_of_word[None, None], heat.shape, mode="bilinear", align_corners=False
+            )[0, 0]
+    edge = heat.flatten().quantile(1 - share)
+    width = heat.std().clamp_min(1e-8) / 2
+    return ((heat - edge) / width + 0.5).clamp(0, 1)[None, None]
+
+
+def world_mask(model: Model, before: Mapping[str, float | str], changes: Mapping[str, str]) -> torch.Tensor:
+    """The exact mask of a change in the portraits world: where the renders before and after differ.
+
+    Args:
+        model: A model of the portraits world.
+        before: Attributes of the picture, as the oracle reads them.
+        changes: For each attribute that changes the wanted value in words, as in `Description.changes`.
+
+    Returns:
+        Mask of the picture, (1, 1, side, side), 0 or 1.
+
+    Raises:
+        SettingError: If the model has no such world, or nothing changes.
+    """
+    if model.world != "portraits":
+        raise SettingError(
+            f'mask="exact" needs a world with a renderer; {model.name} has none. Try "attention".'
+        )
+    from ditlens.worlds.portraits.attributes import neutral
+    from ditlens.worlds.portraits.captions import parse
+    from ditlens.worlds.portraits.constraints import pick, value_of
+    from ditlens.worlds.portraits.render import change_mask
+
+    after = dict(before)
+    for name, phrase in changes.items():
+        after[name] = value_of(name, pick(name, parse(phrase)[name]))
+    found = change_mask(neutral(1, **dict(before)), neutral(1, **after), model.side)
+    if not bool(found.any()):
+        raise SettingError("The picture is already as wished: the exact mask is empty. Leave mask= out.")
+    return found.float()
+
+
+def changed_rows(source: TextEmbedding, target: TextEmbedding, tokenize: Any) -> tuple[list[int], list[int]]:
+    """Rows of the tokens in which two texts differ, in the first encoder's segment.
+
+    Args:
+        source: Text of the picture.
+        target: Wanted text.
+        tokenize: Turns a text into token ids.
+
+    Returns:
+        Rows of the source, rows of the target.
+    """
+    from difflib import SequenceMatcher
+
+    first, second = list(tokenize(source.prompts[0])), list(tokenize(target.prompts[0]))
+    rows: tuple[list[int], list[int]] = ([], [])
+    for tag, a0, a1, b0, b1 in SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
+        if tag != "equal":
+            rows[0].extend(range(a0, a1))
+            rows[1].extend(range(b0, b1))
+    return rows

@@ -1,0 +1,130 @@
+"""Run any editing method step by step: the one entrance to the engine and to the short loops."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ditlens import flow
+from ditlens.ems import engine, loops
+from ditlens.ems.engine import EngineState
+from ditlens.ems.loops import Grid, Inversion, Method, Resample
+from ditlens.ems.methods import PRESETS as ENGINE_PRESETS
+from ditlens.ems.methods import DeltaVelocity
+from ditlens.errors import SettingError
+from ditlens.flow import Text, VelocityField
+
+METHODS: dict[str, Method] = {
+    **ENGINE_PRESETS,
+    **{m.name: m for m in (loops.SDEDIT, loops.DDIB, loops.RF_INVERSION, loops.RF_SOLVER, loops.FIREFLOW)},
+}
+"""Every method with its published settings, by name."""
+
+
+def method_named(name: str) -> Method:
+    """A method with its published settings.
+
+    Raises:
+        SettingError: If there is none of this name; the message lists them.
+    """
+    if name not in METHODS:
+        raise SettingError(f"There is no method {name!r}. Choose from: {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+KINDS: dict[str, type[Any]] = {"delta-velocity": DeltaVelocity, "resample": Resample, "inversion": Inversion}
+
+
+def settings_of(method: Method) -> dict[str, Any]:
+    """A method as a dictionary, ready for JSON; `method_from` reads it."""
+    kind = next(name for name, cls in KINDS.items() if isinstance(method, cls))
+    return {"kind": kind, **dataclasses.asdict(method)}
+
+
+def method_from(settings: Mapping[str, Any]) -> Method:
+    """A method from a dictionary.
+
+    Raises:
+        SettingError: If a knob is unknown or out of range.
+    """
+    knobs = dict(settings)
+    cls = KINDS.get(knobs.pop("kind", "delta-velocity"))
+    known = {f.name for f in dataclasses.fields(cls)} if cls else set()
+    if cls is None or not set(knobs) <= known:
+        wrong = sorted(set(knobs) - known) if cls else settings.get("kind")
+        raise SettingError(
+            f"A method has no setting {wrong}. Kinds: {', '.join(KINDS)}; knobs: {sorted(known)}."
+        )
+    if isinstance(knobs.get("first"), Mapping):
+        knobs["first"] = method_from(knobs["first"])
+    if "sigma_range" in knobs:
+        knobs["sigma_range"] = tuple(knobs["sigma_range"])
+    method: Method = cls(**knobs)
+    return method
+
+
+def iter_method(
+    field: VelocityField,
+    latents: torch.Tensor,
+    source_text: Text,
+    target_text: Text,
+    method: Method,
+    *,
+    grid: Grid = flow.sigmas_linear,
+    null_text: Text | None = None,
+    seeds: Sequence[int] | None = None,
+    mask: torch.Tensor | None = None,
+    slides: torch.Tensor | None = None,
+) -> Iterator[EngineState]:
+    """Edit latents with any method; yields after every step, and stops when you stop iterating.
+
+    Args:
+        field: The velocity field.
+        latents: Clean latents of the source pictures, (B, C, H, W).
+        source_text: Describes the pictures (1 or B).
+        target_text: Describes the wanted pictures, moved by the degree already (1 or B).
+        method: Settings of the engine, or one of the short loops.
+        grid: Makes the noise levels of a number of steps; `Model.sigmas` for a real model.
+        null_text: The empty prompt; needed if a guidance away from it is not 1.
+        seeds: One seed per item for its noise, drawn on the CPU; None means 0, 1, ..., B - 1.
+        mask: Where the latents may change, (1 or B, 1, H, W) in [0, 1]; None: everywhere.
+        slides: Factor on the guidance of each item, (B,), for methods that slide by guidance.
+
+    Returns:
+        An iterator of `EngineState`; the last state's latents are the edited picture's.
+
+    Raises:
+        SettingError: If grid, texts, guidance, mask or seeds do not fit.
+    """
+    mask = engine.check_mask(mask, latents)
+    if isinstance(method, Resample):
+        return _no_grad(loops.iter_resample(
+            field, latents, source_text, target_text, grid, method, null_text, seeds, mask
+        ))  # fmt: skip
+    if isinstance(method, Inversion):
+        return _no_grad(loops.iter_inversion(
+            field, latents, source_text, target_text, grid, method, null_text, seeds, mask
+        ))  # fmt: skip
+    return engine.iter_edit(
+        field, latents, source_text, target_text, grid(method.steps), method,
+        null_text=null_text, seeds=seeds, mask=mask, slides=slides,
+    )  # fmt: skip
+
+
+def _no_grad(states: Iterator[EngineState]) -> Iterator[EngineState]:
+    while True:
+        with torch.no_grad():
+            state = next(states, None)
+        if state is None:
+            return
+        yield state
+
+
+def run_method(*args: Any, **kwargs: Any) -> EngineState:
+    """The last state of `iter_method`, whose arguments it takes."""
+    for state in iter_method(*args, **kwargs):  # noqa: B007 - keeps one state only
+        pass
+    return state
