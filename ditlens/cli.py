@@ -104,7 +104,26 @@ def build_parser() -> argparse.ArgumentParser:
     add("instruction", metavar="INSTRUCTION", help="what to change")
     add("--degree", type=number, default=1.0, help="0 changes nothing, 1 is the full edit")
     add("--seed", type=int, default=0, help="the same seed gives the same edit")
+    add(
+        "--method",
+        metavar="NAME",
+        help="ems (the model's own), flowedit, sdedit ...; a wrong name lists them all",
+    )
+    add(
+        "--mask", metavar="MASK", help="a picture (white may change), or attention, or exact (portraits only)"
+    )
+    add(
+        "--describer",
+        metavar="WHO",
+        help="own, a model's name or folder, an address#model, or a recorded .json",
+    )
+    add("--source-text", metavar="TEXT", help="what the picture shows, instead of the describer's text")
+    add("--target-text", metavar="TEXT", help="what it should show, instead of the describer's text")
     add("--out", type=Path, default=Path("outputs/edit"), metavar="DIR", help="folder to write in")
+    with_model(add)
+
+    add = command(commands.check, "ditlens check me.png")
+    add("image", metavar="IMAGE", type=Path, help="picture, of any size")
     with_model(add)
 
     add = command(commands.demo, "ditlens demo")

@@ -46,11 +46,26 @@ def edit(options: Namespace) -> Outcome:
     from ditlens.ems.edit import edit as run
 
     model = load(options)
-    result = run(model, options.image, options.instruction, degree=options.degree, seed=options.seed)
+    result = run(
+        model, options.image, options.instruction, degree=options.degree, seed=options.seed, mask=options.mask,
+        method=options.method, describer=options.describer, source_text=options.source_text,
+        target_text=options.target_text,
+    )  # fmt: skip
     result.save(options.out)
+    warned = "".join(f"\nwarning: {warning}" for warning in result.warnings)
     return Outcome(
-        f"{summary(result)}\n\nwrote {options.out}/edit.png, edit.json", facts(result, options.out)
+        f"{summary(result)}\n\nwrote {options.out}/edit.png, edit.json{warned}", facts(result, options.out)
     )
+
+
+def check(options: Namespace) -> Outcome:
+    """Say before an edit whether a picture is one that the model knows."""
+    import dataclasses
+
+    from ditlens.ems.judge import check as look
+
+    found = look(load(options), options.image)
+    return Outcome(str(found), dataclasses.asdict(found))
 
 
 def demo(options: Namespace) -> Outcome:

@@ -265,8 +265,9 @@ def edit(
         describer: Who describes; the model's own by default. A name, a folder or an address does too, see
             `ditlens.ems.describers.describer_from`.
         method: Settings of a method, or a name from `ditlens.ems.sample.METHODS`; the model's own by default.
-        mask: Where the picture may change: a picture, an array or a file (white may change); "attention" asks the
-            model itself; "exact" draws it, in the portraits world. None: everywhere.
+        mask: Where the picture may change: a picture, an array or a file (white may change); "difference" takes
+            where the two texts pull apart, "attention" where the picture looks at the changed words; "exact" draws
+            it, in the portraits world. None: everywhere.
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
         on_step: Called with the engine's state after every step; raise in it to stop.

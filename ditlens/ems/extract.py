@@ -7,6 +7,7 @@ The method (arXiv 2408.13335) asks a large multimodal model. Here anything that 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ditlens import images
@@ -60,32 +61,46 @@ class Describer(Protocol):
 
 
 def extract(
-    image: images.Picture, instruction: str, describer: Describer | None = None, *, model: Model | None = None
+    image: images.Picture,
+    instruction: str,
+    describer: Describer | str | Path | None = None,
+    *,
+    model: Model | None = None,
 ) -> Description:
     """Describe a picture and a wish for it in two texts.
 
     Args:
         image: The picture.
         instruction: What to change, in words.
-        describer: Who describes; the model's own by default.
-        model: The model whose describer is used if none is given.
+        describer: Who describes; the model's own by default. A text is read by
+            `ditlens.ems.describers.describer_from`: an address, an id, a folder or a file of recorded texts.
+        model: The model whose describer is used if none is given. If it belongs to a world, what changes is read
+            from the texts in that world's words.
 
     Raises:
         DescriberError: If there is no describer, or it gave nothing usable.
         CaptionError: If the describer of a world does not understand the instruction.
         ImageError: If the picture cannot be read.
     """
-    describer = describer or (model.describer if model is not None else None)
-    if describer is None:
+    who = model.describer if describer is None and model is not None else describer
+    if who is None:
         name = model.name if model is not None else "no model"
         raise DescriberError(
             f"Nobody describes the picture: {name} has no describer of its own. "
             'Give both texts: edit(..., source_text="a photo of ...", target_text="a photo of ..."), '
             "or pass describer=."
         )
-    description = describer.extract(images.open_image(image), instruction)
+    if isinstance(who, (str, Path)):
+        from ditlens.ems.describers import describer_from
+
+        who = describer_from(who, model)
+    description = who.extract(images.open_image(image), instruction)
     if not description.source.strip() or not description.target.strip():
         raise DescriberError(
-            f"{describer.name} returned an empty text. Try again, or give source_text= and target_text= by hand."
+            f"{who.name} returned an empty text. Try again, or give source_text= and target_text= by hand."
         )
+    if describer is not None and model is not None and model.world == "portraits":
+        from ditlens.worlds.portraits.describer import text_changes
+
+        return replace(description, changes=text_changes(description.source, description.target))
     return description

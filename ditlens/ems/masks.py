@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ditlens import flow, images
 from ditlens.errors import SettingError
+from ditlens.flow import Text, VelocityField
 
 if TYPE_CHECKING:
     from ditlens.ems.manipulate import TextEmbedding
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 BLOCKS = "*.*.image.attn.to_text"
 LEVEL = 0.6
 """Noise level at which attention is read: objects have their places, details are still open."""
+HIGH = 0.8
+"""Noise level of `difference_mask`; docs/decisions/ems.md has what other levels give."""
 
 
 def read_mask(mask: Any) -> torch.Tensor:
@@ -39,7 +42,7 @@ def read_mask(mask: Any) -> torch.Tensor:
         ImageError: If the file cannot be read.
     """
     if isinstance(mask, str | Path | Image.Image):
-        mask = np.asarray(images.open_image(mask).convert("L"))
+        mask = np.array(images.open_image(mask).convert("L"))
     values = torch.as_tensor(np.asarray(mask) if not isinstance(mask, torch.Tensor) else mask)
     scale = 255 if values.dtype == torch.uint8 else 1
     values = values.float() / scale
@@ -132,7 +135,7 @@ def attention_mask(
         with capture(model, blocks, passes=None) as cache:
             model(point, level, text)
         for site in cache.sites:
-            to_words = cache.to_grid(site)[0]  # (rows, columns, text tokens)
+            to_words = cache.to_grid(site, step=cache.steps[0])[0]  # (rows, columns, text tokens)
             real = text.real_tokens()[0].cpu().nonzero().flatten()
             share_of_word = to_words[..., list(changed)].mean(-1) - to_words[..., real].mean(-1)
             heat += F.interpolate(
@@ -141,6 +144,57 @@ def attention_mask(
     edge = heat.flatten().quantile(1 - share)
     width = heat.std().clamp_min(1e-8) / 2
     return ((heat - edge) / width + 0.5).clamp(0, 1)[None, None]
+
+
+@torch.no_grad()
+def difference_mask(
+    field: VelocityField,
+    latents: torch.Tensor,
+    source: Text,
+    target: Text,
+    *,
+    level: float = HIGH,
+    draws: int = 4,
+    low: float = 0.15,
+    high: float = 0.35,
+    seed: int = 0,
+) -> torch.Tensor:
+    """A mask from where the model would do something else under the target text than under the source text.
+
+    At one noise level, d = mean over noises and channels of |v(x_t, target) - v(x_t, source)|. The idea is DiffEdit's
+    (there at half noise, with a hard threshold). Where d is below `low` of its largest values nothing may change,
+    above `high` of them everything.
+
+    Args:
+        field: The velocity field.
+        latents: Clean latents of the pictures, (B, C, h, w).
+        source: Their texts (1 or B).
+        target: The wanted texts (1 or B).
+        level: Noise level. High noise localises best: there the texts decide, not yet the details.
+        draws: Noises to average over; each is one call.
+        low: Share of the 98th percentile of d where the mask begins.
+        high: Share where it is whole.
+        seed: Seed of the noises.
+
+    Returns:
+        (B, 1, h, w), values in [0, 1].
+
+    Raises:
+        SettingError: If low and high are not in order.
+    """
+    if not 0 <= low < high <= 1:
+        raise SettingError(
+            f"low and high are shares in order, 0 <= low < high <= 1; got {low:g} and {high:g}."
+        )
+    x = flow.accumulator(latents)
+    generators = flow.seeded_generators([seed] * len(x), len(x))
+    total = torch.zeros_like(x[:, :1])
+    for _ in range(draws):
+        point = flow.interpolate(x, flow.seeded_noise(generators, x), level)
+        before, after = flow.evaluate(field, level, [(point, source), (point, target)])
+        total += (after - before).abs().mean(1, keepdim=True) / draws
+    top = total.flatten(1).quantile(0.98, dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+    return ((total / top - low) / (high - low)).clamp(0, 1)
 
 
 def world_mask(model: Model, before: Mapping[str, float | str], changes: Mapping[str, str]) -> torch.Tensor:

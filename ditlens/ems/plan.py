@@ -275,6 +275,9 @@ def find_mask(
         target = targets[0][0]
         words = masks.changed_rows(source, target, lambda text: model.pipe.tokenizer(text).input_ids)
         return masks.attention_mask(model, latents, source, target, words, seed=seed), "attention"
+    if isinstance(mask, str) and mask == "difference":
+        parts = [masks.difference_mask(model, latents, source, target, seed=seed) for target, _ in targets]
+        return torch.stack(parts).amax(0), "difference"
     if isinstance(mask, str) and mask == "exact":
         exact = masks.world_mask(model, before or {}, description.changes)
         return masks.latent_mask(exact, size, grow=1), "exact"

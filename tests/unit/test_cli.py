@@ -47,6 +47,7 @@ def edited(monkeypatch):
         after={"hat": "cap", "smile": 0.3, "age": 0.21, "gaze": 0.5},
         drift=0.08,
         targets=["hat"],
+        warnings=[],
         recipe={"seed": 7},
         save=save,
         sweep=lambda degrees: types.SimpleNamespace(save=lambda path: path.write_text(f"{degrees}")),
@@ -232,6 +233,11 @@ def test_edit_for_machines(edited, tmp_path, capsys):
         "instruction": "add a hat",
         "degree": 0.5,
         "seed": 7,
+        "mask": None,
+        "method": None,
+        "describer": None,
+        "source_text": None,
+        "target_text": None,
     }
     captured = capsys.readouterr()
     told = json.loads(captured.out)

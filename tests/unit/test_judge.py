@@ -1,0 +1,56 @@
+"""Warnings and the traffic light: what a person is told before and after an edit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ditlens.ems import judge
+
+
+def warnings(moved=0.1, degree=1.0, drift=0.02, missed=(), same_texts=False):
+    return judge.warnings_of(moved, degree, drift, list(missed), same_texts=same_texts)
+
+
+def test_a_good_edit_needs_no_words():
+    assert warnings() == []
+    assert warnings(drift=None) == []
+
+
+def test_degree_0_is_never_warned_about():
+    assert warnings(moved=0.0, degree=0.0, drift=1.0, missed=["smile"], same_texts=True) == []
+
+
+def test_no_visible_change():
+    (text,) = warnings(moved=0.001, missed=["smile"])
+    assert text.startswith("no visible change") and "raise the degree above 1" in text
+    (text,) = warnings(moved=0.2, same_texts=True)
+    assert "both texts are the same" in text
+
+
+def test_identity_broke():
+    (text,) = warnings(drift=0.3, degree=1.5)
+    assert text.startswith("identity broke") and "0.30" in text and "below 1.5" in text and "mask=" in text
+
+
+def test_not_reached_from_degree_1_on():
+    (text,) = warnings(missed=["hair_color", "smile"])
+    assert text == "not reached: hair color, smile. Try a degree of 1.25, or another seed."
+    assert warnings(missed=["smile"], degree=0.5) == []
+
+
+@pytest.mark.parametrize(("db", "light"), [(30.0, "green"), (20.0, "amber"), (3.0, "red"), (25.0, "green")])
+def test_lights(db, light):
+    assert judge.light_of(db, judge.RECONSTRUCTION_DB) == light
+
+
+def test_the_worst_light_counts():
+    assert judge.worse("green", "red", "amber") == "red"
+    assert judge.worse("green", "green") == "green"
+
+
+def test_psnr():
+    a = torch.zeros(1, 3, 4, 4)
+    assert judge.psnr(a, a + 0.1) == pytest.approx(20, abs=1e-4)
+    assert judge.psnr(a, a) == float("inf")
+    assert judge.change(a, a + 0.1) == pytest.approx(0.1)
