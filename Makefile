@@ -11,7 +11,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 py
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lab test check notebooks bench bench-model bench-capture clean
+.PHONY: help install demo lab test check notebooks bench bench-model bench-capture bench-edit clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench-model: $(INSTALLED) ## Measure the portraits model again (minutes)
 
 bench-capture: $(INSTALLED) ## Measure what capturing costs (minutes; with ARGS="--only KEY" a part)
 	@$(BIN)/python benchmarks/capture.py $(ARGS)
+
+bench-edit: $(INSTALLED) ## Measure EMS beside the other editing methods (hours; ARGS="--ems 100 --others 30" for less)
+	@$(BIN)/python benchmarks/edit.py $(ARGS)
 
 bench: $(INSTALLED) ## Print all benchmark results against their targets
 	@$(BIN)/python benchmarks/report.py

@@ -110,7 +110,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="ems (the model's own), flowedit, sdedit ...; a wrong name lists them all",
     )
     add(
-        "--mask", metavar="MASK", help="a picture (white may change), or attention, or exact (portraits only)"
+        "--mask",
+        default="auto",
+        metavar="MASK",
+        help="none, difference, attention, exact, or a picture (white may change)",
     )
     add(
         "--describer",
@@ -171,6 +174,45 @@ def build_parser() -> argparse.ArgumentParser:
     add("folder", metavar="DIR", type=Path, help="what ditlens capture wrote")
     add("--verify", action="store_true", help="read every shard and compare its checksum")
 
+    add = command(commands.bench, "ditlens bench edit --suite portraits --methods ems,flowedit --count 20")
+    add("what", metavar="WHAT", choices=("edit",), help="what to compare: edit")
+    add(
+        "--suite",
+        default="portraits",
+        metavar="SUITE",
+        help="portraits, portraits-dev, a PIE-Bench folder, a .json",
+    )
+    add(
+        "--methods",
+        default="all",
+        metavar="LIST",
+        help="all, or names with commas; a wrong name lists them all",
+    )
+    add("--count", type=positive_int, default=300, metavar="N", help="edits of the suite")
+    add(
+        "--degrees",
+        type=degrees,
+        default=(0.5, 1.0, 1.5, 2.0),
+        metavar="LIST",
+        help="editing degrees, e.g. 0.5,1",
+    )
+    add("--seed", type=int, default=0, help="item k is edited with seed + k")
+    add(
+        "--workers",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="processes, each with its share of the cores",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=Path("outputs/bench"),
+        metavar="DIR",
+        help="folder; the same again goes on",
+    )
+    with_model(add)
+
     command(commands.doctor, "ditlens doctor")
 
     add = command(commands.train, "ditlens train oracle --minutes 10 --resume")
@@ -229,6 +271,14 @@ def numbers(text: str) -> tuple[int, ...]:
     )
     if not found or min(found) < 0:
         raise argparse.ArgumentTypeError(f"{text!r} names no numbers from 0 on; write 0:4 or 1,5,7")
+    return found
+
+
+def degrees(text: str) -> tuple[float, ...]:
+    """Read ``0.5,1,1.5``."""
+    found = tuple(sorted({number(part) for part in text.split(",") if part.strip()}))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names no degrees; write 0.5,1,1.5")
     return found
 
 

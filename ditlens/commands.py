@@ -115,6 +115,34 @@ def capture(options: Namespace) -> Outcome:
     return Outcome(studies.report(study), data, ok)
 
 
+def bench(options: Namespace) -> Outcome:
+    """Compare editing methods on a suite of edits; the same command again goes on."""
+    from ditlens.bench import runner
+    from ditlens.bench.entries import choose
+    from ditlens.bench.suites import open_suite
+    from ditlens.bench.workers import run_workers
+
+    suite = open_suite(options.suite, options.count)
+    for remark in suite.remarks:
+        notify(remark)
+    model = load(options)
+    entries = choose(model, options.methods)
+
+    def shown(done: int, total: int, what: str) -> None:
+        notify(f"{done}/{total} {what}", again=done < total)
+
+    if options.workers > 1:
+        runner.plan_bench(model, suite, entries, options.out, options.degrees, options.seed)
+        run_workers(options, shown)
+    else:
+        runner.run_bench(
+            model, suite, entries, options.out, degrees=options.degrees, seed=options.seed, progress=shown
+        )
+    page = runner.report(options.out, suite)
+    text, data = runner.table_for_people(options.out, list(entries))
+    return Outcome(f"{text}\n\nwrote {page}", {"folder": options.out, "page": page, "methods": data})
+
+
 def study(options: Namespace) -> Outcome:
     """Say what a study on disk holds."""
     from ditlens.store import open as open_study

@@ -57,3 +57,7 @@ class InterventionError(DitlensError, RuntimeError):
 
 class StudyError(DitlensError, OSError):
     """A study on disk is missing, incomplete or damaged."""
+
+
+class SuiteError(DitlensError, ValueError):
+    """A suite of edits is missing, damaged, or not in the format that it claims."""

@@ -164,7 +164,7 @@ class Model:
         pipe: The `StableDiffusion3Pipeline`, untouched.
         name: What it was loaded as.
         folder: Its folder, if it is local.
-        defaults: Settings that the model prefers: steps, guidance, edit method (from ``ditlens.json``).
+        defaults: Settings that the model prefers: steps, guidance, edit method, mask (from ``ditlens.json``).
         profile: How it was fitted to the memory, if `load` did that.
     """
 

@@ -245,7 +245,7 @@ def edit(
     target_text: str | None = None,
     describer: Describer | str | None = None,
     method: Method | str | None = None,
-    mask: Any = None,
+    mask: Any = "auto",
     tokens: bool = True,
     pooled: bool = True,
     on_step: Callable[[EngineState], object] | None = None,
@@ -267,7 +267,7 @@ def edit(
         method: Settings of a method, or a name from `ditlens.ems.sample.METHODS`; the model's own by default.
         mask: Where the picture may change: a picture, an array or a file (white may change); "difference" takes
             where the two texts pull apart, "attention" where the picture looks at the changed words; "exact" draws
-            it, in the portraits world. None: everywhere.
+            it, in the portraits world; "auto" is the model's own choice. None or "none": everywhere.
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
         on_step: Called with the engine's state after every step; raise in it to stop.

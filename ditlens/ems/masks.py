@@ -161,8 +161,8 @@ def difference_mask(
 ) -> torch.Tensor:
     """A mask from where the model would do something else under the target text than under the source text.
 
-    At one noise level, d = mean over noises and channels of |v(x_t, target) - v(x_t, source)|. The idea is DiffEdit's
-    (there at half noise, with a hard threshold). Where d is below `low` of its largest values nothing may change,
+    At one noise level, d = mean over noises and channels of |v(x_t, target) - v(x_t, source)|. The idea is
+    DiffEdit's (there at half noise, with a hard threshold). Where d is below `low` of its largest values nothing may change,
     above `high` of them everything.
 
     Args:

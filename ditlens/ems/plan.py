@@ -181,7 +181,7 @@ def make_plan(
     target_text: str | None = None,
     describer: Describer | str | None = None,
     method: Method | str | None = None,
-    mask: Any = None,
+    mask: Any = "auto",
     tokens: bool = True,
     pooled: bool = True,
 ) -> Plan:
@@ -266,7 +266,9 @@ def find_mask(
     targets: Sequence[tuple[TextEmbedding, float]], before: Values | None, description: Description, seed: int,
 ) -> tuple[torch.Tensor | None, str]:  # fmt: skip
     """The mask of the latents, and its name for the recipe."""
-    if mask is None:
+    if isinstance(mask, str) and mask == "auto":
+        mask = model.defaults.get("mask")
+    if mask is None or (isinstance(mask, str) and mask == "none"):
         return None, "none"
     size = latents.shape[-2:]
     if isinstance(mask, str) and mask == "attention":

@@ -233,7 +233,7 @@ def test_edit_for_machines(edited, tmp_path, capsys):
         "instruction": "add a hat",
         "degree": 0.5,
         "seed": 7,
-        "mask": None,
+        "mask": "auto",
         "method": None,
         "describer": None,
         "source_text": None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ditlens.worlds.portraits.attributes import distance
+from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical, distance
 from ditlens.worlds.portraits.constraints import index_of
 
 Values = Mapping[str, "float | str"]
@@ -45,3 +45,21 @@ def missed(after: Values, changes: Mapping[str, str]) -> list[str]:
 
     wanted = {name: parse(phrase)[name] for name, phrase in changes.items()}
     return [name for name, levels in wanted.items() if index_of(name, after[name]) not in levels]
+
+
+def progress(before: Values, after: Values, changes: Mapping[str, int]) -> float:
+    """Share of the way from the value before to the centre of the wanted level, mean over the changed attributes.
+
+    Returns:
+        A number in [-1, 1]: 0 nothing moved, 1 reached or passed, below 0 the other way. A category is 0 or 1.
+    """
+    shares = []
+    for name, wanted in changes.items():
+        spec = ATTRIBUTES[name]
+        if isinstance(spec, Categorical):
+            shares.append(float(index_of(name, after[name]) == wanted))
+            continue
+        way = spec.levels[wanted].center - float(before[name])
+        moved = float(after[name]) - float(before[name])
+        shares.append(max(-1.0, min(1.0, moved / way)) if abs(way) > 1e-3 else 1.0)
+    return sum(shares) / len(shares) if shares else 0.0

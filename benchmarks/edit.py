@@ -1,0 +1,216 @@
+"""Measure EMS and the methods it is measured against: ``make bench-edit``, then ``make bench`` prints the numbers.
+
+The runs are kept in ``outputs/bench-edit``; killed, the same command goes on. ``--ems`` and ``--others`` say how
+many edits of the test split EMS and each other method make; ``--only KEY`` measures a part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from faults import run_faults  # noqa: E402
+from intervals import wilson  # noqa: E402
+from model import hardware, ordered  # noqa: E402
+
+from ditlens.bench import runner  # noqa: E402
+from ditlens.bench.entries import choose, tuned  # noqa: E402
+from ditlens.bench.suites import portraits  # noqa: E402
+from ditlens.bench.summary import drift_ratio, number  # noqa: E402
+from ditlens.bench.workers import run_workers  # noqa: E402
+from ditlens.metrics.continuous import linearity, spearman  # noqa: E402
+from ditlens.metrics.statistics import estimate  # noqa: E402
+from ditlens.model import load  # noqa: E402
+
+COMMAND = "make bench-edit"
+OWN = ("ems", "ems-no-mask", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled", "text-only",
+       "image-only", "joint")  # fmt: skip
+"""Entries that are EMS or parts of it, and no baselines."""
+FINDING = ("text-only", "image-only", "joint")
+DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
+OTHER_DEGREES = (0.5, 1.0, 1.5, 2.0)
+
+Rows = list[dict[str, Any]]
+Results = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    """Run what is missing, compute the keys, write ``benchmarks/results/edit.json``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ems", type=int, default=300, help="edits of EMS")
+    parser.add_argument("--others", type=int, default=300, help="edits of every other method")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "bench-edit")
+    parser.add_argument("--only", default="", help="a part: faults, or edits")
+    options = parser.parse_args()
+    results: Results = {}
+    if options.only in ("", "edits"):
+        results |= edits(options)
+    if options.only in ("", "faults"):
+        results |= faults()
+    path = ROOT / "benchmarks" / "results" / "edit.json"
+    old = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    about = {
+        "command": COMMAND,
+        "date": datetime.date.today().isoformat(),
+        "hardware": hardware(torch.device("cpu")),
+    }
+    new = {key: ordered({"low": None, "high": None, **result, **about}) for key, result in results.items()}
+    path.write_text(json.dumps(old | new, indent=2) + "\n", "utf-8")
+    for key, result in new.items():
+        print(f"{key}: {result['value']}")
+
+
+def edits(options: argparse.Namespace) -> Results:
+    """Run the suite and compute what the issue asks for."""
+    model = load("portraits")
+    names = list(tuned(model))
+    for chosen, count, degrees in ((["ems"], options.ems, DEGREES), (names, options.others, OTHER_DEGREES)):
+        suite = portraits(count)
+        runner.plan_bench(model, suite, choose(model, ",".join(chosen)), options.out, degrees, 0)
+        run_workers(
+            Namespace(
+                suite="portraits", count=count, methods=",".join(chosen), degrees=degrees, seed=0, out=options.out,
+                model="portraits", device="cpu", workers=options.workers,
+            ),
+            lambda ended, total, words: print(f"\r{ended}/{total} {words}", end="", file=sys.stderr, flush=True),
+        )  # fmt: skip
+    runner.report(options.out, portraits(max(options.ems, options.others)))
+    parts = sorted((options.out / "parts").glob("*/*.json"))
+    rows = [row for path in parts for row in json.loads(path.read_text())["rows"]]
+    return {**of_ems(rows), **compared(rows, names)}
+
+
+def of(rows: Rows, method: str, degree: float | None = None) -> Rows:
+    """Rows of a method, that ended well, at one degree or all."""
+    return [
+        row for row in rows
+        if row["method"] == method and not row["error"] and (degree is None or row["degree"] == degree)
+    ]  # fmt: skip
+
+
+def of_ems(rows: Rows) -> Results:
+    """Success, drift, monotonicity and exactness of EMS."""
+    at_one = of(rows, "ems", 1.0)
+    right = sum(row["success"] for row in at_one)
+    parts = {}
+    for kind in ("single", "double"):
+        chosen = [r["success"] for r in at_one if ("+" in r["kind"]) == (kind == "double")]
+        parts[kind] = {"value": float(np.mean(chosen)), "n": len(chosen)}
+    low, high = wilson(int(right), len(at_one))
+    results = {
+        "ems_target_success": {
+            "value": right / len(at_one), "low": low, "high": high, "n": len(at_one), "unit": "share",
+            "note": "test split, degree 1: every attribute asked for has the wanted level or value", "parts": parts,
+        },
+        "ems_drift": {
+            **estimate([r["drift"] for r in at_one]), "unit": "range", "note": "degree 1, same edits",
+        },
+    }  # fmt: skip
+    return results | follows(rows) | degree0(rows)
+
+
+def follows(rows: Rows) -> Results:
+    """How the measured attribute follows the degree, for single continuous attributes."""
+    from ditlens.worlds.portraits.attributes import CONTINUOUS
+
+    smooth = {c.name for c in CONTINUOUS}
+    curves: dict[str, dict[float, float]] = {}
+    for row in of(rows, "ems"):
+        if row["kind"] in smooth and row["degree"] <= 1:
+            curves.setdefault(row["item"], {})[row["degree"]] = number(row, "effect")
+    found = [(sorted(c), [c[d] for d in sorted(c)]) for c in curves.values() if len(c) > 2]
+    rank = estimate([spearman(d, e) for d, e in found], np.median)
+    line = estimate([linearity(d, e) for d, e in found], np.median)
+    return {
+        "ems_spearman_and_r2": {
+            **rank, "unit": "correlation", "parts": {"spearman": rank, "r2": line},
+            "note": "median over edits of one continuous attribute, degrees 0, 0.5, 1; the value is the rank "
+            "correlation, R2 of a straight line is a part",
+        }
+    }  # fmt: skip
+
+
+def degree0(rows: Rows) -> Results:
+    """Degree 0 against the reconstruction."""
+    from PIL import Image, ImageChops
+
+    folder = ROOT / "outputs" / "bench-edit"
+    model = load("portraits")
+    exact = []
+    for row in of(rows, "ems", 0.0)[:50]:
+        source = Image.open(folder / "sources" / f"{row['item']}.png").convert("RGB")
+        from ditlens.images import to_image
+
+        kept = to_image(model.decode(model.encode_image(model.prepare(source))))
+        exact.append(
+            ImageChops.difference(kept, Image.open(folder / row["picture"]).convert("RGB")).getbbox() is None
+        )
+    return {
+        "degree0_exact": {
+            "value": float(np.mean(exact)), "low": None, "high": None, "n": len(exact), "unit": "share",
+            "note": "share of edits at degree 0 whose pixels equal the reconstruction's",
+        }
+    }  # fmt: skip
+
+
+def compared(rows: Rows, names: list[str]) -> Results:
+    """EMS beside the baselines, the finding's table, and how many methods ran."""
+    ran = [n for n in names if of(rows, n)]
+    table = {}
+    for name in ran:
+        at_one = of(rows, name, 1.0)
+        table[name] = {
+            "value": float(np.mean([r["success"] for r in at_one])), "n": len(at_one),
+            "effect": float(np.mean([r["effect"] for r in at_one])),
+            "drift": float(np.mean([r["drift"] for r in at_one])),
+            **{cost: float(np.mean([r[cost] for r in at_one])) for cost in ("nfe", "calls", "seconds")},
+        }  # fmt: skip
+    ratios = {n: drift_ratio([r for r in rows if r["degree"] > 0], "ems", n) for n in ran if n not in OWN}
+    known = {n: r for n, r in ratios.items() if not np.isnan(r["value"])}
+    best = max(known, key=lambda n: known[n]["value"]) if known else ""
+    never = sorted(set(ratios) - set(known))
+    return {
+        "methods_in_harness": {
+            "value": len(ran), "low": None, "high": None, "n": len(names), "unit": "methods", "parts": table,
+            "note": "value: success at degree 1; with effect, drift, evaluations (nfe), calls and seconds per edit",
+        },
+        "ems_drift_ratio_to_best_baseline": {
+            **(known.get(best) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
+            "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline; "
+            f"never reach 0.8: {', '.join(never) or 'none'}",
+            "parts": {n: {k: r[k] for k in ("value", "low", "high", "n")} for n, r in known.items()},
+        },
+        "finding3_table": {
+            "value": sum(n in table for n in FINDING), "low": None, "high": None, "n": len(FINDING), "unit": "rows",
+            "parts": {n: table[n] for n in FINDING if n in table},
+            "note": "text only, image only and both, from the same noised start, degree 1",
+        },
+    }  # fmt: skip
+
+
+def faults() -> Results:
+    """Faults of describers that end in a clear error or a retry."""
+    found = run_faults()
+    return {
+        "describer_faults_handled": {
+            "value": sum(found.values()) / len(found), "low": None, "high": None, "n": len(found), "unit": "share",
+            "note": "not handled: " + (", ".join(n for n, ok in found.items() if not ok) or "none"),
+        }
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Benchmarks of editing methods: suites, the runner, the report page and human ratings."""

@@ -1,0 +1,329 @@
+"""Run every method on every item of a suite: resumable, one file for each pair, nothing done twice.
+
+The folder: ``bench.json`` says what runs, ``parts/METHOD/ITEM.json`` holds the rows of one method and item at all
+degrees, ``images/`` and ``sources/`` the pictures. When all is there (or whenever asked), `collect` writes
+``rows.csv``, ``items.csv``, ``summary.json``, the contact sheets and the page.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import ditlens
+from ditlens import images
+from ditlens.bench.entries import Entry
+from ditlens.bench.scores import Scorer
+from ditlens.bench.suites import Item, Suite
+from ditlens.bench.summary import summarise
+from ditlens.ems.edit import results
+from ditlens.ems.plan import check_degrees, make_plan
+from ditlens.errors import DitlensError, SettingError, StudyError
+
+if TYPE_CHECKING:
+    from ditlens.model import Model
+
+DEGREES = (0.5, 1.0, 1.5, 2.0)
+Progress = Callable[[int, int, str], None]
+
+
+def plan_bench(
+    model: Model,
+    suite: Suite,
+    entries: Mapping[str, Entry],
+    folder: Path,
+    degrees: Sequence[float],
+    seed: int,
+) -> dict[str, Any]:
+    """Write ``bench.json`` and the sources, or check that what is there is the same run.
+
+    Raises:
+        SettingError: If a degree is out of range or there is nothing to run.
+        StudyError: If the folder holds another run.
+    """
+    check_degrees(degrees)
+    if not (entries and suite.items and degrees):
+        raise SettingError(
+            "There is nothing to run: a benchmark needs a suite with items, methods and degrees."
+        )
+    scorer = Scorer(model)
+    about: dict[str, Any] = {
+        "suite": suite.name,
+        "model": model.name,
+        "weights": fingerprint(model),
+        "ditlens": ditlens.__version__,
+        "torch": torch.__version__,
+        "seed": seed,
+        "degrees": [float(d) for d in degrees],
+        "count": len(suite.items),
+        "methods": {name: entry.settings() for name, entry in entries.items()},
+        "metrics": scorer.about(),
+        "absent": scorer.absent(),
+    }
+    path = folder / "bench.json"
+    if path.is_file():
+        try:
+            old = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise StudyError(
+                f"{path} is damaged: {error}. Delete it; the parts beside it are kept."
+            ) from error
+        for key in ("suite", "model", "seed"):
+            if old.get(key) != about[key]:
+                raise StudyError(
+                    f"{folder} holds another benchmark: its {key} is {old.get(key)!r}, now it is {about[key]!r}. "
+                    "Choose another folder with --out, or delete this one."
+                )
+        about["degrees"] = sorted({*old["degrees"], *about["degrees"]})
+        about["methods"] = {**old["methods"], **about["methods"]}
+        about["count"] = max(about["count"], old.get("count", 0))
+    folder.mkdir(parents=True, exist_ok=True)
+    write(path, json.dumps(about, indent=2) + "\n")
+    return about
+
+
+def fingerprint(model: Model) -> str:
+    """A short hash of the transformer's weights: results of other weights are not mixed with these."""
+    total = hashlib.sha256()
+    for name, value in sorted(model.transformer.state_dict().items()):
+        total.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def missing(
+    suite: Suite, entries: Mapping[str, Entry], folder: Path, degrees: Sequence[float], weights: str
+) -> Iterator[tuple[Entry, Item]]:
+    """Pairs that have no rows yet, or rows of other settings, weights or degrees; items first, then methods."""
+    for item in suite.items:
+        for entry in entries.values():
+            part = read_part(folder, entry.name, item.id)
+            done = (
+                part is not None
+                and part["settings"] == _json(entry.settings())
+                and part["weights"] == weights
+            )
+            if (
+                not done
+                or part is None
+                or not {float(d) for d in degrees} <= {r["degree"] for r in part["rows"]}
+            ):
+                yield entry, item
+
+
+def read_part(folder: Path, method: str, item: str) -> dict[str, Any] | None:
+    """The rows of one method and item; None if they are not there or damaged (then they are made again)."""
+    try:
+        part = json.loads((folder / "parts" / method / f"{item}.json").read_text("utf-8"))
+        return part if {"rows", "settings", "weights"} <= set(part) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def run_bench(
+    model: Model,
+    suite: Suite,
+    entries: Mapping[str, Entry],
+    folder: Path,
+    *,
+    degrees: Sequence[float] = DEGREES,
+    seed: int = 0,
+    share: tuple[int, int] = (0, 1),
+    plan: bool = True,
+    progress: Progress | None = None,
+) -> int:
+    """Do what is missing of a benchmark; killed at any moment, the same call goes on.
+
+    Args:
+        model: The model.
+        suite: Pictures and wishes.
+        entries: Methods.
+        folder: Where everything is written.
+        degrees: Editing degrees.
+        seed: Item k is edited with the seed ``seed + k``, by every method.
+        share: (k, n): do every n-th of what is missing, from the k-th on; for several processes.
+        plan: Write ``bench.json`` first; False where it has been written.
+        progress: Receives (done, total, what) after every pair.
+
+    Returns:
+        Number of pairs that were done.
+
+    Raises:
+        SettingError: If there is nothing to run, or a degree is out of range.
+        StudyError: If the folder holds another benchmark.
+    """
+    if plan:
+        plan_bench(model, suite, entries, folder, degrees, seed)
+    weights, scorer = fingerprint(model), Scorer(model)
+    todo = list(missing(suite, entries, folder, degrees, weights))[share[0] :: share[1]]
+    places = {item.id: k for k, item in enumerate(suite.items)}
+    for done, (entry, item) in enumerate(todo):
+        part = {
+            "settings": entry.settings(),
+            "weights": weights,
+            "rows": run_pair(model, entry, item, folder, degrees, seed + places[item.id], scorer),
+        }
+        write(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part, allow_nan=True))
+        if progress is not None:
+            progress(done + 1, len(todo), f"{entry.name}, {item.id}")
+    return len(todo)
+
+
+def run_pair(
+    model: Model, entry: Entry, item: Item, folder: Path, degrees: Sequence[float], seed: int, scorer: Scorer
+) -> list[dict[str, Any]]:
+    """Edit one item with one method at all degrees; an error becomes rows that tell it."""
+    base = {"item": item.id, "kind": item.kind, "method": entry.name, "seed": seed}
+    started = time.perf_counter()
+    try:
+        picture = item.picture()
+        plan = make_plan(
+            model, picture, item.instruction, source_text=item.source_text or None,
+            target_text=item.target_text or None, method=entry.method, mask=entry.mask, tokens=entry.tokens,
+            pooled=entry.pooled, seed=seed,
+        )  # fmt: skip
+        cost: dict[str, int] = {}
+        for state in plan.states(degrees):
+            cost = {"calls": state.calls, "nfe": state.evaluations // len(degrees)}
+        edits = results(plan, degrees, state, plan.clock())
+    except DitlensError as error:
+        why = f"{type(error).__name__}: {error}"
+        return [{**base, "degree": float(d), "error": why, "picture": ""} for d in degrees]
+    seconds = (time.perf_counter() - started) / len(degrees)
+    source_file = folder / "sources" / f"{item.id}.png"
+    if not source_file.is_file():
+        save(plan.source_image, source_file)
+    rows = []
+    for edit in edits:
+        file = folder / "images" / entry.name / f"{item.id}_{edit.degree:g}.png"
+        save(edit.image, file)
+        scores = scorer.score(item, edit)
+        rows.append({**base, "degree": edit.degree, **cost, "seconds": round(seconds, 3), **scores,
+                     "picture": str(file.relative_to(folder).as_posix()), "error": ""})  # fmt: skip
+    return rows
+
+
+def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
+    """Write ``items.csv`` and ``rows.csv`` from the parts; returns the rows.
+
+    Raises:
+        StudyError: If nothing has been run.
+    """
+    rows: list[dict[str, Any]] = []
+    about = json.loads((folder / "bench.json").read_text("utf-8"))
+    known = {item.id: item for item in suite.items}
+    for method in about["methods"]:
+        for item in known:
+            part = read_part(folder, method, item)
+            rows += part["rows"] if part is not None else []
+    if not rows:
+        raise StudyError(f"Nothing has been run in {folder} yet.")
+    first = "item kind method degree seed nfe calls seconds".split()
+    metrics = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [*first, *(m for m in metrics if m not in {*first, "picture", "error"}), "picture", "error"]
+    table(folder / "rows.csv", columns, rows)
+    lines = [
+        {
+            "item": item.id, "kind": item.kind, "instruction": item.instruction, "source_text": item.source_text,
+            "target_text": item.target_text, "picture": f"sources/{item.id}.png",
+            "mask": save_mask(folder, item),
+        }
+        for item in suite.items
+        if (folder / "sources" / f"{item.id}.png").is_file()
+    ]  # fmt: skip
+    table(folder / "items.csv", list(lines[0]) if lines else ["item"], lines)
+    summary = summarise(rows, list(about["metrics"]))
+    write(folder / "summary.json", json.dumps(_without_nan(summary), indent=2) + "\n")
+    return rows
+
+
+def report(folder: Path, suite: Suite) -> Path:
+    """Write the tables, the summary, the contact sheets and the page; returns the page's file.
+
+    Raises:
+        StudyError: If nothing has been run.
+    """
+    from ditlens.bench.page import write_page
+    from ditlens.bench.sheets import write_sheets
+
+    collect(folder, suite)
+    write_sheets(folder)
+    return write_page(folder)
+
+
+def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) -> tuple[str, dict[str, Any]]:
+    """The main table at one degree, as text and as data."""
+    from ditlens.tables import columns
+
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))["methods"]
+    chosen = ("success", "effect", "drift", "psnr_outside")
+    header = ("method", "success", "effect", "drift", "PSNR outside", "drift at effect 0.8", "NFE", "s")
+    lines: list[tuple[str, ...]] = []
+    data: dict[str, Any] = {}
+    for name in methods:
+        part = summary.get(name, {})
+        at: dict[str, Any] = next((m for d, m in part.get("degrees", {}).items() if float(d) == degree), {})
+        matched, cost = part.get("matched", {}).get("drift_at_0.8", {}), part.get("cost", {})
+        numbers = [at.get(m, {}).get("value") for m in chosen] + [matched.get("value")]
+        formats = ("{:.0%}", "{:.2f}", "{:.3f}", "{:.1f}", "{:.3f}")
+        cells = ["-" if v is None else f.format(v) for f, v in zip(formats, numbers, strict=True)]
+        lines.append((name, *cells, f"{cost.get('nfe', 0):.0f}", f"{cost.get('seconds', 0):.2f}"))
+        data[name] = {"degree": degree, **{m: at.get(m) for m in chosen}, "matched": matched, "cost": cost}
+    return columns(lines, header), data
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def save_mask(folder: Path, item: Item) -> str:
+    """Write the mask of an item as a picture; returns its name, empty if it has none."""
+    if item.mask is None:
+        return ""
+    path = folder / "masks" / f"{item.id}.png"
+    if not path.is_file():
+        save(images.to_image(item.mask.float().expand(1, 3, -1, -1)), path)
+    return path.relative_to(folder).as_posix()
+
+
+def table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV file; what has no value is an empty cell."""
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+    os.replace(partial, path)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole: a kill leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)
+
+
+def save(image: Any, path: Path) -> None:
+    """Write a picture whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.png")
+    image.save(partial)
+    os.replace(partial, path)
+
+
+def _json(value: Any) -> Any:
+    """A value as it comes back from JSON: tuples are lists."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,129 @@
+"""What one finished edit is worth, in numbers: a row of the benchmark's table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ditlens import images
+from ditlens.bench.suites import Item
+from ditlens.ems.edit import Edit
+from ditlens.errors import DitlensError
+from ditlens.metrics import regions
+
+if TYPE_CHECKING:
+    from ditlens.model import Model
+
+WORLD = {
+    "success": {
+        "title": "target reached", "better": "higher", "unit": "share",
+        "identity": "every changed attribute has the wanted level or value, read by the portraits oracle; v1",
+    },
+    "effect": {
+        "title": "effect", "better": "higher", "unit": "share",
+        "identity": "share of the way from the value before to the centre of the wanted level, in [-1, 1], a "
+        "category 0 or 1, mean over the changed attributes, read by the portraits oracle; v1",
+    },
+    "drift": {
+        "title": "non-target drift", "better": "lower", "unit": "range",
+        "identity": "mean change of the attributes that are not targets and visible before and after, in units of "
+        "range, a category 0 or 1, read by the portraits oracle; v1",
+    },
+    "text_agreement": {
+        "title": "agreement with the target text", "better": "higher", "unit": "share",
+        "identity": "share of the target text's attributes that the portraits oracle reads in the result; the "
+        "in-domain counterpart of CLIP similarity; v1",
+    },
+    "vqa": {
+        "title": "describer's answers", "better": "higher", "unit": "share",
+        "identity": "share of the changed attributes for which the shipped describer, asked about the result, "
+        "gives the wanted answer; degree 1 only; v1",
+    },
+}  # fmt: skip
+STRUCTURE = {
+    "title": "structure distance in latents", "better": "lower", "unit": "",
+    "identity": "mean squared difference of the cosine self-similarity of the autoencoder's latents; v1",
+}  # fmt: skip
+
+
+class Scorer:
+    """Scores edits of a model with every metric that can be computed here."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.world = model.world == "portraits" and model.oracle is not None
+
+    def about(self) -> dict[str, dict[str, str]]:
+        """Title, direction, unit and identity of every metric, by name."""
+        shown = {
+            name: {"title": m.title, "better": m.better, "unit": m.unit, "identity": m.identity}
+            for name, m in regions.METRICS.items()
+        }
+        return {**(WORLD if self.world else {}), **shown, "structure": dict(STRUCTURE)}
+
+    def absent(self) -> dict[str, str]:
+        """Metrics that people will look for and that are not computed, with the reason."""
+        found = {name: regions.weights_at_hand(name) for name in ("lpips", "dino", "clip")}
+        why = {
+            name: reason or "its weights are here, but ditlens does not use them yet"
+            for name, reason in found.items()
+        }
+        if not self.world:
+            why |= dict.fromkeys(WORLD, "the model has no world with an oracle")
+        return why
+
+    def score(self, item: Item, edit: Edit) -> dict[str, float]:
+        """All metrics of one edit, by name; NaN where one has no value."""
+        result: dict[str, float] = self._world(item, edit) if self.world else {}
+        before, after = images.to_tensor(edit.source_image), images.to_tensor(edit.image)
+        mask = item.mask
+        if mask is not None and mask.shape[-2:] != before.shape[-2:]:
+            mask = torch.nn.functional.interpolate(mask, before.shape[-2:], mode="area").gt(0).float()
+        for name, metric in regions.METRICS.items():
+            result[name] = float("nan") if mask is None else float(metric.compute(before, after, mask)[0])
+        moved = regions.structure_distance(edit.plan.latents.float(), edit.latents.float())
+        result["structure"] = float(moved[0])
+        return result
+
+    def _world(self, item: Item, edit: Edit) -> dict[str, float]:
+        from ditlens.worlds.portraits.captions import parse
+        from ditlens.worlds.portraits.constraints import index_of
+        from ditlens.worlds.portraits.measure import drift, hidden, progress, reached
+
+        before, after = edit.before, edit.after
+        assert before is not None and after is not None
+        if not item.changes:
+            return dict.fromkeys(WORLD, float("nan"))
+        told = {n: levels for n, levels in parse(edit.target_text).items() if n not in hidden(after)}
+        agree = [index_of(name, after[name]) in levels for name, levels in told.items()]
+        return {
+            "success": float(all(reached(after, item.changes).values())),
+            "effect": progress(before, after, item.changes),
+            "drift": drift(before, after, item.changes),
+            "text_agreement": sum(agree) / len(agree) if agree else float("nan"),
+            "vqa": self._answers(item, edit) if edit.degree == 1 else float("nan"),
+        }
+
+    def _answers(self, item: Item, edit: Edit) -> float:
+        from ditlens.worlds.portraits.captions import parse
+        from ditlens.worlds.portraits.describer import PortraitDescriber
+        from ditlens.worlds.portraits.questions import question
+
+        describer = self.model.describer
+        if not isinstance(describer, PortraitDescriber):
+            return float("nan")
+        right = []
+        for name, wanted in item.changes.items():
+            try:
+                told = parse(describer.answer(edit.image, question(name)))
+            except DitlensError:
+                told = {}
+            right.append(wanted in told.get(name, ()))
+        return sum(right) / len(right)
+
+
+def summary_row(scores: dict[str, Any]) -> str:
+    """A line for people: the numbers that matter most."""
+    shown = {name: scores[name] for name in ("success", "effect", "drift", "psnr_outside") if name in scores}
+    return ", ".join(f"{name} {value:.3g}" for name, value in shown.items())

@@ -1,0 +1,1 @@
+"""Metrics on tensors and numbers: pictures outside a mask, continuous edits, intervals."""

@@ -1,0 +1,173 @@
+"""The benchmark from end to end on the tiny model: resumed, redone where it must be, never mixed."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+
+from ditlens import cli
+from ditlens.bench import entries as entries_of
+from ditlens.bench import runner
+from ditlens.bench.entries import Entry, choose, published, tuned
+from ditlens.bench.suites import Item, Suite, portraits
+from ditlens.bench.summary import drift_at, drift_ratio, effect_table, summarise
+from ditlens.ems.loops import Resample
+from ditlens.ems.methods import DeltaVelocity
+from ditlens.ems.sample import METHODS
+from ditlens.errors import SettingError, StudyError
+
+QUICK = {
+    "ems": Entry("ems", DeltaVelocity("ems", source_guidance=2.0, target_guidance=2.0, steps=3)),
+    "sdedit": Entry("sdedit", Resample("sdedit", steps=3, guidance=1.0)),
+}
+
+
+@pytest.fixture(scope="module")
+def suite():
+    return portraits(3, "dev")
+
+
+@pytest.fixture
+def run(portraits, suite, tmp_path):
+    def call(entries=QUICK, suite=suite, **options):
+        return runner.run_bench(portraits, suite, entries, tmp_path, **{"degrees": (0.0, 1.0, 1.5)} | options)
+
+    return call
+
+
+def rows_of(folder):
+    with (folder / "rows.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_pair_is_run_once_and_all_is_written(run, suite, tmp_path):
+    seen = []
+    assert run(progress=lambda *words: seen.append(words)) == 6
+    assert [w[:2] for w in seen] == [(k, 6) for k in range(1, 7)]
+    assert run() == 0, "nothing is done twice"
+    page = runner.report(tmp_path, suite)
+    rows = rows_of(tmp_path)
+    assert len(rows) == 18 and page.is_file()
+    for row in rows:
+        assert (tmp_path / row["picture"]).is_file() and row["error"] == ""
+        assert 0 <= float(row["drift"]) <= 1 and float(row["nfe"]) > 0
+        assert row["vqa"] == "", "this tiny model has no describer network to ask"
+    about = json.loads((tmp_path / "bench.json").read_text())
+    assert set(about["absent"]) == {"lpips", "dino", "clip"} and about["count"] == 3
+    assert about["methods"]["ems"]["method"]["steps"] == 3
+    summary = json.loads((tmp_path / "summary.json").read_text())["methods"]
+    assert summary["ems"]["cost"]["nfe"] == 12 and summary["sdedit"]["cost"]["nfe"] == 2
+    assert summary["ems"]["degrees"]["1"]["drift"]["n"] == 3
+
+
+def test_a_damaged_part_is_made_again(run, tmp_path):
+    run()
+    part = next((tmp_path / "parts" / "ems").iterdir())
+    good = part.read_text()
+    part.write_text(good[: len(good) // 2])
+    assert run() == 1
+    again, old = json.loads(part.read_text()), json.loads(good)
+    for row in [*again["rows"], *old["rows"]]:
+        row.pop("seconds")
+    assert json.dumps(again) == json.dumps(old), "the same numbers to the last digit"
+
+
+def test_new_settings_weights_or_degrees_are_run_again(run, portraits, tmp_path):
+    run()
+    other = QUICK | {
+        "ems": Entry("ems", DeltaVelocity("ems", source_guidance=2.0, target_guidance=2.0, steps=4))
+    }
+    assert run(other) == 3
+    assert run(other, degrees=(0.5,)) == 6
+    weight = next(portraits.transformer.parameters())
+    with torch.no_grad():
+        weight.add_(1)
+        try:
+            assert run(other, degrees=(0.5,)) == 6
+        finally:
+            weight.sub_(1)
+
+
+def test_another_benchmark_is_not_mixed_in(run, suite):
+    run()
+    with pytest.raises(StudyError, match="its seed is 0, now it is 5"):
+        run(seed=5)
+    with pytest.raises(StudyError, match="its suite is 'portraits-dev'"):
+        run(suite=Suite("other", suite.items))
+    with pytest.raises(SettingError, match="nothing to run"):
+        run({})
+
+
+def test_an_edit_that_fails_is_a_row_that_tells_it(run, suite, tmp_path):
+    bad = Item("bad", "smile", "", "", "", lambda: torch.rand(1, 3, 128, 128))
+    run(suite=Suite(suite.name, [suite.items[0], bad]))
+    runner.collect(tmp_path, Suite(suite.name, [suite.items[0], bad]))
+    errors = [row["error"] for row in rows_of(tmp_path) if row["item"] == "bad"]
+    assert len(errors) == 6 and all("Error" in error for error in errors)
+    assert json.loads((tmp_path / "summary.json").read_text())["methods"]["ems"]["errors"] == 3
+
+
+def test_two_shares_make_the_whole(run):
+    assert run(share=(0, 2)) == 3
+    assert run(share=(1, 3)) == 1, "of the three that are left"
+    assert run() == 2
+
+
+def test_entries(portraits):
+    names = set(tuned(portraits))
+    assert {"ems", "text-only", "image-only", "joint", "hsds-recon"} <= names
+    assert set(METHODS) <= names, "every method that ditlens has is in the table"
+    assert all(name == entry.name for name, entry in tuned(portraits).items())
+    assert set(published(portraits)) == {"ems", *METHODS}
+    with pytest.raises(SettingError, match=r"Unknown methods: flow\. Choose from all, ems"):
+        choose(portraits, "ems,flow")
+    assert list(choose(portraits, "sdedit, ems")) == ["sdedit", "ems"]
+
+
+def test_the_command(portraits, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("ditlens.model.load", lambda *a, **k: portraits)
+    monkeypatch.setattr(entries_of, "tuned", lambda model: QUICK)
+    words = [
+        "bench",
+        "edit",
+        "--suite",
+        "portraits-dev",
+        "--count",
+        "2",
+        "--degrees",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
+    assert cli.main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["methods"]) == set(QUICK) and told["methods"]["ems"]["cost"]["nfe"] == 12
+    assert cli.main([*words, "--methods", "nope"]) == 1
+    assert "Unknown methods: nope" in capsys.readouterr().err
+
+
+# --- the numbers -------------------------------------------------------------------------------------------
+
+
+def made_up(method: str, slope: float, items: int = 12) -> list[dict]:
+    return [
+        {"item": f"{i}", "kind": "smile", "method": method, "degree": d, "effect": d * (1 + 0.01 * i),
+         "drift": slope * d * (1 + i), "nfe": 4, "calls": 2, "seconds": 1.0, "error": ""}
+        for i in range(items)
+        for d in (0.25, 0.5, 1.0)
+    ]  # fmt: skip
+
+
+def test_drift_at_the_same_effect_and_its_ratio():
+    rows = made_up("a", 0.01) + made_up("b", 0.02)
+    table = effect_table(made_up("a", 0.01))
+    assert table.shape == (12, 3, 2)
+    assert drift_at(table, 0.8) == pytest.approx(0.8 / 1.055 * 0.065)
+    ratio = drift_ratio(rows, "a", "b")
+    assert ratio["low"] == pytest.approx(0.5) and ratio["high"] == pytest.approx(0.5) and ratio["n"] == 12
+    found = summarise(rows, ["effect", "drift"])["methods"]["a"]
+    assert found["sweep"]["spearman"]["value"] == 1 and found["sweep"]["r2"]["value"] == pytest.approx(1)
+    assert found["matched"]["drift_at_0.8"]["value"] == pytest.approx(drift_at(table, 0.8))

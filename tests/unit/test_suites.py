@@ -1,0 +1,173 @@
+"""Suites: exact, the same whatever the count, and honest about data that others bring."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ditlens.bench.suites import open_suite, pie_bench, pie_mask, portraits, records
+from ditlens.errors import SettingError, SuiteError
+from ditlens.worlds.portraits.attributes import NAMES, neutral
+from ditlens.worlds.portraits.captions import parse
+from ditlens.worlds.portraits.constraints import index_of, value_of
+from ditlens.worlds.portraits.render import render
+
+
+@pytest.fixture(scope="module")
+def suite():
+    return portraits(36)
+
+
+def test_an_item_does_not_depend_on_the_count(suite):
+    few = portraits(3)
+    for a, b in zip(few.items, suite.items, strict=False):
+        assert (a.id, a.instruction, a.source_text, a.target_text) == (
+            b.id,
+            b.instruction,
+            b.source_text,
+            b.target_text,
+        )
+        assert torch.equal(a.picture(), b.picture()) and torch.equal(a.mask, b.mask)
+
+
+def test_all_attributes_take_part_a_third_in_pairs(suite):
+    doubles = [item for item in suite.items if len(item.changes) == 2]
+    assert 10 <= len(doubles) <= 12, "a second one may be hidden"
+    assert set(NAMES) == {name for item in suite.items for name in item.changes}
+
+
+def test_dev_and_test_share_nothing():
+    dev, test = portraits(9, "dev"), portraits(9)
+    assert not {i.source_text for i in dev.items} & {i.source_text for i in test.items}
+    assert not any(torch.equal(a.picture(), b.picture()) for a, b in zip(dev.items, test.items, strict=True))
+
+
+def test_texts_mask_and_changes_say_the_same(suite):
+    for item in suite.items:
+        before, after = parse(item.source_text), parse(item.target_text)
+        changed = {n for n in after if before.get(n) != after[n]}
+        assert changed == set(item.changes) and item.kind == "+".join(sorted(changed))
+        for name, wanted in item.changes.items():
+            assert wanted in after[name] and index_of(name, item.truth[name]) != wanted
+        values = {**item.truth, **{n: value_of(n, k) for n, k in item.changes.items()}}
+        target = render(neutral(1, **values), 128)
+        moved = (target - item.picture()).abs().amax(1, keepdim=True)
+        assert moved[item.mask == 0].max() <= 1 / 255 and moved[item.mask == 1].min() > 1 / 255
+
+
+def test_portraits_refuses_nonsense():
+    with pytest.raises(SettingError, match="dev, test; got 'train'"):
+        portraits(3, "train")
+    with pytest.raises(SettingError, match="at least one"):
+        portraits(0)
+
+
+# --- PIE-Bench ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pie(tmp_path):
+    (tmp_path / "annotation_images" / "1_change").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (512, 512), "red").save(tmp_path / "annotation_images" / "1_change" / name)
+    table = {
+        "000": {"image_path": "1_change/a.jpg", "original_prompt": "a [red] wall",
+                "editing_prompt": "a [blue] wall", "editing_instruction": "make it blue",
+                "editing_type_id": "6", "mask": [513, 3, 1025, 2]},
+        "001": {"image_path": "1_change/b.jpg", "original_prompt": "a wall", "editing_prompt": "a wall",
+                "editing_type_id": "1", "mask": []},
+        "002": {"image_path": "1_change/gone.jpg", "original_prompt": "x", "editing_prompt": "y", "mask": []},
+    }  # fmt: skip
+    (tmp_path / "mapping_file.json").write_text(json.dumps(table))
+    return tmp_path
+
+
+def test_pie_bench_is_read(pie):
+    suite = pie_bench(pie)
+    first = suite.items[0]
+    assert (first.id, first.kind, first.source_text, first.target_text) == (
+        "pie000",
+        "color",
+        "a red wall",
+        "a blue wall",
+    )
+    assert first.picture().shape == (1, 3, 512, 512)
+    inside = first.mask[0, 0, 1:-1, 1:-1]
+    assert inside.sum() == 5 and inside[0, :3].sum() == 3 and inside[1, :2].sum() == 2
+    assert first.mask[0, 0, 0].all() and first.mask[0, 0, :, -1].all(), "the border counts as edited"
+    report = "\n".join(suite.remarks)
+    assert "002: the picture 1_change/gone.jpg is missing" in report
+    assert "001: source and target text are the same" in report and "001: the mask is empty" in report
+    assert open_suite(str(pie), count=1).items[0].id == "pie000"
+
+
+def test_pie_masks_are_run_lengths():
+    mask = pie_mask([10, 2], side=8)
+    assert mask[0, 0, 1, 2] == 1 and mask[0, 0, 2, 2] == 0
+    for runs in ([1], [-1, 2], [60, 9]):
+        with pytest.raises(SuiteError, match="pairs"):
+            pie_mask(runs, side=8)
+
+
+def test_a_wrong_folder_is_told(tmp_path):
+    with pytest.raises(SuiteError, match="cannot be read as a PIE-Bench folder"):
+        pie_bench(tmp_path)
+    (tmp_path / "mapping_file.json").write_text('{"0": {"image_path": "a"}}')
+    with pytest.raises(SuiteError, match="lacks editing_prompt, mask, original_prompt"):
+        pie_bench(tmp_path)
+    (tmp_path / "mapping_file.json").write_text("[")
+    with pytest.raises(SuiteError, match="not valid JSON"):
+        pie_bench(tmp_path)
+
+
+# --- lists of edits ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_records(tmp_path, suffix):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:10] = 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    entries = [
+        {
+            "image": "a.png",
+            "source": "a wall",
+            "target": "a blue wall",
+            "mask": "m.png",
+            "attribute": "color",
+        },
+        {"image": "a.png", "instruction": "make it blue", "id": "wish/1"},
+        {"image": "gone.png", "instruction": "make it blue"},
+    ]
+    path = tmp_path / f"list.{suffix}"
+    path.write_text(json.dumps(entries) if suffix == "json" else "\n\n".join(map(json.dumps, entries)))
+    suite = open_suite(str(path))
+    assert [(i.id, i.kind) for i in suite.items] == [("0000", "color"), ("wish_1", "unknown")]
+    assert suite.items[0].mask.sum() == 400 and suite.items[1].mask is None
+    assert "gone.png is missing" in suite.remarks[0] and "records: 2 edits" in str(suite)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "holds no list"),
+        ('[{"image": "a.png"}]', "needs image, and source and target or an instruction"),
+        ("[]", "no edit that can be made"),
+        ("[1", "not valid JSON"),
+    ],
+)
+def test_bad_lists(tmp_path, text, words):
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(SuiteError, match=words):
+        records(tmp_path / "list.json")
+
+
+def test_names_of_suites():
+    assert open_suite("portraits-dev", 2).name == "portraits-dev"
+    with pytest.raises(SuiteError, match="There is no suite 'pie'"):
+        open_suite("pie")
