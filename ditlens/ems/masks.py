@@ -162,8 +162,8 @@ def difference_mask(
     """A mask from where the model would do something else under the target text than under the source text.
 
     At one noise level, d = mean over noises and channels of |v(x_t, target) - v(x_t, source)|. The idea is
-    DiffEdit's (there at half noise, with a hard threshold). Where d is below `low` of its largest values nothing may change,
-    above `high` of them everything.
+    DiffEdit's (there at half noise, with a hard threshold). Where d is below `low` of its largest values nothing
+    may change, above `high` of them everything.
 
     Args:
         field: The velocity field.
