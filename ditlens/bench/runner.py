@@ -241,7 +241,7 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     ]  # fmt: skip
     table(folder / "items.csv", list(lines[0]) if lines else ["item"], lines)
     summary = summarise(rows, list(about["metrics"]))
-    write(folder / "summary.json", json.dumps(_without_nan(summary), indent=2) + "\n")
+    write(folder / "summary.json", json.dumps(_finite(summary), indent=2) + "\n")
     return rows
 
 
@@ -280,11 +280,11 @@ def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) 
     return columns(lines, header), data
 
 
-def _without_nan(value: Any) -> Any:
-    """The same with null for NaN, which JSON does not know."""
+def _finite(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return {key: _finite(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_mask(folder: Path, item: Item) -> str:

@@ -28,23 +28,25 @@ def spearman(strengths: Sequence[float], scores: Sequence[float]) -> float:
     """Rank correlation of strength and score, ties at their mean rank; 0 where the score never changes."""
     s, a = _columns(strengths, scores)
 
+    if np.ptp(a) <= 1e-9 * np.abs(a).max():  # only rounding differs
+        return 0.0
+
     def ranks(values: np.ndarray) -> np.ndarray:
         less = (values[:, None] > values[None]).sum(1)
         same = (values[:, None] == values[None]).sum(1)
         return less + (same - 1) / 2
 
     x, y = ranks(s) - (len(s) - 1) / 2, ranks(a) - (len(a) - 1) / 2
-    return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum())) if y.any() else 0.0
+    return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
 
 
 def linearity(strengths: Sequence[float], scores: Sequence[float]) -> float:
     """R^2 of the straight line that fits the scores best; 0 where the score never changes."""
     s, a = _columns(strengths, scores)
-    total = np.square(a - a.mean()).sum()
-    if total == 0:
+    if np.ptp(a) <= 1e-9 * np.abs(a).max():  # only rounding differs
         return 0.0
     rest = a - np.polyval(np.polyfit(s, a, 1), s)
-    return float(1 - np.square(rest).sum() / total)
+    return float(1 - np.square(rest).sum() / np.square(a - a.mean()).sum())
 
 
 def slope(strengths: Sequence[float], scores: Sequence[float]) -> float:

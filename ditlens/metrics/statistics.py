@@ -17,7 +17,7 @@ def estimate(
     """A statistic with its percentile-bootstrap interval over independent items.
 
     Args:
-        values: One per item; NaN is left out and counted.
+        values: One per item; NaN is left out and counted. Infinity (the PSNR of equal pictures) counts as such.
         statistic: Reduces an axis, e.g. ``np.mean`` or ``np.median``.
         seed: Seed of the resampling.
 
@@ -30,7 +30,7 @@ def estimate(
     if not len(known):
         return {"value": float("nan"), "low": float("nan"), "high": float("nan"), **counts}
     index = np.random.default_rng(seed).integers(len(known), size=(REPEATS, len(known)))
-    low, high = np.quantile(statistic(known[index], axis=1), [0.025, 0.975])
+    low, high = np.quantile(statistic(known[index], axis=1), [0.025, 0.975], method="inverted_cdf")
     return {"value": float(statistic(known, axis=0)), "low": float(low), "high": float(high), **counts}
 
 
@@ -58,6 +58,8 @@ def paired(
         found.append(compute(*(table[index] for table in tables)))
     known = np.asarray(found, float)
     known = known[~np.isnan(known)]
-    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (float("nan"), float("nan"))
+    low, high = (
+        np.quantile(known, [0.025, 0.975], method="inverted_cdf") if len(known) else [float("nan")] * 2
+    )
     return {"value": float(compute(*tables)), "low": float(low), "high": float(high), "n": count,
             "nan": repeats - len(known)}  # fmt: skip

@@ -67,6 +67,11 @@ def test_ssim_agrees_with_another_implementation():
     expected = np.stack([ssim_by_hand(a[0, c].numpy(), b[0, c].numpy()) for c in range(3)])
     np.testing.assert_allclose(regions.ssim_map(a, b)[0].numpy(), expected, atol=1e-10)
     assert regions.ssim_outside(a, a, torch.zeros(1, 1, 24, 20)).item() == pytest.approx(1)
+    border = torch.zeros(1, 1, 24, 20)
+    inner = expected[:, 5:-5, 5:-5].mean()
+    assert regions.ssim_pie(a, b, border).item() == pytest.approx(inner), (
+        "as torchmetrics: without the border"
+    )
     with pytest.raises(SettingError, match="at least 11 x 11"):
         regions.ssim_map(a[..., :10, :], b[..., :10, :])
 
@@ -116,6 +121,10 @@ def test_linearity_and_slope():
     assert continuous.slope(s, [1, 2, 3, 5]) == pytest.approx(2)
     assert continuous.linearity([0, 1, 2], [0, 1, 0]) == pytest.approx(0)
     assert continuous.linearity(s, [1, 1, 1, 1]) == 0
+    for value in (0.1, 1 / 3, 123.456):  # their mean differs from them by a rounding error
+        assert continuous.linearity([0, 0.5, 1], [value] * 3) == 0
+    rounded = [0.1, 0.1 + 1e-17, 0.3 - 0.2]
+    assert continuous.linearity([0, 1, 2], rounded) == continuous.spearman([0, 1, 2], rounded) == 0
     assert continuous.largest_deviation([0, 1, 2], [0, 2, 2]) == pytest.approx(0.5)
     assert math.isnan(continuous.largest_deviation([0, 1], [1, 1]))
 
@@ -172,6 +181,8 @@ def test_estimate_counts_what_is_missing():
     assert math.isnan(estimate([math.nan])["value"])
     constant = estimate([0.5] * 9, np.median)
     assert constant["low"] == constant["value"] == constant["high"] == 0.5
+    endless = estimate([30.0] * 40 + [math.inf])
+    assert endless["value"] == math.inf == endless["high"] and endless["low"] == 30
 
 
 def test_estimate_covers_the_truth_as_often_as_it_says():
