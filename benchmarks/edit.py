@@ -39,7 +39,7 @@ OWN = ("ems", "ems-no-mask", "ems-attention-mask", "ems-exact-mask", "ems-tokens
        "image-only", "joint")  # fmt: skip
 """Entries that are EMS or parts of it, and no baselines."""
 FINDING = ("text-only", "image-only", "joint")
-DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
+DEGREES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 OTHER_DEGREES = (0.5, 1.0, 1.5, 2.0)
 
 Rows = list[dict[str, Any]]
@@ -137,7 +137,7 @@ def follows(rows: Rows) -> Results:
     return {
         "ems_spearman_and_r2": {
             **rank, "unit": "correlation", "parts": {"spearman": rank, "r2": line},
-            "note": "median over edits of one continuous attribute, degrees 0, 0.5, 1; the value is the rank "
+            "note": "median over edits of one continuous attribute, degrees 0 to 1 in quarters; the value is the rank "
             "correlation, R2 of a straight line is a part",
         }
     }  # fmt: skip

@@ -23,7 +23,7 @@ class Entry:
     Attributes:
         name: Its name.
         method: The method with its settings.
-        mask: How the edit is confined: None, "attention" or "exact".
+        mask: How the edit is confined: None, "difference", "attention" or "exact".
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
         about: What it is, in a few words.
@@ -51,14 +51,16 @@ def tuned(model: Model) -> dict[str, Entry]:
     ems = default_method(model)
     csds = replace(DDS, name="csds-recon-delta", steps=12, source_guidance=4.0, target_guidance=4.0, lr=0.3)
     start = Resample("", steps=12, active=0.5, guidance=4.0)
+    mask = model.defaults.get("mask")
     found = [
-        Entry("ems", ems, about="the default of ditlens.edit"),
+        Entry("ems", ems, mask, about="the default of ditlens.edit"),
+        *([Entry("ems-no-mask", ems, about="EMS, free to move everywhere")] if mask else []),
         Entry("ems-attention-mask", ems, mask="attention", about="EMS within a mask read from attention"),
         Entry(
             "ems-exact-mask", ems, mask="exact", about="EMS within the renderer's own mask: an upper bound"
         ),
-        Entry("ems-tokens", ems, pooled=False, about="EMS, only the token matrix moves"),
-        Entry("ems-pooled", ems, tokens=False, about="EMS, only the pooled vector moves"),
+        Entry("ems-tokens", ems, mask, pooled=False, about="EMS, only the token matrix moves"),
+        Entry("ems-pooled", ems, mask, tokens=False, about="EMS, only the pooled vector moves"),
         Entry(
             "text-only",
             replace(start, name="text-only"),
@@ -81,6 +83,7 @@ def tuned(model: Model) -> dict[str, Entry]:
         Entry("fireflow", replace(FIREFLOW, steps=21, guidance=4.0)),
         Entry("flowedit", replace(FLOWEDIT, steps=18, active=16 / 18)),
         Entry("flowalign", replace(FLOWALIGN, steps=21)),
+        *(_masked(mask) if mask else []),
         Entry("flowslider", replace(FLOWSLIDER, steps=21, active=1.0)),
         Entry("dvrf", replace(DVRF, steps=16)),
         Entry("dds", replace(DDS, steps=16)),
@@ -90,9 +93,19 @@ def tuned(model: Model) -> dict[str, Entry]:
     return {entry.name: entry for entry in found}
 
 
+def _masked(mask: str) -> list[Entry]:
+    """The baselines that can be confined, in EMS's own mask: what of EMS's lead is the mask's?"""
+    return [
+        Entry(
+            "flowedit-mask", replace(FLOWEDIT, steps=18, active=16 / 18), mask, about="FlowEdit in EMS's mask"
+        ),
+        Entry("flowalign-mask", replace(FLOWALIGN, steps=21), mask, about="FlowAlign in EMS's mask"),
+    ]
+
+
 def published(model: Model) -> dict[str, Entry]:
     """All methods with the settings that they were published with, and the model's own EMS."""
-    found = {"ems": Entry("ems", default_method(model))}
+    found = {"ems": Entry("ems", default_method(model), model.defaults.get("mask"))}
     return found | {name: Entry(name, method) for name, method in METHODS.items()}
 
 

@@ -190,10 +190,10 @@ def run_pair(
             target_text=item.target_text or None, method=entry.method, mask=entry.mask, tokens=entry.tokens,
             pooled=entry.pooled, seed=seed,
         )  # fmt: skip
-        cost: dict[str, int] = {}
         for state in plan.states(degrees):
-            cost = {"calls": state.calls, "nfe": state.evaluations // len(degrees)}
+            pass
         edits = results(plan, degrees, state, plan.clock())
+        calls = state.calls + plan.mask_cost[0]
     except DitlensError as error:
         why = f"{type(error).__name__}: {error}"
         return [{**base, "degree": float(d), "error": why, "picture": ""} for d in degrees]
@@ -206,7 +206,8 @@ def run_pair(
         file = folder / "images" / entry.name / f"{item.id}_{edit.degree:g}.png"
         save(edit.image, file)
         scores = scorer.score(item, edit)
-        rows.append({**base, "degree": edit.degree, **cost, "seconds": round(seconds, 3), **scores,
+        rows.append({**base, "degree": edit.degree, "calls": calls, "nfe": edit.evaluations,
+                     "seconds": round(seconds, 3), **scores,
                      "picture": str(file.relative_to(folder).as_posix()), "error": ""})  # fmt: skip
     return rows
 

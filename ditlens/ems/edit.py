@@ -48,7 +48,7 @@ class Edit:
         recipe: Everything needed to repeat the edit, ready for JSON.
         before: Attributes read from `source_image`; None if the model's world has no oracle.
         after: Attributes read from `image`.
-        evaluations: (latents, text, sigma) triples put through the transformer.
+        evaluations: (latents, text, sigma) triples put through the transformer, those of the mask among them.
         latents: Edited latents, (1, channels, height, width).
         plan: What the edit was made from.
     """
@@ -316,7 +316,7 @@ def results(plan: Plan, degrees: Sequence[float], state: EngineState, begun: flo
     return [
         Edit(
             images.to_image(pictures[i]), plan.source_image, plan.reconstruction, plan.description, float(d),
-            seconds, plan.recipe(d), plan.before, read[i], state.evaluations // len(degrees),
+            seconds, plan.recipe(d), plan.before, read[i], state.evaluations // len(degrees) + plan.mask_cost[1],
             state.latents[i : i + 1], plan,
         )
         for i, d in enumerate(degrees)

@@ -28,6 +28,8 @@ LEVEL = 0.6
 """Noise level at which attention is read: objects have their places, details are still open."""
 HIGH = 0.8
 """Noise level of `difference_mask`; docs/decisions/ems.md has what other levels give."""
+DRAWS = 4
+"""Noises that `difference_mask` averages over."""
 
 
 def read_mask(mask: Any) -> torch.Tensor:
@@ -154,7 +156,7 @@ def difference_mask(
     target: Text,
     *,
     level: float = HIGH,
-    draws: int = 4,
+    draws: int = DRAWS,
     low: float = 0.15,
     high: float = 0.35,
     seed: int = 0,

@@ -56,6 +56,7 @@ class Plan:
         method: How the latents move.
         mask: Where they may, (1, 1, H, W); None: everywhere.
         mask_name: How the mask was made, for the recipe.
+        mask_cost: Calls of the transformer to make the mask, and (latents, text, sigma) triples in them.
         before: Attributes read from the picture; None without an oracle.
         seed: Seed of the noise.
         tokens: Whether the token matrix of the text moves.
@@ -74,6 +75,7 @@ class Plan:
     method: Method
     mask: torch.Tensor | None
     mask_name: str
+    mask_cost: tuple[int, int]
     before: Values | None
     seed: int
     tokens: bool
@@ -207,10 +209,11 @@ def make_plan(
     targets = tuple((_row(texts, 1 + i).named("target"), w) for i, w in enumerate(weights))
     latents = model.encode_image(picture)
     before = model.oracle.measure(picture)[0] if model.oracle is not None else None
-    found, mask_name = find_mask(model, mask, latents, source, targets, before, description, seed)
+    found, mask_name, spent = find_mask(model, mask, latents, source, targets, before, description, seed)
     return Plan(
         model, source_image, images.to_image(model.decode(latents)), latents, description, wishes, source, targets,
-        chosen_method(model, method), found, mask_name, before, seed, tokens, pooled, settings,
+        chosen_method(model, method), found, mask_name, spent, before, seed, tokens, pooled,
+        settings,
     )  # fmt: skip
 
 
@@ -264,26 +267,29 @@ def target_parts(
 def find_mask(
     model: Model, mask: Any, latents: torch.Tensor, source: TextEmbedding,
     targets: Sequence[tuple[TextEmbedding, float]], before: Values | None, description: Description, seed: int,
-) -> tuple[torch.Tensor | None, str]:  # fmt: skip
-    """The mask of the latents, and its name for the recipe."""
+) -> tuple[torch.Tensor | None, str, tuple[int, int]]:  # fmt: skip
+    """The mask of the latents, its name for the recipe, and its calls and evaluations of the transformer."""
     if isinstance(mask, str) and mask == "auto":
         mask = model.defaults.get("mask")
     if mask is None or (isinstance(mask, str) and mask == "none"):
-        return None, "none"
+        return None, "none", (0, 0)
     size = latents.shape[-2:]
     if isinstance(mask, str) and mask == "attention":
         if len(targets) > 1:
             raise SettingError('mask="attention" follows one wish; with several, give a picture as mask.')
         target = targets[0][0]
         words = masks.changed_rows(source, target, lambda text: model.pipe.tokenizer(text).input_ids)
-        return masks.attention_mask(model, latents, source, target, words, seed=seed), "attention"
+        found = masks.attention_mask(model, latents, source, target, words, seed=seed)
+        texts = sum(map(bool, words))
+        return found, "attention", (texts, texts)
     if isinstance(mask, str) and mask == "difference":
         parts = [masks.difference_mask(model, latents, source, target, seed=seed) for target, _ in targets]
-        return torch.stack(parts).amax(0), "difference"
+        calls = masks.DRAWS * len(parts)
+        return torch.stack(parts).amax(0), "difference", (calls, 2 * calls)
     if isinstance(mask, str) and mask == "exact":
         exact = masks.world_mask(model, before or {}, description.changes)
-        return masks.latent_mask(exact, size, grow=1), "exact"
-    return masks.latent_mask(mask, size), "given"
+        return masks.latent_mask(exact, size, grow=1), "exact", (0, 0)
+    return masks.latent_mask(mask, size), "given", (0, 0)
 
 
 def chosen_method(model: Model, method: Method | str | None) -> Method:

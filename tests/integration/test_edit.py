@@ -303,3 +303,95 @@ def test_an_empty_description_is_refused(portraits, portrait):
 
     with pytest.raises(DescriberError, match="typist returned an empty text"):
         edit(portraits, portrait, WISH, describer=Silent())
+
+
+# --- step by step, back again, elsewhere ---------------------------------------------------------------------
+
+
+def test_step_by_step_gives_the_same_edit(run, portraits, portrait):
+    whole = run(degree=0.8)
+    steps = ditlens.edit_steps(
+        portraits, portrait, WISH, degree=0.8, describer=Typist(), method=QUICK, mask="auto"
+    )
+    states = list(steps)
+    assert [state.step for state in states] == [0, 1, 2, 3] and {state.steps for state in states} == {4}
+    assert np.array_equal(steps.result.image, whole.image) and steps.result is steps.result
+    assert all(state.preview.size == whole.image.size for state in states)
+    assert np.array_equal(states[-1].preview, whole.image), "the last estimate is the result"
+    again = [state.latents for state in whole.iter()]
+    assert torch.equal(again[-1], states[-1].latents)
+    further = whole.iter(degree=1.5).result
+    assert further.degree == 1.5 and not np.array_equal(further.image, whole.image)
+
+
+def test_a_cancelled_edit_stops_within_a_step_and_keeps_its_state(run):
+    steps = run().iter()
+    seen = 0
+    for state in steps:
+        seen += 1
+        if state.step == 1:
+            steps.cancel()
+    assert seen == 2 and steps.state is not None and steps.state.step == 1
+    with pytest.raises(SettingError, match=r"cancelled after 2 steps.*edit.iter"):
+        _ = steps.result
+
+
+def test_reverse_goes_from_the_result_towards_the_source(run):
+    there = run(degree=1.0, method=None)
+    back = there.reverse()
+    assert (back.source_text, back.target_text) == (there.target_text, there.source_text)
+    assert np.array_equal(back.source_image, there.image), "it starts from the result"
+    first = (there.latents - there.plan.latents).norm()
+    assert (back.latents - there.plan.latents).norm() < 0.7 * first
+    assert np.array_equal(there.reverse(0.0).image, there.reverse(0.0).reconstruction)
+
+
+def test_apply_does_the_same_to_another_picture(run, portraits):
+    other = to_image(render(neutral(smile=0.4, glasses="round", skin_tone=0.9), 128))
+    done = run(degree=0.7).apply(other)
+    direct = edit(portraits, other, WISH, degree=0.7, describer=Typist(), method=QUICK)
+    assert np.array_equal(done.image, direct.image) and done.recipe == direct.recipe
+    by_texts = run(instruction="", source_text=CAPTION, target_text=CAPTION + ", blue shirt", describer=None)
+    with pytest.raises(SettingError, match="made from two texts"):
+        by_texts.apply(other)
+
+
+def test_several_wishes_each_with_its_degree(run):
+    smile, bare = "make the smile bigger", "remove the glasses"
+    both = run({smile: 0.5, bare: 1.0})
+    assert set(both.targets) == {"smile", "glasses"} and both.recipe["wishes"] == {smile: 0.5, bare: 1.0}
+    moved = both.plan.moved(1.0)
+    source, parts = both.plan.source, [run(wish).plan.targets[0][0] for wish in (smile, bare)]
+    expected = source.tokens + 0.5 * (parts[0].tokens - source.tokens) + (parts[1].tokens - source.tokens)
+    torch.testing.assert_close(moved.tokens, expected)
+    assert np.array_equal(run({smile: 0.0, bare: 0.0}).image, both.reconstruction)
+    for wishes, message in (({}, "There is no wish"), ({smile: 9.0}, "outside")):
+        with pytest.raises(SettingError, match=message):
+            run(wishes)
+
+
+# --- where it may change -------------------------------------------------------------------------------------
+
+
+def test_a_mask_confines_the_edit(run):
+    half = np.zeros((128, 128), np.uint8)
+    half[64:] = 255
+    confined = run(mask=half)
+    still = (confined.latents - confined.plan.latents).abs().amax(1)[0]
+    assert still[:8].max() == 0 < still[8:].max()
+    assert confined.recipe["mask"] == "given" and confined.evaluations == run(mask=None).evaluations
+
+
+def test_auto_is_the_models_own_mask(run, portraits, monkeypatch):
+    monkeypatch.setitem(portraits.defaults, "mask", "difference")
+    auto, named = run(), run(mask="difference")
+    assert auto.recipe["mask"] == "difference" and np.array_equal(auto.image, named.image)
+    assert auto.evaluations == run(mask="none").evaluations + 8, "four noises, two texts"
+    monkeypatch.delitem(portraits.defaults, "mask")
+    assert run().mask is None
+
+
+@pytest.mark.parametrize("mask", ["difference", "attention", "exact", "none"])
+def test_degree_0_is_exact_under_every_mask(run, mask):
+    kept = run(degree=0.0, mask=mask)
+    assert np.array_equal(kept.image, kept.reconstruction)
