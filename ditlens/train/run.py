@@ -25,7 +25,7 @@ STAGES = ("text", "vae", "mmdit", "oracle", "describer")
 """In the order in which they can be run from nothing."""
 
 MINUTES = {
-    "cpu": {"text": 5, "vae": 30, "mmdit": 75, "oracle": 12, "describer": 15},
+    "cpu": {"text": 12, "vae": 30, "mmdit": 75, "oracle": 12, "describer": 15},
     "cuda": {"text": 1, "vae": 6, "mmdit": 9, "oracle": 4, "describer": 8},
 }
 """Time budgets; each GPU stage fits ten minutes on one H100-class card."""
@@ -89,7 +89,10 @@ def run(
 def _text(folder: Path, budget: Budget) -> dict[str, Any]:
     from ditlens.train import text
 
-    tokenizer, encoders, report = text.train(budget)
+    start = (
+        load_text(folder, budget) if budget.resume and (folder / "text_encoder").is_dir() else (None, None)
+    )
+    tokenizer, encoders, report = text.train(budget, *start)
     for suffix, encoder in zip(("", "_2"), encoders, strict=True):
         tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
         store(encoder, folder / f"text_encoder{suffix}")

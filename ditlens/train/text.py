@@ -8,7 +8,10 @@ thrown away afterwards.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import random
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +21,8 @@ from torch.nn import functional as F
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits import captions
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, sample
+from ditlens.worlds.portraits.phrases import tokens
+from ditlens.worlds.portraits.reading import LEXICON, scan
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WIDTH, LAYERS, HEADS = 128, (3, 4), 4
@@ -28,28 +33,41 @@ BATCH = {"cpu": 32, "cuda": 1024}
 def build_tokenizer():
     """A `CLIPTokenizer` in which every word of the grammar is one token and any other text is spelt.
 
-    The merges are learnt by ordinary byte-pair training on the grammar's vocabulary until every word is whole.
+    The merges are written down, not learnt: word after word, each is put together from the left, out of what the
+    merges so far make of it. Later merges never come before earlier ones, so every word stays whole, and the table
+    is the same on every machine (a trainer's order among equal counts is not, even from run to run).
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
+    end = "</w>"
     alphabet = [chr(c) for c in range(33, 127)]
+    vocab = [START, END, *alphabet, *(c + end for c in alphabet)]
+    merges: dict[tuple[str, str], int] = {}
     words = sorted({part for word in captions.vocabulary() for part in word.replace("-", " - ").split()})
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(
-        vocab_size=100_000, min_frequency=1, special_tokens=[START, END], initial_alphabet=alphabet,
-        end_of_word_suffix="</w>", show_progress=False,
-    )  # fmt: skip
-    bpe.train_from_iterator([*words, *alphabet, *("a" + c for c in alphabet)], trainer)
-    import json
-
-    state = json.loads(bpe.to_str())["model"]
-    merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in state["merges"]]
+    for word in words:
+        parts = [*word[:-1], word[-1] + end]
+        while len(parts) > 1:
+            known = [pair for pair in itertools.pairwise(parts) if pair in merges]
+            pair = min(known, key=merges.__getitem__) if known else (parts[0], parts[1])
+            if pair not in merges:
+                merges[pair] = len(merges)
+                vocab.append("".join(pair))
+            parts = _merge(parts, pair)
     return CLIPTokenizer(
-        vocab=state["vocab"], merges=merges, bos_token=START, eos_token=END, pad_token=END, unk_token=END,
-        model_max_length=MAX_LENGTH,
+        vocab={token: i for i, token in enumerate(dict.fromkeys(vocab))}, merges=list(merges), bos_token=START,
+        eos_token=END, pad_token=END, unk_token=END, model_max_length=MAX_LENGTH,
     )  # fmt: skip
+
+
+def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    """Join every occurrence of a pair, from the left."""
+    result: list[str] = []
+    for part in parts:
+        if result and (result[-1], part) == pair:
+            result[-1] += part
+        else:
+            result.append(part)
+    return result
 
 
 def build_encoders(tokenizer: Any) -> list[Any]:
@@ -87,19 +105,21 @@ def encode(encoders: list[Any], ids: torch.Tensor) -> tuple[torch.Tensor, torch.
     return tokens, torch.cat([o.text_embeds for o in outputs], -1)
 
 
-def encode_named(texts: list[str]) -> dict[str, torch.Tensor]:
+def encode_named(said: Sequence[Mapping[str, Collection[int]]]) -> dict[str, torch.Tensor]:
     """What captions say, as tensors.
+
+    Args:
+        said: Levels or values of the attributes that each caption names, as `captions.parse` gives them.
 
     Returns:
         ``named`` (batch, attributes) 0/1; ``value`` (batch, continuous) level centres scaled to [-1, 1];
         one (batch, values) distribution for each categorical attribute.
     """
-    batch = len(texts)
+    batch = len(said)
     named = torch.zeros(batch, len(CONTINUOUS) + len(CATEGORICAL))
     value = torch.zeros(batch, len(CONTINUOUS))
     out = {c.name: torch.zeros(batch, len(c.values)) for c in CATEGORICAL}
-    for row, text in enumerate(texts):
-        constraints = captions.parse(text) if text else {}
+    for row, constraints in enumerate(said):
         for i, a in enumerate(CONTINUOUS):
             if a.name in constraints:
                 centers = [a.levels[k].center for k in constraints[a.name]]
@@ -111,6 +131,25 @@ def encode_named(texts: list[str]) -> dict[str, torch.Tensor]:
                 for k in constraints[c.name]:
                     out[c.name][row, k] = 1 / len(constraints[c.name])
     return {"named": named, "value": value, **out}
+
+
+def phrase_ends(tokenizer: Any, texts: list[str]) -> tuple[torch.Tensor, list[dict[str, frozenset[int]]]]:
+    """Where each phrase of the captions ends, and what it says.
+
+    Returns:
+        Row and token of the last word of every phrase, (phrases, 2), and the meaning of each.
+    """
+    length = functools.lru_cache(maxsize=None)(lambda word: len(tokenizer.tokenize(word)))
+    hyphen = tokenizer.convert_tokens_to_ids("-</w>")  # the grammar reads "clean-shaven" as two words
+    places, meanings = [], []
+    for row, (text, ids) in enumerate(zip(texts, tokenizer(texts).input_ids, strict=True)):
+        words = tokens(text)
+        ends = list(itertools.accumulate(length(word) for word in words))
+        spoken = [place for place, token in enumerate(ids) if token != hyphen]  # the first is the start mark
+        for mention in scan(words, LEXICON):
+            places.append((row, spoken[ends[mention.end - 1]]))
+            meanings.append({mention.attribute: mention.meaning.indices})
+    return torch.tensor(places), meanings
 
 
 class ReadOut(nn.Module):
@@ -139,19 +178,34 @@ class ReadOut(nn.Module):
         return total
 
 
-def train(budget: Budget):
-    """Train tokenizer and encoders; returns ``(tokenizer, encoders, report)``."""
+def train(budget: Budget, tokenizer: Any = None, encoders: list[Any] | None = None):
+    """Train tokenizer and encoders.
+
+    Two things are asked of them: all that a caption says, from the pooled embedding and from tokens behind its end,
+    and what a phrase says, from its last token. Only the second teaches quickly that "very" belongs to the word
+    behind it; without it "very light skin" and "light skin" stay the same for long.
+
+    Args:
+        budget: Time, place, device.
+        tokenizer: The tokenizer that they were trained with; by default a new one.
+        encoders: Encoders to start from; by default new ones.
+
+    Returns:
+        ``(tokenizer, encoders, report)``.
+    """
     torch.manual_seed(budget.seed)
-    tokenizer = build_tokenizer()
-    encoders = [e.to(budget.device) for e in build_encoders(tokenizer)]
-    heads = [ReadOut(WIDTH).to(budget.device) for _ in range(2 * len(encoders))]
+    tokenizer = tokenizer or build_tokenizer()
+    encoders = [e.to(budget.device) for e in encoders or build_encoders(tokenizer)]
+    heads = [ReadOut(WIDTH).to(budget.device) for _ in range(3 * len(encoders))]
     batch = BATCH.get(budget.device.type, 128)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         generator = budget.generator(step)
         rng = random.Random(generator.initial_seed())
         texts = captions.caption_all(sample(batch, generator), rng=rng)
-        truth = {k: v.to(budget.device) for k, v in encode_named(texts).items()}
+        truth = {k: v.to(budget.device) for k, v in encode_named(list(map(captions.parse, texts))).items()}
+        places, meanings = phrase_ends(tokenizer, texts)
+        phrases = {k: v.to(budget.device) for k, v in encode_named(meanings).items()}
         ids = tokenize(tokenizer, texts).to(budget.device)
         # Tokens from the end mark on have read the whole caption: two of them are asked for all of it.
         ends = (ids == tokenizer.eos_token_id).int().argmax(1)
@@ -162,12 +216,14 @@ def train(budget: Budget):
             out = encoder(ids, output_hidden_states=True)
             hidden = out.hidden_states[-2]
             picked = hidden.gather(1, asked[..., None].expand(-1, -1, hidden.shape[-1]))
-            terms[f"tokens_{i + 1}"] = heads[2 * i].loss(picked, truth)
-            terms[f"pooled_{i + 1}"] = heads[2 * i + 1].loss(out.text_embeds, truth)
+            terms[f"tokens_{i + 1}"] = heads[3 * i].loss(picked, truth)
+            terms[f"pooled_{i + 1}"] = heads[3 * i + 1].loss(out.text_embeds, truth)
+            # A phrase has one attribute, a caption nearly all: as much for each attribute.
+            terms[f"phrases_{i + 1}"] = heads[3 * i + 2].loss(hidden[places[:, 0], places[:, 1]], phrases) * 8
         return terms
 
     modules = {f"encoder_{i + 1}": e for i, e in enumerate(encoders)}
     modules |= {f"head_{i + 1}": h for i, h in enumerate(heads)}
-    report = fit("text", modules, loss, budget, lr=2e-3, muon_lr=0.02, ema=0.99)
+    report = fit("text", modules, loss, budget, lr=5e-4, muon_lr=0.005, ema=0.99)
     report["samples"] = report["steps"] * batch
     return tokenizer, encoders, report
