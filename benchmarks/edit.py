@@ -137,8 +137,8 @@ def follows(rows: Rows) -> Results:
     return {
         "ems_spearman_and_r2": {
             **rank, "unit": "correlation", "parts": {"spearman": rank, "r2": line},
-            "note": "median over edits of one continuous attribute, degrees 0 to 1 in quarters; the value is the rank "
-            "correlation, R2 of a straight line is a part",
+            "note": "median over edits of one continuous attribute, degrees 0 to 1 in quarters; the value is the "
+            "rank correlation, R2 of a straight line is a part",
         }
     }  # fmt: skip
 

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,8 +191,7 @@ def run_pair(
             target_text=item.target_text or None, method=entry.method, mask=entry.mask, tokens=entry.tokens,
             pooled=entry.pooled, seed=seed,
         )  # fmt: skip
-        for state in plan.states(degrees):
-            pass
+        (state,) = deque(plan.states(degrees), maxlen=1)  # the last one
         edits = results(plan, degrees, state, plan.clock())
         calls = state.calls + plan.mask_cost[0]
     except DitlensError as error:
