@@ -1,0 +1,280 @@
+"""The server of a rating study: one page, blind pictures, every vote on disk at once. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import sys
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from ditlens.bench import vote_files
+from ditlens.bench.ballots import FLIPPED, Ballot, Pair, Rules
+from ditlens.bench.folder import BenchFolder, read_folder
+from ditlens.bench.page import static
+from ditlens.errors import DitlensError, SettingError, StudyError
+
+MOST_BYTES = 16 * 1024
+"""Larger bodies are refused."""
+
+SIDES = ("source", "left", "right")
+POLICY = "default-src 'none'; img-src 'self' data:; script-src 'self'; style-src 'self'; connect-src 'self'"
+"""The page may load from this server only, whatever the texts of a suite hold."""
+
+
+def serve(folder: str | Path, port: int = 8765, host: str = "127.0.0.1", rules: Rules | None = None) -> None:
+    """Show the voting page until Ctrl-C; votes go to `votes/VOTER.jsonl` in the folder.
+
+    Args:
+        folder: What `ditlens bench edit --out` wrote.
+        port: Port; 0 takes a free one.
+        host: 127.0.0.1 is this computer only; 0.0.0.0 lets everyone in the network vote.
+        rules: How many pairs, repeats and checks a ballot has.
+
+    Raises:
+        SettingError: If the port is taken, or there is nothing to compare.
+        StudyError: If the folder is damaged, or has votes that were cast under other rules.
+    """
+    server = make_server(folder, port, host, rules)
+    sys.stdout.write(
+        f"Vote at http://{server.server_address[0]!s}:{server.server_address[1]}/ (Ctrl-C ends)\n"
+    )
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        sys.stdout.write("Everyone in this network can open it, unencrypted. Tell your voters the address.\n")
+    sys.stdout.flush()
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        sys.stdout.write("Stopped. All votes are on disk.\n")
+    finally:
+        server.server_close()
+
+
+def make_server(
+    folder: str | Path, port: int = 8765, host: str = "127.0.0.1", rules: Rules | None = None
+) -> ThreadingHTTPServer:
+    """The server, listening but not yet serving; for the arguments see `serve`."""
+    poll = Poll(read_folder(folder), rules or Rules())
+
+    class Handler(VoteHandler):
+        """The handler of this folder."""
+
+    Handler.poll = poll
+    try:
+        return ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise SettingError(
+            f"No server can listen on {host}:{port}: {error.strerror}. Choose another one: port={port + 1}."
+        ) from error
+
+
+class RefusedError(Exception):
+    """A request that is answered by an error.
+
+    Args:
+        status: HTTP status.
+        why: What is said about it.
+    """
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Poll:
+    """Ballots, pictures and votes of one folder, behind opaque names.
+
+    Args:
+        bench: The run.
+        rules: How ballots are drawn. They are fixed by the first vote.
+    """
+
+    def __init__(self, bench: BenchFolder, rules: Rules) -> None:
+        self.bench, self.rules = bench, rules
+        self.secret = self._open()
+        self.results = vote_files.paths(bench)
+        self.ballot = lru_cache(256)(self._ballot)
+        self.lock = threading.Lock()
+
+    def _open(self) -> bytes:
+        """Compare the rules, and a ballot drawn by them, with those of earlier votes; return the secret."""
+        pairs = [vars(pair) for pair in Ballot(self.bench, "0" * 16, self.rules).pairs]
+        drawn = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+        path = vote_files.votes_folder(self.bench) / "rules.json"
+        now: dict[str, Any] = {"rules": self.rules.to_dict(), "drawn": drawn}
+        try:
+            old = json.loads(path.read_text("utf-8"))
+            if {key: old[key] for key in now} == now:
+                return bytes.fromhex(old["secret"])
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError) as error:
+            raise StudyError(
+                f"{path} is damaged: {error}. Move the folder votes away and start again."
+            ) from error
+        if any(path.parent.glob("*.jsonl")):
+            raise StudyError(
+                f"{path.parent} has votes that were cast under other rules or on other results. Use the rules in "
+                f"{path.name}, or move the folder votes away to start anew."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        secret = secrets.token_bytes(32)
+        path.write_text(json.dumps({**now, "secret": secret.hex()}, indent=2) + "\n", "utf-8")
+        return secret
+
+    def _ballot(self, voter: str) -> Ballot:
+        return Ballot(self.bench, voter, self.rules)
+
+    def name(self, voter: str, number: int, side: str) -> str:
+        """The opaque name of a picture."""
+        return hmac.new(self.secret, f"{voter} {number} {side}".encode(), "sha256").hexdigest()[:32]
+
+    def to_page(self, voter: str) -> dict[str, Any]:
+        """A ballot as the page sees it: nothing in it tells a method, a repeat or a check."""
+        pairs = [
+            {
+                "pair": pair.number, "instruction": self.bench.items[pair.item].instruction,
+                **{side: f"picture/{voter}/{self.name(voter, pair.number, side)}" for side in SIDES},
+            }
+            for pair in self.ballot(voter).pairs
+        ]  # fmt: skip
+        return {"pairs": pairs, "done": sorted(vote_files.done(self.bench, voter))}
+
+    def picture(self, voter: str, name: str) -> bytes:
+        """The picture behind a name."""
+        for pair in self.ballot(voter).pairs:
+            for side in SIDES:
+                if hmac.compare_digest(self.name(voter, pair.number, side), name):
+                    file = vote_files.side_file(self.bench, self.results, pair, side)
+                    flipped = side != "source" and getattr(pair, side) == FLIPPED
+                    return vote_files.blind_png(self.bench.file(file), flipped)
+        raise RefusedError(404, "there is no such picture")
+
+    def vote(self, data: Any) -> dict[str, Any]:
+        """Store one vote."""
+        if not isinstance(data, dict) or not isinstance(data.get("voter"), str):
+            raise RefusedError(400, "a vote is an object with voter, pair, follows and keeps")
+        try:
+            path = vote_files.voter_file(self.bench, data["voter"])
+            answers = vote_files.answers_of(data)
+        except ValueError as error:
+            raise RefusedError(400, str(error)) from error
+        voter, pair = data["voter"], self._pair(data)
+        with self.lock:
+            finished = vote_files.done(self.bench, voter)
+            if pair.number in finished:
+                raise RefusedError(409, "this pair has been voted on")
+            line = vote_files.vote_line(voter, pair, answers, vote_files.seconds_of(data))
+            try:
+                vote_files.append_line(path, line)
+            except OSError as error:
+                raise RefusedError(500, f"the vote could not be stored: {error.strerror}") from error
+        return {"stored": pair.number, "done": len(finished) + 1}
+
+    def _pair(self, data: dict[str, Any]) -> Pair:
+        number, pairs = data.get("pair"), self.ballot(data["voter"]).pairs
+        if type(number) is not int or not 0 <= number < len(pairs):
+            raise RefusedError(404, "there is no such pair")
+        return pairs[number]
+
+
+class VoteHandler(BaseHTTPRequestHandler):
+    """Answers GET / and its two files, GET ballot, GET picture and POST vote; refuses everything else."""
+
+    poll: Poll
+    timeout = 20  # seconds; a connection that sends nothing does not hold a thread for ever
+    server_version = "ditlens"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        self._answer(self._post)
+
+    def _answer(self, work: Callable[[], tuple[bytes, str]]) -> None:
+        status = 200
+        try:
+            body, kind = work()
+        except RefusedError as error:
+            status, body, kind = error.status, _json({"error": str(error)}), "application/json"
+        except DitlensError as error:
+            self.log_error("%s", error)
+            status, body, kind = 500, _json({"error": "this picture cannot be read"}), "application/json"
+        self.send_response(status)
+        headers = {
+            "Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store",
+            "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY",
+        }  # fmt: skip
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _get(self) -> tuple[bytes, str]:
+        address = urlsplit(self.path)
+        pages = {"/": "html", "/vote.css": "css", "/vote.js": "javascript"}
+        if address.path in pages:
+            text = voting_page() if address.path == "/" else static(address.path[1:])
+            return text.encode(), f"text/{pages[address.path]}; charset=utf-8"
+        parts = address.path.split("/")[1:]
+        if parts == ["ballot"]:
+            voter = parse_qs(address.query).get("voter", [""])[0]
+            return _json(self.poll.to_page(self._voter(voter))), "application/json"
+        if len(parts) == 3 and parts[0] == "picture" and parts[2].isascii():
+            return self.poll.picture(self._voter(parts[1]), parts[2]), "image/png"
+        raise RefusedError(404, "there is no such page")
+
+    def _post(self) -> tuple[bytes, str]:
+        body = self._body()
+        if self.path != "/vote":
+            raise RefusedError(404, "there is no such page")
+        if self.headers.get_content_type() != "application/json":
+            raise RefusedError(
+                415, "a vote is sent as application/json"
+            )  # other pages cannot send that unasked
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise RefusedError(400, "the body is no JSON") from error
+        return _json(self.poll.vote(data)), "application/json"
+
+    def _body(self) -> bytes:
+        """The whole body, if it is short enough."""
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise RefusedError(411, "the length of the body is missing")
+        if len(length) > 9 or int(length) > MOST_BYTES:
+            self.rfile.read(64 * MOST_BYTES if len(length) > 6 else int(length))  # so that the answer arrives
+            raise RefusedError(413, f"a body has at most {MOST_BYTES} bytes")
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            raise RefusedError(400, "the body was cut off")
+        return body
+
+    def _voter(self, voter: str) -> str:
+        try:
+            vote_files.voter_file(self.poll.bench, voter)
+        except ValueError as error:
+            raise RefusedError(400, str(error)) from error
+        return voter
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ARG002
+        """Keep no log: addresses of voters are nobody's business."""
+
+
+def voting_page(extra: str = "") -> str:
+    """The page; `extra` is HTML for its end, before its script."""
+    return static("vote.html").replace("<!--extra-->", extra)
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data).encode()
