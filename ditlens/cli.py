@@ -175,7 +175,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--verify", action="store_true", help="read every shard and compare its checksum")
 
     add = command(commands.bench, "ditlens bench edit --suite portraits --methods ems,flowedit --count 20")
-    add("what", metavar="WHAT", choices=("edit",), help="what to compare: edit")
+    add(
+        "what",
+        metavar="WHAT",
+        choices=("edit", "page", "vote", "export", "votes"),
+        help="edit: run it; page: write its page anew; vote: let people rate its pictures; export: the same as a "
+        "folder for any web host; votes: count the votes",
+    )
+    add("folder", nargs="?", type=Path, metavar="DIR", help="folder of the benchmark, for all but edit")
     add(
         "--suite",
         default="portraits",
@@ -210,6 +217,15 @@ def build_parser() -> argparse.ArgumentParser:
         default=Path("outputs/bench"),
         metavar="DIR",
         help="folder; the same again goes on",
+    )
+    add("--port", type=int, default=8765, metavar="N", help="vote: port of the page; 0 takes a free one")
+    add("--host", default="127.0.0.1", help="vote: who may open it; 0.0.0.0 lets in everyone in the network")
+    add(
+        "--pairs",
+        type=positive_int,
+        default=30,
+        metavar="N",
+        help="vote, export: pairs that each voter compares",
     )
     with_model(add)
 

@@ -117,6 +117,12 @@ def capture(options: Namespace) -> Outcome:
 
 def bench(options: Namespace) -> Outcome:
     """Compare editing methods on a suite of edits; the same command again goes on."""
+    if options.what != "edit":
+        return rating(options)
+    if options.folder is not None:
+        from ditlens.errors import SettingError
+
+        raise SettingError(f"ditlens bench edit writes to --out; type --out {options.folder}.")
     from ditlens.bench import runner
     from ditlens.bench.entries import choose
     from ditlens.bench.suites import open_suite
@@ -141,6 +147,37 @@ def bench(options: Namespace) -> Outcome:
     page = runner.report(options.out, suite)
     text, data = runner.table_for_people(options.out, list(entries))
     return Outcome(f"{text}\n\nwrote {page}", {"folder": options.out, "page": page, "methods": data})
+
+
+def rating(options: Namespace) -> Outcome:
+    """Show a benchmark that has been run, and let people rate it."""
+    from ditlens.bench import votes
+    from ditlens.bench.page import write_page
+    from ditlens.bench.sheets import write_sheets
+
+    folder = options.folder or Path("outputs/bench")
+    if options.what == "page":
+        write_sheets(folder)
+        page = write_page(folder)
+        return Outcome(f"wrote {page}", {"page": page})
+    if options.what == "votes":
+        found = votes.tally(folder)
+        return Outcome(votes.report(found), found)
+    rules = votes.Rules(
+        pairs=options.pairs,
+        shared=min(10, options.pairs // 3),
+        repeats=min(4, options.pairs // 5),
+        checks=min(4, 1 + options.pairs // 8),
+    )
+    if options.what == "export":
+        if options.out == Path("outputs/bench"):
+            from ditlens.errors import SettingError
+
+            raise SettingError("Name a new folder for the voting page: --out outputs/study.")
+        page = votes.export_static(folder, options.out, rules=rules)
+        return Outcome(f"wrote {page}; the key to its pictures is in {folder / 'votes'}", {"page": page})
+    votes.serve(folder, options.port, options.host, rules)
+    return Outcome(f"count them with: ditlens bench votes {folder}", {"folder": folder})
 
 
 def study(options: Namespace) -> Outcome:

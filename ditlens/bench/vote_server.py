@@ -68,11 +68,18 @@ def make_server(
 
     Handler.poll = poll
     try:
-        return ThreadingHTTPServer((host, port), Handler)
+        return Server((host, port), Handler)
     except OSError as error:
         raise SettingError(
             f"No server can listen on {host}:{port}: {error.strerror}. Choose another one: port={port + 1}."
         ) from error
+
+
+class Server(ThreadingHTTPServer):
+    """Holds the requests of a whole class that presses Next at once."""
+
+    request_queue_size = 256
+    daemon_threads = True
 
 
 class RefusedError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ditlens.bench.ballots import VOTER, Pair
 from ditlens.bench.folder import BenchFolder, read_folder
 from ditlens.bench.vote_numbers import bradley_terry, interval, krippendorff_alpha, win_rates
 from ditlens.errors import StudyError
+from ditlens.tables import columns
 
 FEW_VOTERS = 5
 """With fewer voters, intervals are over votes: they speak for these voters only."""
@@ -25,6 +26,8 @@ RULE = (
     "questions for the source beside itself; the upright picture keeps the rest better than the upside-down one."
 )
 
+SHOWN = {"win_rate": ".0%", "strength": ".2f"}
+TROUBLES = {"unreadable": "could not be read", "doubled": "were second votes on a pair"}
 SIGN = {"left": 1.0, "same": 0.0, "right": -1.0}
 
 
@@ -77,6 +80,37 @@ def tally(folder: str | Path | BenchFolder, resamples: int = 1000, seed: int = 0
         "doubled": doubled,
         "questions": {q: question_result(kept, q, resamples, seed) for q in vote_files.QUESTIONS},
     }
+
+
+def report(found: Mapping[str, Any]) -> str:
+    """The count in words and tables, for people.
+
+    Args:
+        found: What `tally` returned.
+    """
+    lines = [f"{found['votes']} votes of {found['voters']} voters"]
+    if found["excluded"]:
+        lines.append(f"{len(found['excluded'])} voters left out. {RULE}")
+    lines += [f"{found[k]} lines {why}" for k, why in TROUBLES.items() if found[k]]
+    for question, result in found["questions"].items():
+        if not result["methods"]:
+            continue
+        rows = [
+            (
+                name,
+                *(f"{r[k]['value']:{f}} ({r[k]['low']:{f}} to {r[k]['high']:{f}})" for k, f in SHOWN.items()),
+            )
+            for name, r in result["methods"].items()
+        ]
+        lines += ["", f"{vote_files.QUESTIONS[question]} (intervals {result['interval']})"]
+        lines.append(columns(rows, ("method", "win rate", "Bradley-Terry strength")))
+        alpha, same = result["agreement"]["alpha"], result["consistency"]
+        told = [
+            f"agreement of voters (alpha) {alpha:.2f}" if alpha is not None else result["agreement"]["note"]
+        ]
+        told += [f"same answer to a repeated pair {same['value']:.0%} of {same['n']}"] if same else []
+        lines.append("; ".join(told))
+    return "\n".join(lines)
 
 
 # --- reading -------------------------------------------------------------------------------------------------

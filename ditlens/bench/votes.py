@@ -12,6 +12,6 @@ A `Ballot` is what one voter is asked. How to run a study with people: docs/how-
 from ditlens.bench.ballots import Ballot, Pair, Rules
 from ditlens.bench.vote_export import export_static
 from ditlens.bench.vote_server import make_server, serve
-from ditlens.bench.vote_tally import tally
+from ditlens.bench.vote_tally import report, tally
 
-__all__ = ["Ballot", "Pair", "Rules", "export_static", "make_server", "serve", "tally"]
+__all__ = ["Ballot", "Pair", "Rules", "export_static", "make_server", "report", "serve", "tally"]

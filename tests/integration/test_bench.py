@@ -147,6 +147,16 @@ def test_the_command(portraits, monkeypatch, tmp_path, capsys):
     assert set(told["methods"]) == set(QUICK) and told["methods"]["ems"]["cost"]["nfe"] == 12
     assert cli.main([*words, "--methods", "nope"]) == 1
     assert "Unknown methods: nope" in capsys.readouterr().err
+    page = tmp_path / "index.html"
+    page.unlink()
+    assert cli.main(["bench", "page", str(tmp_path)]) == 0 and page.is_file()
+    assert "wrote" in capsys.readouterr().out
+    assert cli.main(["bench", "votes", str(tmp_path)]) == 1
+    assert "There are no votes" in capsys.readouterr().err
+    assert cli.main(["bench", "export", str(tmp_path), "--out", str(tmp_path / "study"), "--pairs", "2"]) == 0
+    assert (tmp_path / "study" / "index.html").is_file()
+    assert cli.main(["bench", "edit", str(tmp_path)]) == 1
+    assert f"--out {tmp_path}" in capsys.readouterr().err
 
 
 # --- the numbers -------------------------------------------------------------------------------------------

@@ -1,0 +1,122 @@
+"""The report page of a benchmark folder: whole, escaped, honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from bench_run import EVIL, write_run
+
+from ditlens.bench.folder import read_folder
+from ditlens.bench.page import write_page
+from ditlens.errors import StudyError
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would see."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [
+            v for k, v in attrs if k in ("src", "href", "data-src") and v and not v.startswith("#")
+        ]
+        if tag not in ("img", "meta", "input", "br", "link", "hr", "col") and not tag.startswith(
+            ("path", "line")
+        ):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+def test_the_page_has_every_method_picture_and_message(folder):
+    text = write_page(folder).read_text("utf-8")
+    page = Reader(text)
+    words = " ".join(page.words)
+    for part in ("ems", "sdedit", "ddib", "target reached", "non-target drift", "item000", "SettingError"):
+        assert part in words, part
+    pictures = [link for link in page.links if link.endswith(".png")] or re.findall(
+        r"images/[\w/.]+png", text
+    )
+    assert pictures and all((folder / link).is_file() for link in pictures)
+
+
+def test_texts_of_the_run_are_shown_not_run(folder):
+    text = write_page(folder).read_text("utf-8")
+    assert EVIL not in text, "markup in instructions, settings or messages would run"
+    assert "alert(" in text and "&lt;script&gt;" in text, "and they are shown"
+    assert Reader(text).tags.count("script") == len(re.findall(r"<script", text))
+
+
+def test_the_page_needs_no_network(folder):
+    text = write_page(folder).read_text("utf-8")
+    outside = [link for link in Reader(text).links if re.match(r"(https?:)?//", link)]
+    assert not outside and "@import" not in text
+
+
+def test_numbers_are_those_of_the_summary(folder):
+    words = " ".join(Reader(write_page(folder).read_text("utf-8")).words)
+    assert "90.0 %" in words and "88.0 %" in words, "success of the first and third method at degree 1"
+    path = folder / "summary.json"
+    changed = json.loads(path.read_text())
+    changed["methods"]["ems"]["degrees"]["1"]["success"]["value"] = 0.31
+    path.write_text(json.dumps(changed))
+    assert "31 %" in " ".join(Reader(write_page(folder).read_text("utf-8")).words)
+
+
+@pytest.mark.parametrize(
+    "methods", [("ems",), ("ems", "sdedit", "ddib", "dds", "flowedit", "flowalign", "dvrf")]
+)
+def test_one_method_and_many(tmp_path, methods):
+    text = write_page(write_run(tmp_path / "run", methods, items=2)).read_text("utf-8")
+    assert all(name in text for name in methods) and "nan" not in " ".join(Reader(text).words).lower()
+
+
+def test_values_that_are_missing_are_a_dash(folder):
+    text = write_page(folder).read_text("utf-8")
+    assert "–" in text and "None" not in " ".join(Reader(text).words).replace("None:", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("bench.json", None, "no folder of a benchmark"),
+        ("summary.json", "[1]", "no JSON object"),
+        ("rows.csv", "item,method\na,b\n", "lacks the columns degree, picture"),
+        ("summary.json", "{", "damaged"),
+    ],
+)
+def test_damaged_folders_are_told(folder, name, content, message):
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    with pytest.raises(StudyError, match=message):
+        write_page(folder)
+
+
+def test_files_outside_the_folder_are_refused(folder):
+    bench = read_folder(folder)
+    with pytest.raises(StudyError, match="outside"):
+        bench.file("../elsewhere.png")
+    with pytest.raises(StudyError, match="There is no file"):
+        bench.file("images/none.png")
