@@ -42,7 +42,7 @@ Measured quality, with intervals and failures: `docs/model/results.md` in the re
 
 def write_card(folder: Path) -> Path:
     """Write ``README.md`` of a model folder from its ``reports.json``; returns its path."""
-    reports: dict[str, dict[str, Any]] = json.loads((folder / "reports.json").read_text())
+    reports: dict[str, Any] = json.loads((folder / "reports.json").read_text())
     rows = [
         "| stage | steps | samples seen | minutes | hardware | seed | date |",
         "|---|---|---|---|---|---|---|",
@@ -53,7 +53,10 @@ def write_card(folder: Path) -> Path:
             cells = [title, f"{r['steps']:.0f}", f"{r.get('samples', 0):,.0f}", f"{r['minutes']:.1f}",
                      r["hardware"], str(r["seed"]), r["date"]]  # fmt: skip
             rows.append("| " + " | ".join(cells) + " |")
-    parts = [HEADER, "## Training\n", "\n".join(rows), "\n## What each stage reported at its end\n"]
+    parts = [HEADER, "## Training\n", "\n".join(rows)]
+    if reports.get("notes"):  # what a table cannot tell, written by hand
+        parts += ["", *(f"- {note}" for note in reports["notes"])]
+    parts += ["\n## What each stage reported at its end\n"]
     for stage, title in STAGE_NAMES.items():
         measured = {k: v for k, v in reports.get(stage, {}).items() if k not in SKIPPED}
         if measured:
