@@ -46,7 +46,7 @@ def tuned(model: Model) -> dict[str, Entry]:
     """All methods with settings that fit the portraits model.
 
     Published settings belong to other models, so every method got the same search: the same number of settings, the
-    same edits of the dev split, the same cost of about 64 evaluations an edit (docs/decisions/ems.md).
+    same edits of the dev split, the same cost of about 64 evaluations an edit (docs/decisions/0003-ems.md).
     """
     ems = default_method(model)
     csds = replace(DDS, name="csds-recon-delta", steps=12, source_guidance=4.0, target_guidance=4.0, lr=0.3)

@@ -27,7 +27,7 @@ BLOCKS = "*.*.image.attn.to_text"
 LEVEL = 0.6
 """Noise level at which attention is read: objects have their places, details are still open."""
 HIGH = 0.8
-"""Noise level of `difference_mask`; docs/decisions/ems.md has what other levels give."""
+"""Noise level of `difference_mask`; docs/decisions/0003-ems.md has what other levels give."""
 DRAWS = 4
 """Noises that `difference_mask` averages over."""
 
