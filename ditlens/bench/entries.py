@@ -45,8 +45,8 @@ class Entry:
 def tuned(model: Model) -> dict[str, Entry]:
     """All methods with settings that fit the portraits model.
 
-    Published settings belong to other models, so every method got the same search: the same number of settings, the
-    same edits of the dev split, the same cost of about 64 evaluations an edit (docs/decisions/0003-ems.md).
+    Published settings belong to other models; these were tried on the dev split, at about 64 evaluations an edit
+    (docs/decisions/0003-ems.md). The search was not equally long for every method yet.
     """
     ems = default_method(model)
     csds = replace(DDS, name="csds-recon-delta", steps=12, source_guidance=4.0, target_guidance=4.0, lr=0.3)
