@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,9 +40,13 @@ def make(degree: float = 1.0, *, oracle: bool = True, instruction: str = WISH, *
         Description(SOURCE, TARGET, CHANGES, "typist"), degree, 1.0, {"instruction": instruction},
         describe_values(neutral(smile=0.3)) if oracle else None,
         describe_values(neutral(**values, **drifted)) if oracle else None,
-        4, torch.zeros(1), lambda degrees: [make(d, oracle=oracle) for d in degrees],
+        4, torch.zeros(1), SimpleNamespace(mask=None),
     )  # fmt: skip
     return dataclasses.replace(result, **options)
+
+
+def sweep(degrees: list[float], **options) -> Sweep:
+    return Sweep(degrees, [make(degree, **options) for degree in degrees])
 
 
 def texts(ax) -> list[str]:
@@ -50,7 +55,7 @@ def texts(ax) -> list[str]:
 
 @pytest.fixture(scope="module")
 def figure():
-    return plots.plot_sweep(make().sweep(DEGREES))
+    return plots.plot_sweep(sweep(DEGREES))
 
 
 def test_sweep_has_a_picture_per_degree_in_order(figure):
@@ -109,7 +114,7 @@ def test_sweep_without_an_oracle_is_pictures_only():
 
 
 def test_sweep_of_one_degree():
-    figure = plots.plot_sweep(make().sweep([1.0]))
+    figure = plots.plot_sweep(sweep([1.0]))
     assert figure.axes[-1].get_xlim() == (0.5, 1.5)
     assert texts(figure.axes[2]) == ["round"]
 
