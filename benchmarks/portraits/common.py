@@ -20,7 +20,7 @@ from ditlens.worlds.portraits.attributes import ATTRIBUTES, Attributes, sample
 from portraits.sheets import Tile
 
 SEEDS = {"vae": 7, "captions": 101, "edits": 102, "sweeps": 103, "describer": 104, "exact": 105,
-         "frechet": 106}  # fmt: skip
+         "frechet": 106, "heldout": 107}  # fmt: skip
 
 Result = dict[str, Any]
 Results = dict[str, Result]

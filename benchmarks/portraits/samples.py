@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import numpy as np
 import torch
-from intervals import bootstrap, spearman
+from intervals import bootstrap, clustered, spearman
 
+from ditlens.train.run import read_reports
 from ditlens.worlds.portraits.attributes import CONTINUOUS, take
-from ditlens.worlds.portraits.captions import compose
+from ditlens.worlds.portraits.captions import caption_all, compose, parse, satisfies
+from ditlens.worlds.portraits.heldout import HELD_OUT, held_out, match
 from ditlens.worlds.portraits.render import render
-from portraits.common import Bench, Results, measure, people, progress, result
-from portraits.quality import caption_samples
+from portraits.common import SEEDS, Bench, Results, measure, people, progress, result
+from portraits.quality import BATCH, caption_samples
 from portraits.speed import load_note, timed
 
 TEXT = "a portrait with a big smile, long red hair and round glasses"
@@ -87,10 +90,47 @@ def sample_seconds(bench: Bench) -> Results:
     }
 
 
+def heldout_combinations(bench: Bench) -> Results:
+    """Captions with a pair of values that training never showed together: are both right?
+
+    Beside it the same pairs' values with other partners, drawn from the same captions: what never meeting costs.
+    """
+    assert bench.model.folder is not None, "the model is not a folder"
+    reports = read_reports(bench.model.folder)
+    if any(reports.get(stage, {}).get("held_out") != list(HELD_OUT) for stage in ("text", "mmdit")):
+        print(
+            "held-out combinations: not measured, these weights have seen them (reports.json)",
+            file=sys.stderr,
+        )
+        return {}
+    parts, trials = {}, []
+    each = max(2, bench.captions // 10)
+    for k, pair in enumerate(HELD_OUT):
+        drawn, rng = people(100 * each, "heldout"), random.Random(SEEDS["heldout"] + k)
+        chosen = {"held out": match(drawn, pair)}
+        for name, value in pair.items():  # one value of the pair, with partners that it has met
+            chosen[f"{value}, other partners"] = match(drawn, {name: value}) & ~held_out(drawn)
+        for kind, mask in chosen.items():
+            texts = caption_all(take(drawn, mask.nonzero()[:, 0]), rng)
+            texts = [text for text in texts if set(pair) <= set(parse(text))][:each]
+            right = []
+            for i in progress(f"{' and '.join(pair.values())}, {kind}", -(-len(texts) // BATCH)):
+                span = range(i * BATCH, min(i * BATCH + BATCH, len(texts)))
+                read = measure(bench, bench.model.sample([texts[s] for s in span], span))
+                wanted = [satisfies(v, parse(texts[s])) for s, v in zip(span, read, strict=True)]
+                right += [{name: ok[name] for name in pair} for ok in wanted]
+            flat = [ok for one in right for ok in one.values()]
+            parts[f"{' + '.join(pair.values())}, {kind}"] = {"value": float(np.mean(flat)), "n": len(flat)}
+            if kind == "held out":
+                trials += right
+    value, low, high, count = clustered([list(trial.values()) for trial in trials])
+    note = f"both values of {len(HELD_OUT)} pairs that training never showed together; {len(trials)} captions"
+    return {"heldout_combination_accuracy": result(value, low, high, count, "share", note, parts=parts)}
+
+
 def by_guidance(bench: Bench) -> Results:
     """The two caption accuracies at lower guidance, where editing works; a part of the captions."""
     from ditlens.worlds.portraits.attributes import CATEGORICAL
-    from ditlens.worlds.portraits.captions import caption_all, parse, satisfies
 
     names = {c.name for c in CATEGORICAL}
     count = max(4, bench.captions // 5)

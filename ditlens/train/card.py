@@ -14,7 +14,7 @@ STAGE_NAMES = {
     "oracle": "Oracle (reads attributes from pictures)",
     "describer": "Describer (image and text to text)",
 }
-SKIPPED = {"steps", "minutes", "samples", "seed", "hardware", "date"}
+SKIPPED = {"steps", "minutes", "samples", "seed", "hardware", "date", "held_out"}
 
 HEADER = """---
 license: apache-2.0
@@ -56,6 +56,9 @@ def write_card(folder: Path) -> Path:
     parts = [HEADER, "## Training\n", "\n".join(rows)]
     if reports.get("notes"):  # what a table cannot tell, written by hand
         parts += ["", *(f"- {note}" for note in reports["notes"])]
+    if held_out := reports.get("mmdit", {}).get("held_out"):
+        pairs = "; ".join(", ".join(f"{n} {v}" for n, v in pair.items()) for pair in held_out)
+        parts += ["", f"Never shown in training, to measure whether the model can compose: {pairs}."]
     parts += ["\n## What each stage reported at its end\n"]
     for stage, title in STAGE_NAMES.items():
         measured = {k: v for k, v in reports.get(stage, {}).items() if k not in SKIPPED}

@@ -13,6 +13,7 @@ from ditlens.train.text import WIDTH as TEXT_WIDTH
 from ditlens.train.text import encode, tokenize
 from ditlens.worlds.portraits import captions
 from ditlens.worlds.portraits.attributes import take
+from ditlens.worlds.portraits.heldout import held_out
 
 CONFIG: dict[str, Any] = {
     "sample_size": 16, "patch_size": 2, "in_channels": 8, "out_channels": 8, "num_layers": 6,
@@ -60,13 +61,14 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
     transformer = (transformer or SD3Transformer2DModel(**CONFIG)).to(budget.device)
     encoders = [e.to(budget.device) for e in encoders]
     latents, attributes = data.latents(vae, budget), data.attributes(budget)
+    shown = (~held_out(attributes)).nonzero()[:, 0]
     batch = BATCH.get(budget.device.type, 32)
     joint = budget.device.type == "cuda"  # on a CPU the text encoders stay as they are: a sixth of the time
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         generator = budget.generator(step)
         rng = random.Random(generator.initial_seed())
-        index = torch.randint(len(latents), (batch,), generator=generator)
+        index = shown[torch.randint(len(shown), (batch,), generator=generator)]
         texts = captions.caption_all(take(attributes, index), rng=rng)
         texts = ["" if rng.random() < DROPPED_CAPTIONS else text for text in texts]
         with torch.set_grad_enabled(joint):

@@ -20,6 +20,7 @@ import torch
 from ditlens.errors import ModelError
 from ditlens.train.card import write_card
 from ditlens.train.loop import Budget
+from ditlens.worlds.portraits.heldout import HELD_OUT
 
 STAGES = ("text", "vae", "mmdit", "oracle", "describer")
 """In the order in which they can be run from nothing."""
@@ -93,6 +94,7 @@ def _text(folder: Path, budget: Budget) -> dict[str, Any]:
         load_text(folder, budget) if budget.resume and (folder / "text_encoder").is_dir() else (None, None)
     )
     tokenizer, encoders, report = text.train(budget, *start)
+    report |= left_out(folder, "text", fresh=start[0] is None)
     for suffix, encoder in zip(("", "_2"), encoders, strict=True):
         tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
         store(encoder, folder / f"text_encoder{suffix}")
@@ -125,6 +127,7 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
     if budget.resume and (folder / "transformer").is_dir():
         start = SD3Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
     transformer, report = mmdit.train(budget, vae, tokenizer, encoders, start)
+    report |= left_out(folder, "mmdit", fresh=start is None)
     tokenizer_3, encoder_3 = build_silent_encoder(mmdit.CONFIG["joint_attention_dim"])
     pipe = StableDiffusion3Pipeline(
         transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=vae,
@@ -212,10 +215,27 @@ def hardware(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
 
 
+def left_out(folder: Path, stage: str, *, fresh: bool) -> dict[str, Any]:
+    """The combinations that a stage has never been shown, as an entry of its report.
+
+    Weights that were trained on keep the entry of their first report: what they saw before counts.
+    """
+    if fresh:
+        return {"held_out": list(HELD_OUT)}
+    before = read_reports(folder).get(stage, {})
+    return {"held_out": before["held_out"]} if "held_out" in before else {}
+
+
+def read_reports(folder: Path) -> dict[str, Any]:
+    """What the stages reported so far; empty before the first."""
+    path = folder / "reports.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def record(folder: Path, stage: str, report: dict[str, Any]) -> None:
     """Add a stage's report to ``reports.json``; renew the model card and ``checksums.json``."""
     path = folder / "reports.json"
-    reports = json.loads(path.read_text()) if path.is_file() else {}
+    reports = read_reports(folder)
     reports[stage] = {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
     path.write_text(json.dumps(reports, indent=2) + "\n")
     write_card(folder)

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits import captions
-from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, sample
+from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, sample, take
+from ditlens.worlds.portraits.heldout import held_out
 from ditlens.worlds.portraits.phrases import tokens
 from ditlens.worlds.portraits.reading import LEXICON, scan
 
@@ -202,7 +203,9 @@ def train(budget: Budget, tokenizer: Any = None, encoders: list[Any] | None = No
     def loss(step: int) -> dict[str, torch.Tensor]:
         generator = budget.generator(step)
         rng = random.Random(generator.initial_seed())
-        texts = captions.caption_all(sample(batch, generator), rng=rng)
+        people = sample(2 * batch, generator)
+        people = take(people, (~held_out(people)).nonzero()[:batch, 0])
+        texts = captions.caption_all(people, rng=rng)
         truth = {k: v.to(budget.device) for k, v in encode_named(list(map(captions.parse, texts))).items()}
         places, meanings = phrase_ends(tokenizer, texts)
         phrases = {k: v.to(budget.device) for k, v in encode_named(meanings).items()}
