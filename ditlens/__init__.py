@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ditlens.ems.judge import check as check
     from ditlens.ems.manipulate import TextEmbedding as TextEmbedding
     from ditlens.ems.manipulate import manipulate as manipulate
+    from ditlens.estimates import Estimate as Estimate
+    from ditlens.estimates import estimate as estimate
     from ditlens.hooks import hooks_on as hooks_on
     from ditlens.interventions import ablate as ablate
     from ditlens.interventions import add as add
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ditlens.captures": ("capture", "sites", "words"),
     "ditlens.cache": ("LatentCache",),
+    "ditlens.estimates": ("estimate", "Estimate"),
     "ditlens.hooks": ("hooks_on",),
     "ditlens.store": ("open", "Study"),
     "ditlens.interventions": ("intervene", "add", "scale", "put", "ablate", "bypass"),

@@ -40,28 +40,67 @@ class Softmax:
     enable_gqa: bool = False
 
 
-class Tap(TorchFunctionMode):
-    """Records softmax calls while it is on, and may change their arguments.
+class Tap:
+    """Records the joint softmax of one attention module while it runs, and may change its arguments.
 
     Args:
         change: Gets and returns a `Softmax`; None only records.
     """
 
     def __init__(self, change: Callable[[Softmax], Softmax] | None = None) -> None:
-        super().__init__()
         self.calls: list[Softmax] = []
         self.change = change
+        self._watch: Watch | None = None
+
+    def switch_on(self, module: torch.nn.Module) -> None:
+        """Begin to see the softmax calls of a module that starts to run."""
+        self._watch = WATCHES.get(id(module))
+        if self._watch is None:
+            self._watch = WATCHES[id(module)] = Watch(id(module))
+            self._watch.__enter__()
+        self._watch.taps.append(self)
+
+    def switch_off(self) -> None:
+        """See no more; what was recorded stays."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.taps.remove(self)
+            if not watch.taps:
+                del WATCHES[watch.module]
+                watch.__exit__(None, None, None)
+
+    def see(self, seen: Softmax) -> Softmax:
+        """Change the first call, the joint one; an IP-adapter's second call is none of ours. Record all."""
+        if self.change is not None and not self.calls:
+            seen = self.change(seen)
+        self.calls.append(seen)
+        return seen
+
+
+class Watch(TorchFunctionMode):
+    """Hands the softmax calls of one running module to its taps, in the order in which they were switched on.
+
+    One mode for all taps: modes of their own would be asked in the opposite order, so that what captures would not
+    see what interventions changed.
+    """
+
+    def __init__(self, module: int) -> None:
+        super().__init__()
+        self.module = module
+        self.taps: list[Tap] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         named = dict(zip(ARGUMENTS, args, strict=False)) | (kwargs or {})
         seen = Softmax(**named)
-        if self.change is not None:
-            seen = self.change(seen)
-            named |= {name: getattr(seen, name) for name in LETTERS.values()}
-        self.calls.append(seen)
-        return func(**named)
+        for tap in self.taps:
+            seen = tap.see(seen)
+        return func(**(named | {name: getattr(seen, name) for name in LETTERS.values()}))
+
+
+WATCHES: dict[int, Watch] = {}
+"""Attention modules that run now, by identity."""
 
 
 def probabilities(call: Softmax, heads: slice, queries: Rows | None) -> torch.Tensor:
@@ -158,14 +197,14 @@ class Seen:
             return torch.cat([F.pad(x, (0, 0, 0, longest - x.shape[2])) for x in parts])
         if calls == "per segment":
             return torch.cat(parts, 2) if name == "query" else parts[-1]
-        return parts[-1]
+        return parts[0]  # an IP-adapter asks a second time, for its own keys
 
     def _map(self, toward: str, heads: str) -> torch.Tensor:
         stream, table = self.port.site.stream, self.port.block.table
         if table.calls == "per segment":
             return self._segments(toward, heads)
         items = []
-        for call in self.softmax if table.calls == "per item" else self.softmax[-1:]:
+        for call in self.softmax if table.calls == "per item" else self.softmax[:1]:
             if table.calls == "per item":  # pictures first, then the valid tokens of the text
                 image = self.call.sizes["image"]
                 where = {"image": Rows(slice(0, image)), "text": Rows(slice(image, call.key.shape[2]))}

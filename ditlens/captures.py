@@ -15,6 +15,7 @@ from ditlens.attention import Seen, Tap
 from ditlens.cache import Item, Key, LatentCache, human
 from ditlens.calls import Call
 from ditlens.errors import BudgetError, CaptureError, SettingError
+from ditlens.estimates import choices
 from ditlens.hooks import Session, parts_of
 from ditlens.site import POINTS, SOFTMAX_POINTS, Site, select
 from ditlens.tables import columns
@@ -185,7 +186,7 @@ class Capture(Session):
         parts[call.run] = self._own(value)
         self._bytes += parts[call.run].nbytes
         if self._bytes > self.limit:
-            raise BudgetError(self._over(value))
+            raise BudgetError(self._over())
         self._rows[call.run] = max(self._rows.get(call.run, 0), len(value))
         if call.grid is not None or call.run not in self.cache.grids:
             self.cache.grids[call.run] = call.grid
@@ -238,22 +239,16 @@ class Capture(Session):
         parts = self._parts[key]
         self.cache.tensors[key] = parts[min(parts)] if len(parts) == 1 else self.cache.tensors[key]
 
-    def _over(self, value: torch.Tensor) -> str:
-        per_token = value.nbytes / max(1, value.shape[1] if value.ndim > 2 else 1)
-        few = [site for site in map(str, self.sites) if site.split(".")[-1] == "out"][-1:] or ["one site"]
-        hints = (
-            []
-            if self.cache.reduced
-            else [f"reduce='mean' ({human(per_token)} instead of {human(value.nbytes)} each)"]
-        )
-        hints += [
-            "steps=slice(None, None, 4)",
-            f"fewer sites, e.g. {few[0]!r}",
-            f"limit={human(4 * self.limit)!r}",
+    def _over(self) -> str:
+        now = {key: parts[min(parts)] for key, parts in self._parts.items()}
+        hints = [
+            f"{setting} ({human(share * self.limit)} for as much)"
+            for setting, share in choices(now, reduced=bool(self.cache.reduced)).items()
         ]
         return (
             f"This capture has reached its limit of {human(self.limit)} after {self.calls} forward calls. "
-            f"Smaller: {'; '.join(hints)}. Larger than memory: `ditlens capture` streams to disk."
+            f"Smaller: {'; '.join(hints)}; or limit={human(4 * self.limit)!r}. `ditlens.estimate` says before how "
+            "much it will be. Larger than memory: `ditlens capture` streams to disk."
         )
 
     # --- the end -------------------------------------------------------------------------------------

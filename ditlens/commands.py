@@ -82,7 +82,6 @@ def demo(options: Namespace) -> Outcome:
 def capture(options: Namespace) -> Outcome:
     """Capture hidden states of many prompts and seeds to disk; the same command again goes on."""
     from ditlens import studies
-    from ditlens.cache import human
     from ditlens.store import open as open_study
 
     prompts = studies.read_prompts(options.prompts)
@@ -101,11 +100,10 @@ def capture(options: Namespace) -> Outcome:
         guidance=options.guidance,
     )  # fmt: skip
     size = studies.estimate(model, manifest)
-    cost = f"{len(manifest.items)} items of {human(size['item'])}: {human(size['total'])}"
-    data: dict[str, Any] = {"folder": options.out, "bytes_item": size["item"], "bytes_total": size["total"]}
+    data: dict[str, Any] = {"folder": options.out, "bytes_item": size.item, "bytes_total": size.total}
     if options.dry_run:
-        return Outcome(cost, data)
-    notify(cost)
+        return Outcome(str(size), data)
+    notify(str(size))
     study = studies.run(
         model, manifest, options.out, worker=worker, limit=options.limit,
         progress=(lambda done, total: notify(f"{done}/{total} items", again=True)) if worker.rank == 0 else None,

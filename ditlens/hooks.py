@@ -197,22 +197,22 @@ class Session(ABC):
 
         Args:
             module: The attention.
-            make: Gives the mode to switch on while it runs, or None for not now.
-            done: Called with the mode and the output when it has run.
+            make: Gives the `ditlens.attention.Tap` to switch on while it runs, or None for not now.
+            done: Called with the tap and the output when it has run.
         """
 
         def begin(module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
-            mode = make()
-            self._taps.append(mode)
-            if mode is not None:
-                mode.__enter__()
+            tap = make()
+            self._taps.append(tap)
+            if tap is not None:
+                tap.switch_on(module)
 
         def end(module: Any, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG001
             if self._taps:
-                mode = self._taps.pop()
-                if mode is not None:
-                    mode.__exit__(None, None, None)
-                    done(mode, output)
+                tap = self._taps.pop()
+                if tap is not None:
+                    tap.switch_off()
+                    done(tap, output)
 
         self.on(module, begin, before=True)
         self.on(module, end, always=True)
@@ -220,9 +220,9 @@ class Session(ABC):
     def _drop_taps(self) -> None:
         """Switch off what an interrupt left on: PyTorch calls no hook after Ctrl-C."""
         while self._taps:
-            mode = self._taps.pop()
-            if mode is not None:
-                mode.__exit__(None, None, None)
+            tap = self._taps.pop()
+            if tap is not None:
+                tap.switch_off()
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._drop_taps()

@@ -17,16 +17,18 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ditlens import estimates
 from ditlens.cache import human
 from ditlens.captures import capture
 from ditlens.errors import DitlensError, SettingError, StudyError
+from ditlens.estimates import Estimate
 from ditlens.store import Manifest, Study, item_name, write_item, write_whole
 
 if TYPE_CHECKING:
@@ -118,35 +120,36 @@ def plan(
 def capture_item(model: Model, manifest: Manifest, prompt: int, seed: int, limit: str | float) -> Any:
     """The cache of one item."""
     s = manifest.settings
-    text = [manifest.prompts[prompt]]
-    null = model.encode_text("").named("uncond") if s["guidance"] != 1 else None
-    from ditlens import flow
-
-    with capture(
-        model, s["sites"], steps=s["steps"], passes=s["passes"], reduce=s["reduce"], limit=limit,
-        dtype=getattr(torch, s["dtype"]) if s["dtype"] else None,
-    ) as cache:  # fmt: skip
-        flow.sample(
-            model, model.noise([seed]), model.sigmas(s["sampling_steps"]), model.encode_text(text),
-            null_text=null, guidance=s["guidance"],
-        )  # fmt: skip
+    with capture(model, s["sites"], steps=s["steps"], limit=limit, **_kept(s)) as cache:
+        sample_item(model, manifest, prompt, seed, s["sampling_steps"])
     return cache
 
 
-def estimate(model: Model, manifest: Manifest) -> dict[str, float]:
-    """Bytes that a study will take: measured on one item with one sampling step.
+def sample_item(model: Model, manifest: Manifest, prompt: int, seed: int, steps: int) -> None:
+    """Make the picture of one item."""
+    from ditlens import flow
 
-    Returns:
-        ``{"item", "total"}`` in bytes.
-    """
-    settings = dict(manifest.settings)
-    kept = settings["sampling_steps"] if settings["steps"] is None else len(settings["steps"])
-    one = Manifest(
-        manifest.model, manifest.fingerprint, manifest.prompts[:1], manifest.seeds[:1],
-        settings | {"sampling_steps": 1, "steps": None},
+    guidance = manifest.settings["guidance"]
+    flow.sample(
+        model, model.noise([seed]), model.sigmas(steps), model.encode_text([manifest.prompts[prompt]]),
+        null_text=model.encode_text("").named("uncond") if guidance != 1 else None, guidance=guidance,
     )  # fmt: skip
-    item = float(capture_item(model, one, 0, manifest.seeds[0], "1 TB").nbytes * kept)
-    return {"item": item, "total": item * len(manifest.items)}
+
+
+def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What capturing and estimating have in common."""
+    dtype = settings["dtype"]
+    return {"passes": settings["passes"], "reduce": settings["reduce"],
+            "dtype": getattr(torch, dtype) if dtype else None}  # fmt: skip
+
+
+def estimate(model: Model, manifest: Manifest) -> Estimate:
+    """What a study will take, measured on its first item with one sampling step; see `ditlens.estimate`."""
+    s = manifest.settings
+    return estimates.estimate(
+        model, s["sites"], steps=s["steps"], sampling_steps=s["sampling_steps"], items=len(manifest.items),
+        run=lambda: sample_item(model, manifest, 0, manifest.seeds[0], 1), **_kept(s),
+    )  # fmt: skip
 
 
 def run(

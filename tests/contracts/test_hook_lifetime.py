@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import ditlens as dl
+from ditlens import attention
 from ditlens.errors import BudgetError, CaptureError, InterventionError, SettingError, SiteError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -142,6 +143,37 @@ def test_nested_in_every_order(sd3):
         call(model, inputs)
     assert torch.equal(a[place], b[place])
     assert torch.equal(call(model, inputs), plain)
+
+
+@pytest.mark.parametrize("point", ["q", "v"])
+def test_softmax_arguments_are_seen_as_changed_in_every_order(sd3, point):
+    model, inputs = sd3
+    place = f"joint.0.image.{point}"
+    double, shift = dl.scale(2.0), dl.add(torch.ones(32))
+    with dl.capture(model, place) as base:
+        call(model, inputs)
+    with (
+        dl.capture(model, place) as outside,
+        dl.intervene(model, {place: double}),
+        dl.intervene(model, {place: shift}),
+    ):
+        first = call(model, inputs)
+    with (
+        dl.intervene(model, {place: double}),
+        dl.intervene(model, {place: shift}),
+        dl.capture(model, place) as inside,
+    ):
+        assert torch.equal(call(model, inputs), first)
+    torch.testing.assert_close(outside[place], base[place] * 2 + 1)
+    assert torch.equal(outside[place], inside[place])
+    with (
+        dl.intervene(model, {place: shift}),
+        dl.intervene(model, {place: double}),
+        dl.capture(model, place) as other,
+    ):
+        call(model, inputs)
+    torch.testing.assert_close(other[place], (base[place] + 1) * 2)
+    assert not attention.WATCHES
 
 
 def test_reuse_of_one_context_begins_again(sd3):
@@ -432,6 +464,92 @@ def test_offloaded_weights(sd3):
     with dl.capture(other, OUT) as cache:
         assert torch.equal(call(other, inputs), plain)
     assert torch.equal(cache["joint.0.image.out"], expected["joint.0.image.out"])
+
+
+@pytest.mark.parametrize("kind", ["block_level", "leaf_level"])
+def test_weights_offloaded_in_groups(sd3, kind):
+    from diffusers.hooks import apply_group_offloading
+
+    model, inputs = sd3
+    plain = call(model, inputs)
+    with dl.capture(model, "*.*.*.*") as expected:
+        call(model, inputs)
+    other = tiny.build(SD3)
+    apply_group_offloading(
+        other, onload_device=torch.device("cpu"), offload_type=kind, num_blocks_per_group=1
+    )
+    with dl.capture(other, "*.*.*.*") as cache:
+        assert torch.equal(call(other, inputs), plain)
+    assert set(cache) == set(expected) and dl.hooks_on(other) == []
+    assert all(torch.equal(cache.tensors[key], expected.tensors[key]) for key in cache)
+    assert torch.equal(call(other, inputs), plain)
+
+
+class LowRank(torch.nn.Module):
+    """What peft puts in place of a linear layer: the layer, and a low-rank update beside it."""
+
+    def __init__(self, base: torch.nn.Linear) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.base_layer = base
+        self.a = torch.nn.Parameter(torch.randn(2, base.in_features, generator=generator))
+        self.b = torch.nn.Parameter(torch.randn(base.out_features, 2, generator=generator) / 4)
+
+    def forward(self, x):
+        return self.base_layer(x) + x @ self.a.T @ self.b.T
+
+
+def test_low_rank_adapters_are_part_of_what_is_seen(sd3):
+    model, inputs = sd3
+    other = tiny.build(SD3)
+    attn = other.transformer_blocks[1].attn
+    attn.to_q, attn.add_k_proj = LowRank(attn.to_q), LowRank(attn.add_k_proj)
+    plain = call(other, inputs)
+    assert not torch.equal(plain, call(model, inputs)), "the adapter does something"
+    sites = ["joint.1.image.{q,attn.out,out}", "joint.1.text.k"]
+    with dl.capture(other, sites) as cache:
+        assert torch.equal(call(other, inputs), plain)
+    with dl.capture(model, sites) as without:
+        call(model, inputs)
+    assert all(not torch.equal(cache.tensors[key], without.tensors[key]) for key in cache)
+    with dl.intervene(other, {"joint.1.image.q": lambda q: 0 * q}), dl.capture(other, sites) as changed:
+        call(other, inputs)
+    assert not changed["joint.1.image.q"].any(), "it stands behind the adapter"
+
+
+def test_an_ip_adapter_adds_nothing_to_the_joint_softmax(sd3):
+    from diffusers.models.attention_processor import SD3IPAdapterJointAttnProcessor2_0
+
+    model, inputs = sd3
+    other = tiny.build(SD3)
+    torch.manual_seed(0)
+    for block in other.transformer_blocks:
+        block.attn.processor = SD3IPAdapterJointAttnProcessor2_0(32, 16, 16, timesteps_emb_dim=8, scale=0.5)
+    picture = {"ip_hidden_states": torch.randn(2, 3, 16), "temb": torch.randn(2, 8)}
+    inputs = inputs | {"joint_attention_kwargs": picture}
+    plain = call(other, inputs | {"joint_attention_kwargs": dict(picture)})
+    sites = [
+        "joint.0.image.{in,q,k,v,attn.to_text,attn.to_image}",
+        "joint.0.text.{k,attn.to_image}",
+        "joint.*.image.out",
+    ]
+    with dl.capture(other, sites) as cache:
+        seen = call(other, inputs | {"joint_attention_kwargs": dict(picture)})
+    assert torch.equal(seen, plain)
+    with dl.capture(model, sites) as without:
+        call(model, sd3[1])
+    for name in ("in", "q", "k", "v", "attn.to_text", "attn.to_image"):
+        assert torch.equal(cache[f"joint.0.image.{name}"], without[f"joint.0.image.{name}"]), name
+    assert not torch.equal(cache["joint.0.image.out"], without["joint.0.image.out"]), (
+        "the adapter does something"
+    )
+    rows = cache["joint.0.image.attn.to_text"].sum(-1) + cache["joint.0.image.attn.to_image"].sum(-1)
+    torch.testing.assert_close(rows, torch.ones_like(rows))
+    shapes = []
+    note = {"joint.0.image.k": lambda k: shapes.append(k.shape) or k, "joint.0.image.q": lambda q: q.clone()}
+    with dl.intervene(other, note):
+        assert torch.equal(call(other, inputs | {"joint_attention_kwargs": dict(picture)}), plain)
+    assert shapes == [(2, 24, 32)], "once, not for the adapter's keys too"
 
 
 @pytest.mark.parametrize("how", ["torch.compile", "method"])

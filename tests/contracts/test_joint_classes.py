@@ -315,3 +315,10 @@ def test_a_class_that_extends_a_known_one_is_known():
         pass
 
     assert len(dl.sites(Mine(**tiny.TINY["SD3Transformer2DModel"]["init"]))) > 20
+
+
+def test_an_estimate_is_what_the_capture_took(tried):
+    _, model, inputs, _, _, cache = tried
+    with torch.no_grad():
+        said = dl.estimate(model, "*.*.*.*", run=lambda: run(model, inputs))
+    assert said.total == pytest.approx(cache.nbytes / len(cache.items)) and said.sites == len(cache.sites)

@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import ditlens as dl
 from ditlens import studies
@@ -243,7 +245,55 @@ def test_estimates_are_the_size_on_disk(portraits, plan, tmp_path):
     size = studies.estimate(portraits, plan)
     study = studies.run(portraits, plan, tmp_path)
     on_disk = sum(study.path(item).stat().st_size for item in study.items)
-    assert size["total"] == pytest.approx(on_disk, rel=0.05)
+    assert size.total == pytest.approx(on_disk, rel=0.05)
+
+
+RUNS = {
+    "sites": st.sampled_from(
+        [OUT, "joint.1.image.*", "cond", "joint.*.text.{in,attn.out}", "joint.1.*.attn.to_{text,image}"]
+    ),
+    "steps": st.sampled_from([None, [0], [0, 2], slice(1, None, 2)]),
+    "passes": st.sampled_from(["cond", "uncond", ("cond", "uncond"), None]),
+    "tokens": st.sampled_from([None, {"image": [0, 5]}, {"text": [1]}]),
+    "reduce": st.sampled_from([None, "mean", "sketch:8"]),
+    "heads": st.sampled_from(["mean", "all"]),
+    "dtype": st.sampled_from([None, torch.float16]),
+}
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chosen=st.fixed_dictionaries(RUNS))
+def test_an_estimate_is_what_the_capture_takes(portraits, chosen):
+    said = dl.estimate(portraits, sampling_steps=3, items=2, **chosen)
+    with dl.capture(portraits, limit="1 TB", **chosen) as cache:
+        portraits.sample([TEXT, "a portrait"], [0, 1], steps=3)
+    assert said.total == cache.nbytes
+    assert (said.items, said.steps, said.sites) == (2, len(cache.steps), len(cache.sites))
+
+
+def test_the_smaller_choices_are_as_small_as_they_say(portraits):
+    said = dl.estimate(portraits, OUT, sampling_steps=4)
+    options = {
+        "reduce='mean'": {"reduce": "mean"}, "dtype=torch.bfloat16": {"dtype": torch.bfloat16},
+        "steps=slice(None, None, 4)": {"steps": slice(None, None, 4)}, "sites='joint.1.image.out'": {},
+    }  # fmt: skip
+    assert set(said.smaller) == set(options)
+    for setting, option in options.items():
+        sites = "joint.1.image.out" if setting.startswith("sites") else OUT
+        with dl.capture(portraits, sites, **option) as cache:
+            portraits.generate(TEXT, seed=0, steps=4)
+        assert said.smaller[setting] == pytest.approx(cache.nbytes), setting
+    assert said.fits("1 GB") and not said.fits("1 kB")
+    assert "1 picture, 3 sites at 4 steps" in str(said) and "reduce='mean'" in str(said)
+
+
+def test_an_estimate_keeps_no_tensor_and_needs_to_know_how_to_run(portraits):
+    with pytest.raises(SettingError, match="num_inference_steps=1"):
+        dl.estimate(portraits.pipe, OUT)
+    with pytest.raises(CaptureError, match="did not run"):
+        dl.estimate(portraits.pipe, OUT, run=lambda: None)
+    said = dl.estimate(portraits.pipe, OUT, run=lambda: portraits.generate(TEXT, seed=0, steps=2))
+    assert said.steps == 2 and dl.hooks_on(portraits) == []
 
 
 def test_a_failing_item_is_tried_again_and_the_others_are_kept(portraits, plan, tmp_path, monkeypatch):
