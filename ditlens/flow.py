@@ -216,12 +216,21 @@ def evaluate(
     return field(latents, sigma, texts).to(latents.dtype).chunk(len(rows))
 
 
+def told_guidance(text: Any, guidance: float | torch.Tensor) -> Any:
+    """The text with its guidance noted on it, for a guidance-distilled model; None for others."""
+    return text.at_guidance(guidance) if getattr(text, "guidance", None) is not None else None
+
+
 def guidance_texts(text: Text, null_text: Text | None, guidance: float) -> list[Text]:
     """List the texts that guidance has to evaluate: [text] for 1, [null] for 0, else [null, text].
+
+    A guidance-distilled model is told the number instead: then it is [text], with the guidance noted on it.
 
     Raises:
         SettingError: If guidance is not 1 and there is no null text.
     """
+    if (told := told_guidance(text, guidance)) is not None:
+        return [told]
     if guidance == 1:
         return [text]
     if null_text is None:

@@ -79,7 +79,7 @@ def load(
     """Load a model.
 
     Args:
-        name_or_path: ``"portraits"``, a folder in diffusers' layout, or a hub id of an SD3 or SD3.5 model.
+        name_or_path: ``"portraits"``, a folder in diffusers' layout, or a hub id of an SD3, SD3.5 or FLUX.1 model.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         dtype: Number format of the weights. By default float32 on the CPU and for small models, else bfloat16.
         profile: ``"auto"`` chooses from the free memory of GPU and machine: ``"full"`` (all on the device),
@@ -90,7 +90,7 @@ def load(
         ModelError: If the model is not found, cannot be read, or is of a family that is not supported.
         SettingError: If the device does not exist, or the model does not fit into the memory.
     """
-    from diffusers import DiffusionPipeline, StableDiffusion3Pipeline
+    from diffusers import DiffusionPipeline
 
     source, chosen = find(name_or_path), pick_device(device)
     local = Path(source).is_dir()
@@ -110,12 +110,9 @@ def load(
             "(then `hf auth login`)."
         )
         raise ModelError(f"The model {source!r} could not be loaded: {reason} {hint}") from error
-    if not isinstance(pipe, StableDiffusion3Pipeline):
-        raise ModelError(
-            f"{source!r} is a {type(pipe).__name__}; ditlens edits with StableDiffusion3Pipeline so far. "
-            "Use an SD3 or SD3.5 model."
-        )
-    if pipe.text_encoder_3 is not None and is_silent(pipe.text_encoder_3):
+    kind = model_class(pipe)
+    third = getattr(pipe, "text_encoder_3", None)
+    if third is not None and is_silent(third):
         pipe.register_modules(text_encoder_3=None, tokenizer_3=None)  # spares its rows of zeros
     pipe.set_progress_bar_config(disable=True)
     if plan.placement == "full":
@@ -124,9 +121,28 @@ def load(
         pipe.enable_model_cpu_offload(device=chosen)
     else:
         pipe.enable_sequential_cpu_offload(device=chosen)
-    model = Model(pipe, name=str(name_or_path), folder=Path(source) if local else None)
+    model = kind(pipe, name=str(name_or_path), folder=Path(source) if local else None)
     model.profile = plan
     return model
+
+
+def model_class(pipe: Any) -> type[Model]:
+    """The class of model that wraps a pipeline.
+
+    Raises:
+        ModelError: If its latents and guidance are not known here.
+    """
+    name = type(pipe).__name__
+    if name == "StableDiffusion3Pipeline":
+        return Model
+    if name == "FluxPipeline":
+        from ditlens.flux import FluxModel
+
+        return FluxModel
+    raise ModelError(
+        f"This is a {name}; ditlens makes and edits pictures with StableDiffusion3Pipeline and FluxPipeline. "
+        "Capturing and intervening (ditlens.capture) work with it as it is: pass the pipeline."
+    )
 
 
 @contextlib.contextmanager
@@ -157,11 +173,20 @@ def is_silent(encoder: Any) -> bool:
     return norm is not None and not bool(norm.weight.any())
 
 
+def shift_of(tokens: int, config: Any) -> float:
+    """The shift mu of a scheduler with dynamic shifting: linear in the number of image tokens, as in diffusers."""
+    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return base + (top - base) * (tokens - low) / (high - low)
+
+
 class Model:
     """A diffusers SD3 pipeline with named verbs; also the `VelocityField` that `ditlens.flow` integrates.
 
+    `ditlens.flux.FluxModel` is the same for FLUX.
+
     Attributes:
-        pipe: The `StableDiffusion3Pipeline`, untouched.
+        pipe: The pipeline, untouched.
         name: What it was loaded as.
         folder: Its folder, if it is local.
         defaults: Settings that the model prefers: steps, guidance, edit method, mask (from ``ditlens.json``).
@@ -173,7 +198,7 @@ class Model:
     def __init__(self, pipe: Any, name: str = "model", folder: Path | None = None) -> None:
         self.pipe, self.name, self.folder = pipe, name, folder
         settings = folder / "ditlens.json" if folder else None
-        self.defaults: dict[str, Any] = {"steps": 28, "guidance": 7.0}
+        self.defaults: dict[str, Any] = {"steps": 28, "guidance": self.usual_guidance}
         if settings is not None and settings.is_file():
             try:
                 self.defaults |= json.loads(settings.read_text("utf-8"))
@@ -185,6 +210,11 @@ class Model:
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.transformer.parameters()) / 1e6
         return f"Model({self.name!r}, {size:.1f} M parameters, {self.side} x {self.side}, {self.device})"
+
+    @property
+    def usual_guidance(self) -> float:
+        """Guidance where ``ditlens.json`` names none."""
+        return 7.0
 
     # --- parts ---------------------------------------------------------------------------------------
 
@@ -209,6 +239,21 @@ class Model:
     def side(self) -> int:
         """Native height and width of pictures, in pixels."""
         return self.transformer.config.sample_size * self.pipe.vae_scale_factor
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent."""
+        return self.transformer.config.in_channels
+
+    @property
+    def patch(self) -> int:
+        """Side of the square of latents that is one image token."""
+        return self.transformer.config.patch_size
+
+    @property
+    def row_tokenizer(self) -> Any:
+        """The tokenizer whose tokens are the first rows of a text's token matrix."""
+        return self.pipe.tokenizer
 
     @property
     def world(self) -> str | None:
@@ -285,11 +330,15 @@ class Model:
             ImageError: If it cannot be read.
         """
         image = images.open_image(picture)
-        config = self.transformer.config
-        square = config.pos_embed_max_size * config.patch_size <= config.sample_size
-        multiple = self.pipe.vae_scale_factor * config.patch_size
-        width, height = images.sizes(image, self.side, multiple, square)
+        multiple = self.pipe.vae_scale_factor * self.patch
+        width, height = images.sizes(image, self.side, multiple, self.square)
         return images.to_tensor(images.fit(image, width, height))
+
+    @property
+    def square(self) -> bool:
+        """Whether the position table is as small as the native size, so that it takes squares only."""
+        config = self.transformer.config
+        return config.pos_embed_max_size * config.patch_size <= config.sample_size
 
     @torch.no_grad()
     def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -339,8 +388,16 @@ class Model:
         if steps < 1:
             raise SettingError(f"steps is {steps}; at least 1 is needed.")
         scheduler = copy.deepcopy(self.pipe.scheduler)
-        scheduler.set_timesteps(steps)
+        settings = self.grid_settings(steps)
+        if scheduler.config.get("use_dynamic_shifting"):  # by the number of image tokens, at the native size
+            tokens = (self.side // self.pipe.vae_scale_factor // self.patch) ** 2
+            settings["mu"] = shift_of(tokens, scheduler.config)
+        scheduler.set_timesteps(**settings)
         return scheduler.sigmas.float().cpu()
+
+    def grid_settings(self, steps: int) -> dict[str, Any]:
+        """What the pipeline tells its scheduler."""
+        return {"num_inference_steps": steps}
 
     def noise(self, seeds: Sequence[int], size: tuple[int, int] | None = None) -> torch.Tensor:
         """Starting noise, one seed per picture, drawn on the CPU: the same on every device.
@@ -351,7 +408,7 @@ class Model:
         """
         scale = self.pipe.vae_scale_factor
         height, width = size or (self.side, self.side)
-        shape = (self.transformer.config.in_channels, height // scale, width // scale)
+        shape = (self.latent_channels, height // scale, width // scale)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
 

@@ -233,7 +233,7 @@ def text_pairs(pipe: Any, source: str, target: str, rows: int) -> tuple[list[tup
     Both CLIPs share rows (they are joined along the width and read the same tokens); T5's follow behind.
 
     Args:
-        pipe: A `StableDiffusion3Pipeline`.
+        pipe: A `StableDiffusion3Pipeline` or a `FluxPipeline`, whose rows are all T5's.
         source: The text of the picture as it is.
         target: The text as wanted.
         rows: Token rows of the embeddings.
@@ -241,6 +241,8 @@ def text_pairs(pipe: Any, source: str, target: str, rows: int) -> tuple[list[tup
     Returns:
         The pairs and the segments that `align_rows` takes.
     """
+    if type(pipe).__name__.startswith("Flux"):
+        return align(source, target, pipe.tokenizer_2, rows).pairs, [rows]
     clip = min(pipe.tokenizer_max_length, rows)
     pairs = align(source, target, pipe.tokenizer, clip).pairs
     if rows == clip:

@@ -78,7 +78,6 @@ def plan_prompts(
     """
     source, target = flow.expand_text(source, batch), flow.expand_text(target, batch)
     needs_source = config.reference != "noise" or config.constraint == "orthogonal"
-    base = null_text if config.guide_from == "null" else source
     guidance: float | torch.Tensor = config.target_guidance
     slider_at_zero: bool | torch.Tensor = config.guide_from == "source" and guidance == 0  # at_p is [source]
     if slides is not None and config.slide == "guidance":
@@ -88,7 +87,11 @@ def plan_prompts(
     texts = (
         config.target_guidance if isinstance(guidance, float | int) else 2.0
     )  # 2: both, whatever the items'
-    at_p = flow.guidance_texts(target, base, texts)
+    told = flow.told_guidance(target, guidance)  # None, unless the model is guidance-distilled
+    if config.guide_from == "source":
+        at_p = {0.0: [source], 1.0: [target]}.get(texts, [source, target])
+    else:
+        at_p = flow.guidance_texts(target, null_text, texts) if told is None else [told]
     equal_guidance = config.guide_from == "source" or config.source_guidance == config.target_guidance
     same = (flow.equal_texts(source, target) | slider_at_zero) & (needs_source and equal_guidance)
     return _Prompts(at_q, at_p, same, guidance)

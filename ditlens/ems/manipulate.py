@@ -32,6 +32,8 @@ class TextEmbedding:
         mask: (B, T) bool, true where a row is a token of the prompt and not padding; None if unknown.
         prompts: The texts themselves, B of them; empty if unknown.
         roles: What each is for, "cond", "uncond", "source" or "target": `ditlens.capture` calls it the pass.
+        guidance: For models that are told their guidance as a number (guidance-distilled FLUX): that of each
+            prompt, B of them. None for models that are guided by a second prompt.
 
     Raises:
         SettingError: If the shapes do not fit together.
@@ -42,6 +44,7 @@ class TextEmbedding:
     mask: torch.Tensor | None = None
     prompts: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    guidance: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         fits = self.tokens.ndim == 3 and self.pooled.ndim == 2 and len(self.tokens) == len(self.pooled)
@@ -59,6 +62,11 @@ class TextEmbedding:
     def named(self, role: str) -> TextEmbedding:
         """The same prompts in another role."""
         return replace(self, roles=(role,) * len(self))
+
+    def at_guidance(self, guidance: float | torch.Tensor) -> TextEmbedding:
+        """The same prompts for a guidance-distilled model, told one guidance, or one for each prompt."""
+        values = torch.as_tensor(guidance, dtype=torch.float32).flatten().expand(len(self))
+        return replace(self, guidance=tuple(values.tolist()))
 
     @classmethod
     def cat(cls, texts: Sequence[TextEmbedding]) -> TextEmbedding:
@@ -78,7 +86,8 @@ class TextEmbedding:
         tokens = torch.cat([text.tokens for text in texts])
         prompts = tuple(p for text in texts for p in (text.prompts or ("",) * len(text)))
         roles = tuple(r for text in texts for r in (text.roles or ("cond",) * len(text)))
-        return cls(tokens, torch.cat([text.pooled for text in texts]), mask, prompts, roles)
+        guidance = None if first.guidance is None else tuple(g for text in texts for g in text.guidance or ())
+        return cls(tokens, torch.cat([text.pooled for text in texts]), mask, prompts, roles, guidance)
 
     def real_tokens(self) -> torch.Tensor:
         """Return the mask (B, T), all true if it is unknown."""
@@ -103,10 +112,11 @@ class TextEmbedding:
         if len(self) != 1:
             raise SettingError(f"Got {len(self)} prompts for {batch} latents; give 1 or {batch}.")
         mask = None if self.mask is None else self.mask.expand(batch, -1)
-        prompts, roles = self.prompts * batch, self.roles * batch
+        guidance = None if self.guidance is None else self.guidance * batch
         return TextEmbedding(
-            self.tokens.expand(batch, -1, -1), self.pooled.expand(batch, -1), mask, prompts, roles
-        )
+            self.tokens.expand(batch, -1, -1), self.pooled.expand(batch, -1), mask, self.prompts * batch,
+            self.roles * batch, guidance,
+        )  # fmt: skip
 
     def equal(self, other: TextEmbedding) -> torch.Tensor:
         """Say, for every prompt, whether both embeddings agree bit for bit: (B,) bool."""
@@ -153,7 +163,7 @@ def _move(source: TextEmbedding, target: TextEmbedding, tokens: float, pooled: f
         mask = source.real_tokens() | target.real_tokens()  # between the ends, either text's words count
     moved = _move_part(source.tokens, target.tokens, tokens)
     part = _move_part(source.pooled, target.pooled, pooled)
-    return TextEmbedding(moved, part, mask, target.prompts, target.roles)
+    return replace(target, tokens=moved, pooled=part, mask=mask)
 
 
 def manipulate(

@@ -105,8 +105,14 @@ class Plan:
                 tokens = tokens + degree * weight * (target.tokens - self.source.tokens)
             if self.pooled:
                 pooled = pooled + degree * weight * (target.pooled - self.source.pooled)
-        prompts = (self.description.target,)
-        return TextEmbedding(tokens, pooled, mask, prompts, ("target",))
+        return replace(
+            self.source,
+            tokens=tokens,
+            pooled=pooled,
+            mask=mask,
+            prompts=(self.description.target,),
+            roles=("target",),
+        )
 
     def states(self, degrees: Sequence[float]) -> Iterator[EngineState]:
         """Carry the plan out, one item per degree, step by step."""
@@ -278,7 +284,7 @@ def find_mask(
         if len(targets) > 1:
             raise SettingError('mask="attention" follows one wish; with several, give a picture as mask.')
         target = targets[0][0]
-        words = masks.changed_rows(source, target, lambda text: model.pipe.tokenizer(text).input_ids)
+        words = masks.changed_rows(source, target, lambda text: model.row_tokenizer(text).input_ids)
         found = masks.attention_mask(model, latents, source, target, words, seed=seed)
         texts = sum(map(bool, words))
         return found, "attention", (texts, texts)
@@ -319,7 +325,7 @@ def _row(texts: TextEmbedding, row: int) -> TextEmbedding:
     tokens, pooled = texts.tokens[row : row + 1], texts.pooled[row : row + 1]
     return dataclasses.replace(
         texts, tokens=tokens, pooled=pooled, mask=mask, prompts=texts.prompts[row : row + 1],
-        roles=texts.roles[row : row + 1],
+        roles=texts.roles[row : row + 1], guidance=texts.guidance and texts.guidance[row : row + 1],
     )  # fmt: skip
 
 

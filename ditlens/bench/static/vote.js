@@ -58,7 +58,9 @@ const browser = {
 const home = fixed ? browser : server;
 
 // --- the state, and what is shown of it ---
+const SIDES = ["source", "left", "right"];
 let voter = null, pairs = [], done = new Set(), current = null, answers = {}, since = 0, sending = false;
+let ready = false;  // all three pictures are to be seen: who answers before has judged nothing
 
 function show(screen) {
   for (const id of ["start", "vote", "end"]) $(id).hidden = id !== screen;
@@ -89,26 +91,42 @@ function nextPair() {
   }
   $("place").textContent = `${done.size + 1} of ${pairs.length}`;
   $("wish").textContent = `“${current.instruction}”`;
-  for (const side of ["source", "left", "right"]) $(side).src = current[side];
-  since = performance.now();
+  for (const side of SIDES) $(side).src = current[side];
+  wait(current);
   refresh();
   show("vote");
   $("wish").focus({ preventScroll: true });
   window.scrollTo(0, 0);
   const later = pairs.find((pair) => !done.has(pair.pair) && pair !== current);
-  if (later) for (const side of ["source", "left", "right"]) new Image().src = later[side];
+  if (later) for (const side of SIDES) new Image().src = later[side];
+}
+
+async function wait(pair) {
+  ready = false;
+  let problem = "";
+  try {
+    await Promise.all(SIDES.map((side) => $(side).decode()));
+  } catch {
+    problem = "A picture of this pair could not be loaded. Reload the page to try again; your answers so far are kept.";
+  }
+  if (current !== pair) return;
+  ready = !problem;
+  trouble(problem);
+  since = performance.now();
+  refresh();
 }
 
 function refresh() {
   for (const button of document.querySelectorAll("[data-answer]")) {
     const question = button.closest("fieldset").dataset.question;
     button.setAttribute("aria-pressed", String(answers[question] === button.dataset.answer));
+    button.disabled = !ready;
   }
-  $("next").disabled = sending || !(answers.follows && answers.keeps);
+  $("next").disabled = sending || !ready || !(answers.follows && answers.keeps);
 }
 
 function choose(question, answer) {
-  if (!current) return;
+  if (!current || !ready) return;
   answers[question] = answer;
   refresh();
 }
