@@ -444,7 +444,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=20, help="rounds of each overhead (20)")
     parser.add_argument("--prompts", type=int, default=200, help="prompts of the memory study (200)")
     parser.add_argument("--kills", type=int, default=20, help="kills (20)")
-    parser.add_argument("--worker-prompts", type=int, default=60, help="prompts of the worker study (60)")
+    parser.add_argument("--worker-prompts", type=int, default=120, help="prompts of the worker study (120)")
     parser.add_argument("--worker-trials", type=int, default=3, help="repetitions of it (3)")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "capture.json")
     options = parser.parse_args(argv)

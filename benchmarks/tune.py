@@ -30,6 +30,8 @@ from ditlens.model import load  # noqa: E402
 
 DEGREES = (0.75, 1.0, 1.5, 2.0)
 TRIES = 5
+EDITS = (0, 3, 6, 12, 13, 16)
+"""Single edits of the dev split: three of continuous attributes, three of categories."""
 
 
 def baselines() -> dict[str, list[Method]]:
@@ -114,7 +116,7 @@ def own() -> list[Entry]:
 def main() -> None:
     """Try what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--edits", type=int, default=12, help="single edits of the dev split (12)")
+    parser.add_argument("--edits", type=int, nargs="+", default=EDITS, help="which edits of the dev split")
     parser.add_argument("--only", default="", help="methods, separated by commas")
     parser.add_argument(
         "--share", type=int, nargs=2, default=(0, 1), help="part k of n, for several processes"
@@ -128,8 +130,8 @@ def main() -> None:
     tried = {entry.name: entry for entry in own()} | tried
     if options.only:
         tried = {n: e for n, e in tried.items() if n.partition("@")[0] in options.only.split(",")}
-    dev = portraits(2 * options.edits, "dev")
-    suite = Suite(dev.name, [item for item in dev.items if "+" not in item.kind][: options.edits])
+    dev = portraits(max(options.edits) + 1, "dev")
+    suite = Suite(dev.name, [dev.items[k] for k in options.edits])
     runner.run_bench(
         load("portraits"), suite, tried, options.out, degrees=DEGREES, share=tuple(options.share),
         plan=options.share[0] == 0,

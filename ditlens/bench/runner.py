@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,24 +100,23 @@ def fingerprint(model: Model) -> str:
     return total.hexdigest()[:16]
 
 
-def missing(
-    suite: Suite, entries: Mapping[str, Entry], folder: Path, degrees: Sequence[float], weights: str
-) -> Iterator[tuple[Entry, Item]]:
-    """Pairs that have no rows yet, or rows of other settings, weights or degrees; items first, then methods."""
-    for item in suite.items:
-        for entry in entries.values():
-            part = read_part(folder, entry.name, item.id)
-            done = (
-                part is not None
-                and part["settings"] == _json(entry.settings())
-                and part["weights"] == weights
-            )
-            if (
-                not done
-                or part is None
-                or not {float(d) for d in degrees} <= {r["degree"] for r in part["rows"]}
-            ):
-                yield entry, item
+def is_missing(entry: Entry, item: Item, folder: Path, degrees: Sequence[float], weights: str) -> bool:
+    """Whether a pair has no rows yet, or rows of other settings, weights or degrees."""
+    part = read_part(folder, entry.name, item.id)
+    if part is None or part["settings"] != _json(entry.settings()) or part["weights"] != weights:
+        return True
+    return not {float(d) for d in degrees} <= {row["degree"] for row in part["rows"]}
+
+
+def in_turn(suite: Suite, entries: Mapping[str, Entry], share: tuple[int, int]) -> list[tuple[Entry, Item]]:
+    """All pairs in the order in which one of several processes looks at them: its own share first.
+
+    The shares are of all pairs, not of those that are missing now, because the others may have begun already. What
+    they have not come to follows from its end, so that processes which help each other meet only once.
+    """
+    everything = [(entry, item) for item in suite.items for entry in entries.values()]
+    others = [pair for k, pair in enumerate(everything) if k % share[1] != share[0]]
+    return [*everything[share[0] :: share[1]], *reversed(others)]
 
 
 def read_part(folder: Path, method: str, item: str) -> dict[str, Any] | None:
@@ -150,7 +149,7 @@ def run_bench(
         folder: Where everything is written.
         degrees: Editing degrees.
         seed: Item k is edited with the seed ``seed + k``, by every method.
-        share: (k, n): do every n-th of what is missing, from the k-th on; for several processes.
+        share: (k, n): as process k of n, do every n-th pair, and then what the others have not come to.
         plan: Write ``bench.json`` first; False where it has been written.
         progress: Receives (done, total, what) after every pair.
 
@@ -164,9 +163,13 @@ def run_bench(
     if plan:
         plan_bench(model, suite, entries, folder, degrees, seed)
     weights, scorer = fingerprint(model), Scorer(model)
-    todo = list(missing(suite, entries, folder, degrees, weights))[share[0] :: share[1]]
+    todo = [pair for pair in in_turn(suite, entries, share) if is_missing(*pair, folder, degrees, weights)]
     places = {item.id: k for k, item in enumerate(suite.items)}
-    for done, (entry, item) in enumerate(todo):
+    done = 0
+    for entry, item in todo:
+        if not is_missing(entry, item, folder, degrees, weights):  # another process was faster
+            continue
+        done += 1
         part = {
             "settings": entry.settings(),
             "weights": weights,
@@ -174,8 +177,8 @@ def run_bench(
         }
         write(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part, allow_nan=True))
         if progress is not None:
-            progress(done + 1, len(todo), f"{entry.name}, {item.id}")
-    return len(todo)
+            progress(done, len(todo), f"{entry.name}, {item.id}")
+    return done
 
 
 def run_pair(

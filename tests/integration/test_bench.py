@@ -110,10 +110,21 @@ def test_an_edit_that_fails_is_a_row_that_tells_it(run, suite, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["methods"]["ems"]["errors"] == 3
 
 
-def test_two_shares_make_the_whole(run):
-    assert run(share=(0, 2)) == 3
-    assert run(share=(1, 3)) == 1, "of the three that are left"
-    assert run() == 2
+def test_shares_are_apart_whoever_begins_later(suite):
+    orders = [runner.in_turn(suite, QUICK, (k, 2)) for k in range(2)]
+    names = [[(entry.name, item.id) for entry, item in order] for order in orders]
+    assert not set(names[0][:3]) & set(names[1][:3]), "own shares"
+    assert len(set(names[0])) == len(set(names[1])) == 6, "and then what the other has not come to"
+    assert names[0][3:] == names[1][:3][::-1], "from its end"
+
+
+def test_a_share_helps_with_what_is_left(run, tmp_path):
+    assert run(share=(0, 2)) == 6
+    lost = [next((tmp_path / "parts" / name).iterdir()) for name in QUICK]
+    for path in lost:
+        path.unlink()
+    assert run(share=(1, 3)) == 2
+    assert all(path.is_file() for path in lost)
 
 
 def test_entries(portraits):
