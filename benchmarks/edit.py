@@ -35,7 +35,7 @@ from ditlens.metrics.statistics import estimate  # noqa: E402
 from ditlens.model import load  # noqa: E402
 
 COMMAND = "make bench-edit"
-OWN = ("ems", "ems-no-mask", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled", "text-only",
+OWN = ("ems", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled", "text-only",
        "image-only", "joint")  # fmt: skip
 """Entries that are EMS or parts of it, and no baselines."""
 FINDING = ("text-only", "image-only", "joint")

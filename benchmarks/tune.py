@@ -8,7 +8,6 @@ the same command goes on. What it found is in ``ditlens/bench/entries.py`` and `
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -137,19 +136,18 @@ def main() -> None:
         plan=options.share[0] == 0,
         progress=lambda done, total, what: print(f"\r{done}/{total} {what:60}", end="", file=sys.stderr),
     )  # fmt: skip
-    print(table(options.out, tried))
+    print(table(options.out, tried, [item.id for item in suite.items]))
 
 
-def table(folder: Path, tried: dict[str, Entry]) -> str:
+def table(folder: Path, tried: dict[str, Entry], items: list[str]) -> str:
     """One line for every setting: where it stands, and what it is."""
     lines = [
         "| setting | success at 1 | effect at 1 | drift at 1 | drift at effect 0.8 | evaluations |",
         "|---|---|---|---|---|---|",
     ]
     for name in tried:
-        rows = [
-            row for p in (folder / "parts" / name).glob("*.json") for row in json.loads(p.read_text())["rows"]
-        ]
+        parts = [runner.read_part(folder, name, item) for item in items]
+        rows = [row for part in parts if part for row in part["rows"]]
         rows = [row for row in rows if not row.get("error")]
         at_one = [row for row in rows if row["degree"] == 1]
         if not at_one:

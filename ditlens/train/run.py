@@ -35,8 +35,12 @@ SETTINGS: dict[str, Any] = {
     "world": "portraits",
     "steps": 20,
     "guidance": 4.0,
-    "edit": {"name": "ems", "source_guidance": 4.0, "target_guidance": 4.0, "steps": 16, "active": 0.95},
-}
+    "edit": {
+        "name": "ems", "coupling": "dvrf", "rule": "gradient", "weight": "one", "source_guidance": 4.0,
+        "target_guidance": 4.0, "steps": 16,
+    },
+    "mask": "difference",
+}  # fmt: skip
 """What goes into ``ditlens.json`` if the folder has none."""
 
 
