@@ -39,7 +39,7 @@ OWN = ("ems", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled"
        "image-only", "joint")  # fmt: skip
 """Entries that are EMS or parts of it, and no baselines."""
 FINDING = ("text-only", "image-only", "joint")
-DEGREES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+DEGREES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 OTHER_DEGREES = (0.5, 1.0, 1.5, 2.0)
 
 Rows = list[dict[str, Any]]
@@ -174,14 +174,15 @@ def degree0(rows: Rows) -> Results:
     """Degree 0 against the reconstruction."""
     from PIL import Image, ImageChops
 
+    from ditlens.images import to_image
+
     folder = ROOT / "outputs" / "bench-edit"
     model = load("portraits")
+    items = {item.id: item for item in portraits(50).items}
     exact = []
-    for row in of(rows, "ems", 0.0)[:50]:
-        source = Image.open(folder / "sources" / f"{row['item']}.png").convert("RGB")
-        from ditlens.images import to_image
-
-        kept = to_image(model.decode(model.encode_image(model.prepare(source))))
+    for row in [row for row in of(rows, "ems", 0.0) if row["item"] in items]:
+        # From the suite, not from sources/: what is edited has not been through 8 bits.
+        kept = to_image(model.decode(model.encode_image(model.prepare(items[row["item"]].picture()))))
         exact.append(
             ImageChops.difference(kept, Image.open(folder / row["picture"]).convert("RGB")).getbbox() is None
         )

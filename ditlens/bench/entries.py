@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ditlens.ems import masks
 from ditlens.ems.loops import DDIB, FIREFLOW, RF_INVERSION, RF_SOLVER, SDEDIT, Method, Resample
 from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, DeltaVelocity
 from ditlens.ems.plan import default_method
@@ -38,7 +39,14 @@ class Entry:
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides its result, ready for JSON."""
-        chosen = {"mask": self.mask, "tokens": self.tokens, "pooled": self.pooled, "about": self.about}
+        chosen: dict[str, Any] = {
+            "mask": self.mask,
+            "tokens": self.tokens,
+            "pooled": self.pooled,
+            "about": self.about,
+        }
+        if self.mask == "difference":
+            chosen["mask_settings"] = {"level": masks.HIGH, "draws": masks.DRAWS, "edge": list(masks.EDGE)}
         return {**chosen, "method": settings_of(self.method)}
 
 

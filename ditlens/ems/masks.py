@@ -30,6 +30,8 @@ HIGH = 0.8
 """Noise level of `difference_mask`; docs/decisions/0003-ems.md has what other levels give."""
 DRAWS = 4
 """Noises that `difference_mask` averages over."""
+EDGE = (0.05, 0.2)
+"""Where `difference_mask` begins and where it is whole, as shares of the largest difference."""
 
 
 def read_mask(mask: Any) -> torch.Tensor:
@@ -157,8 +159,8 @@ def difference_mask(
     *,
     level: float = HIGH,
     draws: int = DRAWS,
-    low: float = 0.15,
-    high: float = 0.35,
+    low: float = EDGE[0],
+    high: float = EDGE[1],
     seed: int = 0,
 ) -> torch.Tensor:
     """A mask from where the model would do something else under the target text than under the source text.
