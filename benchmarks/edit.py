@@ -82,11 +82,11 @@ def edits(options: argparse.Namespace) -> Results:
     names = list(tuned(model))
     run_part(model, options, ["ems"], options.others, DEGREES)
     run_part(model, options, [n for n in names if n != "ems"], options.others, OTHER_DEGREES)
-    best = best_baselines(rows_of(options.out))
+    best = best_baselines(rows_of(options.out, model))
     run_part(model, options, best, options.best, OTHER_DEGREES)
     run_part(model, options, ["ems"], options.ems, DEGREES)
     runner.report(options.out, portraits(max(options.ems, options.others, options.best)))
-    rows = rows_of(options.out)
+    rows = rows_of(options.out, model)
     return {**of_ems(rows), **compared(rows, names)}
 
 
@@ -104,10 +104,19 @@ def run_part(
     )  # fmt: skip
 
 
-def rows_of(folder: Path) -> Rows:
-    """All rows so far."""
-    parts = sorted((folder / "parts").glob("*/*.json"))
-    return [row for path in parts for row in json.loads(path.read_text())["rows"]]
+def rows_of(folder: Path, model: Any) -> Rows:
+    """All rows so far that were made with today's settings and weights."""
+    entries, weights = tuned(model), runner.fingerprint(model)
+    rows: Rows = []
+    for path in sorted((folder / "parts").glob("*/*.json")):
+        part, entry = json.loads(path.read_text()), entries.get(path.parent.name)
+        if (
+            entry
+            and part["weights"] == weights
+            and part["settings"] == json.loads(json.dumps(entry.settings()))
+        ):
+            rows += part["rows"]
+    return rows
 
 
 def best_baselines(rows: Rows, count: int = 2) -> list[str]:
