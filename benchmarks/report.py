@@ -1,7 +1,8 @@
 """Print every result in `benchmarks/results` beside its target; leaves with 1 if a file cannot be read.
 
 A results file maps a key to ``{"value", "low", "high", "n", "unit", "command", "date", "hardware", "note"}``.
-A target in `targets.json` is ``">= number"`` or ``"<= number"``. A missed target is printed as such; it is
+A target in `targets.json` is ``">= number"`` or ``"<= number"``, or ``"high <= number"`` for the upper end of the
+interval. A missed target is printed as such; it is
 not an error.
 """
 
@@ -37,7 +38,7 @@ def row(suite: str, key: str, result: dict[str, Any], target: str) -> tuple[str,
     """One line of the table."""
     value, low, high = result.get("value"), result.get("low"), result.get("high")
     interval = "" if low is None or high is None else f"{shown(low)} to {shown(high)}"
-    said = verdict(value, target)
+    said = verdict(high if target.startswith("high ") else value, target.removeprefix("high "))
     count, unit, date = (str(result.get(name) or "") for name in ("n", "unit", "date"))
     return suite, key, shown(value), interval, count, unit, target, said, date
 
