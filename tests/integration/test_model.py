@@ -288,7 +288,7 @@ def test_another_kind_of_pipeline(tmp_path):
         sample_size=8, norm_num_groups=2, layers_per_block=1,
     )  # fmt: skip
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
-    fails(tmp_path, "is a DDPMPipeline", "Use an SD3 or SD3.5 model")
+    fails(tmp_path, "is a DDPMPipeline", "StableDiffusion3Pipeline and FluxPipeline")
 
 
 def cut(path: Path) -> None:
