@@ -236,6 +236,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--minutes", type=positive_float, metavar="M", help="time budget; the recipe's own if not given")
     add("--resume", action="store_true", help="go on from the last checkpoint")
+    add("--workers", type=positive_int, default=1, metavar="N",
+        help="processes that share every step: one for each CPU core, or for each GPU")
     add("--out", type=Path, default=Path("outputs/train"), metavar="DIR", help="model folder to write")
     return parser
 

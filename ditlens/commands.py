@@ -5,6 +5,7 @@ Every command imports what it needs when it runs, so that `ditlens --help` answe
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -211,8 +212,15 @@ def doctor(_: Namespace) -> Outcome:
 
 def train(options: Namespace) -> Outcome:
     """Train a part of the portraits model from nothing, or go on where a training stopped."""
-    from ditlens.train import run
+    from ditlens.train import run, team
+    from ditlens.train.run import read_reports
 
+    if options.workers > 1 and "WORLD_SIZE" not in os.environ:
+        code = team.launch(options.arguments, options.workers)
+        words = f"trained {options.stage} in {options.out}" if code == 0 else "the training failed: see above"
+        reports = read_reports(options.out) if code == 0 else {}
+        result = reports.get(options.stage, reports)
+        return Outcome(words, {"stage": options.stage, "out": options.out, "result": result}, code == 0)
     result = run(
         options.stage,
         device=options.device,

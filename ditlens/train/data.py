@@ -19,7 +19,7 @@ from ditlens.train.vae import SIZE
 from ditlens.worlds.portraits.attributes import Attributes, concatenate, sample
 from ditlens.worlds.portraits.render import render
 
-COUNT = {"cpu": 72_000, "cuda": 200_000}
+COUNT = {"cpu": 30_000, "cuda": 200_000}
 """Pictures in the training set."""
 PART = 500
 DATA_SEED = 1000

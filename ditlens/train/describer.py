@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ditlens.train import data
+from ditlens.train import data, team
 from ditlens.train.loop import Budget, fit
 from ditlens.train.oracle import augment, loss_terms
 from ditlens.worlds.portraits import captions
@@ -245,7 +245,9 @@ class Pictures:
 
     def __init__(self, budget: Budget, vae: Any = None) -> None:
         self.budget = budget
-        self.renders, self.attributes = data.renders(budget), data.attributes(budget)
+        with team.leader_first():
+            self.renders = data.renders(budget)
+        self.attributes = data.attributes(budget)
         self.decoded = reconstructions(vae, budget) if vae is not None else None
 
     def batch(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, Attributes]:
@@ -332,7 +334,7 @@ def train(budget: Budget, vae: Any = None) -> tuple[Any, Any, dict[str, float]]:
     report = fit("describer", {"model": model, "head": head}, speak, words, lr=2e-3, muon_lr=0.02, ema=0.99)
     settle(tower, pictures, budget)
     report |= {f"eyes/{name}": value for name, value in first.items()}
-    report["samples"] = (first["steps"] + report["steps"]) * count
+    report["samples"] = (first["steps"] + report["steps"]) * count * team.size()
     return model, processor, report | evaluate(PortraitDescriber(model, processor))
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from ditlens.errors import SettingError
+from ditlens.train import team
 from ditlens.train.muon import Muon
 
 SAVE_EVERY = 60.0
@@ -117,7 +118,8 @@ def fit(
     Args:
         stage: Name of the stage; names the checkpoint.
         modules: What is trained, by name.
-        loss: Loss terms of one step; must draw its data from ``budget.generator(step)``.
+        loss: Loss terms of one step; must draw its data from ``budget.generator(step)``. In a team of several
+            processes (`team`) each has step numbers of its own, and their gradients are averaged.
         budget: Time, place and device.
         lr: Peak learning rate of AdamW.
         muon_lr: Peak learning rate of Muon, which then takes every matrix and kernel; None: AdamW takes all.
@@ -135,6 +137,7 @@ def fit(
         SettingError: If the loss stops being finite; the checkpoint from before is kept.
     """
     log = log or (lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+    leads = team.rank() == 0
     path = budget.folder / f"{stage}.checkpoint.pt"
     params = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     optimizers = build_optimizers(modules, lr, muon_lr, lr_scale or {}, weight_decay, adam_only)
@@ -171,11 +174,12 @@ def fit(
             for group in (g for optimizer in optimizers for g in optimizer.param_groups):
                 group["lr"] = group["peak"] * factor
             with autocast(budget.device):
-                terms = loss(step)
+                terms = loss(step * team.size() + team.rank())
             objective = torch.stack(list(terms.values())).sum()
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
             objective.backward()
+            team.average_gradients(params)
             torch.nn.utils.clip_grad_norm_(params, clip)
             for optimizer in optimizers:
                 optimizer.step()
@@ -192,17 +196,17 @@ def fit(
                         )
                     smoothed[name] = number if name not in smoothed else 0.9 * smoothed[name] + 0.1 * number
             now = time.monotonic()
-            spent = now - started
-            if now - shown_at > 15:
+            spent = team.agree(now - started, budget.device)
+            if leads and now - shown_at > 15:
                 shown_at = now
                 rate = (step - first) / max(now - begun, 1e-6)
                 text = "  ".join(f"{n} {v:.4f}" for n, v in smoothed.items())
                 log(f"{stage}: {spent / 60:5.1f}/{budget.minutes:g} min  step {step}  {rate:.2f}/s  {text}")
-            if now - saved_at > SAVE_EVERY and is_finite(params):
+            if leads and now - saved_at > SAVE_EVERY and is_finite(params):
                 saved_at = now
                 save()
     finally:
-        if step > first and is_finite(params):
+        if leads and step > first and is_finite(params):
             save()
     with torch.no_grad():
         for p, a in zip(params, average, strict=True):

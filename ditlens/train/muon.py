@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 import torch
 
+from ditlens.train import team
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Quintic whose iteration drives every singular value towards 1 (Jordan et al.)."""
 
@@ -36,6 +38,9 @@ def orthogonalize(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for matrices and convolution kernels.
 
+    In a team of several processes each orthogonalizes its share of the matrices: the updates, a fifth of a step's
+    work on a CPU, are shared like the batch.
+
     Args:
         params: Parameters of two or more dimensions, or groups of them.
         lr: Step size: the spectral norm of one update of a square matrix.
@@ -51,14 +56,20 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
+            params = [p for p in group["params"] if p.grad is not None]
+            updates = []
+            for turn, p in enumerate(params):
                 state = self.state[p]
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(p)
                 state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonalize(p.grad.lerp(state["momentum"], group["momentum"]).flatten(1))
+                if turn % team.size() == team.rank():
+                    nesterov = p.grad.lerp(state["momentum"], group["momentum"])
+                    updates.append(orthogonalize(nesterov.flatten(1)))
+                else:
+                    updates.append(p.new_zeros(p.flatten(1).shape))
+            team.total(updates)
+            for p, update in zip(params, updates, strict=True):
                 scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(update.view_as(p), alpha=-group["lr"] * scale)

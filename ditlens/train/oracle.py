@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from ditlens.train import data
+from ditlens.train import data, team
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, Attributes, sample, take, visible
 from ditlens.worlds.portraits.oracle import Oracle, targets
@@ -47,8 +47,9 @@ def train(budget: Budget, vae):
     torch.manual_seed(budget.seed)
     oracle = Oracle().to(budget.device)
     oracle = oracle.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pictures, attributes = data.renders(budget), data.attributes(budget)
-    stored = data.latents(vae, budget)
+    with team.leader_first():
+        pictures, stored = data.renders(budget), data.latents(vae, budget)
+    attributes = data.attributes(budget)
     batch = BATCH.get(budget.device.type, 48)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
@@ -79,7 +80,7 @@ def train(budget: Budget, vae):
         ema=0.98,
         weight_decay=0.01,
     )
-    report["samples"] = report["steps"] * batch
+    report["samples"] = report["steps"] * batch * team.size()
     settle(oracle, pictures, budget)
     report |= evaluate(oracle, budget.device, vae)
     return oracle, report

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from ditlens.errors import ModelError
+from ditlens.train import team
 from ditlens.train.card import write_card
 from ditlens.train.loop import Budget
 from ditlens.worlds.portraits.heldout import HELD_OUT
@@ -76,18 +77,22 @@ def run(
         "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     )
     reports: dict[str, dict[str, Any]] = {}
-    for name in STAGES if stage == "all" else (stage,):
-        budget = Budget(
-            minutes=minutes or MINUTES["cuda" if chosen.type == "cuda" else "cpu"][name],
-            folder=folder / "work",
-            device=chosen,
-            resume=resume,
-            seed=seed,
-        )
-        report = RECIPES[name](folder, budget)
-        report |= {"seed": seed, "hardware": hardware(chosen), "date": time.strftime("%Y-%m-%d")}
-        record(folder, report.pop("stage", name), report)
-        reports[name] = report
+    with team.joined(chosen):
+        for name in STAGES if stage == "all" else (stage,):
+            budget = Budget(
+                minutes=minutes or MINUTES["cuda" if chosen.type == "cuda" else "cpu"][name],
+                folder=folder / "work",
+                device=chosen,
+                resume=resume,
+                seed=seed,
+            )
+            report = RECIPES[name](folder, budget)
+            report |= {"seed": seed, "hardware": hardware(chosen), "date": time.strftime("%Y-%m-%d")}
+            place = report.pop("stage", name)
+            if team.rank() == 0:
+                record(folder, place, report)
+            team.wait()  # the next stage opens what rank 0 has written
+            reports[name] = report
     return reports if stage == "all" else reports[stage]
 
 
@@ -98,6 +103,8 @@ def _text(folder: Path, budget: Budget) -> dict[str, Any]:
         load_text(folder, budget) if budget.resume and (folder / "text_encoder").is_dir() else (None, None)
     )
     tokenizer, encoders, report = text.train(budget, *start)
+    if team.rank() > 0:
+        return report
     report |= left_out(folder, "text", fresh=start[0] is None)
     for suffix, encoder in zip(("", "_2"), encoders, strict=True):
         tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
@@ -112,7 +119,8 @@ def _vae(folder: Path, budget: Budget) -> dict[str, Any]:
     # A transformer depends on the encoder: beside one, only the decoder learns on.
     beside = start is not None and (folder / "transformer").is_dir()
     trained, report = vae.train(budget, start, decoder_only=beside)
-    store(trained, folder / "vae")
+    if team.rank() == 0:
+        store(trained, folder / "vae")
     return report | ({"stage": "vae_decoder"} if beside else {})
 
 
@@ -131,6 +139,8 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
     if budget.resume and (folder / "transformer").is_dir():
         start = SD3Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
     transformer, report = mmdit.train(budget, vae, tokenizer, encoders, start)
+    if team.rank() > 0:
+        return report
     report |= left_out(folder, "mmdit", fresh=start is None)
     tokenizer_3, encoder_3 = build_silent_encoder(mmdit.CONFIG["joint_attention_dim"])
     pipe = StableDiffusion3Pipeline(
@@ -150,7 +160,8 @@ def _oracle(folder: Path, budget: Budget) -> dict[str, Any]:
     from ditlens.train import oracle
 
     trained, report = oracle.train(budget, load_vae(folder, budget))
-    trained.save(folder / "oracle")
+    if team.rank() == 0:
+        trained.save(folder / "oracle")
     return report
 
 
@@ -159,7 +170,8 @@ def _describer(folder: Path, budget: Budget) -> dict[str, Any]:
     from ditlens.worlds.portraits.describer import PortraitDescriber
 
     model, processor, report = describer.train(budget, load_vae(folder, budget))
-    PortraitDescriber(model, processor).save(folder / "describer")
+    if team.rank() == 0:
+        PortraitDescriber(model, processor).save(folder / "describer")
     return report
 
 
@@ -216,7 +228,8 @@ def hardware(device: torch.device) -> str:
     """The machine in words: the graphics card, or the number of CPU threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    threads = torch.get_num_threads() * team.size()
+    return f"{threads} CPU threads ({platform.machine()})"
 
 
 def left_out(folder: Path, stage: str, *, fresh: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ditlens.train import team
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits import captions
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, sample, take
@@ -227,6 +228,6 @@ def train(budget: Budget, tokenizer: Any = None, encoders: list[Any] | None = No
 
     modules = {f"encoder_{i + 1}": e for i, e in enumerate(encoders)}
     modules |= {f"head_{i + 1}": h for i, h in enumerate(heads)}
-    report = fit("text", modules, loss, budget, lr=5e-4, muon_lr=0.005, ema=0.99)
-    report["samples"] = report["steps"] * batch
+    report = fit("text", modules, loss, budget, lr=1e-3, muon_lr=0.01, ema=0.99)
+    report["samples"] = report["steps"] * batch * team.size()
     return tokenizer, encoders, report

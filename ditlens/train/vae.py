@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ditlens.train import team
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits.attributes import sample
 from ditlens.worlds.portraits.render import render
@@ -97,7 +98,7 @@ def train(budget: Budget, vae=None, *, decoder_only: bool = False):
     report = fit(stage, {"vae": vae}, loss, budget, lr=3e-3 * lr, muon_lr=0.02 * lr, ema=0.998)
     if not decoder_only:
         measure_factors(vae, budget)
-    report["samples"] = report["steps"] * pictures
+    report["samples"] = report["steps"] * pictures * team.size()
     report["psnr_db"] = psnr(vae, budget)
     return vae, report
 
