@@ -22,13 +22,18 @@ WORLD = {
     },
     "effect": {
         "title": "effect", "better": "higher", "unit": "share",
-        "identity": "share of the way from the value before to the centre of the wanted level, in [-1, 1], a "
-        "category 0 or 1, mean over the changed attributes, read by the portraits oracle; v1",
+        "identity": "share of the way from the reconstruction's value to the centre of the wanted level, in "
+        "[-1, 1], a category 0 or 1, mean over the changed attributes, read by the portraits oracle; v2",
     },
     "drift": {
         "title": "non-target drift", "better": "lower", "unit": "range",
-        "identity": "mean change of the attributes that are not targets and visible before and after, in units of "
-        "range, a category 0 or 1, read by the portraits oracle; v1",
+        "identity": "mean change, from the reconstruction (degree 0) to the result, of the attributes that are not "
+        "targets and visible in both, in units of range, a category 0 or 1, read by the portraits oracle; v2",
+    },
+    "drift_from_source": {
+        "title": "drift from the picture given", "better": "lower", "unit": "range",
+        "identity": "the same from the picture before it was encoded: holds the autoencoder's share, which is alike "
+        "for all methods; read by the portraits oracle; v1",
     },
     "text_agreement": {
         "title": "agreement with the target text", "better": "higher", "unit": "share",
@@ -91,16 +96,18 @@ class Scorer:
         from ditlens.worlds.portraits.constraints import index_of
         from ditlens.worlds.portraits.measure import drift, hidden, progress, reached
 
-        before, after = edit.before, edit.after
-        assert before is not None and after is not None
+        given, after, oracle = edit.before, edit.after, self.model.oracle
+        assert given is not None and after is not None and oracle is not None
         if not item.changes:
             return dict.fromkeys(WORLD, float("nan"))
+        before = oracle.measure(images.to_tensor(edit.plan.reconstruction))[0]
         told = {n: levels for n, levels in parse(edit.target_text).items() if n not in hidden(after)}
         agree = [index_of(name, after[name]) in levels for name, levels in told.items()]
         return {
             "success": float(all(reached(after, item.changes).values())),
             "effect": progress(before, after, item.changes),
             "drift": drift(before, after, item.changes),
+            "drift_from_source": drift(given, after, item.changes),
             "text_agreement": sum(agree) / len(agree) if agree else float("nan"),
             "vqa": self._answers(item, edit) if edit.degree == 1 else float("nan"),
         }
