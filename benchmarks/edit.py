@@ -27,8 +27,9 @@ from model import hardware, ordered  # noqa: E402
 
 from ditlens.bench import runner  # noqa: E402
 from ditlens.bench.entries import choose, tuned  # noqa: E402
+from ditlens.bench.scores import Scorer  # noqa: E402
 from ditlens.bench.suites import portraits  # noqa: E402
-from ditlens.bench.summary import drift_ratio, number  # noqa: E402
+from ditlens.bench.summary import drift_at, drift_ratio, effect_table, number  # noqa: E402
 from ditlens.bench.workers import run_workers  # noqa: E402
 from ditlens.metrics.continuous import linearity, spearman  # noqa: E402
 from ditlens.metrics.statistics import estimate  # noqa: E402
@@ -39,8 +40,10 @@ OWN = ("ems", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled"
        "image-only", "joint")  # fmt: skip
 """Entries that are EMS or parts of it, and no baselines."""
 FINDING = ("text-only", "image-only", "joint")
-DEGREES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
-OTHER_DEGREES = (0.5, 1.0, 1.5, 2.0)
+DEGREES = (0.5, 0.75, 1.0, 1.5)
+"""Of every method: curves are compared on the same degrees."""
+MORE_DEGREES = (0.0, 0.25)
+"""Of EMS besides: degree 0, and an even grid up to 1."""
 
 Rows = list[dict[str, Any]]
 Results = dict[str, dict[str, Any]]
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument(
         "--best", type=int, default=100, help="edits of the best baselines, found by the others'"
     )
+    parser.add_argument("--finding", type=int, default=60, help="edits of text only, image only and both")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "bench-edit")
     parser.add_argument("--only", default="", help="a part: faults, or edits")
@@ -80,14 +84,20 @@ def edits(options: argparse.Namespace) -> Results:
     """Run the suite and compute what the issue asks for."""
     model = load("portraits")
     names = list(tuned(model))
-    run_part(model, options, ["ems"], options.others, DEGREES)
-    run_part(model, options, [n for n in names if n != "ems"], options.others, OTHER_DEGREES)
+    run_part(model, options, names, options.others, DEGREES)
+    run_part(model, options, list(FINDING), max(options.finding, options.others), DEGREES)
     best = best_baselines(rows_of(options.out, model))
-    run_part(model, options, best, options.best, OTHER_DEGREES)
+    run_part(model, options, best, options.best, DEGREES)
     run_part(model, options, ["ems"], options.ems, DEGREES)
+    run_part(model, options, ["ems"], min(options.ems, options.best), MORE_DEGREES)
     runner.report(options.out, portraits(max(options.ems, options.others, options.best)))
     rows = rows_of(options.out, model)
-    return {**of_ems(rows, options.workers), **compared(rows, names)}
+    return {
+        **of_ems(rows),
+        **degree0(rows, options),
+        **reversed_edits(model, options),
+        **compared(rows, names),
+    }
 
 
 def run_part(
@@ -105,17 +115,14 @@ def run_part(
 
 
 def rows_of(folder: Path, model: Any) -> Rows:
-    """All rows so far that were made with today's settings and weights."""
-    entries, weights = tuned(model), runner.fingerprint(model)
+    """All rows so far that were made with today's settings, weights and metrics."""
+    common, entries = runner.made_with(model, Scorer(model)), tuned(model)
     rows: Rows = []
     for path in sorted((folder / "parts").glob("*/*.json")):
-        part, entry = json.loads(path.read_text()), entries.get(path.parent.name)
-        if (
-            entry
-            and part["weights"] == weights
-            and part["settings"] == json.loads(json.dumps(entry.settings()))
-        ):
-            rows += part["rows"]
+        entry = entries.get(path.parent.name)
+        if entry is not None:
+            now = {**common, "settings": json.loads(json.dumps(entry.settings()))}
+            rows += runner.kept_rows(runner.read_part(folder, entry.name, path.stem), now)
     return rows
 
 
@@ -137,7 +144,7 @@ def of(rows: Rows, method: str, degree: float | None = None) -> Rows:
     ]  # fmt: skip
 
 
-def of_ems(rows: Rows, workers: int) -> Results:
+def of_ems(rows: Rows) -> Results:
     """Success, drift, monotonicity and exactness of EMS."""
     at_one = of(rows, "ems", 1.0)
     right = sum(row["success"] for row in at_one)
@@ -157,7 +164,7 @@ def of_ems(rows: Rows, workers: int) -> Results:
             f"share: {np.mean([r['drift_from_source'] for r in at_one]):.4f}",
         },
     }  # fmt: skip
-    return results | follows(rows) | degree0(rows, workers)
+    return results | follows(rows)
 
 
 def follows(rows: Rows) -> Results:
@@ -166,8 +173,9 @@ def follows(rows: Rows) -> Results:
 
     smooth = {c.name for c in CONTINUOUS}
     curves: dict[str, dict[float, float]] = {}
+    whole = {row["item"] for row in of(rows, "ems", 0.25)}
     for row in of(rows, "ems"):
-        if row["kind"] in smooth and row["degree"] <= 1:
+        if row["item"] in whole and row["kind"] in smooth and row["degree"] <= 1:
             curves.setdefault(row["item"], {})[row["degree"]] = number(row, "effect")
     found = [(sorted(c), [c[d] for d in sorted(c)]) for c in curves.values() if len(c) > 2]
     rank = estimate([spearman(d, e) for d, e in found], np.median)
@@ -177,31 +185,61 @@ def follows(rows: Rows) -> Results:
             **rank, "unit": "correlation", "parts": {"spearman": rank, "r2": line},
             "note": "median over edits of one continuous attribute, degrees 0 to 1 in quarters; the value is the "
             "rank correlation, R2 of a straight line is a part",
-        }
+        },
+        "ems_r2": {**line, "unit": "R2", "note": "of the best straight line, the same edits and degrees"},
     }  # fmt: skip
 
 
-def degree0(rows: Rows, workers: int) -> Results:
+def degree0(rows: Rows, options: argparse.Namespace) -> Results:
     """Degree 0 against the reconstruction."""
     from PIL import Image, ImageChops
 
     from ditlens.images import to_image
 
-    folder = ROOT / "outputs" / "bench-edit"
     model = load("portraits")
     items = {item.id: item for item in portraits(50).items}
     exact = []
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))  # as in the runs: it decides the last bit
+    torch.set_num_threads(
+        max(1, (os.cpu_count() or 1) // options.workers)
+    )  # as in the runs
     for row in [row for row in of(rows, "ems", 0.0) if row["item"] in items]:
         # From the suite, not from sources/: what is edited has not been through 8 bits.
         kept = to_image(model.decode(model.encode_image(model.prepare(items[row["item"]].picture()))))
         exact.append(
-            ImageChops.difference(kept, Image.open(folder / row["picture"]).convert("RGB")).getbbox() is None
+            ImageChops.difference(kept, Image.open(options.out / row["picture"]).convert("RGB")).getbbox()
+            is None
         )
     return {
         "degree0_exact": {
             "value": float(np.mean(exact)), "low": None, "high": None, "n": len(exact), "unit": "share",
             "note": "share of edits at degree 0 whose pixels equal the reconstruction's",
+        }
+    }  # fmt: skip
+
+
+def reversed_edits(model: Any, options: argparse.Namespace) -> Results:
+    """Edit, and edit back: how far are the attributes from where they were?"""
+    from ditlens.ems.edit import edit as edit_picture
+    from ditlens.images import to_tensor
+    from ditlens.metrics.continuous import pixel_rms
+    from ditlens.worlds.portraits.measure import drift
+
+    method, apart, pixels = tuned(model)["ems"].method, [], []
+    for k, item in enumerate(portraits(min(options.others, 20)).items):
+        there = edit_picture(
+            model, item.picture(), item.instruction, source_text=item.source_text, target_text=item.target_text,
+            method=method, seed=k,
+        )  # fmt: skip
+        back = there.reverse()
+        start = there.plan.reconstruction
+        before, after = (model.oracle.measure(to_tensor(image))[0] for image in (start, back.image))
+        apart.append(drift(before, after, ()))
+        pixels.append(pixel_rms(to_tensor(start), to_tensor(back.image)))
+    return {
+        "ems_reversal": {
+            **estimate(apart), "unit": "range",
+            "note": "edited at degree 1 and reversed: distance of the visible attributes from the reconstruction; "
+            f"pixels are {float(np.mean(pixels)):.3f} off (root mean square, of 1)",
         }
     }  # fmt: skip
 
@@ -212,33 +250,42 @@ def compared(rows: Rows, names: list[str]) -> Results:
     table = {}
     for name in ran:
         at_one = of(rows, name, 1.0)
+        low, high = wilson(int(sum(r["success"] for r in at_one)), len(at_one))
+        curve = effect_table([r for r in of(rows, name) if r["degree"] in DEGREES])
         table[name] = {
-            "value": float(np.mean([r["success"] for r in at_one])), "n": len(at_one),
+            "value": float(np.mean([r["success"] for r in at_one])), "low": low, "high": high, "n": len(at_one),
+            **{f"drift_at_{g:g}": None if curve is None else known(drift_at(curve, g)) for g in (0.5, 0.8)},
             "effect": float(np.mean([r["effect"] for r in at_one])),
             "drift": float(np.mean([r["drift"] for r in at_one])),
             **{cost: float(np.mean([r[cost] for r in at_one])) for cost in ("nfe", "calls", "seconds")},
         }  # fmt: skip
     ratios = {n: drift_ratio([r for r in rows if r["degree"] > 0], "ems", n) for n in ran if n not in OWN}
-    known = {n: r for n, r in ratios.items() if not np.isnan(r["value"])}
-    best = max(known, key=lambda n: known[n]["value"]) if known else ""
-    never = sorted(set(ratios) - set(known))
+    reach = {n: r for n, r in ratios.items() if not np.isnan(r["value"])}
+    best = max(reach, key=lambda n: reach[n]["value"]) if reach else ""
+    never = sorted(set(ratios) - set(reach))
     return {
         "methods_in_harness": {
             "value": len(ran), "low": None, "high": None, "n": len(names), "unit": "methods", "parts": table,
             "note": "value: success at degree 1; with effect, drift, evaluations (nfe), calls and seconds per edit",
         },
         "ems_drift_ratio_to_best_baseline": {
-            **(known.get(best) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
+            **(reach.get(best) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
             "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline; "
             f"never reach 0.8: {', '.join(never) or 'none'}",
-            "parts": {n: {k: r[k] for k in ("value", "low", "high", "n")} for n, r in known.items()},
+            "parts": {n: {k: r[k] for k in ("value", "low", "high", "n")} for n, r in reach.items()},
         },
         "finding3_table": {
             "value": sum(n in table for n in FINDING), "low": None, "high": None, "n": len(FINDING), "unit": "rows",
             "parts": {n: table[n] for n in FINDING if n in table},
-            "note": "text only, image only and both, from the same noised start, degree 1",
+            "note": "text only, image only and both, from the same noised start: success at degree 1, and drift at "
+            "the same effect (none: never reached); evaluations differ, see nfe",
         },
     }  # fmt: skip
+
+
+def known(value: float) -> float | None:
+    """A number, or None where there is none."""
+    return None if np.isnan(value) else value
 
 
 def faults() -> Results:

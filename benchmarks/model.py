@@ -98,7 +98,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     names = [*WHAT, "sheets"]
     parser.add_argument("--only", metavar="KEY,...", type=lambda text: text.split(","), default=names,
                         help=f"measure these only: {', '.join(names)}")  # fmt: skip
-    parser.add_argument("--captions", type=int, help="captions to sample (500)")
+    parser.add_argument("--captions", type=int, help="captions to sample (1000)")
     parser.add_argument("--edits", type=int, help="single-attribute edits (100)")
     parser.add_argument("--sweeps", type=int, help="edits swept over 7 degrees (40)")
     parser.add_argument("--quick", action="store_true",

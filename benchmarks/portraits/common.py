@@ -45,7 +45,7 @@ class Bench:
     """
 
     model: Model
-    captions: int = 500
+    captions: int = 1000
     edits: int = 100
     sweeps: int = 40
     pictures: int = 256

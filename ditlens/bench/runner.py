@@ -29,6 +29,8 @@ from ditlens.bench.summary import summarise
 from ditlens.ems.edit import results
 from ditlens.ems.plan import check_degrees, make_plan
 from ditlens.errors import DitlensError, SettingError, StudyError
+from ditlens.identity import byte_hash, fingerprint
+from ditlens.identity import weights as weights_of
 
 if TYPE_CHECKING:
     from ditlens.model import Model
@@ -60,7 +62,7 @@ def plan_bench(
     about: dict[str, Any] = {
         "suite": suite.name,
         "model": model.name,
-        "weights": fingerprint(model),
+        "made_with": made_with(model, scorer),
         "ditlens": ditlens.__version__,
         "torch": torch.__version__,
         "seed": seed,
@@ -92,20 +94,35 @@ def plan_bench(
     return about
 
 
-def fingerprint(model: Model) -> str:
-    """A short hash of the transformer's weights: results of other weights are not mixed with these."""
-    total = hashlib.sha256()
-    for name, value in sorted(model.transformer.state_dict().items()):
-        total.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
-    return total.hexdigest()[:16]
+def made_with(model: Model, scorer: Scorer) -> dict[str, str]:
+    """What all rows of a run have in common: the weights, and how they are measured."""
+    return {"weights": fingerprint(model), "metrics": measured_with(model, scorer)}
 
 
-def is_missing(entry: Entry, item: Item, folder: Path, degrees: Sequence[float], weights: str) -> bool:
-    """Whether a pair has no rows yet, or rows of other settings, weights or degrees."""
-    part = read_part(folder, entry.name, item.id)
-    if part is None or part["settings"] != _json(entry.settings()) or part["weights"] != weights:
-        return True
-    return not {float(d) for d in degrees} <= {row["degree"] for row in part["rows"]}
+def measured_with(model: Model, scorer: Scorer) -> str:
+    """A short hash of the metrics and of the networks that stand between a result and its numbers."""
+    found: dict[str, Any] = {name: about["identity"] for name, about in scorer.about().items()}
+    for name, module in (("vae", model.vae), ("oracle", model.oracle)):
+        if module is not None:
+            found[name] = [(key, byte_hash(value)) for key, value in weights_of(module)]
+    return _digest(found)
+
+
+def made_from(entry: Entry, item: Item, seed: int) -> dict[str, Any]:
+    """What decides the rows of a pair beside that: rows made from anything else are not mixed with these."""
+    asked = [item.kind, item.instruction, item.source_text, item.target_text, dict(item.changes), seed]
+    return {"settings": _json(entry.settings()), "asked": _digest(asked)}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def kept_rows(part: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a part, if they were made from this; else none."""
+    if part is None or any(part.get(key) != value for key, value in origin.items()):
+        return []
+    return list(part["rows"])
 
 
 def in_turn(suite: Suite, entries: Mapping[str, Entry], share: tuple[int, int]) -> list[tuple[Entry, Item]]:
@@ -123,7 +140,7 @@ def read_part(folder: Path, method: str, item: str) -> dict[str, Any] | None:
     """The rows of one method and item; None if they are not there or damaged (then they are made again)."""
     try:
         part = json.loads((folder / "parts" / method / f"{item}.json").read_text("utf-8"))
-        return part if {"rows", "settings", "weights"} <= set(part) else None
+        return part if "rows" in part else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -162,19 +179,27 @@ def run_bench(
     """
     if plan:
         plan_bench(model, suite, entries, folder, degrees, seed)
-    weights, scorer = fingerprint(model), Scorer(model)
-    todo = [pair for pair in in_turn(suite, entries, share) if is_missing(*pair, folder, degrees, weights)]
-    places = {item.id: k for k, item in enumerate(suite.items)}
+    scorer, wanted = Scorer(model), [float(d) for d in degrees]
+    common = made_with(model, scorer)
+    seeds = {item.id: seed + k for k, item in enumerate(suite.items)}
+    pairs = [
+        (entry, item, {**common, **made_from(entry, item, seeds[item.id])})
+        for entry, item in in_turn(suite, entries, share)
+    ]
+
+    def rows_and_rest(entry: Entry, item: Item, origin: dict[str, Any]) -> tuple[list[dict], list[float]]:
+        rows = kept_rows(read_part(folder, entry.name, item.id), origin)
+        return rows, [d for d in wanted if d not in {row["degree"] for row in rows}]
+
+    todo = [pair for pair in pairs if rows_and_rest(*pair)[1]]
     done = 0
-    for entry, item in todo:
-        if not is_missing(entry, item, folder, degrees, weights):  # another process was faster
+    for entry, item, origin in todo:
+        rows, missing = rows_and_rest(entry, item, origin)
+        if not missing:  # another process was faster
             continue
         done += 1
-        part = {
-            "settings": entry.settings(),
-            "weights": weights,
-            "rows": run_pair(model, entry, item, folder, degrees, seed + places[item.id], scorer),
-        }
+        rows += run_pair(model, entry, item, folder, missing, seeds[item.id], scorer)
+        part = {**origin, "rows": sorted(rows, key=lambda row: row["degree"])}
         write(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part, allow_nan=True))
         if progress is not None:
             progress(done, len(todo), f"{entry.name}, {item.id}")
@@ -204,13 +229,13 @@ def run_pair(
     source_file = folder / "sources" / f"{item.id}.png"
     if not source_file.is_file():
         save(plan.source_image, source_file)
-    rows = []
+    rows, path = [], scorer.path(edits)
     for edit in edits:
         file = folder / "images" / entry.name / f"{item.id}_{edit.degree:g}.png"
         save(edit.image, file)
         scores = scorer.score(item, edit)
         rows.append({**base, "degree": edit.degree, "calls": calls, "nfe": edit.evaluations,
-                     "seconds": round(seconds, 3), **scores,
+                     "seconds": round(seconds, 3), **scores, **path,
                      "picture": str(file.relative_to(folder).as_posix()), "error": ""})  # fmt: skip
     return rows
 
@@ -223,11 +248,10 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     about = json.loads((folder / "bench.json").read_text("utf-8"))
-    known = {item.id: item for item in suite.items}
-    for method in about["methods"]:
-        for item in known:
-            part = read_part(folder, method, item)
-            rows += part["rows"] if part is not None else []
+    for method, settings in about["methods"].items():
+        now = {"settings": settings, **about["made_with"]}
+        for item in suite.items:
+            rows += kept_rows(read_part(folder, method, item.id), now)
     if not rows:
         raise StudyError(f"Nothing has been run in {folder} yet.")
     first = "item kind method degree seed nfe calls seconds".split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from ditlens import images
 from ditlens.bench.suites import Item
 from ditlens.ems.edit import Edit
 from ditlens.errors import DitlensError
-from ditlens.metrics import regions
+from ditlens.metrics import continuous, regions
 
 if TYPE_CHECKING:
     from ditlens.model import Model
@@ -32,8 +33,8 @@ WORLD = {
     },
     "drift_from_source": {
         "title": "drift from the picture given", "better": "lower", "unit": "range",
-        "identity": "the same from the picture before it was encoded: holds the autoencoder's share, which is alike "
-        "for all methods; read by the portraits oracle; v1",
+        "identity": "the same from the picture before it was encoded: holds the autoencoder's share, alike for "
+        "all methods; read by the portraits oracle; v1",
     },
     "text_agreement": {
         "title": "agreement with the target text", "better": "higher", "unit": "share",
@@ -51,6 +52,18 @@ STRUCTURE = {
     "identity": "mean squared difference of the cosine self-similarity of the autoencoder's latents; v1",
 }  # fmt: skip
 
+PATH = {
+    "triangle_deficit": {
+        "title": "triangle deficit", "better": "lower", "unit": "share",
+        "identity": "largest detour of three neighbours among the reconstruction and the results of one run at "
+        "degrees up to 1, root mean square of pixels; v1",
+    },
+    "straightness": {
+        "title": "length of the path over its span", "better": "lower", "unit": "x",
+        "identity": "sum of the steps over the distance of the ends, same pictures and distance; v1",
+    },
+}  # fmt: skip
+
 
 class Scorer:
     """Scores edits of a model with every metric that can be computed here."""
@@ -65,7 +78,7 @@ class Scorer:
             name: {"title": m.title, "better": m.better, "unit": m.unit, "identity": m.identity}
             for name, m in regions.METRICS.items()
         }
-        return {**(WORLD if self.world else {}), **shown, "structure": dict(STRUCTURE)}
+        return {**(WORLD if self.world else {}), **shown, "structure": dict(STRUCTURE), **PATH}
 
     def absent(self) -> dict[str, str]:
         """Metrics that people will look for and that are not computed, with the reason."""
@@ -90,6 +103,19 @@ class Scorer:
         moved = regions.structure_distance(edit.plan.latents.float(), edit.latents.float())
         result["structure"] = float(moved[0])
         return result
+
+    def path(self, edits: Sequence[Edit]) -> dict[str, float]:
+        """How straight the way from the reconstruction through the results of one run is; NaN without a way."""
+        way = [edit for edit in sorted(edits, key=lambda edit: edit.degree) if 0 < edit.degree <= 1]
+        if len(way) < 2:
+            return dict.fromkeys(PATH, float("nan"))
+        pictures = [
+            images.to_tensor(image) for image in (way[0].plan.reconstruction, *(e.image for e in way))
+        ]
+        return {
+            "triangle_deficit": continuous.triangle_deficit(pictures),
+            "straightness": continuous.straightness(pictures),
+        }
 
     def _world(self, item: Item, edit: Edit) -> dict[str, float]:
         from ditlens.worlds.portraits.captions import parse

@@ -29,10 +29,32 @@ def summarise(rows: Rows, metrics: Sequence[str]) -> dict[str, Any]:
         ``{"methods": {name: {"degrees", "sweep", "matched", "cost", "errors"}}}``, ready for JSON.
     """
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
-    return {"methods": {name: _method([r for r in rows if r["method"] == name], metrics) for name in methods}}
+    shared = shared_degrees(rows, methods)
+    return {
+        "shared_degrees": shared,
+        "methods": {
+            name: _method([r for r in rows if r["method"] == name], metrics, shared) for name in methods
+        },
+    }
 
 
-def _method(rows: Rows, metrics: Sequence[str]) -> dict[str, Any]:
+def shared_degrees(rows: Rows, methods: Sequence[str]) -> list[float]:
+    """The degrees at which all methods were run.
+
+    Curves are compared on these only: what is read off between two degrees depends on how far apart they are.
+    """
+    by_method = [
+        {float(r["degree"]) for r in rows if r["method"] == m and not r.get("error")} for m in methods
+    ]
+    return sorted(set.intersection(*[degrees for degrees in by_method if degrees] or [set()]))
+
+
+def at_degrees(rows: Rows, degrees: Sequence[float]) -> list[Mapping[str, Any]]:
+    """The rows at some degrees."""
+    return [row for row in rows if float(row["degree"]) in degrees]
+
+
+def _method(rows: Rows, metrics: Sequence[str], shared: Sequence[float]) -> dict[str, Any]:
     fine = [row for row in rows if not row.get("error")]
     degrees = sorted({float(row["degree"]) for row in fine})
     at = {
@@ -43,7 +65,7 @@ def _method(rows: Rows, metrics: Sequence[str]) -> dict[str, Any]:
         }
         for degree in degrees
     }
-    curves = curves_of(fine)
+    curves = curves_of(at_degrees(fine, [d for d in shared if 0 <= d <= 1]))
     result: dict[str, Any] = {
         "degrees": at,
         "sweep": sweep_of(curves),
@@ -53,7 +75,7 @@ def _method(rows: Rows, metrics: Sequence[str]) -> dict[str, Any]:
         },
         "errors": len(rows) - len(fine),
     }
-    table = effect_table(fine)
+    table = effect_table(at_degrees(fine, [d for d in shared if d > 0]))
     if table is not None:
         for goal in GOALS:
             result["matched"][f"drift_at_{goal:g}"] = paired(
@@ -116,7 +138,10 @@ def drift_at(table: np.ndarray, goal: float) -> float:
 
 
 def drift_ratio(rows: Rows, method: str, other: str, goal: float = 0.8) -> dict[str, float | int]:
-    """Drift of a method over that of another, at the same effect, on the items of both, with its interval."""
+    """Drift of a method over that of another, at the same effect, on items and degrees of both."""
+    rows = [row for row in rows if row["method"] in (method, other)]
+    degrees = [d for d in shared_degrees(rows, [method, other]) if d > 0]
+    rows = at_degrees(rows, degrees)
     tables = []
     items = [
         {str(r["item"]) for r in rows if r["method"] == name and not r.get("error")}

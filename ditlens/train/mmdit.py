@@ -53,8 +53,8 @@ def importance(latents: torch.Tensor, attributes: Attributes) -> torch.Tensor:
 
     A gaze is two cells out of 256, a background is half of them: the plain squared error hardly notices where the
     eyes look. A linear regression of the latents on the attributes gives the variance that each attribute explains
-    of each number; these maps, each divided by its own mean, are averaged. As weights that depend on the place only,
-    they change what is learnt first, not what the best prediction is: the mean.
+    of each number; these maps, each divided by its own mean, are averaged. Weights that depend on the place only
+    change what is learnt first, not what the best prediction is: the mean.
 
     Args:
         latents: (pictures, channels, height, width).

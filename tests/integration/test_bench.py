@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -89,6 +90,38 @@ def test_new_settings_weights_or_degrees_are_run_again(run, portraits, tmp_path)
             assert run(other, degrees=(0.5,)) == 6
         finally:
             weight.sub_(1)
+
+
+def test_more_degrees_are_added_to_those_there(run, suite, tmp_path):
+    run(degrees=(0.5, 1.0))
+    first = (tmp_path / "images" / "ems" / f"{suite.items[0].id}_1.png").stat().st_mtime_ns
+    assert run(degrees=(1.0, 1.5)) == 6
+    runner.collect(tmp_path, suite)
+    rows = rows_of(tmp_path)
+    assert [float(r["degree"]) for r in rows if r["method"] == "ems"] == [0.5, 1.0, 1.5] * 3
+    assert (tmp_path / "images" / "ems" / f"{suite.items[0].id}_1.png").stat().st_mtime_ns == first, (
+        "not made again"
+    )
+
+
+def test_other_wishes_under_the_same_name_are_run_again(run, suite, tmp_path):
+    run()
+    one = suite.items[0]
+    other = dataclasses.replace(one, instruction="", target_text=one.source_text)
+    assert run(suite=Suite(suite.name, [other, *suite.items[1:]])) == 2
+
+
+def test_rows_of_old_weights_do_not_reach_the_tables(run, portraits, suite, tmp_path):
+    run()
+    decoder = next(portraits.vae.decoder.parameters())
+    with torch.no_grad():
+        decoder.add_(0.01)
+        try:
+            run({"ems": QUICK["ems"]})
+        finally:
+            decoder.sub_(0.01)
+    runner.collect(tmp_path, suite)
+    assert {row["method"] for row in rows_of(tmp_path)} == {"ems"}, "SDEdit's were decoded with other weights"
 
 
 def test_another_benchmark_is_not_mixed_in(run, suite):
@@ -192,3 +225,15 @@ def test_drift_at_the_same_effect_and_its_ratio():
     found = summarise(rows, ["effect", "drift"])["methods"]["a"]
     assert found["sweep"]["spearman"]["value"] == 1 and found["sweep"]["r2"]["value"] == pytest.approx(1)
     assert found["matched"]["drift_at_0.8"]["value"] == pytest.approx(drift_at(table, 0.8))
+
+
+def test_methods_are_compared_on_the_degrees_of_both():
+    """A bent curve, read off between distant degrees, would look worse than the same curve on a fine grid."""
+    fine = [{**row, "drift": row["degree"] ** 3} for row in made_up("a", 1)]
+    coarse = [{**row, "method": "b"} for row in fine if row["degree"] != 0.5]
+    ratio = drift_ratio(fine + coarse, "a", "b")
+    assert ratio["value"] == ratio["low"] == ratio["high"] == 1
+    summary = summarise(fine + coarse, ["effect", "drift"])
+    assert summary["shared_degrees"] == [0.25, 1.0]
+    a, b = (summary["methods"][name]["matched"]["drift_at_0.8"]["value"] for name in "ab")
+    assert a == b
