@@ -35,6 +35,7 @@ WHAT = {
     "caption_level_accuracy": "samples of held-out captions: continuous attributes at the right level word",
     "unguided_categorical_accuracy": "samples without guidance: categorical attributes right",
     "heldout_combination_accuracy": "captions with pairs of values that training never showed: both right",
+    "robust_categorical_accuracy": "categorical attributes with 8 or 50 steps, zero rows, odd combinations: worst",
     "level_spearman": "rank correlation of a continuous attribute with its level words, mean",
     "frechet_ratio": "Fréchet distance of samples to renders, relative to renders against renders",
     "sample_seconds": "one sample, warm",
@@ -65,6 +66,7 @@ GROUPS: tuple[tuple[tuple[str, ...], Callable[[Bench], Results]], ...] = (
     (("level_spearman",), samples.level_spearman),
     (("heldout_combination_accuracy",), samples.heldout_combinations),
     (("unguided_categorical_accuracy",), samples.by_guidance),
+    (("robust_categorical_accuracy",), samples.robustness),
     (("edit_target_reached", "edit_drift"), editing.edits),
     (("degree_spearman",), editing.sweeps),
 )

@@ -97,18 +97,25 @@ def _score(preset: DeltaVelocity, lr: float, strength: float) -> DeltaVelocity:
 
 
 def own() -> list[Entry]:
-    """What was tried for EMS itself: as many more settings, and masks."""
-    equal = DeltaVelocity("ems", source_guidance=4.0, target_guidance=4.0, steps=16, active=0.95)
-    align = replace(FLOWALIGN, name="ems", steps=20, active=0.95)
+    """What was tried for EMS itself: the rising coupling with guidance of both kinds, and its mask."""
+    rising = DeltaVelocity(
+        "ems",
+        coupling="dvrf",
+        rule="gradient",
+        weight="one",
+        source_guidance=4.0,
+        target_guidance=4.0,
+        steps=16,
+    )
+    slide = replace(rising, source_guidance=1.0, guide_from="source", target_guidance=2.0, steps=21)
     return [
-        Entry("ems@0", equal),
-        Entry("ems@1", equal, "difference"),
-        Entry("ems@2", equal, "exact"),
-        Entry("ems@3", replace(equal, source_guidance=5.0, target_guidance=5.0), "difference"),
-        Entry("ems@4", replace(equal, source_guidance=3.0, target_guidance=3.0), "difference"),
-        Entry("ems@5", replace(equal, source_guidance=3.0, target_guidance=5.0), "difference"),
-        Entry("ems@6", replace(align, target_guidance=4.0, zeta=0.01), "difference"),
-        Entry("ems@7", replace(align, target_guidance=5.0, zeta=0.005), "difference"),
+        Entry("ems@0", rising, "difference"),
+        Entry("ems@1", replace(rising, source_guidance=2.0, target_guidance=2.0), "difference"),
+        Entry("ems@2", replace(rising, source_guidance=3.0, target_guidance=3.0), "difference"),
+        Entry("ems@3", slide, "difference"),
+        Entry("ems@4", replace(slide, target_guidance=3.0), "difference"),
+        Entry("ems@5", slide),
+        Entry("ems@6", replace(rising, source_guidance=3.0, target_guidance=3.0), "exact"),
     ]
 
 
@@ -116,6 +123,7 @@ def main() -> None:
     """Try what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edits", type=int, nargs="+", default=EDITS, help="which edits of the dev split")
+    parser.add_argument("--degrees", type=float, nargs="+", default=DEGREES, help="editing degrees")
     parser.add_argument("--only", default="", help="methods, separated by commas")
     parser.add_argument(
         "--share", type=int, nargs=2, default=(0, 1), help="part k of n, for several processes"
@@ -132,7 +140,7 @@ def main() -> None:
     dev = portraits(max(options.edits) + 1, "dev")
     suite = Suite(dev.name, [dev.items[k] for k in options.edits])
     runner.run_bench(
-        load("portraits"), suite, tried, options.out, degrees=DEGREES, share=tuple(options.share),
+        load("portraits"), suite, tried, options.out, degrees=options.degrees, share=tuple(options.share),
         plan=options.share[0] == 0,
         progress=lambda done, total, what: print(f"\r{done}/{total} {what:60}", end="", file=sys.stderr),
     )  # fmt: skip

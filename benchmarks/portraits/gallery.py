@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ditlens import images
+from ditlens import flow, images
 from ditlens.ems.edit import edit
+from ditlens.ems.manipulate import TextEmbedding, manipulate
 from ditlens.errors import DitlensError
 from ditlens.worlds.portraits.attributes import CONTINUOUS, take
 from ditlens.worlds.portraits.captions import caption_all, compose
@@ -23,10 +24,22 @@ SHEETS = {
     "reconstructions": ("Reconstructions", "Renders, what the autoencoder makes of them, and the difference"),
     "samples": ("Samples", "Samples of held-out captions, each above its caption"),
     "levels": ("Levels", "For every continuous attribute one sample per level word, same noise"),
+    "interpolations": (
+        "Interpolations",
+        "Samples between two texts, same noise: the embeddings mixed in even steps",
+    ),
     "degrees": ("Degrees", "Edits at degrees from -1 to 2, one row per instruction"),
     "failures": ("Failures", "The samples and edits that went most wrong, with what the oracle saw"),
 }
 """Name of each sheet's file -> its title and its alternative text."""
+PAIRS = (
+    ("a person with a big frown", "a person with a big smile"),
+    ("a person with very light skin", "a person with very dark skin"),
+    ("a young person with long red hair", "an old person with short grey hair"),
+    ("a person with no glasses", "a person with sunglasses"),
+    ("a clean-shaven person with a green background", "a person with a long beard and a pink background"),
+)
+"""Texts between which is sampled."""
 DEGREES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 
 
@@ -35,6 +48,7 @@ def draw(bench: Bench, docs: Path) -> None:
     save(reconstructions(bench), docs / "reconstructions.png")
     save(samples(bench), docs / "samples.png")
     save(levels(bench), docs / "levels.png")
+    save(interpolations(bench), docs / "interpolations.png")
     if bench.failures:
         save(failures(bench), docs / "failures.png")
     save(degrees(bench), docs / "degrees.png")
@@ -72,6 +86,26 @@ def levels(bench: Bench) -> Image.Image:
         made = bench.model.sample(texts, [i] * len(texts))
         rows.append([Tile(t.image, level.name) for t, level in zip(tiles(made), spec.levels, strict=True)])
     return sheet(rows, SHEETS["levels"][1], side=88, names=[c.name for c in CONTINUOUS])
+
+
+def interpolations(bench: Bench) -> Image.Image:
+    """Samples between two texts: tokens and pooled vector move together."""
+    model, shares = bench.model, torch.linspace(0, 1, 7)
+    rows = {}
+    for seed, (first, second) in enumerate(PAIRS):
+        a, b = model.encode_text(first), model.encode_text(second)
+        texts = [manipulate(a, b, float(share)) for share in shares]
+        null_text = model.encode_text("").named("uncond")
+        noise, sigmas = model.noise([seed] * len(shares)), model.sigmas(model.defaults["steps"])
+        guidance = model.defaults["guidance"]
+        latents = flow.sample(
+            model, noise, sigmas, TextEmbedding.cat(texts), null_text=null_text, guidance=guidance
+        )
+        made = tiles(model.decode(latents))
+        rows[f"{first} → {second}"] = [
+            Tile(t.image, f"{share:.2f}") for t, share in zip(made, shares, strict=True)
+        ]
+    return sheet(list(rows.values()), SHEETS["interpolations"][1], names=list(rows))
 
 
 def degrees(bench: Bench) -> Image.Image:
