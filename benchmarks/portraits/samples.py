@@ -107,7 +107,7 @@ def heldout_combinations(bench: Bench) -> Results:
         )
         return {}
     parts, trials = {}, []
-    each = max(2, bench.captions // 10)
+    each = max(2, bench.captions // 20)
     for k, pair in enumerate(HELD_OUT):
         drawn, rng = people(100 * each, "heldout"), random.Random(SEEDS["heldout"] + k)
         chosen = {"held out": match(drawn, pair)}
@@ -133,7 +133,7 @@ def heldout_combinations(bench: Bench) -> Results:
 
 def robustness(bench: Bench) -> Results:
     """The caption accuracies with few steps, many steps, the zero rows of a stock call, and odd combinations."""
-    names, count = {c.name for c in CATEGORICAL}, max(4, bench.captions // 10)
+    names, count = {c.name for c in CATEGORICAL}, max(4, bench.captions // 20)
     usual = caption_all(people(count, "captions"), random.Random(1))
     odd = [
         f"a portrait of {who} person with a long beard, {hair} hair, sunglasses, {hat} and pearl earrings"
@@ -194,7 +194,7 @@ def with_zero_rows(
 def by_guidance(bench: Bench) -> Results:
     """The two caption accuracies at lower guidance, where editing works; a part of the captions."""
     names = {c.name for c in CATEGORICAL}
-    count = max(4, bench.captions // 5)
+    count = max(4, bench.captions // 10)
     texts = caption_all(people(count, "captions"), random.Random(0))
     parts = {}
     for guidance in (1.0, 2.0, 4.0):
