@@ -65,7 +65,7 @@ bench-capture: $(INSTALLED) ## Measure what capturing costs (minutes; with ARGS=
 bench-edit: $(INSTALLED) ## Measure EMS beside the other editing methods (hours; ARGS="--ems 100 --others 30" for less)
 	@$(BIN)/python benchmarks/edit.py $(ARGS)
 
-bench: $(INSTALLED) ## Print all benchmark results against their targets
+bench: $(INSTALLED) ## Print all benchmark results against their targets, and write docs/benchmarks.md
 	@$(BIN)/python benchmarks/report.py
 
 clean: ## Remove caches, build leftovers and the demo's pictures; keeps .venv

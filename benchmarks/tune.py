@@ -29,8 +29,8 @@ from ditlens.model import load  # noqa: E402
 
 DEGREES = (0.75, 1.0, 1.5, 2.0)
 TRIES = 5
-EDITS = (0, 3, 6, 12, 13, 16)
-"""Single edits of the dev split: three of continuous attributes, three of categories."""
+EDITS = (0, 3, 6, 9, 12, 13, 15, 16)
+"""Single edits of the dev split: five of continuous attributes, three of categories."""
 
 
 def baselines() -> dict[str, list[Method]]:
@@ -42,7 +42,7 @@ def baselines() -> dict[str, list[Method]]:
         ],
         "flowedit": [
             replace(FLOWEDIT, steps=18, active=16 / 18, source_guidance=source, target_guidance=target)
-            for source, target in ((3.5, 13.5), (1.5, 5.5), (2.0, 6.0), (4.0, 8.0), (3.0, 5.0))
+            for source, target in ((2.0, 4.0), (1.5, 5.5), (2.0, 6.0), (4.0, 8.0), (3.0, 5.0))
         ],
         "flowalign": [
             replace(FLOWALIGN, steps=21, target_guidance=guidance, zeta=zeta)
@@ -54,7 +54,7 @@ def baselines() -> dict[str, list[Method]]:
         ],
         "dvrf": [
             replace(DVRF, steps=16, source_guidance=source, target_guidance=target)
-            for source, target in ((6.0, 16.5), (4.0, 8.0), (2.0, 6.0), (1.5, 5.5), (4.0, 4.0))
+            for source, target in ((4.0, 8.0), (2.0, 6.0), (3.0, 5.0), (4.0, 4.0), (3.0, 3.0))
         ],
         "rf-inversion": [
             replace(loops.RF_INVERSION, steps=21, guidance=guidance, eta=eta, gamma=gamma)

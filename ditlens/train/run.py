@@ -27,7 +27,7 @@ STAGES = ("text", "vae", "mmdit", "oracle", "describer")
 """In the order in which they can be run from nothing."""
 
 MINUTES = {
-    "cpu": {"text": 12, "vae": 30, "mmdit": 75, "oracle": 12, "describer": 15},
+    "cpu": {"text": 13, "vae": 30, "mmdit": 75, "oracle": 12, "describer": 15},
     "cuda": {"text": 1, "vae": 6, "mmdit": 9, "oracle": 4, "describer": 8},
 }
 """Time budgets; each GPU stage fits ten minutes on one H100-class card."""
@@ -37,8 +37,8 @@ SETTINGS: dict[str, Any] = {
     "steps": 20,
     "guidance": 4.0,
     "edit": {
-        "name": "ems", "coupling": "dvrf", "rule": "gradient", "weight": "one", "source_guidance": 4.0,
-        "target_guidance": 4.0, "steps": 16,
+        "name": "ems", "coupling": "dvrf", "rule": "gradient", "weight": "one", "source_guidance": 3.0,
+        "target_guidance": 3.0, "steps": 16,
     },
     "mask": "difference",
 }  # fmt: skip
