@@ -105,7 +105,7 @@ def tuned(model: Model) -> dict[str, Entry]:
         Entry("flowslider", replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=2.0)),
         Entry(
             "dvrf",
-            replace(DVRF, steps=16, source_guidance=4.0, target_guidance=4.0),
+            replace(DVRF, steps=16, source_guidance=3.0, target_guidance=3.0),
             about="EMS without its mask",
         ),
         Entry("dds", replace(dds, name="dds", steps=16)),
