@@ -270,8 +270,8 @@ def compared(rows: Rows, names: list[str]) -> Results:
         },
         "ems_drift_ratio_to_best_baseline": {
             **(reach.get(best) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
-            "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline; {', '.join(BORROWED)} "
-            f"have EMS's mask and are none; never reach 0.8: {', '.join(never) or 'none'}",
+            "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline "
+            f"({', '.join(BORROWED)} have EMS's mask and are none); never reach 0.8: {', '.join(never) or 'none'}",
             "parts": {n: {k: r[k] for k in ("value", "low", "high", "n")} for n, r in reach.items()},
         },
         "finding3_table": {
