@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -221,7 +222,7 @@ class LatentCache:
         return _stack([self.get(site) for site in self.sites], ", ".join(self.sites[:3]))
 
     def to_grid(
-        self, site: str | Site, *, step: int | None = None, pass_: str | None = None, run: int = 0
+        self, site: str | Site, *, step: int | None = None, pass_: str | None = None, run: int | None = None
     ) -> torch.Tensor:
         """Image tokens where they lie in the picture.
 
@@ -229,28 +230,48 @@ class LatentCache:
             site: A site of the image stream, or an attention map toward it.
             step: As in `get`.
             pass_: As in `get`.
-            run: Whose grid, if pictures of several sizes were made.
+            run: The pictures of this sampling loop only (`Item.run`); None: all pictures, which must have one grid.
 
         Returns:
             (..., rows, columns, width), of video (..., frames, rows, columns, width). Tokens after the picture
             (padding, reference pictures) are left out.
 
         Raises:
-            CaptureError: If the tokens were reduced, or nobody knows their grid.
+            CaptureError: If the tokens were reduced, nobody knows their grid, or the pictures have several.
         """
-        parsed, grid = Site.parse(str(site)), self.grids.get(run)
+        parsed = Site.parse(str(site))
         if parsed.stream != "image":
             raise CaptureError(f"{site} has no image tokens as rows. Ask for a site of the image stream.")
         if self.reduced or "image" in self.tokens:
             done = self.reduced or "only some tokens were kept"
             raise CaptureError(f"The image tokens have no grid any more: {done}. Capture without reducing.")
+        grid = self._grid(run)
         if grid is None:
             raise CaptureError(
                 "The grid of the image tokens is not known for this model. Use "
                 "x.unflatten(-2, (rows, columns)) with rows and columns of your latents."
             )
-        count = int(torch.tensor(grid).prod())
-        return self.get(site, step=step, pass_=pass_)[..., :count, :].unflatten(-2, grid)
+        found = self.get(site, step=step, pass_=pass_)
+        if run is not None and len({item.run for item in self.items}) > 1:
+            rows = torch.tensor([i for i, item in enumerate(self.items) if item.run == run])
+            found = found.index_select(0 if step is not None else 1, rows.to(found.device))
+        return found[..., : prod(grid), :].unflatten(-2, grid)
+
+    def _grid(self, run: int | None) -> tuple[int, ...] | None:
+        """Grid of a run, or of all, which must agree; None if nobody knows it."""
+        if run is not None:
+            return self.grids.get(run)
+        grids = set(self.grids.values())
+        if len(grids) > 1:
+            shown = ", ".join(
+                f"run {n}: {' x '.join(map(str, grid)) if grid else 'unknown'}"
+                for n, grid in self.grids.items()
+            )
+            raise CaptureError(
+                f"The pictures of this cache have different grids ({shown}). Ask for one run at a time: "
+                "to_grid(..., run=0). cache.items says which picture is of which run."
+            )
+        return next(iter(grids), None)
 
     def mask(self, pass_: str | None = None) -> torch.Tensor | None:
         """Real text tokens, (items, tokens), True where a token is no padding; None if unknown."""
@@ -258,12 +279,13 @@ class LatentCache:
         mask = self.masks.get(pass_)
         return mask[:, self.tokens["text"]] if mask is not None and "text" in self.tokens else mask
 
-    def words(self, word: str, item: int = 0) -> dict[str, list[int]]:
+    def words(self, word: str, item: int = 0, *, prompt: str = "") -> dict[str, list[int]]:
         """Numbers of the text tokens that make a word (or phrase) of an item's prompt.
 
         Args:
             word: As it is written in the prompt; case does not matter.
             item: Which picture.
+            prompt: Its text; needed only where a pipeline was called directly, which tells its prompt to nobody.
 
         Returns:
             For each text encoder that feeds the text stream, by tokenizer name, all tokens of all occurrences.
@@ -272,12 +294,14 @@ class LatentCache:
             CaptureError: If the prompt or the tokenizers are unknown, or the word is not in the prompt.
         """
         if self.spans is None:
-            raise CaptureError("No tokenizers are known here: capture with a ditlens.Model or a pipeline.")
-        prompt = self.items[item].prompt
+            from ditlens.captures import no_tokenizers
+
+            raise CaptureError(no_tokenizers())
+        prompt = prompt or self.items[item].prompt
         if not prompt:
             raise CaptureError(
-                "The prompt of this picture is not known, because the pipeline was called directly. "
-                "Use ditlens.words(model, prompt, word)."
+                "The prompt of this picture is not known, because the pipeline was called directly. Say it: "
+                f"cache.words({word!r}, prompt='...')."
             )
         return self.spans(prompt, word)
 
@@ -291,15 +315,20 @@ def human(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+def streaks(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of each unbroken row of numbers: {0, 1, 2, 7} gives (0, 2) and (7, 7)."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
 def _ranges(numbers: set[int]) -> str:
     """Write {0, 1, 2, 7} as ``0-2, 7``."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in streaks(numbers))
 
 
 def _stack(tensors: list[torch.Tensor], what: str) -> torch.Tensor:

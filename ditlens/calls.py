@@ -1,7 +1,8 @@
 """One forward call of a transformer, and what is known about it: step, guidance pass, prompt, tokens.
 
-Nothing here counts calls. The step follows from the timestep that the transformer is given, the pass from what the
-caller announced (`announce`, used by `ditlens.Model`), or from the pipeline that owns the transformer.
+Nothing here counts calls. Step and pass are what the caller announced (`announce`, used by `ditlens.Model` and
+`ditlens.edit`). Otherwise the step is the scheduler's, or follows from the timesteps that the transformer is given,
+and the pass follows from the pipeline that owns the transformer.
 """
 
 from __future__ import annotations
@@ -10,30 +11,37 @@ import contextlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 
 from ditlens.adapters.table import Architecture
+from ditlens.errors import CaptureError
 
-COND, UNCOND, SKIP = "cond", "uncond", "skip"
+COND, UNCOND, SKIP, PERTURBED = "cond", "uncond", "skip", "perturbed"
 
 
 @dataclass(frozen=True)
 class Label:
-    """What the caller of a transformer says about the rows of its batch.
+    """What the caller of a transformer says about a call and the rows of its batch.
 
     Attributes:
         passes: Pass of every row, e.g. ``("uncond", "cond")``.
         prompts: Text of every row; empty if unknown.
         mask: (batch, text tokens), True at real tokens; None if unknown.
+        step: Number of the step; None if unknown.
+        run: Any object that all steps of one sampling loop share, and no other loop.
+        apart: An object that stands for a `ditlens.calls.apart` block; None outside of one.
     """
 
     passes: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     mask: torch.Tensor | None = None
+    step: int | None = None
+    run: object = None
+    apart: object = None
 
 
 _label: ContextVar[Label | None] = ContextVar("ditlens_label", default=None)
@@ -41,12 +49,28 @@ _label: ContextVar[Label | None] = ContextVar("ditlens_label", default=None)
 
 @contextlib.contextmanager
 def announce(label: Label) -> Iterator[None]:
-    """Tell captures and interventions what the next transformer calls are about."""
-    token = _label.set(label)
+    """Tell captures and interventions what the next transformer calls are about.
+
+    A label without a step gets the one that was announced around it.
+    """
+    around = _label.get() or Label()
+    if label.step is None:
+        label = replace(label, step=around.step, run=around.run)
+    token = _label.set(replace(label, apart=label.apart or around.apart))
     try:
         yield
     finally:
         _label.reset(token)
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Keep the next transformer calls from captures and interventions that have begun before.
+
+    For calls that belong to no step, such as those that look for the mask of an edit.
+    """
+    with announce(Label(apart=object())):
+        yield
 
 
 @dataclass(eq=False)
@@ -86,54 +110,75 @@ class Call:
         return [i for i, name in enumerate(self.passes) if name == wanted]
 
 
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """When in a sampling loop a call comes.
+
+    Attributes:
+        time: The step, or the timestep where nobody knows the step.
+        source: Who says so: "caller" (`Label.step`), "scheduler", or "timestep".
+        loop: An object that all calls of one loop share, and no other loop; None if nothing tells loops apart.
+    """
+
+    time: float
+    source: str = "timestep"
+    loop: object = None
+
+
 class Clock:
     """Numbers the steps and runs of a sampling loop.
 
-    Where a scheduler is at work, its own index is the step, and an index that falls back begins a new run.
+    A step that the caller or the scheduler names keeps its number, and one that falls back begins a new run.
     Otherwise the timesteps tell: those of one run move in one direction, each new timestep is a step, and a turn
-    begins a new run. So does a pass that comes a second time at the same step.
+    begins a new run.
+
+    A pass that comes a second time at the same step begins a new run, too. Only where the caller named the step it
+    is another draw of that step (an edit may average over several noises): the first draws of all steps are one
+    run, the second draws the next run, and so on.
+
+    Attributes:
+        steps: Most steps that a run had until now.
     """
 
     def __init__(self) -> None:
-        self.run, self.step = -1, 0
+        self.run = self._first = self._last_run = -1
+        self.step = self.steps = 0
         self.seen: set[str] = set()
-        self.steps = 0
-        self._last: float | None = None
+        self._last: Moment | None = None
         self._direction = 0
-        self._indexed = False
 
-    def tick(self, timestep: float, passes: Sequence[str], index: int | None = None) -> tuple[int, int]:
-        """Step and run of a call.
+    def news(self, moment: Moment) -> str:
+        """What begins with a call: a "run", a "step", or nothing ("")."""
+        last = self._last
+        if last is None or moment.source != last.source or moment.loop is not last.loop:
+            return "run"
+        if moment.time == last.time:
+            return ""
+        turn = 1 if moment.time > last.time else -1
+        usual = (self._direction or turn) if moment.source == "timestep" else 1
+        return "step" if turn == usual else "run"
 
-        Args:
-            timestep: As the transformer sees it.
-            passes: Passes in this call.
-            index: Step of the scheduler, if one is at work.
-        """
-        names, indexed = frozenset(passes), index is not None
-        now = float(index) if index is not None else timestep
-        if self._last is None or indexed != self._indexed:
-            self._begin(now)
-        elif now != self._last:
-            turn = 1 if now > self._last else -1
-            if turn == (self._direction or turn) and not (indexed and turn < 0):
-                self._direction, self._last, self.seen = turn, now, set()
-                self.step += 1
-            else:
-                self._begin(now)
-        elif names & self.seen:
-            self._begin(now)
-        self._indexed = indexed
+    def tick(self, moment: Moment, passes: Sequence[str]) -> tuple[int, int]:
+        """Step and run of a call with these passes."""
+        news, names = self.news(moment), frozenset(passes)
+        if not news and names & self.seen:
+            news = "draw" if moment.source == "caller" else "run"
+        if news == "run":
+            self._last_run += 1
+            self.run = self._first = self._last_run
+            self.step, self._direction = 0, 0
+        elif news == "step":
+            assert self._last is not None
+            self.run, self.step = self._first, self.step + 1
+            self._direction = 1 if moment.time > self._last.time else -1
+        elif news == "draw":
+            self.run += 1
+            self._last_run = max(self._last_run, self.run)
+        if news:
+            self._last, self.seen = moment, set()
         self.seen |= names
         self.steps = max(self.steps, self.step + 1)
-        return (self.step if index is None else index), self.run
-
-    def is_at(self, timestep: float, index: int | None) -> bool:
-        """Whether a call belongs to the step that is running."""
-        return self._last == (timestep if index is None else float(index))
-
-    def _begin(self, now: float) -> None:
-        self.run, self.step, self._last, self._direction, self.seen = self.run + 1, 0, now, 0, set()
+        return (self.step if moment.source == "timestep" else int(moment.time)), self.run
 
 
 @lru_cache(maxsize=256)
@@ -148,13 +193,16 @@ def bind(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[st
     return dict(zip(argument_names(kind), args, strict=False)) | dict(kwargs)
 
 
-def timestep_of(args: Mapping[str, Any]) -> float:
-    """The timestep argument, whatever it is called."""
+def timestep_of(args: Mapping[str, Any]) -> tuple[float, float]:
+    """The timestep argument, whatever it is called, and how exact its number format is (relative error)."""
     for name in ("timestep", "timesteps", "t", "timestep_img", "vision_timesteps"):
         value = args.get(name)
+        if isinstance(value, torch.Tensor):
+            exact = torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
+            return float(value.flatten()[0]), exact
         if value is not None:
-            return float(value.flatten()[0]) if isinstance(value, torch.Tensor) else float(value)
-    return 0.0
+            return float(value), 0.0
+    return 0.0, 0.0
 
 
 def batch_of(args: Mapping[str, Any]) -> int:
@@ -173,24 +221,103 @@ def current_label() -> Label | None:
     return _label.get()
 
 
-def pipeline_passes(
-    pipe: Any, architecture: Architecture, args: Mapping[str, Any], batch: int, seen: Mapping[str, int]
-) -> tuple[str, ...]:
-    """Guidance pass of every row, from the pipeline that owns the transformer.
+# --- guidance passes ---------------------------------------------------------------------------------------
 
-    Args:
+
+class Guidance:
+    """Tells the guidance pass of every row of a call, from the pipeline that owns the transformer.
+
+    Attributes:
         pipe: The diffusers pipeline, or None for a bare transformer (all rows are then "cond").
         architecture: The transformer's table.
-        args: Arguments of the call.
-        batch: Rows of the call.
-        seen: Passes already seen at this timestep, and under "batch" the largest batch of the run.
+        seen: Passes that came at this step.
     """
-    if args.get("skip_layers") is not None:
-        return (SKIP,) * batch
-    if pipe is None:
-        return (COND,) * batch
-    guided = bool(getattr(pipe, "do_classifier_free_guidance", False))
-    whole = batch % 2 == 0 and batch >= seen.get("batch", 0)  # some pipelines drop guidance near the end
-    if architecture.rows and guided and whole:
-        return tuple(name for name in architecture.rows for _ in range(batch // 2))
-    return (UNCOND if COND in seen else COND,) * batch
+
+    def __init__(self, pipe: Any, architecture: Architecture) -> None:
+        self.pipe, self.architecture = pipe, architecture
+        self.seen: set[str] = set()
+        self._largest = 0
+        self._scaled: bool | None = None
+
+    def begin(self, news: str) -> None:
+        """Note that a "run" or a "step" begins, or nothing ("")."""
+        if news:
+            self.seen = set()
+        if news == "run":
+            self._largest, self._scaled = 0, by_scale(self.pipe)
+
+    def passes(self, args: Mapping[str, Any], batch: int) -> tuple[str, ...]:
+        """Pass of every row of a call with these arguments.
+
+        Raises:
+            CaptureError: If nothing tells which rows are conditional.
+        """
+        names = self._passes(args, batch)
+        self._largest = max(batch, self._largest)
+        return names
+
+    def _passes(self, args: Mapping[str, Any], batch: int) -> tuple[str, ...]:
+        if args.get("skip_layers") is not None:
+            return (SKIP,) * batch
+        if self.pipe is None:
+            return (COND,) * batch
+        guider = getattr(self.pipe, "guider", None)
+        if getattr(guider, "_count_prepared", 0):
+            return (guider_pass(guider),) * batch
+        guided = self._guided()
+        rows = self._rows(args, guided is not False, batch)
+        if len(rows) > 1 and guided is None:
+            raise CaptureError(undecided(self.pipe, rows, batch))
+        if len(rows) > 1:
+            return tuple(name for name in rows for _ in range(batch // len(rows)))
+        return (UNCOND if COND in self.seen and guided is not False else COND,) * batch
+
+    def _guided(self) -> bool | None:
+        """Whether guidance is on; None if the pipeline does not say."""
+        if self.architecture.always_guided:
+            return True
+        told = getattr(self.pipe, "do_classifier_free_guidance", None)
+        if told is None and self.architecture.rows:
+            told = self._scaled
+        return None if told is None else bool(told)
+
+    def _rows(self, args: Mapping[str, Any], guided: bool, batch: int) -> tuple[str, ...]:
+        """Passes that lie one after the other in this batch; none or one if it is not split."""
+        table = self.architecture
+        rows = table.rows if guided else ()
+        if rows and table.rows_with_pictures and (args.get("input_image_sizes") or batch % len(rows)):
+            rows = table.rows_with_pictures
+        if table.rows and getattr(self.pipe, "do_perturbed_attention_guidance", False):
+            rows = (*(rows or (COND,)), PERTURBED)
+        dropped = batch < self._largest  # some pipelines drop guidance near the end
+        return () if dropped or (rows and batch % len(rows)) else rows
+
+
+def by_scale(pipe: Any) -> bool | None:
+    """Whether guidance is on, by the scale that a pipeline keeps; None if it keeps none.
+
+    Read when a run begins: some pipelines (CogVideoX) change the number later, and not whether they guide.
+    """
+    scale = getattr(pipe, "_guidance_scale", None)
+    if scale is not None:
+        return bool(scale > 1)
+    keeps = hasattr(type(pipe), "do_classifier_free_guidance") or hasattr(type(pipe), "guidance_scale")
+    return False if keeps else None  # False: the pipeline has never run, the transformer is called by hand
+
+
+def guider_pass(guider: Any) -> str:
+    """Pass of the call that a guider of diffusers (``pipe.guider``) has prepared last."""
+    if guider._count_prepared == 1:
+        return COND
+    unguided = not getattr(guider, "_is_cfg_enabled", lambda: True)()
+    return SKIP if unguided or guider._count_prepared > 2 else UNCOND
+
+
+def undecided(pipe: Any, rows: Sequence[str], batch: int) -> str:
+    """What to say where a batch may or may not hold several passes."""
+    passes = tuple(name for name in rows for _ in range(batch // len(rows)))
+    return (
+        f"{type(pipe).__name__} puts its guidance passes into one batch and does not say whether guidance is on: "
+        f"the {batch} rows may be {', '.join(passes)}, or all cond. Say it: `from ditlens.calls import Label, "
+        f"announce`, then `with announce(Label({passes})): pipe(...)`; without guidance Label({(COND,) * batch})."
+    )

@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 
-from ditlens.adapters.adapter import Adapter, Port, SoftmaxPort
+from ditlens.adapters.adapter import Adapter, Block, Port, SoftmaxPort, mlp_of
+from ditlens.adapters.table import ARCHITECTURES, MERGED, NORMED, WITHIN
 from ditlens.attention import Seen, Tap
-from ditlens.cache import Item, Key, LatentCache, human
+from ditlens.cache import Item, Key, LatentCache, human, streaks
 from ditlens.calls import Call
 from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.estimates import choices
 from ditlens.hooks import Session, parts_of
 from ditlens.site import POINTS, SOFTMAX_POINTS, Site, select
 from ditlens.tables import columns
+from ditlens.transfers import Ring, cuda_ring
 
 Reducer = Callable[[torch.Tensor, "torch.Tensor | None"], torch.Tensor]
 Steps = "Iterable[int] | slice | int | None"
@@ -28,7 +30,7 @@ UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
 def capture(
     model: Any,
-    sites: str | Iterable[str] = "*.*.{text,image}.out",
+    sites: str | Iterable[str] = "*.*.*.out",
     *,
     steps: Iterable[int] | slice | int | None = None,
     passes: str | Iterable[str] | None = "cond",
@@ -46,20 +48,25 @@ def capture(
 
     Args:
         model: A `ditlens.Model`, a diffusers pipeline, or a transformer of a class with joint attention.
-        sites: Patterns, see `ditlens.sites`; ``ditlens.sites(model)`` lists what there is.
+        sites: Patterns, see `ditlens.site`; ``ditlens.sites(model)`` lists what there is. By default what leaves
+            the blocks, text and image, where there is such a stream.
         steps: Which steps of a sampling loop: numbers, a slice, or None for all.
         passes: Which guidance passes: "cond", "uncond", "skip", in an edit also "source" and "target"; None for
             all. The rows of a bare transformer's batch all count as "cond".
         tokens: Numbers of the tokens to keep, by stream, e.g. ``{"text": [4, 5]}``.
-        reduce: What to keep of the tokens: ``"mean"`` (padding left out), ``"sketch:64"`` (a fixed random
-            projection of the width to 64), or a function of (values, mask).
+        reduce: What to keep of the tokens: ``"mean"``, ``"sketch:64"`` (a fixed random projection of the width to
+            64), or a function of (values, mask). The mean leaves padding out where it is known: from a
+            `ditlens.Model`, from a mask among the arguments of the transformer, or from the way in which the
+            transformer lays out its tokens. The stock pipelines of SD3 and FLUX, for example, pass no mask: there
+            every text token counts, and so it does for the model. The mask is None where nobody knows.
         heads: ``"mean"`` or ``"all"``, for attention maps.
         dtype: Number format to keep; the model's own by default.
         device: Where to keep the tensors.
         limit: Most memory that the cache may take, e.g. ``"2 GB"``.
 
     Returns:
-        A context manager; it yields the `LatentCache` that fills.
+        A context manager; it yields the `LatentCache` that fills. From a GPU the last values arrive when the
+            ``with`` block ends: read them after it.
 
     Raises:
         SiteError: If a pattern fits no site; the message says why.
@@ -106,7 +113,7 @@ class Capture(Session):
         self._rows: dict[int, int] = {}
         self._prompts: dict[tuple[int, int], str] = {}
         self._masks: dict[str, dict[int, torch.Tensor]] = {}
-        self._pending: list[torch.cuda.Event] = []
+        self._rings: dict[torch.device, Ring] = {}
 
     def title(self) -> str:
         return f"capture of {len(self.sites)} sites"
@@ -172,7 +179,8 @@ class Capture(Session):
                 self._keep(site, call, pass_, value[_index(rows)] if whole else value, rows)
 
     def _keep(self, site: Site, call: Call, pass_: str, value: torch.Tensor, rows: list[int]) -> None:
-        mask = call.mask[_index(rows)] if call.mask is not None and site.stream == "text" else None
+        real = self.adapter.mask(site, call, value.shape[1])
+        mask = real if real is None or len(real) != call.batch else real[_index(rows)]
         value, mask = self._some_tokens(site, value, mask)
         if self.reducer is not None and not site.point.startswith("attn.to_"):
             value = self.reducer(value, mask)
@@ -193,8 +201,9 @@ class Capture(Session):
         for at, row in enumerate(rows):
             if row < len(call.prompts) and pass_ != "uncond":
                 self._prompts[call.run, at] = call.prompts[row]
-        if call.mask is not None:
-            self._masks.setdefault(pass_, {})[call.run] = call.mask[_index(rows)].cpu()
+        masks = self._masks.setdefault(pass_, {})
+        if call.mask is not None and call.run not in masks:
+            masks[call.run] = call.mask[_index(rows)]  # stays on its device: a copy would wait for the GPU
         self._file(key)
 
     def _some_tokens(
@@ -220,19 +229,16 @@ class Capture(Session):
 
     def _own(self, value: torch.Tensor) -> torch.Tensor:
         """A copy that shares nothing with the model; from a GPU it travels while the model goes on."""
-        value = value.detach()
         dtype = self.dtype or value.dtype
-        if value.is_cuda and self.device.type == "cpu":
-            packed = value.to(dtype, copy=True).contiguous()
-            side = _side_stream(value.device)
-            side.wait_stream(torch.cuda.current_stream(value.device))
-            with torch.cuda.stream(side):
-                host = torch.empty(packed.shape, dtype=dtype, pin_memory=True)
-                host.copy_(packed, non_blocking=True)
-                packed.record_stream(side)
-                self._pending.append(side.record_event())
-            return host
-        return value.to(self.device, dtype, copy=True).contiguous()
+        with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, whatever the run's mode is
+            if value.is_cuda and self.device.type == "cpu":
+                return self._ring(value.device).send(value.to(dtype, copy=True).contiguous())
+            return value.to(self.device, dtype, copy=True).contiguous()
+
+    def _ring(self, device: torch.device) -> Ring:
+        if device not in self._rings:
+            self._rings[device] = cuda_ring(device)
+        return self._rings[device]
 
     def _file(self, key: Key) -> None:
         """Put the runs of a key together; one run is kept as it is."""
@@ -265,8 +271,8 @@ class Capture(Session):
         Raises:
             CaptureError: If not.
         """
-        for event in self._pending:
-            event.synchronize()
+        for ring in self._rings.values():
+            ring.drain()
         if self.calls == 0:
             raise CaptureError(
                 "Nothing was captured: the transformer did not run inside the with-block. Call the model there; "
@@ -336,7 +342,7 @@ class Capture(Session):
         ]
         for pass_, masks in self._masks.items():
             if set(masks) == set(runs) and len({m.shape[1] for m in masks.values()}) == 1:
-                self.cache.masks[pass_] = torch.cat([masks[run] for run in runs])
+                self.cache.masks[pass_] = torch.cat([masks[run] for run in runs]).cpu()
 
 
 # --- settings ----------------------------------------------------------------------------------------------
@@ -375,10 +381,24 @@ def reducer(reduce: str | Reducer | None) -> Reducer | None:
 
 def token_mean(value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Mean over real tokens: (items, tokens, width) -> (items, width)."""
+    return real_mean(value, mask, 1).squeeze(1)
+
+
+def real_mean(value: torch.Tensor, mask: torch.Tensor | None, axis: int) -> torch.Tensor:
+    """Mean over the items or the tokens of (items, tokens, width), without padding; the axis is kept.
+
+    Args:
+        value: The values.
+        mask: (items, tokens), True at real tokens; None if all are. Where none is real, all count.
+        axis: 0 for items, 1 for tokens.
+    """
     if mask is None:
-        return value.mean(1)
-    weight = mask.to(value).unsqueeze(-1)
-    return (value * weight).sum(1) / weight.sum(1).clamp_min(1)
+        return value.mean(axis, keepdim=True)
+    real = mask.to(value.device, torch.bool).unsqueeze(-1)
+    count = real.sum(axis, keepdim=True)
+    wide = torch.promote_types(value.dtype, torch.float32)  # a sum overflows float16
+    mean = value.where(real, 0).sum(axis, keepdim=True, dtype=wide) / count.clamp_min(1)
+    return torch.where(count > 0, mean.to(value.dtype), value.mean(axis, keepdim=True))
 
 
 def sketch(value: torch.Tensor, width: int) -> torch.Tensor:
@@ -406,16 +426,6 @@ def _index(rows: list[int]) -> slice | list[int]:
     return slice(rows[0], rows[-1] + 1) if rows == list(range(rows[0], rows[-1] + 1)) else rows
 
 
-_streams: dict[int, Any] = {}
-
-
-def _side_stream(device: torch.device) -> Any:
-    index = device.index or 0
-    if index not in _streams:
-        _streams[index] = torch.cuda.Stream(device)
-    return _streams[index]
-
-
 # --- asking ------------------------------------------------------------------------------------------------
 
 
@@ -439,7 +449,9 @@ class SiteTable(list[Site]):
 
 
 def _span(blocks: list[int]) -> str:
-    return str(blocks[0]) if len(blocks) == 1 else f"{blocks[0]}:{blocks[-1] + 1}"
+    """Write block numbers as in a pattern: 3, 0:3, {0,4}, {0:3,7}."""
+    parts = [f"{first}:{last + 1}" if last > first else str(first) for first, last in streaks(blocks)]
+    return parts[0] if len(parts) == 1 else f"{{{','.join(parts)}}}"
 
 
 def describe_site(adapter: Adapter, site: Site) -> list[str]:
@@ -451,10 +463,30 @@ def describe_site(adapter: Adapter, site: Site) -> list[str]:
     shape = f"items, {site.stream} tokens, " + ("heads * channels" if site.point in "qkv" else "width")
     if site.point.startswith("attn.to_"):
         shape = f"items, {site.stream} tokens, {site.point.removeprefix('attn.to_')} tokens"
-    meaning = POINTS[site.point]
-    if site.point == "out" and site.stream in ("text", "image"):
-        meaning += "; with gates g: x' = x + g * attn.out, out = x' + g' * mlp.out"
+    meaning = _meaning(adapter.blocks[site.kind, site.block], site)
     return [site.kind, str(site.block), f"{site.stream}.{site.point}", name, shape, meaning]
+
+
+def _meaning(block: Block, site: Site) -> str:
+    """What a site is in its kind of block."""
+    update = block.table.update
+    if site.point == "out":
+        return f"{POINTS['out']}: {_formula(block, site.stream)}"
+    if site.point == "attn.out" and update == MERGED:
+        return "the attention's output, before the projection that it shares with the feed-forward"
+    if site.point == "attn.out" and update == WITHIN:
+        return "the output of attention and feed-forward, projected together, before the gate"
+    if site.point in ("attn.out", "mlp.out") and update == NORMED:
+        return POINTS[site.point].replace("the gate", "its norm and the gate")
+    return POINTS[site.point]
+
+
+def _formula(block: Block, stream: str) -> str:
+    """What a block does to a stream x; g and g' are gates."""
+    also, sees = block.table.also, block.table.form == "one" or stream == "image"
+    added = f" + what {also} adds" if also and sees and getattr(block.module, also, None) is not None else ""
+    mlp = "mlp.out" if mlp_of(block, stream) else "its feed-forward"
+    return block.table.update.format(also=added, mlp=mlp)
 
 
 def sites(model: Any, patterns: str | Iterable[str] = "*.*.*.*") -> SiteTable:
@@ -486,6 +518,16 @@ def word_finder(pipe: Any) -> Callable[[str, str], dict[str, list[int]]] | None:
     if not tokenizers:
         return None
     return lambda prompt, word: word_tokens(tokenizers, prompt, word)
+
+
+def no_tokenizers() -> str:
+    """Why words cannot be found."""
+    known = ", ".join(name for name, each in ARCHITECTURES.items() if each.text)
+    return (
+        "The tokenizers behind this text stream are not known. Words can be found where a ditlens.Model or a "
+        f"whole pipeline was given, of the classes {known}: neither a bare transformer nor a study on disk has "
+        "tokenizers. Tokenize the prompt as your pipeline does, and use the numbers: tokens={'text': [...]}."
+    )
 
 
 def word_tokens(tokenizers: Mapping[str, tuple[Any, int]], prompt: str, word: str) -> dict[str, list[int]]:
@@ -532,9 +574,7 @@ def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
     """
     finder = word_finder(parts_of(model)[1])
     if finder is None:
-        raise CaptureError(
-            "The tokenizers behind this model's text stream are not known; pass a pipeline of SD3 or FLUX."
-        )
+        raise CaptureError(no_tokenizers())
     return finder(prompt, word)
 
 

@@ -102,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = command(commands.edit, 'ditlens edit me.png "make her smile more" --degree 1.0 --out outputs/smile')
     add("image", metavar="IMAGE", type=Path, help="picture to edit, of any size")
     add("instruction", metavar="INSTRUCTION", help="what to change")
-    add("--degree", type=number, default=1.0, help="0 changes nothing, 1 is the full edit")
+    add("--degree", type=number, default=1.0, help="0 is the reconstruction, 1 is the full edit")
     add("--seed", type=int, default=0, help="the same seed gives the same edit")
     add(
         "--method",
@@ -140,9 +140,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--prompts", type=Path, required=True, metavar="FILE", help="text file with one prompt on each line")
     add("--seeds", type=numbers, default=(0,), metavar="LIST", help="0:4 for 0 to 3, or 1,5,7")
-    add("--sites", default="*.*.{text,image}.out", metavar="PATTERN", help="hook points, see ditlens.sites")
+    add("--sites", default="*.*.*.out", metavar="PATTERN", help="hook points, see ditlens.sites")
     add("--steps", type=numbers, metavar="LIST", help="sampling steps to keep; all if not given")
-    add("--passes", default="cond", metavar="LIST", help="guidance passes to keep: cond, uncond or both")
+    add("--passes", type=passes, default="cond", metavar="WHICH", help="passes to keep: cond, uncond or both")
     add("--reduce", metavar="HOW", help="mean, or sketch:64; all tokens if not given")
     add("--dtype", metavar="TYPE", help="float16, bfloat16 or float32; the model's own if not given")
     add(
@@ -236,8 +236,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--minutes", type=positive_float, metavar="M", help="time budget; the recipe's own if not given")
     add("--resume", action="store_true", help="go on from the last checkpoint")
-    add("--workers", type=positive_int, default=1, metavar="N",
-        help="processes that share every step: one for each CPU core, or for each GPU")
+    add(
+        "--workers",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="processes that share every step: one for each CPU core, or for each GPU",
+    )
     add("--out", type=Path, default=Path("outputs/train"), metavar="DIR", help="model folder to write")
     return parser
 
@@ -289,6 +294,14 @@ def numbers(text: str) -> tuple[int, ...]:
     )
     if not found or min(found) < 0:
         raise argparse.ArgumentTypeError(f"{text!r} names no numbers from 0 on; write 0:4 or 1,5,7")
+    return found
+
+
+def passes(text: str) -> tuple[str, ...]:
+    """Read ``cond``, ``uncond``, or ``both``, which is ``cond,uncond``."""
+    found = ("cond", "uncond") if text == "both" else tuple(sorted(set(text.split(","))))
+    if not set(found) <= {"cond", "uncond"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of cond, uncond, both")
     return found
 
 

@@ -83,27 +83,26 @@ def demo(options: Namespace) -> Outcome:
 def capture(options: Namespace) -> Outcome:
     """Capture hidden states of many prompts and seeds to disk; the same command again goes on."""
     from ditlens import studies
-    from ditlens.store import open as open_study
+    from ditlens.errors import BudgetError
 
     prompts = studies.read_prompts(options.prompts)
     worker = studies.Worker.here()
-    if options.workers > 1 and worker.world == 1:
-        code = studies.launch(options.arguments, options.workers)
-        study = open_study(options.out)
-        ok = not study.missing
-        return Outcome(f"{studies.report(study)}{'' if code == 0 else f' (launcher: exit {code})'}",
-                       {"folder": options.out, "done": len(study), "missing": len(study.missing)}, ok)  # fmt: skip
+    if options.workers > 1 and worker.world == 1 and not options.dry_run:
+        return capture_with_workers(options)
     options.device = worker.device(options.device)
     model = load(options)
     manifest = studies.plan(
-        model, prompts, options.seeds, options.sites, steps=options.steps, passes=options.passes.split(","),
+        model, prompts, options.seeds, options.sites, steps=options.steps, passes=options.passes,
         reduce=options.reduce, dtype=options.dtype, sampling_steps=options.sampling_steps,
         guidance=options.guidance,
     )  # fmt: skip
     size = studies.estimate(model, manifest)
+    over = studies.over_limit(size, options.limit, manifest.settings["sampling_steps"])
     data: dict[str, Any] = {"folder": options.out, "bytes_item": size.item, "bytes_total": size.total}
     if options.dry_run:
-        return Outcome(str(size), data)
+        return Outcome(f"{size}\n{over}".strip(), data | {"fits": not over})
+    if over:
+        raise BudgetError(over)
     notify(str(size))
     study = studies.run(
         model, manifest, options.out, worker=worker, limit=options.limit,
@@ -112,6 +111,29 @@ def capture(options: Namespace) -> Outcome:
     ok = not study.failures
     data |= {"done": len(study), "missing": len(study.missing), "failures": study.failures}
     return Outcome(studies.report(study), data, ok)
+
+
+def capture_with_workers(options: Namespace) -> Outcome:
+    """Let several processes capture, and say what they made."""
+    from ditlens import studies
+    from ditlens.errors import StudyError
+    from ditlens.store import open as open_study
+
+    code = studies.launch(options.arguments, options.workers)
+    if not (options.out / "manifest.json").is_file():
+        raise StudyError(
+            f"No worker came to write {options.out} (launcher: exit {code}); their messages above say why. "
+            "The same command without --workers says it once."
+        )
+    study = open_study(options.out)
+    data = {
+        "folder": options.out,
+        "done": len(study),
+        "missing": len(study.missing),
+        "failures": study.failures,
+    }
+    text = f"{studies.report(study)}{'' if code == 0 else f' (launcher: exit {code})'}"
+    return Outcome(text, data, not study.missing)
 
 
 def bench(options: Namespace) -> Outcome:
@@ -249,6 +271,7 @@ def facts(result: Edit, folder: Path) -> dict[str, Any]:
         "before",
         "after",
         "drift",
+        "warnings",
         "seconds",
         "recipe",
     )

@@ -83,7 +83,7 @@ class Estimate:
 
 def estimate(
     model: Any,
-    sites: str | Iterable[str] = "*.*.{text,image}.out",
+    sites: str | Iterable[str] = "*.*.*.out",
     *,
     run: Callable[[], object] | None = None,
     sampling_steps: int | None = None,

@@ -17,11 +17,26 @@ from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ditlens.adapters.adapter import Adapter, Block, Port, SoftmaxPort
-from ditlens.calls import Call, Clock, batch_of, bind, current_label, pipeline_passes, timestep_of
+from ditlens.calls import (
+    Call,
+    Clock,
+    Guidance,
+    Label,
+    Moment,
+    batch_of,
+    bind,
+    current_label,
+    timestep_of,
+)
 from ditlens.errors import ArchitectureError, CaptureError, SettingError
 
-ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[Session]] = weakref.WeakKeyDictionary()
-"""Sessions that are running, by transformer."""
+ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
+"""Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
+
+SCALES: tuple[Callable[[float], float], ...] = (
+    lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000, lambda t: t - 1,
+)  # fmt: skip
+"""How transformers are given a scheduler's timestep."""
 
 
 def parts_of(model: Any) -> tuple[nn.Module, Any]:
@@ -32,7 +47,7 @@ def parts_of(model: Any) -> tuple[nn.Module, Any]:
     """
     pipe = getattr(model, "pipe", None)
     pipe = pipe if pipe is not None else (model if not isinstance(model, nn.Module) else None)
-    transformer = model if isinstance(model, nn.Module) else getattr(pipe, "transformer", None)
+    transformer = given_part(model, pipe)
     transformer = getattr(transformer, "_orig_mod", transformer)  # unwrap what torch.compile returned
     if not isinstance(transformer, nn.Module):
         kind = "U-Net" if getattr(pipe, "unet", None) is not None else "transformer"
@@ -44,18 +59,31 @@ def parts_of(model: Any) -> tuple[nn.Module, Any]:
     return transformer, pipe
 
 
+def given_part(model: Any, pipe: Any) -> Any:
+    """The transformer as it was given: a pipeline's ``transformer`` or ``prior`` (Kandinsky), or the model."""
+    if isinstance(model, nn.Module):
+        return model
+    return getattr(pipe, "transformer", None) or getattr(pipe, "prior", None)
+
+
+def running(transformer: nn.Module) -> list[Session]:
+    """Sessions that are running on a transformer, in the order in which they began."""
+    found = [session() for session in ACTIVE.get(transformer, [])]
+    return [session for session in found if session is not None]
+
+
 def hooks_on(model: Any) -> list[str]:
     """Hooks of ditlens that are on a model now, one line for each running session; empty when none is."""
-    return [session.title() for session in ACTIVE.get(parts_of(model)[0], [])]
+    return [session.title() for session in running(parts_of(model)[0])]
 
 
 class Session(ABC):
     """Base of `capture` and `intervene`: follows the forward calls of one transformer.
 
     Attributes:
-        transformer: The transformer; None after the session.
+        transformer: The transformer.
         pipe: Its pipeline, if it was given.
-        call: The running forward call; None between calls.
+        call: The running forward call; None between calls, and in calls that are set apart (`ditlens.calls.apart`).
     """
 
     first = False
@@ -63,13 +91,16 @@ class Session(ABC):
 
     def __init__(self, model: Any) -> None:
         self.transformer, self.pipe = parts_of(model)
-        self.given = model if isinstance(model, nn.Module) else model.transformer
+        self.given = given_part(model, self.pipe)
         self.adapter = Adapter(self.transformer)
         self.call: Call | None = None
         self.clock = Clock()
+        self.guidance = Guidance(self.pipe, self.adapter.architecture)
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self.calls = 0
-        self._passes_now: dict[str, int] = {}
+        self._apart: object = None
+        self._timesteps: torch.Tensor | None = None
+        self._levels: list[float] = []
         self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._stack = contextlib.ExitStack()
         self._taps: list[Any] = []
@@ -94,14 +125,15 @@ class Session(ABC):
     def __enter__(self) -> Any:
         if self._used:
             raise SettingError(f"This {self.title()} was used once. Write `with ditlens....(...)` again.")
-        self._used = True
+        self._used, label = True, current_label()
+        self._apart = label.apart if label is not None else None
         try:
             self.refuse()
             if is_compiled(self.given) or is_compiled(self.transformer):
                 self._stack.enter_context(torch.compiler.set_stance("force_eager"))
-            ACTIVE.setdefault(self.transformer, []).append(self)
+            ACTIVE.setdefault(self.transformer, []).append(weakref.ref(self))
             self.attach()
-            for other in ACTIVE[self.transformer]:
+            for other in running(self.transformer):
                 if self.first and not other.first:  # what captures sees what interventions made
                     other.detach()
                     other.attach()
@@ -137,10 +169,10 @@ class Session(ABC):
         self.detach()
         self._drop_taps()
         self._stack.close()
-        running = ACTIVE.get(self.transformer, []) if self.transformer is not None else []
-        if self in running:
-            running.remove(self)
-        if self.transformer is not None and not running:
+        others = [weakref.ref(session) for session in running(self.transformer) if session is not self]
+        if others:
+            ACTIVE[self.transformer] = others
+        else:
             ACTIVE.pop(self.transformer, None)
         self.call = None
 
@@ -226,18 +258,19 @@ class Session(ABC):
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._drop_taps()
+        label = current_label()
+        if label is not None and label.apart is not self._apart:
+            self.call = None
+            return
         bound = bind(module, args, kwargs)
-        batch, timestep, label = batch_of(bound), timestep_of(bound), current_label()
-        index = None if label else self.scheduler_index(timestep)
-        if label is None and not self.clock.is_at(timestep, index):
-            self._passes_now = {"batch": self._passes_now.get("batch", 0)}
+        batch, moment = batch_of(bound), self._moment(bound, label)
+        self.guidance.begin(self.clock.news(moment))
         if label is not None and len(label.passes) == batch:
             passes = label.passes
         else:
-            passes = pipeline_passes(self.pipe, self.adapter.architecture, bound, batch, self._passes_now)
-        self._passes_now |= dict.fromkeys(passes, 1)
-        self._passes_now["batch"] = max(batch, self._passes_now.get("batch", 0))
-        step, run = self.clock.tick(timestep, passes, index)
+            passes = self.guidance.passes(bound, batch)
+        self.guidance.seen |= set(passes)
+        step, run = self.clock.tick(moment, passes)
         self.call = Call(
             module, self.adapter.architecture, bound, batch, step, run, passes,
             label.prompts if label else (), label.mask if label else None,
@@ -253,20 +286,51 @@ class Session(ABC):
     def ended(self, call: Call) -> None:
         """A forward ended well."""
 
-    def scheduler_index(self, timestep: float) -> int | None:
-        """The step of the pipeline's scheduler, if it has begun to use it for this timestep."""
-        scheduler = getattr(self.pipe, "scheduler", None)
-        if scheduler is None or getattr(scheduler, "num_inference_steps", None) is None:
-            return None
-        raw = [float(t) for t in scheduler.timesteps]
-        index = getattr(scheduler, "step_index", None)
-        for scale in (lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000):  # how transformers take it
-            near = [
-                i for i, t in enumerate(raw) if abs(scale(t) - timestep) <= 1e-3 * max(1.0, abs(timestep))
-            ]
-            if near:
-                return index if index in near else near[0]
+    @property
+    def _passes_now(self) -> set[str]:
+        """Passes that came at the running step."""
+        return self.guidance.seen
+
+    def _moment(self, bound: Mapping[str, Any], label: Label | None) -> Moment:
+        """When a call comes: the caller says it, or the pipeline's scheduler, or at least the timestep."""
+        if label is not None and label.step is not None:
+            return Moment(label.step, "caller", label.run)
+        timestep, exact = timestep_of(bound)
+        if label is not None:
+            return Moment(timestep)
+        index = self.scheduler_index(timestep, exact)
+        if index is None:
+            return Moment(timestep, loop=self._timesteps)
+        return Moment(index, "scheduler", self._timesteps)
+
+    def scheduler_index(self, timestep: float, exact: float = 0.0) -> int | None:
+        """The step of the pipeline's scheduler, if it has begun to use it for this timestep.
+
+        Args:
+            timestep: As the transformer is given it.
+            exact: Relative error of its number format.
+        """
+        scheduler: Any = getattr(self.pipe, "scheduler", None)
+        levels = self._read(scheduler)
+        off = max(1e-3, exact) * max(1.0, abs(timestep))
+        if hasattr(scheduler, "step_index"):  # None before the first step
+            now = scheduler.step_index
+            now = (getattr(scheduler, "begin_index", None) or 0) if now is None else now
+            if now < len(levels) and any(abs(scale(levels[now]) - timestep) <= off for scale in SCALES):
+                return now
+        for scale in SCALES:
+            far = [abs(scale(level) - timestep) for level in levels]
+            if far and min(far) <= off:
+                return far.index(min(far))
         return None
+
+    def _read(self, scheduler: Any) -> list[float]:
+        """The scheduler's timesteps, read once for each sampling loop: it makes a new tensor for every one."""
+        timesteps: Any = getattr(scheduler, "timesteps", None)
+        if timesteps is not self._timesteps:
+            begun = getattr(scheduler, "num_inference_steps", None) is not None and timesteps is not None
+            self._timesteps, self._levels = timesteps, timesteps.tolist() if begun else []
+        return self._levels
 
     # --- recomputation in the backward pass ----------------------------------------------------------
 

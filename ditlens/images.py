@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from ditlens.errors import ImageError
+from ditlens.errors import ImageError, SettingError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Picture: TypeAlias = "str | Path | Image.Image | torch.Tensor"
 """A file, a PIL picture, or a tensor (3, height, width) or (1, 3, height, width) with values in [0, 1]."""
+
+Size: TypeAlias = tuple[int, int]
+"""Width and height in pixels, in the order of PIL."""
 
 MOST_PIXELS = 150_000_000
 """Larger files are refused: decoding them would need gigabytes."""
@@ -114,11 +118,81 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
     """Cut the largest centred window of the wanted shape out of a picture and scale it."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if image.size == (width, height):
         return image
-    return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    box = window(image.size, (width, height))
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def window(size: Size, shape: Size) -> tuple[float, float, float, float]:
+    """The largest centred window with the proportions of `shape`: left, top, right, bottom, in pixels.
+
+    Args:
+        size: Width and height of the picture that is cut.
+        shape: Width and height whose proportions are wanted.
+    """
+    width, height = float(size[0]), float(size[1])
+    wanted = shape[0] / shape[1]
+    if width / height > wanted:
+        width = wanted * height
+    elif width / height < wanted:
+        height = width / wanted
+    left, top = (size[0] - width) * 0.5, (size[1] - height) * 0.5
+    return left, top, left + width, top + height
+
+
+def fit_mask(mask: torch.Tensor, picture_size: Size, size: Size) -> torch.Tensor:
+    """Fit a mask exactly as `fit` fits the picture that it belongs to.
+
+    Two kinds of masks are known by their proportions: one of the fitted picture, which is scaled only, and one of
+    the picture before it was fitted, which is cut as the picture was. A pixel of the result is as large as the
+    largest value in it, so that no thin line is lost.
+
+    Args:
+        mask: (1, 1, height, width).
+        picture_size: Width and height of the picture as it was given, upright.
+        size: Width and height of the fitted picture.
+
+    Returns:
+        (1, 1, size[1], size[0]).
+
+    Raises:
+        SettingError: If the mask belongs to neither.
+    """
+    own = (mask.shape[-1], mask.shape[-2])
+    if own == tuple(size):
+        return mask
+    if own != tuple(picture_size) and _proportional(own, size):
+        left, top, right, bottom = 0.0, 0.0, float(own[0]), float(own[1])
+    elif _proportional(own, picture_size):
+        left, top, right, bottom = window(own, size)
+    else:
+        raise SettingError(
+            f"The mask has {own[0]} x {own[1]} pixels, and it cannot be told where it lies: the picture has "
+            f"{picture_size[0]} x {picture_size[1]}, and the model sees {size[0]} x {size[1]} of it. "
+            "Draw the mask on the picture, or on edit.source_image, which is what the model sees."
+        )
+    rows = _largest(mask.transpose(-1, -2), top, bottom, size[1]).transpose(-1, -2)
+    return _largest(rows, left, right, size[0])
+
+
+def _proportional(first: Size, second: Size) -> bool:
+    """Whether two sizes have the same proportions, but for the rounding of one side to whole pixels."""
+    (small, other) = sorted([first, second])
+    return any(abs(small[k] - other[k] * small[1 - k] / other[1 - k]) < 1 for k in (0, 1))
+
+
+def _largest(values: torch.Tensor, begin: float, end: float, count: int) -> torch.Tensor:
+    """The largest value in each of `count` equal parts of the last axis between two places."""
+    width, tiny = (end - begin) / count, 1e-6  # a part that ends on a border does not touch the next value
+    parts = []
+    for k in range(count):
+        first = math.floor(begin + k * width + tiny)
+        last = math.ceil(begin + (k + 1) * width - tiny)
+        parts.append(values[..., first : max(last, first + 1)].amax(-1))
+    return torch.stack(parts, -1)
 
 
 def sizes(image: Image.Image, side: int, multiple: int, square: bool) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from ditlens.adapters.adapter import BlockPort, Port, SoftmaxPort
 from ditlens.attention import Softmax, Tap, replace
 from ditlens.cache import LatentCache
 from ditlens.calls import Call
-from ditlens.captures import _index, step_filter
+from ditlens.captures import _index, real_mean, step_filter
 from ditlens.errors import InterventionError, SettingError
 from ditlens.hooks import Session
 from ditlens.site import Site, select
@@ -27,7 +27,7 @@ class Where:
         step: Index of the timestep.
         pass_: Guidance pass of these rows.
         run: Which sampling loop.
-        mask: (rows, tokens), True at real text tokens; None if unknown or for other streams.
+        mask: (rows, tokens), True at real tokens; None if all are, or if nobody knows.
         entering: The stream as it entered the block, (rows, tokens, width); None at other points than "out".
     """
 
@@ -64,17 +64,32 @@ def put(values: torch.Tensor | LatentCache, pass_: str | None = None) -> Interve
 
     Args:
         values: A tensor, (rows or 1, tokens, width), or a cache, of which the same site and step are used.
-        pass_: Pass of the cache; by default the one where it is put.
+        pass_: Pass of the cache; by default the one where it is put, which the cache must hold.
+
+    Raises:
+        InterventionError: In the run, if the cache does not hold that pass.
     """
 
     def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
         new = values
         if isinstance(new, LatentCache):
-            wanted = pass_ or (where.pass_ if where.pass_ in new.passes else None)
-            new = new.get(where.site, step=where.step, pass_=wanted)
-        return new.to(now).expand_as(now) if new.shape[1:] == now.shape[1:] else new.to(now)
+            if pass_ is None:
+                _check_pass(new, where, "To put one pass into others: put(cache, pass_='cond').")
+            new = new.get(where.site, step=where.step, pass_=pass_ or where.pass_)
+        return new.to(now).expand(len(now), *new.shape[1:]) if len(new) == 1 else new.to(now)
 
     return fn
+
+
+def _check_pass(cache: LatentCache, where: Where, otherwise: str = "") -> None:
+    """Refuse a cache that does not hold the pass of the rows that are being changed."""
+    if where.pass_ not in cache.passes:
+        held = ", ".join(cache.passes) or "nothing"
+        raise InterventionError(
+            f"{where.site} is being changed in the pass {where.pass_!r}, and the cache holds {held}. Change the "
+            f"passes that it holds, intervene(..., passes=...), or capture all, capture(..., passes=None). "
+            f"{otherwise}".rstrip()
+        )
 
 
 def ablate(
@@ -83,13 +98,16 @@ def ablate(
     """Take information away.
 
     Args:
-        how: ``"zero"``; ``"mean"``: the mean over the items of `source` (over the tokens of the values
-            themselves without one); ``"resample"``: another item of `source`.
-        source: A cache with the same site and step, or values (items, tokens, width).
-        seed: Which item "resample" takes.
+        how: ``"zero"``; ``"mean"``: every token becomes the mean over the items of `source` (without one: the
+            mean over the tokens of the values themselves); ``"resample"``: another item of `source`. Padding, where
+            it is known, is left out of the means.
+        source: A cache with the same site, step and pass, or values (items, tokens, width).
+        seed: Which of the other items "resample" takes: row i gets item ``i + 1 + seed % (items - 1)``, counted
+            around, which is never item i itself.
 
     Raises:
         SettingError: If `how` is unknown or needs a source.
+        InterventionError: In the run, if a cache does not hold the pass, or has one item only for "resample".
     """
     if how not in ("zero", "mean", "resample") or (how == "resample" and source is None):
         raise SettingError(
@@ -99,14 +117,35 @@ def ablate(
     def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
         if how == "zero":
             return torch.zeros_like(now)
-        given = source.get(where.site, step=where.step) if isinstance(source, LatentCache) else source
-        if given is None:
-            return now.mean(1, keepdim=True).expand_as(now)
+        if source is None:
+            return real_mean(now, where.mask, 1).expand_as(now)
+        given, mask = _given(source, where)
         if how == "mean":
-            return given.to(now).mean(0, keepdim=True).expand_as(now)
-        return given[[(seed + row) % len(given) for row in range(len(now))]].to(now)
+            mean = real_mean(given.to(now), mask, 0)
+            return mean.expand(len(now), *mean.shape[1:])
+        return given[_others(len(now), len(given), seed)].to(now)
 
     return fn
+
+
+def _given(source: LatentCache | torch.Tensor, where: Where) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Values of the place that is being changed, and which of their tokens are real, if that is known."""
+    if not isinstance(source, LatentCache):
+        return source, None
+    _check_pass(source, where)
+    given = source.get(where.site, step=where.step, pass_=where.pass_)
+    mask = source.mask(where.pass_) if where.site.stream == "text" else None
+    return given, mask if mask is not None and mask.shape == given.shape[:2] else None
+
+
+def _others(rows: int, items: int, seed: int) -> list[int]:
+    """For every row an item that is not the row's own."""
+    if items < 2:
+        raise InterventionError(
+            "ablate('resample') takes another item of its source, and the source has only one. Capture two "
+            "pictures or more, or put this one with put(...)."
+        )
+    return [(row + 1 + seed % (items - 1)) % items for row in range(rows)]
 
 
 def bypass() -> Intervention:
@@ -226,7 +265,7 @@ class Intervene(Session):
             call = self._running()
             if call is None or not self.wants_step(call.step):
                 return None
-            value = self._changed(site, fn, port.read(args, kwargs, None, call), call, None)
+            value = self._changed(site, fn, port.read(args, kwargs, None, call), call)
             return None if value is None else port.write(args, kwargs, None, call, value)
 
         return change
@@ -256,7 +295,7 @@ class Intervene(Session):
 
             def new(seen: Softmax) -> Softmax:
                 def change(value: torch.Tensor) -> torch.Tensor:
-                    changed = self._changed(site, fn, value, call, None)
+                    changed = self._changed(site, fn, value, call)
                     return value if changed is None else changed
 
                 return replace(seen, port, call, change)
@@ -268,20 +307,24 @@ class Intervene(Session):
     # --- applying ------------------------------------------------------------------------------------
 
     def _changed(
-        self, site: Site, fn: Intervention, value: torch.Tensor, call: Call, entering: torch.Tensor | None
+        self,
+        site: Site,
+        fn: Intervention,
+        value: torch.Tensor,
+        call: Call,
+        entering: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
         """The stream with all wanted rows changed; None if there are none."""
         result = None
         split = len(value) == call.batch
+        real = self.adapter.mask(site, call, value.shape[1])
         for pass_ in dict.fromkeys(call.passes):
             rows = call.rows(pass_)
             if not rows or (self.passes is not None and pass_ not in self.passes):
                 continue
             part = _index(rows) if split else slice(None)
-            mask = call.mask[part] if call.mask is not None and site.stream == "text" else None
-            where = Where(
-                site, call.step, pass_, call.run, mask, None if entering is None else entering[part]
-            )
+            mask, entered = (None if each is None else each[part] for each in (real, entering))
+            where = Where(site, call.step, pass_, call.run, mask, entered)
             new = self._apply(fn, value[part], where)
             result = value.clone() if result is None else result
             result[part] = new
@@ -289,13 +332,16 @@ class Intervene(Session):
         return result
 
     def _apply(self, fn: Intervention, old: torch.Tensor, where: Where) -> torch.Tensor:
-        version = old._version
+        if old.is_inference():  # these count no versions: the function gets a copy, which it may spoil
+            old, version = old.clone(), None
+        else:
+            version = old._version
         new = fn(old, where) if _wants_where(fn) else fn(old)
         if not isinstance(new, torch.Tensor):
             raise InterventionError(
                 f"The function at {where.site} returned {type(new).__name__}, not a tensor. Return the new values."
             )
-        if old._version != version:
+        if version is not None and old._version != version:
             raise InterventionError(
                 f"The function at {where.site} changed its argument in place. Return a new tensor: "
                 "write `values + x`, not `values += x`."

@@ -17,7 +17,7 @@ from ditlens import flow, images
 from ditlens.calls import Label, announce
 from ditlens.ems.manipulate import TextEmbedding
 from ditlens.errors import ModelError, SettingError
-from ditlens.profiles import Profile, choose, free_memory, part_sizes
+from ditlens.profiles import Profile, cached_sizes, choose, free_memory, part_sizes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -94,7 +94,7 @@ def load(
 
     source, chosen = find(name_or_path), pick_device(device)
     local = Path(source).is_dir()
-    sizes = part_sizes(Path(source)) if local else {}
+    sizes = part_sizes(Path(source)) if local else cached_sizes(source)
     plan = choose(sizes, chosen, *free_memory(chosen), dtype, profile)
     dtype = plan.dtype
     try:

@@ -282,7 +282,8 @@ def plot_attention(
     maps = {}
     for name in names:
         for step in cache.steps:
-            grid = cache.to_grid(name, step=step, pass_=pass_, run=cache.items[item].run)[item]
+            whose = cache.items[item]
+            grid = cache.to_grid(name, step=step, pass_=pass_, run=whose.run)[whose.row]
             maps[name, step] = (grid if chosen is None else grid[..., chosen]).float().sum(-1).numpy()
     rows, first = len(cache.steps), int(image is not None)
     side = min(1.5, WIDTH / (len(names) + first + 0.5))

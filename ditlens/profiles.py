@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,10 +41,11 @@ class Profile:
 
 
 def part_sizes(folder: Path) -> dict[str, tuple[float, float]]:
-    """Bytes of the weight files of each part of a model folder, and bytes of one number in them."""
+    """Bytes of the weight files of each part of a pipeline's folder, and bytes of one number in them."""
+    parts = parts_of(folder)
     sizes: dict[str, tuple[float, float]] = {}
     for path in sorted(folder.glob("*/*.safetensors")):
-        if ".fp16." in path.name or path.parent.name in ("oracle", "describer"):
+        if ".fp16." in path.name or path.parent.name not in parts:
             continue
         try:
             with path.open("rb") as file:
@@ -54,6 +57,35 @@ def part_sizes(folder: Path) -> dict[str, tuple[float, float]]:
         before = sizes.get(path.parent.name, (0.0, width))[0]
         sizes[path.parent.name] = (before + path.stat().st_size, width)
     return sizes
+
+
+def parts_of(folder: Path) -> set[str]:
+    """Names of the parts that ``model_index.json`` lists; those that it lists as null are absent."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text("utf-8"))
+        return {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
+    except (OSError, ValueError, AttributeError):
+        return set()  # damaged: loading will say so
+
+
+def cached_sizes(repository: str) -> dict[str, tuple[float, float]]:
+    """`part_sizes` of a hub id whose files are in the local Hugging Face cache; empty if some are not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    index = try_to_load_from_cache(repository, "model_index.json")
+    if not isinstance(index, str):
+        return {}
+    folder = Path(index).parent
+    sizes = part_sizes(folder)
+    heavy = {name for name in parts_of(folder) if name.startswith(("transformer", "text_encoder", "vae"))}
+    return sizes if heavy <= set(sizes) and has_all_pieces(folder) else {}
+
+
+def has_all_pieces(folder: Path) -> bool:
+    """Whether weights that are cut into files ``...-00001-of-00002.safetensors`` are there in full."""
+    pieces = [path for path in folder.glob("*/*-of-*.safetensors") if path.parent.name in parts_of(folder)]
+    counts = Counter((path.parent, re.sub(r"-\d+-of-", "-of-", path.stem)) for path in pieces)
+    return all(count == int(stem.rpartition("-of-")[2].split(".")[0]) for (_, stem), count in counts.items())
 
 
 def free_memory(device: torch.device) -> tuple[float, float]:
@@ -92,9 +124,11 @@ def choose(
     if profile != "auto":
         return Profile(chosen, profile, "as asked")  # type: ignore[arg-type]
     if not sizes or small:
-        return Profile(
-            chosen, "full", "the model is small" if small else "its size is not known before loading"
+        unknown = (
+            "its size is not known before it is fetched; if it does not fit, load it with profile='offload' "
+            "(one part at a time) or profile='sequential' (one layer at a time, slow)"
         )
+        return Profile(chosen, "full", "the model is small" if small else unknown)
     needs = {name: size / width * chosen.itemsize * MARGIN for name, (size, width) in sizes.items()}
     total, largest, work = sum(needs.values()), max(needs.values()), WORKING.get(device.type, 2e9)
     if device.type != "cuda":

@@ -8,18 +8,15 @@ A study is a folder::
     claims/                  which worker is at which item
 
 Tensors are named ``site|pass``, with shape (steps, tokens, width), in the number format that was captured (bf16
-stays bf16). A shard is written beside its place, flushed to disk and renamed, so that whoever is killed loses the
-item in flight and nothing else. Reading takes the bytes of one slice only, without a memory map.
+stays bf16). `ditlens.shards` writes and reads the shards.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import math
-import os
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,15 +26,12 @@ import torch
 
 from ditlens.cache import Item, Key, LatentCache, human
 from ditlens.errors import SiteError, StudyError
+from ditlens.shards import MASK, Shard, item_name, write_whole
 from ditlens.site import Site
 
 FORMAT = 1
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-}  # fmt: skip
-MASK = "mask|"
+Choice = int | Sequence[int] | slice | None
+"""Which steps or tokens: one, several, a slice, or all."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Manifest:
 
     Attributes:
         model: Name of the model.
-        fingerprint: Of its weights.
+        fingerprint: Of its weights and its scheduler, see `ditlens.identity`.
         prompts: The texts.
         seeds: Seeds, each used with every prompt.
         settings: Everything else that decides the values: sites, steps, passes, reduce, dtype, sampling.
@@ -113,14 +107,7 @@ class Manifest:
         if path.is_file():
             there = Manifest.read(folder)
             if there.key != self.key:
-                different = [
-                    n for n in ("fingerprint", "prompts", "seeds") if getattr(there, n) != getattr(self, n)
-                ]
-                different += [
-                    n
-                    for n in sorted({*there.settings, *self.settings})
-                    if there.settings.get(n) != self.settings.get(n)
-                ]
+                different = differences(there, self)
                 raise StudyError(
                     f"{folder} holds another study: {', '.join(different)} differ. Give a new folder with --out, "
                     "or the same settings to go on."
@@ -129,105 +116,33 @@ class Manifest:
         write_whole(path, self.to_json().encode())
 
 
-def item_name(prompt: int, seed: int) -> str:
-    """Name of an item's files."""
-    return f"{prompt:05d}-{seed}"
+def differences(one: Manifest, other: Manifest) -> list[str]:
+    """What differs between two studies, in words."""
+    parts = {"fingerprint": "the model's weights, number format or scheduler", "prompts": "prompts",
+             "seeds": "seeds"}  # fmt: skip
+    found = [words for name, words in parts.items() if getattr(one, name) != getattr(other, name)]
+    names = sorted({*one.settings, *other.settings})
+    return found + [name for name in names if one.settings.get(name) != other.settings.get(name)]
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.chmod(0o644)
-    os.replace(partial, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A slice of a study; prints its axes.
 
-
-def write_item(folder: Path, prompt: int, seed: int, cache: LatentCache, key: str) -> Path:
-    """Write the shard of one item.
-
-    Args:
-        folder: The study.
-        prompt: Number of the prompt.
-        seed: Its seed.
-        cache: What was captured of it: one item.
-        key: Key of the manifest.
-
-    Returns:
-        The shard's path.
+    Attributes:
+        tensor: The values.
+        labels: For each axis, in order, its name and the label of every place on it: ``"step"``: step numbers;
+            ``"item"``: (number of the prompt, seed); ``"token"``: token numbers; ``"width"``: channels (of an
+            attention map: ``"key"``, the tokens that are looked at).
     """
-    from safetensors.torch import save
 
-    tensors = {}
-    for site in cache.sites:
-        for pass_ in cache.passes:
-            steps = sorted(k.step for k in cache.tensors if k.site == site and k.pass_ == pass_)
-            if steps:
-                values = [cache.tensors[Key(site, step, pass_)][0] for step in steps]
-                tensors[f"{site}|{pass_}"] = torch.stack(values).contiguous()
-    for pass_, mask in cache.masks.items():
-        tensors[MASK + pass_] = mask[0].to(torch.uint8)
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].view(torch.uint8).numpy().tobytes())
-    about = {
-        "study": key, "sha256": digest.hexdigest(), "steps": json.dumps(cache.steps),
-        "grid": json.dumps(cache.grids.get(0)), "reduced": cache.reduced,
-    }  # fmt: skip
-    path = folder / "items" / f"{item_name(prompt, seed)}.safetensors"
-    write_whole(path, save(tensors, about))
-    return path
+    tensor: torch.Tensor
+    labels: dict[str, Sequence[Any]]
 
-
-class Shard:
-    """Reads slices of one safetensors file by position, never more than asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with path.open("rb") as file:
-                size = struct.unpack("<Q", file.read(8))[0]
-                if size > 100_000_000:
-                    raise ValueError("no safetensors header")
-                header = json.loads(file.read(size))
-        except (OSError, ValueError, struct.error) as error:
-            raise StudyError(
-                f"{path} cannot be read ({error}). Delete it and run the capture again."
-            ) from error
-        self.about: dict[str, str] = header.pop("__metadata__", {})
-        self.header, self.start = header, 8 + size
-
-    def read(self, name: str, first: int = 0, count: int | None = None) -> torch.Tensor:
-        """Entries `first` to ``first + count`` along the first axis of a tensor; all by default."""
-        entry = self.header[name]
-        shape, dtype = entry["shape"], DTYPES[entry["dtype"]]
-        count = shape[0] - first if count is None else count
-        row = math.prod(shape[1:]) * dtype.itemsize
-        data = bytearray(count * row)
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self.start + entry["data_offsets"][0] + first * row)
-            got = file.readinto(data)
-        if got != len(data):
-            raise StudyError(f"{self.path} is cut off. Delete it and run the capture again.")
-        return torch.frombuffer(data, dtype=dtype).reshape(count, *shape[1:]) if data else torch.empty(0)
-
-    def is_whole(self) -> bool:
-        """Whether the content agrees with its checksum."""
-        try:
-            digest = hashlib.sha256()
-            for name in sorted(self.header):
-                digest.update(name.encode() + self.read(name).view(torch.uint8).numpy().tobytes())
-        except (StudyError, RuntimeError, ValueError):
-            return False
-        return digest.hexdigest() == self.about.get("sha256")
+    def __repr__(self) -> str:
+        axes = " x ".join(f"{len(labels)} {name}" for name, labels in self.labels.items())
+        dtype = str(self.tensor.dtype).removeprefix("torch.")
+        return f"Labelled: {axes}, {dtype}, {human(self.tensor.nbytes)}"
 
 
 class Study:
@@ -311,26 +226,67 @@ class Study:
         """Text of an item."""
         return self.manifest.prompts[item[0]]
 
-    def get(
+    def read(
         self,
         site: str,
         *,
-        step: int | None = None,
+        step: Choice = None,
+        tokens: Choice = None,
         pass_: str | None = None,
         items: Sequence[tuple[int, int]] | None = None,
-    ) -> torch.Tensor:
-        """Values of one site, reading only their bytes.
+    ) -> Labelled:
+        """Values of one site with their labels, reading only their bytes.
 
         Args:
             site: Which.
-            step: One step: (items, tokens, width). None: (steps, items, tokens, width).
+            step: Step numbers: one, several, a slice of numbers (``slice(0, 8)``), or None for all. One number
+                takes the axis away.
+            tokens: Token numbers, likewise.
             pass_: Guidance pass, needed where several were captured.
             items: Which items; all finished ones by default.
 
+        Returns:
+            Tensor of (steps, items, tokens, width), and what is where.
+
         Raises:
-            SiteError: If site, step or pass were not captured.
+            SiteError: If site, step, token or pass were not captured.
             StudyError: If a shard is damaged.
         """
+        entry = self._entry(site, pass_)
+        shape = self._first.header[entry]["shape"]
+        if tokens is not None and len(shape) < 3:
+            done = self._first.about["reduced"]
+            raise SiteError(f"{site} has no tokens in this study: it was reduced ({done}). Leave tokens out.")
+        steps = self._steps(step)
+        places = None if tokens is None else _tokens(tokens, shape[1])
+        chosen = list(self.items if items is None else items)
+        values = self._gather(entry, [self.steps.index(s) for s in steps], places, chosen)
+        names = ["token", "key" if ".attn.to_" in entry else "width"][3 - len(shape) :]
+        labels: dict[str, Sequence[Any]] = {"step": steps, "item": chosen}
+        labels |= {name: range(size) for name, size in zip(names, shape[1:], strict=True)}
+        if places is not None:
+            labels["token"] = places
+        for name, choice, axis in (("token", tokens, 2), ("step", step, 0)):
+            if not isinstance(choice, (slice, Iterable, type(None))):  # one number takes its axis away
+                values = values.squeeze(axis)
+                del labels[name]
+        return Labelled(values, labels)
+
+    def _gather(
+        self, entry: str, rows: list[int], tokens: list[int] | None, items: Sequence[tuple[int, int]]
+    ) -> torch.Tensor:
+        """The same part of every item, side by side on the second axis."""
+        parts = (Shard(self.path(item)).read(entry, rows, tokens) for item in items)
+        first = next(parts, None)
+        if first is None:
+            raise StudyError("No items were asked for. Choose some of `study.items`.")
+        values = first.new_empty(len(rows), len(items), *first.shape[1:])
+        for i, part in enumerate(itertools.chain([first], parts)):
+            values[:, i] = part
+        return values
+
+    def _entry(self, site: str, pass_: str | None) -> str:
+        """Name of a tensor in the shards."""
         name = str(Site.parse(str(site)))
         pass_ = pass_ or (self.passes[0] if len(self.passes) == 1 else None)
         if name not in self.sites or pass_ not in self.passes:
@@ -338,27 +294,53 @@ class Study:
                 f"{name} ({pass_ or 'no pass given'}) is not in this study. It has the passes "
                 f"{', '.join(self.passes)} of: {', '.join(self.sites[:12])}."
             )
-        if step is not None and step not in self.steps:
-            raise SiteError(f"Step {step} is not in this study; it has {self.steps}.")
-        at = None if step is None else self.steps.index(step)
-        values = []
-        for item in self.items if items is None else items:
-            shard = Shard(self.path(item))
-            entry = f"{name}|{pass_}"
-            values.append(shard.read(entry) if at is None else shard.read(entry, at, 1)[0])
-        return torch.stack(values, 1 if step is None else 0)
+        return f"{name}|{pass_}"
+
+    def _steps(self, choice: Choice) -> list[int]:
+        """The chosen ones of the captured steps."""
+        if choice is None:
+            return self.steps
+        if isinstance(choice, slice):
+            wanted = range(max(self.steps) + 1)[choice]
+            found = [step for step in self.steps if step in wanted]
+        else:
+            found = _listed(choice)
+        wrong = [step for step in found if step not in self.steps]
+        if wrong or not found:
+            asked = wrong[0] if wrong else choice
+            raise SiteError(f"Step {asked} is not in this study; it has {self.steps}.")
+        return found
+
+    def get(
+        self,
+        site: str,
+        *,
+        step: Choice = None,
+        tokens: Choice = None,
+        pass_: str | None = None,
+        items: Sequence[tuple[int, int]] | None = None,
+    ) -> torch.Tensor:
+        """The tensor of `read`, without labels: (steps, items, tokens, width)."""
+        return self.read(site, step=step, tokens=tokens, pass_=pass_, items=items).tensor
 
     def __getitem__(self, key: str | tuple[Any, ...]) -> torch.Tensor:
-        """``study[site]``, ``study[site, step]``, ``study[site, step, pass]``; see `get`."""
+        """``study[site]``, ``study[site, step]``, ``study[site, step, pass]``; see `read`."""
         site, step, pass_ = ((*key, None, None)[:3]) if isinstance(key, tuple) else (key, None, None)
         return self.get(str(site), step=step, pass_=pass_)
 
     def batches(
-        self, site: str, size: int = 64, *, step: int | None = None, pass_: str | None = None
+        self,
+        site: str,
+        size: int = 64,
+        *,
+        step: Choice = None,
+        tokens: Choice = None,
+        pass_: str | None = None,
     ) -> Iterator[torch.Tensor]:
         """`get` in parts of `size` items, for statistics that see one part at a time."""
         for start in range(0, len(self.items), size):
-            yield self.get(site, step=step, pass_=pass_, items=self.items[start : start + size])
+            some = self.items[start : start + size]
+            yield self.get(site, step=step, tokens=tokens, pass_=pass_, items=some)
 
     def cache(self, items: Sequence[tuple[int, int]] | None = None) -> LatentCache:
         """Some items (all by default) as a `LatentCache` in memory."""
@@ -392,6 +374,20 @@ class Study:
             if not good:
                 bad.append(self.path(item).name)
         return bad
+
+
+def _listed(choice: int | Iterable[int]) -> list[int]:
+    """One number or several as a list."""
+    return [int(number) for number in choice] if isinstance(choice, Iterable) else [int(choice)]
+
+
+def _tokens(choice: int | Sequence[int] | slice, count: int) -> list[int]:
+    """Token numbers from 0; negative ones count from the end."""
+    numbers = list(range(count)[choice]) if isinstance(choice, slice) else _listed(choice)
+    wrong = [number for number in numbers if not -count <= number < count]
+    if wrong or not numbers:
+        raise SiteError(f"tokens={choice}: this site has {count} tokens, 0 to {count - 1}.")
+    return [number % count for number in numbers]
 
 
 def open(folder: str | Path) -> Study:

@@ -8,11 +8,8 @@ where to begin and which GPU to take.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -26,18 +23,21 @@ import torch
 
 from ditlens import estimates
 from ditlens.cache import human
-from ditlens.captures import capture
+from ditlens.captures import Capture, capture, size_of
+from ditlens.claims import claim
 from ditlens.errors import DitlensError, SettingError, StudyError
 from ditlens.estimates import Estimate
-from ditlens.store import Manifest, Study, item_name, write_item, write_whole
+from ditlens.identity import fingerprint
+from ditlens.shards import item_name, remove_leftovers, write_item, write_whole
+from ditlens.store import Manifest, Study
 
 if TYPE_CHECKING:
     from ditlens.model import Model
 
-STALE = 600.0
-"""Seconds after which a claim of a worker on another machine counts as abandoned."""
 ATTEMPTS = 3
 """How often an item is tried in one run."""
+FORMATS = ("float16", "bfloat16", "float32")
+"""Number formats to keep."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,10 @@ class Worker:
         return cls(rank, max(world, 1), local)
 
     def device(self, asked: str) -> str:
-        """The device of this worker: its own GPU where there are several."""
-        if asked == "auto" and torch.cuda.is_available():
+        """The device of this worker: its own GPU where there are several, unless one is named (``cuda:1``)."""
+        if asked in ("auto", "cuda") and torch.cuda.is_available():
             return f"cuda:{self.local % torch.cuda.device_count()}"
         return asked
-
-
-def fingerprint(module: torch.nn.Module) -> str:
-    """Identity of a network's weights: a hash of every parameter's name, shape and sum."""
-    digest = hashlib.sha256()
-    for name, p in module.state_dict().items():
-        digest.update(
-            f"{name}{tuple(p.shape)}{p.double().sum().item() if p.is_floating_point() else ''}".encode()
-        )
-    return digest.hexdigest()[:16]
 
 
 def plan(
@@ -96,33 +86,77 @@ def plan(
         steps: Steps to keep; None for all.
         passes: Guidance passes to keep.
         reduce: ``"mean"``, ``"sketch:64"`` or None.
-        dtype: ``"float16"``, ``"bfloat16"``, ``"float32"``, or None for the model's own.
+        dtype: One of `FORMATS`, or None for the model's own.
         sampling_steps: Sampling steps; the model's own number by default.
         guidance: Guidance; the model's own by default.
 
     Raises:
-        SettingError: If there are no prompts or seeds, or the number format is unknown.
+        SettingError: If there are no prompts or seeds, or a setting keeps nothing.
     """
     if not prompts or not seeds or len(set(seeds)) < len(seeds):
         raise SettingError("A study needs at least one prompt and one seed, and every seed once.")
-    if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise SettingError(f"dtype={dtype!r}: choose float16, bfloat16 or float32.")
-    settings = {
+    if dtype not in (None, *FORMATS):
+        raise SettingError(f"dtype={dtype!r}: choose {', '.join(FORMATS)}.")
+    settings: dict[str, Any] = {
         "sites": [sites] if isinstance(sites, str) else list(sites),
         "steps": None if steps is None else list(steps),
         "passes": list(passes), "reduce": reduce, "dtype": dtype,
         "sampling_steps": sampling_steps or model.defaults["steps"],
         "guidance": model.defaults["guidance"] if guidance is None else guidance,
     }  # fmt: skip
-    return Manifest(model.name, fingerprint(model.transformer), tuple(prompts), tuple(seeds), settings)
+    check_steps(settings["steps"], settings["sampling_steps"])
+    check_passes(settings["passes"], settings["guidance"])
+    return Manifest(model.name, fingerprint(model), tuple(prompts), tuple(seeds), settings)
+
+
+def check_steps(steps: Sequence[int] | None, sampling_steps: int) -> None:
+    """Compare the steps to keep with those that there will be.
+
+    Raises:
+        SettingError: If one of them will not come.
+    """
+    if steps is None:
+        return
+    wrong = [step for step in steps if not 0 <= step < sampling_steps]
+    if wrong or not steps:
+        raise SettingError(
+            f"steps={list(steps)}: the sampling has {sampling_steps} steps, 0 to {sampling_steps - 1}"
+            f"{f', and no {wrong}' if wrong else ''}. Choose among them, or sample with more steps."
+        )
+
+
+def check_passes(passes: Sequence[str], guidance: float) -> None:
+    """Compare the guidance passes to keep with those that there will be.
+
+    Raises:
+        SettingError: If one of them is unknown, or will not come.
+    """
+    if not passes or not set(passes) <= {"cond", "uncond"}:
+        raise SettingError(f"passes={list(passes)}: choose 'cond', 'uncond' or both.")
+    if "uncond" in passes and guidance == 1:
+        raise SettingError(
+            "With guidance 1 there is no pass 'uncond'. Keep 'cond', or choose another guidance."
+        )
+
+
+def capturing(model: Model, manifest: Manifest, limit: str | float) -> Capture:
+    """The capture of an item, before it begins; raises what is wrong with the settings."""
+    s = manifest.settings
+    return capture(model, s["sites"], steps=s["steps"], limit=limit, **_kept(s))
 
 
 def capture_item(model: Model, manifest: Manifest, prompt: int, seed: int, limit: str | float) -> Any:
     """The cache of one item."""
-    s = manifest.settings
-    with capture(model, s["sites"], steps=s["steps"], limit=limit, **_kept(s)) as cache:
-        sample_item(model, manifest, prompt, seed, s["sampling_steps"])
+    with capturing(model, manifest, limit) as cache:
+        sample_item(model, manifest, prompt, seed, manifest.settings["sampling_steps"])
     return cache
+
+
+def make_item(
+    model: Model, manifest: Manifest, folder: Path, item: tuple[int, int], limit: str | float
+) -> None:
+    """Capture an item and write it. The cache is free on return, before that of the next item fills."""
+    write_item(folder, *item, capture_item(model, manifest, *item, limit), manifest.key)
 
 
 def sample_item(model: Model, manifest: Manifest, prompt: int, seed: int, steps: int) -> None:
@@ -152,6 +186,38 @@ def estimate(model: Model, manifest: Manifest) -> Estimate:
     )  # fmt: skip
 
 
+def over_limit(size: Estimate, limit: str | float, sampling_steps: int) -> str:
+    """Why a study exceeds its memory, and the next smaller choice as an option of the command; empty if it fits.
+
+    Args:
+        size: What the study will take, from `estimate`.
+        limit: Most memory for one item; a study holds one at a time.
+        sampling_steps: Steps of sampling.
+    """
+    most = size_of(limit)
+    if size.item <= most:
+        return ""
+    said = f"One picture takes {human(size.item)}, more than --limit {human(most)}. "
+    each = {as_option(name, sampling_steps): total / size.items for name, total in size.smaller.items()}
+    fitting = {option: bytes_ for option, bytes_ in each.items() if bytes_ <= most}
+    if fitting:
+        best = max(fitting, key=fitting.__getitem__)
+        said += f"The next smaller choice: {best} ({human(fitting[best])})"
+    else:
+        choices = ", ".join(f"{option} ({human(bytes_)})" for option, bytes_ in each.items())
+        said += f"No single choice is small enough; combine {choices}" if choices else "Choose fewer sites"
+    return f"{said}; or allow more: --limit '{human(size.item * 1.1)}'."
+
+
+def as_option(setting: str, sampling_steps: int) -> str:
+    """A setting of `ditlens.estimate`, such as ``reduce='mean'``, as an option of ``ditlens capture``."""
+    name, _, value = setting.partition("=")
+    if name == "steps":
+        value = ",".join(str(step) for step in range(0, sampling_steps, 4))
+    value = value.strip("'").removeprefix("torch.")
+    return f"--{name} {value}"
+
+
 def run(
     model: Model,
     manifest: Manifest,
@@ -179,7 +245,9 @@ def run(
         DitlensError: If a setting does not fit the model: every item would fail alike.
     """
     folder, worker = Path(folder), worker or Worker.here()
+    capturing(model, manifest, limit)  # settings that do not fit the model leave no manifest
     manifest.begin(folder)
+    remove_leftovers(folder)
     study, items = Study(folder), manifest.items
     begin = worker.rank * len(items) // worker.world
     order = items[begin:] + items[:begin]
@@ -188,13 +256,12 @@ def run(
     while todo := [i for i in order if not study.path(i).is_file() and tries[i] < ATTEMPTS]:
         moved = False
         for item in todo:
-            with claim(folder, item) as mine:
+            with claim(folder, item_name(*item)) as mine:
                 if not mine or study.path(item).is_file():
                     continue
                 moved, tries[item] = True, tries[item] + 1
                 try:
-                    cache = capture_item(model, manifest, *item, limit)
-                    write_item(folder, *item, cache, manifest.key)
+                    make_item(model, manifest, folder, item, limit)
                 except Exception as error:
                     if isinstance(error, DitlensError) and not succeeded:
                         raise  # nothing worked yet: it is the settings, not this item
@@ -219,57 +286,11 @@ def _record_failure(folder: Path, item: tuple[int, int], error: Exception) -> No
     write_whole(path, json.dumps(what, indent=2).encode())
 
 
-@contextlib.contextmanager
-def claim(folder: Path, item: tuple[int, int]):
-    """Try to reserve an item; yields whether it is ours. A claim of a dead or silent worker is taken over."""
-    path = folder / "claims" / item_name(*item)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mine = f"{socket.gethostname()} {os.getpid()}"
-    for _ in range(2):
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if is_abandoned(path):
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
-                continue
-            yield False
-            return
-        os.write(handle, mine.encode())
-        os.close(handle)
-        break
-    else:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-
-
-def is_abandoned(path: Path) -> bool:
-    """Whether the worker behind a claim is gone: dead on this machine, or silent on another."""
-    try:
-        text, age = path.read_text(), time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return True
-    host, _, pid = text.partition(" ")
-    if host == socket.gethostname() and pid.isdecimal():
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return int(pid) == os.getpid()  # an earlier life of this process number
-    return age > (STALE if host else 5.0)
-
-
 def launch(arguments: Sequence[str], workers: int) -> int:
     """Start several workers of ``ditlens capture`` on this machine; returns the exit code.
 
-    The launcher is PyTorch's own, which ``accelerate launch`` wraps too. It restarts workers that die.
+    The launcher is PyTorch's own, which ``accelerate launch`` wraps too. It restarts workers that die. What they
+    print goes to standard error (2): the caller has the last word, which with ``--json`` is the only one.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
     command = [
@@ -277,7 +298,7 @@ def launch(arguments: Sequence[str], workers: int) -> int:
         "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m", "ditlens.cli", *arguments,
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    return subprocess.run(command, env=environment, check=False).returncode
+    return subprocess.run(command, env=environment, stdout=2, check=False).returncode
 
 
 def report(study: Study) -> str:

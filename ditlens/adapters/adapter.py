@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ditlens.adapters.layouts import LAYOUTS, Rows, find_grid
+from ditlens.adapters.layouts import LAYOUTS, Rows, find_grid, find_mask
 from ditlens.adapters.table import ARCHITECTURES, JOINT, NOT_JOINT, READ_ONLY, Architecture, Blocks
 from ditlens.calls import Call, bind
 from ditlens.errors import ArchitectureError, CaptureError, InterventionError
@@ -145,7 +145,7 @@ class Adapter:
         return PartPort(self, block, site)
 
     def note(self, block: Block, args: Args, kwargs: Kwargs, call: Call) -> None:
-        """Learn the number of tokens of each stream, and their grid, from a block's input."""
+        """Learn the number of tokens of each stream, their grid and their padding, from a block's input."""
         bound = bind(block.module, args, kwargs)
         if block.table.form == "one":
             joint = self.batch_first(bound[block.table.image])
@@ -157,6 +157,33 @@ class Adapter:
                 call.sizes[stream] = self.batch_first(bound[name]).shape[1]
         if call.grid is None:
             call.grid = find_grid(self.architecture.grid, call)
+        if call.mask is None:
+            laid = self._laid_mask(call, "text")
+            call.mask = find_mask(self.architecture.padding, call) if laid is None else laid
+
+    def _laid_mask(self, call: Call, stream: str) -> torch.Tensor | None:
+        """Which tokens of a stream the layout has not repeated to fill up short items; None if it repeats none."""
+        masks = [rows[stream].mask for rows in call.memo.values() if stream in rows]
+        return next((mask for mask in masks if mask is not None), None)
+
+    def mask(self, site: Site, call: Call, tokens: int) -> torch.Tensor | None:
+        """Which of the tokens at a site are real.
+
+        Args:
+            site: The site.
+            call: The running call.
+            tokens: Number of tokens that the site has.
+
+        Returns:
+            (batch, tokens), True at real tokens; None if all are, or if nobody knows.
+        """
+        mask = call.mask if site.stream == "text" else self._laid_mask(call, site.stream)
+        if mask is None:
+            return None
+        inside = site.point in SOFTMAX_POINTS
+        if inside and self.blocks[site.kind, site.block].table.calls == "per item":  # real tokens come first
+            return torch.arange(tokens, device=mask.device) < mask.sum(1, keepdim=True)
+        return mask if mask.shape[1] == tokens else None
 
     def streams(self, call: Call, bound: Mapping[str, Any], total: int) -> dict[str, Rows]:
         """Where the streams lie in a joint sequence of `total` tokens."""

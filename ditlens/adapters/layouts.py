@@ -1,4 +1,4 @@
-"""Where the streams lie: in a joint sequence, and the image tokens in the picture.
+"""Where the streams lie: in a joint sequence, and the image tokens in the picture; and which tokens are padding.
 
 A layout function gets the running `Call` and the length of the joint sequence, and returns `Rows` for "text" and
 "image". Tokens of neither kind (time, context pictures, audio, padding) belong to no stream.
@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional as F
 
 from ditlens.errors import CaptureError
 
@@ -70,7 +71,8 @@ def picked(where: torch.Tensor) -> Rows:
     steps = torch.arange(order.shape[1], device=order.device)
     if bool((lengths == lengths[0]).all()):
         return Rows(order)
-    return Rows(order.minimum(order.gather(1, lengths[:, None] - 1)), steps < lengths[:, None])
+    real = steps < lengths[:, None]
+    return Rows(order.where(real, order.gather(1, lengths[:, None] - 1)), real)
 
 
 Layout = Callable[["Call", Mapping[str, Any], int], dict[str, Rows]]
@@ -194,6 +196,73 @@ LAYOUTS: dict[str, Layout] = {
 }  # fmt: skip
 
 
+# --- padding -----------------------------------------------------------------------------------------------
+
+
+def find_mask(rule: str, call: Call) -> torch.Tensor | None:
+    """Which text tokens are real, as the arguments of the model's call say.
+
+    Args:
+        rule: `Architecture.padding`.
+        call: The running call; the number of its text tokens must be known.
+
+    Returns:
+        (batch, text tokens), True at real tokens; None if the call does not say it.
+    """
+    if not rule:
+        return None
+    kind, _, name = rule.partition(":")
+    mask = PADDINGS[name](call) if kind == "rule" else argument_mask(call, name)
+    fits = mask is not None and mask.shape == (call.batch, call.sizes["text"])
+    return mask if fits else None
+
+
+def argument_mask(call: Call, name: str) -> torch.Tensor | None:
+    """A mask of the text, or of a sequence that begins with the text; of (queries, keys) the last query counts."""
+    mask = call.model_args.get(name)
+    if mask is None:
+        return None
+    mask = mask[:, -1] if mask.ndim == 3 else mask
+    return mask[:, : call.sizes["text"]].bool()
+
+
+def pictures_first(call: Call) -> torch.Tensor | None:
+    """The tokens of pictures, which are all real, then the text; of one item alone Framepack drops the padding."""
+    mask, pictures = call.model_args.get("encoder_attention_mask"), call.model_args.get("image_embeds")
+    if mask is None:
+        return None
+    before = 0 if pictures is None else pictures.shape[1]
+    if call.sizes["text"] < before + mask.shape[1]:
+        return torch.ones(call.batch, call.sizes["text"], dtype=torch.bool, device=mask.device)
+    return F.pad(mask.bool(), (before, 0), value=True)
+
+
+def valid_first(call: Call) -> torch.Tensor | None:
+    """The real tokens of all texts (and pictures), then their padding."""
+    args, count = call.model_args, call.sizes["text"]
+    if args.get("encoder_hidden_states_2") is None:
+        return argument_mask(call, "encoder_attention_mask")
+    real = args["encoder_attention_mask"].bool().sum(1) + args["encoder_attention_mask_2"].bool().sum(1)
+    pictures = args.get("image_embeds")
+    if pictures is not None:  # zeros stand for no picture
+        real = real + pictures.shape[1] * pictures.any()
+    return torch.arange(count, device=real.device) < real[:, None]
+
+
+def text_slots(call: Call) -> torch.Tensor | None:
+    """A mask of text and picture slots, of which the text slots count."""
+    mask = call.model_args.get("encoder_hidden_states_mask")
+    return None if mask is None else mask[:, ~call.model_args["img_mask"][0][: mask.shape[1]]].bool()
+
+
+PADDINGS: dict[str, Callable[[Call], torch.Tensor | None]] = {
+    each.__name__: each for each in (pictures_first, valid_first, text_slots)
+}
+
+
+# --- grids -------------------------------------------------------------------------------------------------
+
+
 def find_grid(rule: str, call: Call) -> tuple[int, ...] | None:
     """Frames (of video), rows and columns in which the first image tokens lie, or None if nobody knows.
 
@@ -204,8 +273,7 @@ def find_grid(rule: str, call: Call) -> tuple[int, ...] | None:
     args, config = call.model_args, call.model.config
     grid: tuple[int, ...] | None = None
     if rule == "ids" and "img_ids" in args and args["img_ids"] is not None:
-        ids = args["img_ids"] if args["img_ids"].ndim == 2 else args["img_ids"][0]
-        grid = tuple(int(n) for n in (ids[:, 1:3].amax(0) - ids[:, 1:3].amin(0) + 1))
+        grid = _grid_of(args["img_ids"] if args["img_ids"].ndim == 2 else args["img_ids"][0])
     elif rule == "shapes":
         shapes = args.get("img_shapes") or args.get("shape_list")
         while isinstance(shapes, list):
@@ -224,6 +292,12 @@ def find_grid(rule: str, call: Call) -> tuple[int, ...] | None:
         grid = grid[1:]
     fits = grid is not None and prod(grid) <= call.sizes.get("image", 0)
     return grid if fits else None
+
+
+def _grid_of(ids: torch.Tensor) -> tuple[int, ...]:
+    """Rows and columns of the first picture; those of reference pictures have another number on axis 0."""
+    first = ids[ids[:, 0] == ids[0, 0], 1:3]
+    return tuple(int(n) for n in (first.amax(0) - first.amin(0) + 1))
 
 
 def _frames(latents: torch.Tensor, config: Any) -> tuple[int, ...]:

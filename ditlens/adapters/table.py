@@ -20,6 +20,16 @@ CFG: Order = ("uncond", "cond")
 CONTEXT = {"image": "ff", "text": "ff_context"}
 SEPARATE = {"image": "img_mlp", "text": "txt_mlp"}
 
+# What a block does to a stream x, in the words of `ditlens.sites`; g and g' are gates, {also} see `Blocks.also`.
+GATED = "x' = x + g * attn.out{also}, out = x' + g' * {mlp}"
+NORMED = "x' = x + g * norm(attn.out){also}, out = x' + g' * norm({mlp})"
+PLAIN = "x' = x + attn.out, out = x' + {mlp}"
+MERGED = "out = x + g * projection(attn.out{also}; feed-forward of x)"
+BESIDE = "out = x + g * (attn.out + feed-forward of x)"
+WITHIN = "out = x + g * attn.out, which has the feed-forward in it"
+ONLY_MLP = "out = x + g' * {mlp}; the feed-forward reads x + g * attn.out"
+AFTER = "x' = norm(x + attn.out), out = norm(x' + {mlp})"
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -40,6 +50,8 @@ class Blocks:
         last_text: Why the last block has no text output; empty if it has.
         calls: How the attention calls the softmax: ``"once"``, ``"per item"`` (once per picture, valid text
             only), ``"per segment"`` (several times, each for some queries and the keys before their end).
+        update: What a block does to a stream, as a formula.
+        also: Name of a second attention that some of the blocks have; empty if none has.
     """
 
     path: str
@@ -54,6 +66,8 @@ class Blocks:
     mlp: Mapping[str, str] = field(default_factory=dict)
     last_text: str = ""
     calls: str = "once"
+    update: str = GATED
+    also: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,12 @@ class Architecture:
             ``"shapes"``, ``"none"``.
         rows: Order of the guidance passes where its pipelines put them in one batch; empty where they make
             one call after the other (conditional first).
+        rows_with_pictures: The same where pictures are given with the text; empty if that makes no difference.
+        always_guided: Whether its pipelines make all passes even at guidance 1.
         text: Tokenizers of the pipeline with the position at which their tokens start in the text stream.
+        padding: Where the model's call says which text tokens are real: ``"arg:NAME"`` a mask among its
+            arguments, ``"rule:NAME"`` a function of `ditlens.adapters.layouts`; empty if it does not, or if the
+            layout says it.
         others: What else is among the keys of the attention; empty if nothing is.
         between: Why a block's output may differ from the next block's input; empty if it never does.
     """
@@ -82,7 +101,10 @@ class Architecture:
     axes: str = "batch"
     grid: str = "patches"
     rows: Order = ()
+    rows_with_pictures: Order = ()
+    always_guided: bool = False
     text: Mapping[str, int] = field(default_factory=dict)
+    padding: str = ""
     others: str = ""
     between: str = ""
 
@@ -94,12 +116,14 @@ def two(path: str, returns: Order, softmax: Order, **changes) -> Blocks:
 
 def single_in(returns: Order, softmax: Order, path: str = "single_transformer_blocks", **changes) -> Blocks:
     """Single-stream blocks that take and give both streams apart; most fuse attention and feed-forward."""
-    return Blocks(path, "two", returns, softmax, **({"kind": "single", "attn_returns": JOINT} | changes))
+    usual = {"kind": "single", "attn_returns": JOINT, "update": MERGED}
+    return Blocks(path, "two", returns, softmax, **(usual | changes))
 
 
 def single_out(softmax: Order, path: str = "single_transformer_blocks", **changes) -> Blocks:
     """Single-stream blocks on one joint tensor."""
-    return Blocks(path, "one", JOINT, softmax, **({"kind": "single", "attn_returns": JOINT} | changes))
+    usual = {"kind": "single", "attn_returns": JOINT}
+    return Blocks(path, "one", JOINT, softmax, **(usual | changes))
 
 
 DOUBLE = "transformer_blocks"
@@ -110,7 +134,7 @@ APPENDED = "the text encoder's next layer is appended before every block and cut
 
 ARCHITECTURES: dict[str, Architecture] = {
     "SD3Transformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, IMAGE_TEXT, last_text=NO_LAST_TEXT),),
+        (two(DOUBLE, TEXT_IMAGE, IMAGE_TEXT, last_text=NO_LAST_TEXT, also="attn2"),),
         text={"tokenizer": 0, "tokenizer_2": 0, "tokenizer_3": 77},
         rows=CFG,
         cond="module:time_text_embed",
@@ -121,15 +145,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         cond="module:time_text_embed",
     ),
     "Flux2Transformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE)),
+        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=WITHIN)),
         cond="module:time_guidance_embed", layout="text_first", grid="ids",
     ),
     "Flux3Transformer2DModel": Architecture(
-        (single_in(TEXT_IMAGE, TEXT_IMAGE, mlp={}),), cond="module:timestep_embedder", grid="ids",
+        (single_in(TEXT_IMAGE, TEXT_IMAGE, update=BESIDE),), cond="module:timestep_embedder", grid="ids",
     ),
     "ChromaTransformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE)), layout="text_first", grid="ids",
-        cond="module:distilled_guidance_layer",
+        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=MERGED)),
+        cond="module:distilled_guidance_layer", layout="text_first", grid="ids", padding="arg:attention_mask",
     ),
     "BriaTransformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)), grid="ids",
@@ -137,13 +161,16 @@ ARCHITECTURES: dict[str, Architecture] = {
         cond="module:time_embed",
     ),
     "BriaFiboTransformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE)), layout="text_first", grid="ids",
-        between=OVERWRITTEN,
+        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=MERGED)),
+        layout="text_first", grid="ids", between=OVERWRITTEN,
         rows=CFG,
         cond="module:time_embed",
     ),
     "BriaFibo2Transformer2DModel": Architecture(
-        (single_out(TEXT_IMAGE, "layers", image="x", attn="attention", mlp={"joint": "feed_forward"}),),
+        (
+            single_out(TEXT_IMAGE, "layers", image="x", attn="attention", mlp={"joint": "feed_forward"},
+                       update=NORMED, also="cross_attention"),
+        ),
         cond="module:t_embedder", layout="gist",
         others="context pictures",
     ),
@@ -155,7 +182,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)), grid="ids",
     ),
     "AuraFlowTransformer2DModel": Architecture(
-        (two("joint_transformer_blocks", TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, mlp={"joint": "ff"})),
+        (
+            two("joint_transformer_blocks", TEXT_IMAGE, TEXT_IMAGE, update=ONLY_MLP),
+            single_out(TEXT_IMAGE, mlp={"joint": "ff"}, update=ONLY_MLP),
+        ),
         layout="text_first",
         rows=CFG,
         cond="module:time_step_proj",
@@ -166,11 +196,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "CogView4Transformer2DModel": Architecture(
         (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),),
-        cond="module:time_condition_embed",
+        cond="module:time_condition_embed", padding="arg:attention_mask",
     ),
     "GlmImageTransformer2DModel": Architecture(
         (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),),
-        cond="module:time_condition_embed",
+        cond="module:time_condition_embed", padding="arg:attention_mask",
     ),
     "HiDreamImageTransformer2DModel": Architecture(
         (
@@ -186,14 +216,15 @@ ARCHITECTURES: dict[str, Architecture] = {
             two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),
             single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),
         ),
+        padding="rule:valid_first",
     ),
     "QwenImageTransformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE, mlp=SEPARATE),), grid="shapes",
-        cond="module:time_text_embed",
+        cond="module:time_text_embed", padding="arg:encoder_hidden_states_mask",
     ),
     "QwenImage21Transformer2DModel": Architecture(
         (single_out(TEXT_IMAGE, DOUBLE, mlp={"joint": "img_mlp"}, calls="per segment"),),
-        cond="module:time_text_embed", layout="slots", grid="shapes",
+        cond="module:time_text_embed", layout="slots", grid="shapes", padding="rule:text_slots",
         others="condition pictures",
     ),
     "JoyImageEditTransformer3DModel": Architecture(
@@ -201,43 +232,50 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "JoyImageEditPlusTransformer3DModel": Architecture(
         (two("double_blocks", IMAGE_TEXT, IMAGE_TEXT, mlp=SEPARATE),), grid="shapes",
-        rows=CFG,
+        rows=CFG, padding="arg:encoder_hidden_states_mask",
     ),
     "ZImageTransformer2DModel": Architecture(
-        (single_out(IMAGE_TEXT, "layers", image="x", attn="attention", mlp={"joint": "feed_forward"}),),
+        (
+            single_out(IMAGE_TEXT, "layers", image="x", attn="attention", mlp={"joint": "feed_forward"},
+                       update=NORMED),
+        ),
         cond="arg:adaln_input", layout="padded_lists", rows=("cond", "uncond"),
         others="padding",
     ),
     "Lumina2Transformer2DModel": Architecture(
-        (single_out(TEXT_IMAGE, "layers", mlp={"joint": "feed_forward"}),), layout="squeezed",
+        (single_out(TEXT_IMAGE, "layers", mlp={"joint": "feed_forward"}, update=NORMED),), layout="squeezed",
         others="padding",
     ),
     "OmniGenTransformer2DModel": Architecture(
-        (single_out(("text", "time", "image"), "layers", attn="self_attn", mlp={"joint": "mlp"}),),
-        cond="module:t_embedder", layout="input_ids", rows=("cond", "uncond"),
+        (single_out(("text", "time", "image"), "layers", attn="self_attn", mlp={"joint": "mlp"}, update=PLAIN),),
+        padding="arg:attention_mask",
+        cond="module:t_embedder", layout="input_ids",
+        rows=("cond", "uncond"), rows_with_pictures=("cond", "uncond", "img_cond"), always_guided=True,
         others="the time token",
     ),
     "ErnieImageTransformer2DModel": Architecture(
         (single_out(IMAGE_TEXT, "layers", image="x", attn="self_attention", mlp={"joint": "mlp"}),),
         cond="module:time_embedding", layout="image_then_text", axes="tokens",
+        rows=CFG,
         others="padding",
     ),
     "Ideogram4Transformer2DModel": Architecture(
-        (single_out(TEXT_IMAGE, "layers", attn="attention", mlp={"joint": "feed_forward"}),),
+        (single_out(TEXT_IMAGE, "layers", attn="attention", mlp={"joint": "feed_forward"}, update=NORMED),),
         cond="arg:adaln_input", layout="indicator", grid="none",
         others="padding",
     ),
     "Krea2Transformer2DModel": Architecture(
         (single_out(TEXT_IMAGE, DOUBLE, mlp={"joint": "ff"}),), layout="text_argument", grid="ids",
+        padding="arg:encoder_attention_mask",
     ),
     "NucleusMoEImageTransformer2DModel": Architecture(
         (Blocks(DOUBLE, "image", ("image",), IMAGE_TEXT, attn_returns=("image",), mlp={"image": "img_mlp"}),),
-        grid="shapes",
+        grid="shapes", padding="arg:encoder_hidden_states_mask",
         cond="module:time_text_embed",
     ),
     "PRXTransformer2DModel": Architecture(
         (Blocks("blocks", "image", ("image",), TEXT_IMAGE, attn="attention", attn_returns=("image",)),),
-        rows=CFG,
+        rows=CFG, padding="arg:attention_mask",
     ),
     "CogVideoXTransformer3DModel": Architecture(
         (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),),
@@ -257,6 +295,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),
             single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),
         ),
+        padding="arg:encoder_attention_mask",
     ),
     "HunyuanVideoFramepackTransformer3DModel": Architecture(
         (
@@ -264,17 +303,25 @@ ARCHITECTURES: dict[str, Architecture] = {
             single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),
         ),
         grid="none",  # the frames of the past come first
+        padding="rule:pictures_first",
     ),
-    "HunyuanVideo15Transformer3DModel": Architecture((two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),)),
+    "HunyuanVideo15Transformer3DModel": Architecture(
+        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),), padding="rule:valid_first",
+    ),
     "MochiTransformer3DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT, attn="attn1", calls="per item", last_text=NO_LAST_TEXT),),
+        (
+            two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT, attn="attn1", calls="per item", last_text=NO_LAST_TEXT,
+                update=NORMED),
+        ),
+        padding="arg:encoder_attention_mask",
         rows=CFG,
     ),
     "MotifVideoTransformer3DModel": Architecture(
         (
-            two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),
-            single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),
+            two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT, also="cross_attn"),
+            single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT, also="cross_attn"),
         ),
+        padding="rule:pictures_first",
         between="the last blocks begin again from the latents, beside what the others made of them",
     ),
     "MiniMaxH3Transformer3DModel": Architecture(
@@ -284,13 +331,15 @@ ARCHITECTURES: dict[str, Architecture] = {
     "Cosmos3OmniTransformer": Architecture(
         (
             two("layers", TEXT_IMAGE, TEXT_IMAGE, image="gen_seq", text="und_seq", attn="self_attn",
-                attn_returns=TEXT_IMAGE, mlp={"image": "mlp_moe_gen", "text": "mlp"}, calls="per segment"),
+                attn_returns=TEXT_IMAGE, mlp={"image": "mlp_moe_gen", "text": "mlp"}, calls="per segment",
+                update=PLAIN),
         ),
         cond="module:time_embedder", axes="none", grid="none",
     ),
     "PriorTransformer": Architecture(
-        (single_out(("text", "", "", "image", ""), DOUBLE, attn="attn1", mlp={"joint": "ff"}),),
+        (single_out(("text", "", "", "image", ""), DOUBLE, attn="attn1", mlp={"joint": "ff"}, update=PLAIN),),
         cond="module:time_embedding", layout="prior", grid="none",
+        padding="arg:attention_mask",
         rows=CFG,
         others="embeddings and the time token",
     ),
@@ -300,7 +349,7 @@ ARCHITECTURES: dict[str, Architecture] = {
                 ("", "", "text", "", "image"),
                 "transformer.transformer_in_blocks+transformer.transformer_mid_block"
                 "+transformer.transformer_out_blocks",
-                attn="attn1", mlp={"joint": "ff"},
+                attn="attn1", mlp={"joint": "ff"}, update=AFTER,
             ),
         ),
         cond="", layout="unidiffuser", between="skip connections from the first half join before later blocks",

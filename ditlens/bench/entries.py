@@ -10,7 +10,7 @@ from ditlens.ems import masks
 from ditlens.ems.loops import DDIB, FIREFLOW, RF_INVERSION, RF_SOLVER, SDEDIT, Method, Resample
 from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, DeltaVelocity
 from ditlens.ems.plan import default_method
-from ditlens.ems.sample import METHODS, settings_of
+from ditlens.ems.sample import METHODS, method_for, settings_of
 from ditlens.errors import SettingError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _csds(constraint: str, lr: float, strength: float | None = None) -> DeltaVel
 def published(model: Model) -> dict[str, Entry]:
     """All methods with the settings that they were published with, and the model's own EMS."""
     found = {"ems": Entry("ems", default_method(model), model.defaults.get("mask"))}
-    return found | {name: Entry(name, method) for name, method in METHODS.items()}
+    return found | {name: Entry(name, method_for(model, name)) for name in METHODS}
 
 
 def choose(model: Model, names: str) -> dict[str, Entry]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ditlens import images
 from ditlens.bench.suites import Item
 from ditlens.ems.edit import Edit
@@ -97,7 +95,8 @@ class Scorer:
         before, after = images.to_tensor(edit.source_image), images.to_tensor(edit.image)
         mask = item.mask
         if mask is not None and mask.shape[-2:] != before.shape[-2:]:
-            mask = torch.nn.functional.interpolate(mask, before.shape[-2:], mode="area").gt(0).float()
+            height, width = item.picture().shape[-2:]
+            mask = images.fit_mask(mask, (width, height), edit.source_image.size).gt(0).float()
         for name, metric in regions.METRICS.items():
             result[name] = float("nan") if mask is None else float(metric.compute(before, after, mask)[0])
         moved = regions.structure_distance(edit.plan.latents.float(), edit.latents.float())

@@ -82,6 +82,20 @@ class Alignment:
         ]
 
     @property
+    def share(self) -> float:
+        """Share of the rows at which both embeddings have what belongs together; 1 if the texts are aligned.
+
+        Counted over the rows of the longer text, start and end marks among them.
+        """
+        rows = max(sum(len(span.source) for span in self.spans), sum(len(span.target) for span in self.spans))
+        return sum(row == other for row, other in self.pairs) / max(rows, 1)
+
+    @property
+    def words(self) -> list[tuple[str, str]]:
+        """What changes, as words: (before, after); one of them is empty where words are added or left out."""
+        return [(readable(span.source), readable(span.target)) for span in self.changes]
+
+    @property
     def advice(self) -> str:
         """What to reword so that the texts are aligned; empty if they are."""
         if self.aligned:

@@ -67,6 +67,10 @@ class Asking(abc.ABC):
             DescriberError: If the model cannot be reached or does not answer.
         """
 
+    def blank(self, text: str) -> str:
+        """A text without what must not be shown; describers that have a key take it out here."""
+        return text
+
     def describe(self, image: images.Picture) -> str:
         """What the picture shows, in one sentence.
 
@@ -79,7 +83,9 @@ class Asking(abc.ABC):
             picture,
             None,
             read=lambda saved: replies.read_plain(saved["text"], "it"),
-            ask=lambda: self._ask(picture, replies.ask_for_description(), replies.read_description),
+            ask=lambda: self.blank(
+                self._ask(picture, replies.ask_for_description(), replies.read_description)
+            ),
             save=lambda text: {"text": text},
         )
 
@@ -99,7 +105,9 @@ class Asking(abc.ABC):
             picture,
             instruction,
             read=lambda saved: replies.read_pair(Reply(json.dumps(saved))),
-            ask=lambda: self._ask(picture, replies.ask_for_pair(instruction), replies.read_pair),
+            ask=lambda: self._ask(picture, replies.ask_for_pair(instruction), replies.read_pair).each(
+                self.blank
+            ),
             save=vars,
         )
         return Description(texts.source, texts.target, dict(texts.changes), self.name)
@@ -112,7 +120,7 @@ class Asking(abc.ABC):
             reply = self.write(image, replies.ask_again(turns, reply, flaw))
             answer, flaw = _try(read, reply)
         if flaw is not None:
-            raise DescriberError(self._complaint(reply, flaw))
+            raise DescriberError(self.blank(self._complaint(reply, flaw)))
         assert answer is not None
         return answer
 

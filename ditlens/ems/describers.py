@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +204,8 @@ def loading_trouble(source: str, local: bool, error: BaseException) -> str:
 def describer_from(spec: str | Path | Describer, model: Model | None = None) -> Describer:
     """A describer from what a person types.
 
+    A model or a server is made once for the same words, and remembers its answers.
+
     Args:
         spec: ``"own"`` (the model's own), ``"portraits"`` (the shipped one), an address with a model's name
             (``"http://127.0.0.1:11434/v1#llava"``), a ``.json`` file of recorded texts, a folder or an id
@@ -230,16 +232,29 @@ def describer_from(spec: str | Path | Describer, model: Model | None = None) -> 
             raise DescriberError(
                 f"Which model at {shown(text)}? Write its name behind a #: 'http://127.0.0.1:11434/v1#llava'."
             )
-        return OpenAICompatible(urllib.parse.unquote(name), url=url)
+        return _at_address(urllib.parse.unquote(name), url)
     if text.lower().endswith(".json"):
         return Recorded(text)
-    if text and (Path(text).expanduser().is_dir() or is_hub_id(text)):
-        return HuggingFace(text)
+    folder = Path(text).expanduser()
+    if text and (folder.is_dir() or is_hub_id(text)):
+        return _on_this_computer(str(folder.resolve()) if folder.is_dir() else text)
     raise DescriberError(
         f"Nobody describes under the name {shown(text) if '://' in text else text!r}. Pass 'own', 'portraits', "
         "an address like 'http://127.0.0.1:11434/v1#llava', a .json file of recorded texts, or a folder or id "
         "('org/name') of a transformers model."
     )
+
+
+@lru_cache(maxsize=1)
+def _on_this_computer(source: str) -> HuggingFace:
+    """The model of a name: the last one stays loaded, since it may be large, and remembers its answers."""
+    return HuggingFace(source)
+
+
+@lru_cache(maxsize=8)
+def _at_address(name: str, url: str) -> OpenAICompatible:
+    """The server of an address: the last ones remember their answers."""
+    return OpenAICompatible(name, url=url)
 
 
 def _own(word: str, model: Model | None) -> Describer:

@@ -17,12 +17,15 @@ import torch
 
 from ditlens import images
 from ditlens.ems import judge
+from ditlens.ems.encoders import Choice
 from ditlens.ems.engine import EngineState
 from ditlens.ems.extract import Describer, Description
 from ditlens.ems.loops import Method
 from ditlens.ems.plan import EMS as EMS
-from ditlens.ems.plan import Plan, check_degrees, make_plan
+from ditlens.ems.plan import MASK_FILE, Plan, make_plan
 from ditlens.ems.plan import default_method as default_method
+from ditlens.ems.sample import exact_at_0
+from ditlens.ems.texts import check_degrees
 from ditlens.errors import SettingError
 
 if TYPE_CHECKING:
@@ -41,11 +44,12 @@ class Edit:
     Attributes:
         image: The result.
         source_image: The picture as the model saw it (upright, cut and scaled).
-        reconstruction: The picture after encoding and decoding: what degree 0 returns.
+        reconstruction: The picture after encoding and decoding: what degree 0 returns, if the method promises it
+            (`ditlens.ems.sample.exact_at_0`).
         description: Both texts.
-        degree: Editing degree: 0 changes nothing, 1 is the target.
+        degree: Editing degree: at 0 the text is the source's, at 1 the target's.
         seconds: Time from texts to picture, without describing.
-        recipe: Everything needed to repeat the edit, ready for JSON.
+        recipe: What is needed to repeat the edit beside the picture, ready for JSON; see `Plan.recipe`.
         before: Attributes read from `source_image`; None if the model's world has no oracle.
         after: Attributes read from `image`.
         evaluations: (latents, text, sigma) triples put through the transformer, those of the mask among them.
@@ -104,8 +108,10 @@ class Edit:
     def warnings(self) -> list[str]:
         """What to know about it: *no visible change*, *identity broke*, *not reached*; empty if all is well."""
         moved = judge.change(images.to_tensor(self.image), images.to_tensor(self.reconstruction))
-        same = self.source_text == self.target_text
-        return judge.warnings_of(moved, self.degree, self.drift, self.missed, same_texts=same)
+        same, exact = self.source_text == self.target_text, exact_at_0(self.plan.method)
+        return judge.warnings_of(
+            moved, self.degree, self.drift, self.missed, same_texts=same, exact_at_0=exact
+        )
 
     @property
     def mask(self) -> torch.Tensor | None:
@@ -123,13 +129,13 @@ class Edit:
         return EditSteps(self.plan, degree)
 
     def reverse(self, degree: float = 1.0) -> Edit:
-        """Edit the result back, from the target text to the source text.
+        """Edit the result back, from the text that it was made with to the source text.
 
         Args:
-            degree: How far back; 1 aims at the source text.
+            degree: How far back; 1 goes the whole way that this edit came, whatever its own degree.
         """
         check_degrees([degree])
-        return finish(self.plan.reversed(self.latents, self.image), [degree])[0]
+        return finish(self.plan.reversed(self.latents, self.image, self.degree), [degree])[0]
 
     def apply(self, image: images.Picture, degree: float | None = None) -> Edit:
         """Do the same to another picture: same instruction, settings and seed.
@@ -139,7 +145,7 @@ class Edit:
             degree: Another degree; the edit's own by default.
 
         Raises:
-            SettingError: If the edit was made from two texts only; they describe another picture.
+            SettingError: If a text came by hand, which describes the first picture, or a mask does not fit.
         """
         degree = self.degree if degree is None else degree
         check_degrees([degree])
@@ -161,6 +167,8 @@ class Edit:
     def save(self, directory: str | Path) -> Path:
         """Write ``edit.png`` (the recipe is in its metadata) and ``edit.json`` (recipe and measurements).
 
+        A mask that was given is written too, to ``mask.png``, one pixel a cell of the latents.
+
         Returns:
             The folder.
         """
@@ -172,6 +180,9 @@ class Edit:
         info.add_text("ditlens", json.dumps(self.recipe))
         self.image.save(folder / "edit.png", pnginfo=info)
         (folder / "edit.json").write_text(json.dumps(self.facts(), indent=2) + "\n")
+        mask = self.plan.mask_png
+        if mask is not None:
+            (folder / MASK_FILE).write_bytes(mask)
         return folder
 
     def facts(self) -> dict[str, Any]:
@@ -179,6 +190,7 @@ class Edit:
         return {
             "source_text": self.source_text,
             "target_text": self.target_text,
+            "alignment": self.description.alignment_facts(),
             "degree": self.degree,
             "targets": self.targets,
             "before": self.before,
@@ -248,6 +260,7 @@ def edit(
     mask: Any = "auto",
     tokens: bool = True,
     pooled: bool = True,
+    encoders: Choice = None,
     on_step: Callable[[EngineState], object] | None = None,
 ) -> Edit:
     """Edit a picture as an instruction says, by a degree.
@@ -257,31 +270,39 @@ def edit(
         image: A file, a PIL picture or a tensor.
         instruction: What to change, in words; or several wishes, each with its own degree:
             ``{"make her smile": 0.7, "remove the glasses": 1}``. May be empty if both texts are given.
-        degree: 0 returns the reconstruction, 1 aims at the target text; more exaggerates, less than 0 reverses.
+        degree: 1 aims at the target text; more exaggerates, less than 0 reverses. 0 returns the reconstruction, bit
+            for bit, with methods that compare two velocities under the same guidance: the default ones, DDS,
+            FlowAlign, FlowSlider, and others set up so. Methods that guide source and target differently (FlowEdit
+            as published, DVRF as published), that resample or that invert change the picture at 0 too.
             Multiplies the degrees of several wishes.
         seed: Seed of the noise.
-        source_text: What the picture shows, instead of the describer's text.
+        source_text: What the picture shows, instead of the describer's text. Without `target_text` it is for the
+            portraits world only, whose grammar words the target from it.
         target_text: What it should show, instead of the describer's text.
         describer: Who describes; the model's own by default. A name, a folder or an address does too, see
             `ditlens.ems.describers.describer_from`.
-        method: Settings of a method, or a name from `ditlens.ems.sample.METHODS`; the model's own by default.
-        mask: Where the picture may change: a picture, an array or a file (white may change); "difference" takes
-            where the two texts pull apart, "attention" where the picture looks at the changed words; "exact" draws
-            it, in the portraits world; "auto" is the model's own choice. None or "none": everywhere.
+        method: Settings of a method, or a name from `ditlens.ems.sample.METHODS`: as published for the model's
+            family and for latents of this size. The model's own by default.
+        mask: Where the picture may change: a picture, an array or a file (white may change), drawn on the picture
+            or on what the model sees of it; "difference" takes where the two texts pull apart, "attention" where
+            the picture looks at the changed words; "exact" draws it, in the portraits world; "auto" is the model's
+            own choice. None or "none": everywhere.
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
+        encoders: Text encoders whose part of the text moves, by name or number: ``{"clip"}``, ``{0, "t5"}``; all by
+            default. `ditlens.ems.encoders.encoders_of` lists those of a model.
         on_step: Called with the engine's state after every step; raise in it to stop.
 
     Raises:
         ImageError: If the picture cannot be read.
         CaptionError: If the instruction is not understood.
         DescriberError: If nobody can describe the picture.
-        SettingError: If a setting is out of range.
+        SettingError: If a setting is out of range, contradicts another, or a mask does not fit the picture.
     """
     check_degrees([degree])
     plan = make_plan(
         model, image, instruction, seed=seed, source_text=source_text, target_text=target_text,
-        describer=describer, method=method, mask=mask, tokens=tokens, pooled=pooled,
+        describer=describer, method=method, mask=mask, tokens=tokens, pooled=pooled, encoders=encoders,
     )  # fmt: skip
     return finish(plan, [degree], on_step)[0]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ditlens.ems.asking import BY_HAND, Asking
 from ditlens.ems.replies import LONGEST_REPLY, Reply, Turn
-from ditlens.ems.transport import LARGEST_REPLY, Address, Answer, plain, post
+from ditlens.ems.transport import LARGEST_REPLY, Address, Answer, blank, plain, post
 from ditlens.errors import DescriberError, SettingError
 
 if TYPE_CHECKING:
@@ -88,8 +88,12 @@ class OpenAICompatible(Asking):
             time.sleep(wait)
             answer = post(self._address, data, self.key_env, self.timeout)
         if answer.status != 200 or answer.fault or answer.too_large:
-            raise DescriberError(self._trouble(answer))
+            raise DescriberError(self.blank(self._trouble(answer)))
         return self._read(answer.body)
+
+    def blank(self, text: str) -> str:
+        """A text without the key and without the secrets of the address."""
+        return blank(text, self._address, self.key_env)
 
     # --- what went wrong -------------------------------------------------------------------------------
 
@@ -150,9 +154,10 @@ class OpenAICompatible(Asking):
         choice = choices[0] if isinstance(choices, list) and choices else None
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(choice, dict) or not isinstance(message, dict):
-            raise DescriberError(f"{self.name} answered without a choice: {_said(body)!r}. {BY_HAND}")
+            said = self.blank(_said(body))
+            raise DescriberError(f"{self.name} answered without a choice: {said!r}. {BY_HAND}")
         if message.get("refusal") or choice.get("finish_reason") == "content_filter":
-            words = plain(str(message.get("refusal") or "its filter stopped the answer"))
+            words = self.blank(plain(str(message.get("refusal") or "its filter stopped the answer")))
             raise DescriberError(
                 f"{self.name} declined to describe this picture or wish: {words!r}. {BY_HAND}"
             )

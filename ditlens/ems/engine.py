@@ -92,8 +92,7 @@ def plan_prompts(
         at_p = {0.0: [source], 1.0: [target]}.get(texts, [source, target])
     else:
         at_p = flow.guidance_texts(target, null_text, texts) if told is None else [told]
-    equal_guidance = config.guide_from == "source" or config.source_guidance == config.target_guidance
-    same = (flow.equal_texts(source, target) | slider_at_zero) & (needs_source and equal_guidance)
+    same = (flow.equal_texts(source, target) | slider_at_zero) & config.keeps_equal
     return _Prompts(at_q, at_p, same, guidance)
 
 

@@ -6,11 +6,14 @@ The method (arXiv 2408.13335) asks a large multimodal model. Here anything that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ditlens import images
+from ditlens.ems.alignment import Alignment, align
+from ditlens.ems.encoders import Encoder, encoders_of, with_rows
 from ditlens.errors import DescriberError
 
 if TYPE_CHECKING:
@@ -28,15 +31,49 @@ class Description:
         target: Text of the picture as wanted; best worded like `source`, so that only the changed words differ.
         changes: For each attribute that changes, the wanted value in words; empty if the describer does not know.
         describer: Who wrote the texts.
+        encoders: The text encoders that will read the texts; none if no model is known yet.
     """
 
     source: str
     target: str
     changes: dict[str, str]
     describer: str = "by hand"
+    encoders: tuple[Encoder, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
-        return f"source: {self.source}\ntarget: {self.target}"
+        return "\n".join([f"source: {self.source}", f"target: {self.target}", *self._alignment_lines()])
+
+    @cached_property
+    def alignment(self) -> dict[str, Alignment]:
+        """The two texts side by side, as each text encoder with token rows reads them, by its name.
+
+        Made when it is first asked for; empty if no model is known, or a text is.
+        """
+        if not self.source.strip() or not self.target.strip():
+            return {}
+        return {
+            e.name: align(self.source, self.target, e.tokenizer, e.limit) for e in with_rows(self.encoders)
+        }
+
+    def alignment_facts(self) -> dict[str, dict[str, Any]]:
+        """For each text encoder the changed words and the share of rows that are aligned, ready for JSON."""
+        return {
+            name: {"changed": [list(pair) for pair in found.words], "share": round(found.share, 4)}
+            for name, found in self.alignment.items()
+        }
+
+    def _alignment_lines(self) -> list[str]:
+        """A line for each way in which encoders read the texts, and what to reword if they are not aligned."""
+        readers: dict[str, list[str]] = {}
+        for name, found in self.alignment.items():
+            changed = ", ".join(f"{before or '-'} -> {after or '-'}" for before, after in found.words)
+            told = f"{found.share:.0%} of the rows aligned; changed: {changed or 'nothing'}"
+            readers.setdefault(f"{told}\n{found.advice}".strip(), []).append(name)
+        return [f"{', '.join(names)}: {told}" for told, names in readers.items()]
+
+    def read_by(self, model: Model) -> Description:
+        """The same texts, with the text encoders of a model that will read them."""
+        return replace(self, encoders=encoders_of(model))
 
     def rewritten(self, source: str | None = None, target: str | None = None) -> Description:
         """The description with one or both texts replaced by hand."""
@@ -74,8 +111,8 @@ def extract(
         instruction: What to change, in words.
         describer: Who describes; the model's own by default. A text is read by
             `ditlens.ems.describers.describer_from`: an address, an id, a folder or a file of recorded texts.
-        model: The model whose describer is used if none is given. If it belongs to a world, what changes is read
-            from the texts in that world's words.
+        model: The model whose describer is used if none is given, and whose text encoders `Description.alignment`
+            is about. If it belongs to a world, what changes is read from the texts in that world's words.
 
     Raises:
         DescriberError: If there is no describer, or it gave nothing usable.
@@ -99,8 +136,10 @@ def extract(
         raise DescriberError(
             f"{who.name} returned an empty text. Try again, or give source_text= and target_text= by hand."
         )
-    if describer is not None and model is not None and model.world == "portraits":
+    if model is None:
+        return description
+    if describer is not None and model.world == "portraits":
         from ditlens.worlds.portraits.describer import text_changes
 
-        return replace(description, changes=text_changes(description.source, description.target))
-    return description
+        description = replace(description, changes=text_changes(description.source, description.target))
+    return description.read_by(model)

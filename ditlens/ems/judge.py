@@ -115,7 +115,13 @@ def change(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def warnings_of(
-    moved: float, degree: float, drift: float | None, missed: Sequence[str], *, same_texts: bool
+    moved: float,
+    degree: float,
+    drift: float | None,
+    missed: Sequence[str],
+    *,
+    same_texts: bool,
+    exact_at_0: bool = True,
 ) -> list[str]:
     """What a person should be told about an edit.
 
@@ -125,11 +131,19 @@ def warnings_of(
         drift: Mean change of what was not asked for, in units of range; None if it was not measured.
         missed: Attributes that were asked for and did not reach what was asked.
         same_texts: Whether the two texts are the same.
+        exact_at_0: Whether the method promises that degree 0 returns the reconstruction.
 
     Returns:
         Sentences, each with what to try next; none if all is well.
     """
     found: list[str] = []
+    if (degree == 0 or same_texts) and not exact_at_0 and moved >= UNSEEN:
+        why = "degree 0 asks for nothing" if degree == 0 else "both texts are the same"
+        return [
+            f"changed for nothing: {why}, and this method moves the picture all the same (root mean square "
+            f"{moved:.3f}); results at other degrees hold such a part too. Give source and target the same "
+            "guidance, or leave method= out."
+        ]
     if degree == 0:
         return found
     if same_texts:

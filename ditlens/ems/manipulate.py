@@ -6,17 +6,18 @@ vector p (it modulates every block). An edit from a source text c0 to a target t
     c(degree) = c0 + degree * n,     n = c1 - c0 = (E1 - E0, p1 - p0)
 
 degree 0 is the source, 1 the target, above 1 exaggerates, below 0 goes the other way. This linear step is how
-public summaries of EMS (arXiv 2408.13335) describe it. Moving the two routes separately, and the range of
-degrees allowed here, are choices of this package ("EMS-style").
+public summaries of EMS (arXiv 2408.13335) describe it. Moving the two routes, or what single text encoders write,
+separately, and the range of degrees allowed here, are choices of this package ("EMS-style").
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from ditlens.ems.encoders import Encoder, only
 from ditlens.errors import SettingError
 
 PARTS = ("tokens", "pooled")
@@ -173,6 +174,7 @@ def manipulate(
     *,
     tokens: bool = True,
     pooled: bool = True,
+    encoders: Collection[Encoder] | None = None,
     low: float = -2.0,
     high: float = 3.0,
 ) -> TextEmbedding:
@@ -189,6 +191,8 @@ def manipulate(
             keeps the source.
         tokens: False keeps the source's token matrix.
         pooled: False keeps the source's pooled vector.
+        encoders: Text encoders whose channels, rows and part of the pooled vector move, from
+            `ditlens.ems.encoders.choose(model, {"t5"})`; everything else keeps the source. None: all.
         low: Smallest degree allowed. Far outside [0, 1] embeddings leave what the model was trained on.
         high: Largest degree allowed.
 
@@ -209,7 +213,7 @@ def manipulate(
             )
     switched = {"tokens": tokens, "pooled": pooled}
     degrees = {part: named.get(part, 0.0) if switched[part] else 0.0 for part in PARTS}
-    return _move(source, target, degrees["tokens"], degrees["pooled"])
+    return only(source, _move(source, target, degrees["tokens"], degrees["pooled"]), encoders)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ is between is mixed in that share.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ditlens import flow, images
+from ditlens.ems.alignment import Tokenize, align
 from ditlens.errors import SettingError
 from ditlens.flow import Text, VelocityField
 
@@ -45,6 +47,7 @@ def read_mask(mask: Any) -> torch.Tensor:
         SettingError: If it has another shape, other values, or lets nothing change.
         ImageError: If the file cannot be read.
     """
+    name = _name(mask)
     if isinstance(mask, str | Path | Image.Image):
         mask = np.array(images.open_image(mask).convert("L"))
     values = torch.as_tensor(np.asarray(mask) if not isinstance(mask, torch.Tensor) else mask)
@@ -60,9 +63,49 @@ def read_mask(mask: Any) -> torch.Tensor:
         raise SettingError("A mask holds numbers from 0 (keep) to 1 (may change); divide a picture by 255.")
     if not bool((values > 0).any()):
         raise SettingError(
-            "This mask is 0 everywhere: nothing could change. White (1) is where the edit may act."
+            f"{name} is 0 everywhere: nothing could change. White (1) is where the edit may act."
         )
     return values
+
+
+def _name(mask: Any) -> str:
+    """What an error calls a mask."""
+    return f"The mask {mask}" if isinstance(mask, str | Path) else "This mask"
+
+
+def given_mask(mask: Any, picture_size: images.Size, size: images.Size, cells: Sequence[int]) -> torch.Tensor:
+    """A mask of latents from a mask that was drawn on a picture, or on what the model sees of it.
+
+    Its values are rounded to 256 levels, so that the PNG of `as_png` holds exactly what an edit used.
+
+    Args:
+        mask: What `read_mask` reads.
+        picture_size: Width and height of the picture as it was given.
+        size: Width and height of the picture as the model sees it.
+        cells: Height and width of the latents.
+
+    Returns:
+        (1, 1, *cells), values in [0, 1].
+
+    Raises:
+        SettingError: If the mask cannot be used, belongs to another picture, or is empty where the model looks.
+        ImageError: If the file cannot be read.
+    """
+    values = (images.fit_mask(read_mask(mask), picture_size, size) * 255).round() / 255
+    if not bool((values > 0).any()):
+        raise SettingError(
+            f"{_name(mask)} is 0 in all that the model sees of the picture, its middle: nothing could change. "
+            "Cut the picture to the part that you want to edit."
+        )
+    return latent_mask(values, cells)
+
+
+def as_png(mask: torch.Tensor) -> bytes:
+    """A mask of latents as the bytes of a grey PNG, one pixel a cell, which `ditlens.edit` takes as ``mask=``."""
+    buffer = io.BytesIO()
+    levels = (mask[0, 0].cpu() * 255).round().to(torch.uint8)
+    Image.fromarray(levels.numpy()).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def latent_mask(mask: Any, size: Sequence[int], grow: int = 0) -> torch.Tensor:
@@ -71,7 +114,7 @@ def latent_mask(mask: Any, size: Sequence[int], grow: int = 0) -> torch.Tensor:
     A latent cell may change as much as the most changeable pixel in it.
 
     Args:
-        mask: What `read_mask` reads; it is stretched to the picture's shape.
+        mask: What `read_mask` reads; it is taken to have the picture's shape. `given_mask` looks whether it has.
         size: Height and width of the latents.
         grow: Cells by which the mask is widened on every side.
 
@@ -126,7 +169,8 @@ def attention_mask(
 
     if not (words[0] or words[1]):
         raise SettingError(
-            "The two texts have the same words: there is nothing to look at. Give mask= by hand."
+            "The two texts have the same words, as far as the text encoder reads: there is nothing to look at. "
+            'Give a picture as mask=, or mask="none".'
         )
     if not 0 < share <= 1:
         raise SettingError(f"share is {share:g}; it is the part of the picture that may change, in (0, 1].")
@@ -233,23 +277,22 @@ def world_mask(model: Model, before: Mapping[str, float | str], changes: Mapping
     return found.float()
 
 
-def changed_rows(source: TextEmbedding, target: TextEmbedding, tokenize: Any) -> tuple[list[int], list[int]]:
-    """Rows of the tokens in which two texts differ, in the first encoder's segment.
+def changed_rows(
+    source: TextEmbedding, target: TextEmbedding, tokenize: Tokenize, limit: int | None = None
+) -> tuple[list[int], list[int]]:
+    """Rows of the tokens in which two texts differ, for one text encoder.
 
     Args:
         source: Text of the picture.
         target: Wanted text.
-        tokenize: Turns a text into token ids.
+        tokenize: The encoder's tokenizer, or a function from text to a list of tokens.
+        limit: Tokens that the encoder reads; what comes behind them has no rows.
 
     Returns:
         Rows of the source, rows of the target.
     """
-    from difflib import SequenceMatcher
-
-    first, second = list(tokenize(source.prompts[0])), list(tokenize(target.prompts[0]))
-    rows: tuple[list[int], list[int]] = ([], [])
-    for tag, a0, a1, b0, b1 in SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
-        if tag != "equal":
-            rows[0].extend(range(a0, a1))
-            rows[1].extend(range(b0, b1))
-    return rows
+    changes = align(source.prompts[0], target.prompts[0], tokenize, limit).changes
+    return (
+        [span.source_start + k for span in changes for k in range(len(span.source))],
+        [span.target_start + k for span in changes for k in range(len(span.target))],
+    )

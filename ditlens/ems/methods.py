@@ -32,6 +32,7 @@ far z has come; a constraint has to end it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ditlens.errors import SettingError
@@ -125,13 +126,31 @@ class DeltaVelocity:
         if self.guide_from == "source":
             self._require(self.source_guidance == 1, "guide_from source needs source_guidance 1")
 
+    @property
+    def keeps_equal(self) -> bool:
+        """Whether an item whose two texts are equal comes back bit for bit.
+
+        Both velocities must be the model's, and guided alike: plain score distillation moves a picture even under
+        its own description, and two guidances edit by what they differ.
+        """
+        compares = self.reference != "noise" or self.constraint == "orthogonal"
+        return compares and (self.guide_from == "source" or self.source_guidance == self.target_guidance)
+
+    @property
+    def exact_at_0(self) -> bool:
+        """Whether degree 0 returns the reconstruction bit for bit."""
+        return self.keeps_equal and (self.slide == "text" or self.guide_from == "source")
+
     def _require(self, holds: bool, rule: str) -> None:
         if not holds:
             raise SettingError(f"The setting {self.name!r} is not possible: {rule}. Got {self}.")
 
 
 FLOWEDIT = DeltaVelocity("flowedit", source_guidance=3.5, target_guidance=13.5, steps=50, active=33 / 50)
-"""FlowEdit with its published SD3 settings (for FLUX: guidance 1.5 and 5.5, 28 steps, active 24 / 28)."""
+"""FlowEdit with its published SD3 settings."""
+
+FLOWEDIT_FLUX = replace(FLOWEDIT, source_guidance=1.5, target_guidance=5.5, steps=28, active=24 / 28)
+"""FlowEdit with its published FLUX settings."""
 
 FLOWALIGN = DeltaVelocity("flowalign", guide_from="source", target_guidance=7.5, steps=33, zeta=0.01)
 """FlowAlign; its script uses guidance 13.5. Retune zeta whenever steps or guidance change."""
@@ -162,7 +181,7 @@ DDS = DeltaVelocity(
     steps=200,
     lr=0.0488,
 )
-"""Delta denoising score; lr is the published 0.1 * 2000 / (H W) at 64 x 64 latents: rescale it for others."""
+"""Delta denoising score; lr is the published 0.1 * 2000 / (H W) at 64 x 64 latents, see `preset_for`."""
 
 _SDS = replace(DDS, name="sds", reference="noise")
 CSDS = {
@@ -177,4 +196,27 @@ HSDS = replace(DDS, name="hsds-recon", reference="same", constraint="penalty", s
 """HSDS-recon: our reading of the direction of EIM (arXiv 2411.08196), held back by a penalty."""
 
 PRESETS = {c.name: c for c in (FLOWEDIT, FLOWALIGN, FLOWSLIDER, DVRF, DDS, *CSDS.values(), HSDS)}
-"""Every preset by its name."""
+"""Every preset by its name, as for SD3 and latents of 64 x 64."""
+
+
+def preset_for(name: str, family: str = "sd3", size: Sequence[int] = (64, 64)) -> DeltaVelocity:
+    """A preset as it was published for a model of some family and size.
+
+    FlowEdit has other settings for FLUX than for SD3; what was published for one family only is the same for all.
+    The learning rate of DDS, and of the methods that have it from there, is 0.1 * 2000 / (H W). It is never above
+    1, where a step undoes the whole of what it finds: latents below 15 x 15 would be thrown far beyond.
+
+    Args:
+        name: A name in `PRESETS`.
+        family: "sd3" or "flux".
+        size: Height and width of the latents.
+
+    Raises:
+        SettingError: If there is no preset of this name.
+    """
+    if name not in PRESETS:
+        raise SettingError(f"There is no preset {name!r}. Choose from: {', '.join(PRESETS)}.")
+    preset = FLOWEDIT_FLUX if (name, family) == (FLOWEDIT.name, "flux") else PRESETS[name]
+    if preset.lr == DDS.lr:
+        preset = replace(preset, lr=min(1.0, round(0.1 * 2000 / (size[0] * size[1]), 4)))
+    return preset

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import ditlens
 from ditlens import images
-from ditlens.ems import masks
+from ditlens.calls import apart
+from ditlens.ems import encoders as text_encoders
+from ditlens.ems import masks, texts
+from ditlens.ems.encoders import Encoder
 from ditlens.ems.engine import EngineState
-from ditlens.ems.extract import Describer, Description, extract
+from ditlens.ems.extract import Describer, Description
 from ditlens.ems.loops import Method
 from ditlens.ems.manipulate import TextEmbedding, manipulate
 from ditlens.ems.methods import DeltaVelocity
-from ditlens.ems.sample import iter_method, method_from, method_named, settings_of
+from ditlens.ems.sample import iter_method, method_for, method_from, settings_of
+from ditlens.ems.texts import HIGHEST, LOWEST
+from ditlens.ems.texts import check_degrees as check_degrees
 from ditlens.errors import SettingError
 
 if TYPE_CHECKING:
@@ -36,8 +43,11 @@ The delta-velocity rule with equal guidance on both sides: at degree 0 both side
 the picture is returned exactly as reconstructed.
 """
 
-LOWEST, HIGHEST = -2.0, 3.0
-"""Degrees beyond these leave what a model was trained on; they are refused."""
+MASKS = ("none", "attention", "difference", "exact")
+"""Masks that are made here, by name; anything else is a mask that is given."""
+
+MASK_FILE = "mask.png"
+"""Where `Edit.save` writes a mask that was given, beside ``edit.json``."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class Plan:
         seed: Seed of the noise.
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
+        encoders: The text encoders whose part of the text moves; None: all.
         settings: What `make_plan` was called with, to plan the same for another picture.
     """
 
@@ -80,6 +91,7 @@ class Plan:
     seed: int
     tokens: bool
     pooled: bool
+    encoders: tuple[Encoder, ...] | None
     settings: dict[str, Any] = field(repr=False)
 
     @staticmethod
@@ -93,7 +105,7 @@ class Plan:
             target, weight = self.targets[0]
             return manipulate(
                 self.source, target, degree * weight, tokens=self.tokens, pooled=self.pooled,
-                low=2 * LOWEST, high=2 * HIGHEST,
+                encoders=self.encoders, low=2 * LOWEST, high=2 * HIGHEST,
             )  # fmt: skip
         tokens, pooled = self.source.tokens, self.source.pooled
         mask = self.source.real_tokens()
@@ -105,7 +117,7 @@ class Plan:
                 tokens = tokens + degree * weight * (target.tokens - self.source.tokens)
             if self.pooled:
                 pooled = pooled + degree * weight * (target.pooled - self.source.pooled)
-        return replace(
+        moved = replace(
             self.source,
             tokens=tokens,
             pooled=pooled,
@@ -113,6 +125,7 @@ class Plan:
             prompts=(self.description.target,),
             roles=("target",),
         )
+        return text_encoders.only(self.source, moved, self.encoders)
 
     def states(self, degrees: Sequence[float]) -> Iterator[EngineState]:
         """Carry the plan out, one item per degree, step by step."""
@@ -129,18 +142,21 @@ class Plan:
             seeds=[self.seed] * count, mask=self.mask, slides=slides,
         )  # fmt: skip
 
-    def reversed(self, latents: torch.Tensor, image: Image.Image) -> Plan:
-        """The way back from a result: the texts exchanged, the picture replaced by the result."""
+    def reversed(self, latents: torch.Tensor, image: Image.Image, degree: float) -> Plan:
+        """The way back from a result: from the text that it was made with to the source text.
+
+        Args:
+            latents: The result.
+            image: The result as a picture.
+            degree: The degree at which it was made. Its text was moved that far, so that is what leads back.
+        """
         model, old = self.model, self.description
-        back = replace(
-            old, source=old.target, target=old.source, changes={}, describer=f"{old.describer}, reversed"
-        )
-        if model.world is not None:
-            back = replace(back, changes=changes_between(model, back.source, back.target))
-        source = self.moved(1.0).named("source")
+        who = f"{old.describer}, reversed from degree {degree:g}"
+        changes = texts.changes_between(model, old.target, old.source)
         return replace(
             self, source_image=image, reconstruction=images.to_image(model.decode(latents)), latents=latents,
-            description=back, wishes={}, source=source, targets=((self.source.named("target"), 1.0),),
+            description=replace(old, source=old.target, target=old.source, changes=changes, describer=who),
+            wishes={}, source=self.moved(degree).named("source"), targets=((self.source.named("target"), 1.0),),
             before=None if model.oracle is None else model.oracle.measure(images.to_tensor(image))[0],
         )  # fmt: skip
 
@@ -150,15 +166,21 @@ class Plan:
         Raises:
             SettingError: If the texts came by hand: they describe this picture.
         """
-        if not self.wishes:
+        by_hand = any(self.settings[name] is not None for name in ("source_text", "target_text"))
+        if by_hand or not self.wishes:
             raise SettingError(
-                "This edit was made from two texts, which describe its own picture. "
+                "This edit was made from texts by hand, which describe its own picture. "
                 "Call ditlens.edit with the other picture and its texts."
             )
         return make_plan(self.model, image, dict(self.wishes), **self.settings)
 
     def recipe(self, degree: float) -> dict[str, Any]:
-        """Everything needed to repeat the edit, ready for JSON."""
+        """What is needed to repeat the edit, ready for JSON.
+
+        Beside it you need the picture; the model, of which the recipe has the name; and a mask that was given, of
+        which it has the checksum: `Edit.save` writes it to ``mask.png``. The way back from a result begins at that
+        result: repeat the edit, then reverse it.
+        """
         return {
             "ditlens": ditlens.__version__,
             "torch": torch.__version__,
@@ -169,14 +191,26 @@ class Plan:
             "wishes": self.wishes,
             "source_text": self.description.source,
             "target_text": self.description.target,
+            "target_texts": [target.prompts[0] for target, _ in self.targets],
             "describer": self.description.describer,
             "degree": float(degree),
             "seed": self.seed,
             "tokens": self.tokens,
             "pooled": self.pooled,
+            "encoders": None if self.encoders is None else [encoder.name for encoder in self.encoders],
             "mask": self.mask_name,
+            **self._mask_file(),
             "method": settings_of(self.method),
         }
+
+    @property
+    def mask_png(self) -> bytes | None:
+        """A mask that was given, as the bytes of a PNG; None if it was made here and can be made again."""
+        return masks.as_png(self.mask) if self.mask_name == "given" and self.mask is not None else None
+
+    def _mask_file(self) -> dict[str, str]:
+        png = self.mask_png
+        return {} if png is None else {"mask_file": MASK_FILE, "mask_sha256": hashlib.sha256(png).hexdigest()}
 
 
 def make_plan(
@@ -187,121 +221,88 @@ def make_plan(
     seed: int = 0,
     source_text: str | None = None,
     target_text: str | None = None,
-    describer: Describer | str | None = None,
+    describer: Describer | str | Path | None = None,
     method: Method | str | None = None,
     mask: Any = "auto",
     tokens: bool = True,
     pooled: bool = True,
+    encoders: text_encoders.Choice = None,
 ) -> Plan:
     """Read the picture, have it described, embed the texts; the arguments and errors are those of `edit`."""
-    settings = {"seed": seed, "describer": describer, "method": method, "mask": mask, "tokens": tokens,
-                "pooled": pooled}  # fmt: skip
-    wishes = read_wishes(instruction)
-    picture = model.prepare(image)
+    wishes = texts.read_wishes(instruction)
+    texts.check_hand_texts(instruction, source_text, target_text)
+    who, chosen = texts.resolved(describer, model), text_encoders.choose(model, encoders)
+    settings = {
+        "seed": seed, "source_text": source_text, "target_text": target_text, "describer": who, "method": method,
+        "mask": mask, "tokens": tokens, "pooled": pooled, "encoders": encoders,
+    }  # fmt: skip
+    opened = images.open_image(image)
+    picture = model.prepare(opened)
     source_image = images.to_image(picture)
+    description = texts.describe(model, source_image, list(wishes), who, source_text, target_text)
     if source_text is not None and target_text is not None:
-        description = Description(source_text, target_text, changes_between(model, source_text, target_text))
-        parts, wishes = [description.target], {}
-    else:
-        description = extract(source_image, " and ".join(wishes), describer, model=model)
-        if source_text is not None or target_text is not None:
-            description = description.rewritten(source_text, target_text)
-            changes = changes_between(model, description.source, description.target)
-            description = replace(description, changes=changes or description.changes)
-        parts = target_parts(model, source_image, description, list(wishes), describer)
-    texts = model.encode_text([description.source, *parts])
-    source = _row(texts, 0).named("source")
-    weights = list(wishes.values()) if len(parts) > 1 else [next(iter(wishes.values()), 1.0)]
-    targets = tuple((_row(texts, 1 + i).named("target"), w) for i, w in enumerate(weights))
+        wishes = {}
+    parts = texts.target_parts(model, source_image, description, list(wishes), who)
+    source, targets = embed(model, description.source, parts, list(wishes.values()) or [1.0])
     latents = model.encode_image(picture)
     before = model.oracle.measure(picture)[0] if model.oracle is not None else None
-    found, mask_name, spent = find_mask(model, mask, latents, source, targets, before, description, seed)
+    mask = model.defaults.get("mask") if isinstance(mask, str) and mask == "auto" else mask
+    if mask is None or (isinstance(mask, str) and mask in MASKS):
+        with apart():  # what looks for the mask is no step of the edit
+            found, mask_name, spent = find_mask(
+                model, mask, latents, source, targets, before, description, seed
+            )
+    else:
+        found = masks.given_mask(mask, opened.size, source_image.size, latents.shape[-2:])
+        mask_name, spent = "given", (0, 0)
     return Plan(
         model, source_image, images.to_image(model.decode(latents)), latents, description, wishes, source, targets,
-        chosen_method(model, method), found, mask_name, spent, before, seed, tokens, pooled,
-        settings,
+        chosen_method(model, method, latents.shape[-2:]), found, mask_name, spent, before, seed, tokens, pooled,
+        chosen, settings,
     )  # fmt: skip
 
 
-def read_wishes(instruction: str | Mapping[str, float]) -> dict[str, float]:
-    """Wishes with their degrees; a plain instruction is one wish of degree 1.
-
-    Raises:
-        SettingError: If a degree is out of range, or there are no wishes in a mapping.
-    """
-    if isinstance(instruction, str):
-        return {instruction: 1.0}
-    if not instruction:
-        raise SettingError('There is no wish. Write them with their degrees: {"make her smile": 0.7}.')
-    check_degrees(list(instruction.values()))
-    return {wish: float(degree) for wish, degree in instruction.items()}
-
-
-def target_parts(
-    model: Model, image: Image.Image, description: Description, wishes: list[str], describer: Any
-) -> list[str]:
-    """The target text of each wish alone, all starting from the description's source text.
-
-    Raises:
-        SettingError: If a describer words the source of one wish in another way, so that they cannot be added.
-    """
-    if len(wishes) < 2:
-        return [description.target]
-    if model.world == "portraits":
-        from ditlens.worlds.portraits.captions import parse
-        from ditlens.worlds.portraits.instructions import parse_instruction
-        from ditlens.worlds.portraits.pairs import target_caption
-
-        said = parse(description.source)
-        return [
-            target_caption(description.source, parse_instruction(wish, source=said)).target_text
-            for wish in wishes
-        ]
-    found = []
-    for wish in wishes:
-        one = extract(image, wish, describer, model=model)
-        if one.source != description.source:
-            raise SettingError(
-                "The describer words the picture in another way for every wish, so their directions do not start "
-                f"from the same text: {one.source!r} and {description.source!r}. Edit one wish after the other, "
-                "or give source_text= and target_text=."
-            )
-        found.append(one.target)
-    return found
+def embed(
+    model: Model, source: str, parts: Sequence[str], weights: Sequence[float]
+) -> tuple[TextEmbedding, tuple[tuple[TextEmbedding, float], ...]]:
+    """Embeddings of the source text and of the target texts, each of these with its weight."""
+    rows = model.encode_text([source, *parts])
+    targets = [_row(rows, 1 + i).named("target") for i in range(len(parts))]
+    return _row(rows, 0).named("source"), tuple(zip(targets, weights, strict=True))
 
 
 def find_mask(
-    model: Model, mask: Any, latents: torch.Tensor, source: TextEmbedding,
+    model: Model, mask: str | None, latents: torch.Tensor, source: TextEmbedding,
     targets: Sequence[tuple[TextEmbedding, float]], before: Values | None, description: Description, seed: int,
 ) -> tuple[torch.Tensor | None, str, tuple[int, int]]:  # fmt: skip
-    """The mask of the latents, its name for the recipe, and its calls and evaluations of the transformer."""
-    if isinstance(mask, str) and mask == "auto":
-        mask = model.defaults.get("mask")
-    if mask is None or (isinstance(mask, str) and mask == "none"):
+    """A mask that is made here: the mask, its name for the recipe, its calls and evaluations of the transformer.
+
+    Raises:
+        SettingError: If it cannot be made.
+    """
+    if mask is None or mask == "none":
         return None, "none", (0, 0)
-    size = latents.shape[-2:]
-    if isinstance(mask, str) and mask == "attention":
+    if mask == "attention":
         if len(targets) > 1:
             raise SettingError('mask="attention" follows one wish; with several, give a picture as mask.')
         target = targets[0][0]
-        words = masks.changed_rows(source, target, lambda text: model.row_tokenizer(text).input_ids)
+        first = text_encoders.with_rows(text_encoders.encoders_of(model))[0]
+        words = masks.changed_rows(source, target, first.tokenizer, first.limit)
         found = masks.attention_mask(model, latents, source, target, words, seed=seed)
-        texts = sum(map(bool, words))
-        return found, "attention", (texts, texts)
-    if isinstance(mask, str) and mask == "difference":
+        looks = sum(map(bool, words))
+        return found, "attention", (looks, looks)
+    if mask == "difference":
         parts = [masks.difference_mask(model, latents, source, target, seed=seed) for target, _ in targets]
         calls = masks.DRAWS * len(parts)
         return torch.stack(parts).amax(0), "difference", (calls, 2 * calls)
-    if isinstance(mask, str) and mask == "exact":
-        exact = masks.world_mask(model, before or {}, description.changes)
-        return masks.latent_mask(exact, size, grow=1), "exact", (0, 0)
-    return masks.latent_mask(mask, size), "given", (0, 0)
+    exact = masks.world_mask(model, before or {}, description.changes)
+    return masks.latent_mask(exact, latents.shape[-2:], grow=1), "exact", (0, 0)
 
 
-def chosen_method(model: Model, method: Method | str | None) -> Method:
-    """The method by its name, or the model's own."""
+def chosen_method(model: Model, method: Method | str | None, size: Sequence[int]) -> Method:
+    """The method by its name, as published for the model's family and latents of this size, or the model's own."""
     if isinstance(method, str):
-        return default_method(model) if method == "ems" else method_named(method)
+        return default_method(model) if method == "ems" else method_for(model, method, size)
     return method or default_method(model)
 
 
@@ -311,15 +312,6 @@ def default_method(model: Model) -> Method:
     return method_from(settings) if settings else EMS
 
 
-def changes_between(model: Model, source: str, target: str) -> dict[str, str]:
-    """What two texts of a world change; nothing for models without a world."""
-    if model.world != "portraits":
-        return {}
-    from ditlens.worlds.portraits.describer import text_changes
-
-    return text_changes(source, target)
-
-
 def _row(texts: TextEmbedding, row: int) -> TextEmbedding:
     mask = None if texts.mask is None else texts.mask[row : row + 1]
     tokens, pooled = texts.tokens[row : row + 1], texts.pooled[row : row + 1]
@@ -327,16 +319,3 @@ def _row(texts: TextEmbedding, row: int) -> TextEmbedding:
         texts, tokens=tokens, pooled=pooled, mask=mask, prompts=texts.prompts[row : row + 1],
         roles=texts.roles[row : row + 1], guidance=texts.guidance and texts.guidance[row : row + 1],
     )  # fmt: skip
-
-
-def check_degrees(degrees: Sequence[float]) -> None:
-    """Refuse degrees out of range.
-
-    Raises:
-        SettingError: If one is.
-    """
-    for degree in degrees:
-        if not LOWEST <= degree <= HIGHEST:
-            raise SettingError(
-                f"degree {degree:g} is outside [{LOWEST:g}, {HIGHEST:g}]: 0 changes nothing, 1 is the full edit."
-            )

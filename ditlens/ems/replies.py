@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -109,6 +110,11 @@ class Texts:
     source: str
     target: str
     changes: dict[str, str] = field(default_factory=dict)
+
+    def each(self, change: Callable[[str], str]) -> Texts:
+        """The same with something done to every text."""
+        changes = {change(name): change(value) for name, value in self.changes.items()}
+        return Texts(change(self.source), change(self.target), changes)
 
 
 def ask_for_pair(instruction: str) -> list[Turn]:

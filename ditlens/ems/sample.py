@@ -3,36 +3,70 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ditlens import flow
+from ditlens.calls import Label, announce
 from ditlens.ems import engine, loops
+from ditlens.ems.encoders import family_of
 from ditlens.ems.engine import EngineState
 from ditlens.ems.loops import Grid, Inversion, Method, Resample
 from ditlens.ems.methods import PRESETS as ENGINE_PRESETS
-from ditlens.ems.methods import DeltaVelocity
+from ditlens.ems.methods import DeltaVelocity, preset_for
 from ditlens.errors import SettingError
 from ditlens.flow import Text, VelocityField
+
+if TYPE_CHECKING:
+    from ditlens.model import Model
 
 METHODS: dict[str, Method] = {
     **ENGINE_PRESETS,
     **{m.name: m for m in (loops.SDEDIT, loops.DDIB, loops.RF_INVERSION, loops.RF_SOLVER, loops.FIREFLOW)},
 }
-"""Every method with its published settings, by name."""
+"""Every method by name, with its published settings for SD3 and latents of 64 x 64; see `method_for`."""
 
 
-def method_named(name: str) -> Method:
+def method_named(name: str, family: str = "sd3", size: Sequence[int] = (64, 64)) -> Method:
     """A method with its published settings.
+
+    Args:
+        name: Its name.
+        family: "sd3" or "flux": the family of the model.
+        size: Height and width of the latents.
 
     Raises:
         SettingError: If there is none of this name; the message lists them.
     """
     if name not in METHODS:
         raise SettingError(f"There is no method {name!r}. Choose from: {', '.join(METHODS)}.")
-    return METHODS[name]
+    return preset_for(name, family, size) if name in ENGINE_PRESETS else METHODS[name]
+
+
+def method_for(model: Model, name: str, size: Sequence[int] | None = None) -> Method:
+    """A method with the settings that were published for a model's family and for its size.
+
+    Args:
+        model: The model.
+        name: Name of the method.
+        size: Height and width of the latents; those of the model's native pictures by default.
+
+    Raises:
+        SettingError: If there is none of this name; the message lists them.
+    """
+    native = model.side // model.pipe.vae_scale_factor
+    return method_named(name, family_of(model), (native, native) if size is None else size)
+
+
+def exact_at_0(method: Method) -> bool:
+    """Whether a method promises that degree 0 returns the reconstruction, bit for bit.
+
+    What resamples or inverts makes the picture anew, and what guides its two sides differently edits by that.
+    """
+    return isinstance(method, DeltaVelocity) and method.exact_at_0
 
 
 KINDS: dict[str, type[Any]] = {"delta-velocity": DeltaVelocity, "resample": Resample, "inversion": Inversion}
@@ -81,6 +115,9 @@ def iter_method(
 ) -> Iterator[EngineState]:
     """Edit latents with any method; yields after every step, and stops when you stop iterating.
 
+    Captures and interventions are told the number of the step; of an `Inversion` every evaluation counts as one,
+    because its solvers may look at several noise levels in a step.
+
     Args:
         field: The velocity field.
         latents: Clean latents of the source pictures, (B, C, H, W).
@@ -101,17 +138,39 @@ def iter_method(
     """
     mask = engine.check_mask(mask, latents)
     if isinstance(method, Resample):
-        return _no_grad(loops.iter_resample(
+        return _announced(_no_grad(loops.iter_resample(
             field, latents, source_text, target_text, grid, method, null_text, seeds, mask
-        ))  # fmt: skip
+        )))  # fmt: skip
     if isinstance(method, Inversion):
         return _no_grad(loops.iter_inversion(
-            field, latents, source_text, target_text, grid, method, null_text, seeds, mask
+            _Announced(field), latents, source_text, target_text, grid, method, null_text, seeds, mask
         ))  # fmt: skip
-    return engine.iter_edit(
+    return _announced(engine.iter_edit(
         field, latents, source_text, target_text, grid(method.steps), method,
         null_text=null_text, seeds=seeds, mask=mask, slides=slides,
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def _announced(states: Iterator[EngineState]) -> Iterator[EngineState]:
+    """Tell captures and interventions the number of every step while it is made."""
+    run = object()
+    for step in itertools.count():
+        with announce(Label(step=step, run=run)):
+            state = next(states, None)
+        if state is None:
+            return
+        yield state
+
+
+class _Announced:
+    """A velocity field that tells captures and interventions the number of every evaluation."""
+
+    def __init__(self, field: VelocityField) -> None:
+        self.field, self.run, self.numbers = field, object(), itertools.count()
+
+    def __call__(self, latents: torch.Tensor, sigma: float, text: Text) -> torch.Tensor:
+        with announce(Label(step=next(self.numbers), run=self.run)):
+            return self.field(latents, sigma, text)
 
 
 def _no_grad(states: Iterator[EngineState]) -> Iterator[EngineState]:

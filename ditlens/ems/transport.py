@@ -1,23 +1,28 @@
 """One request to a server that is not trusted, with a key that is nobody's business.
 
-The key is read from the environment for each request and lives in `post` and below, which returns and does not
-raise, so that no traceback holds its frame. It is blanked in everything that the server says.
+The key is read from the environment for each request and lives in `post`, `blank` and below, which return and do
+not raise, so that no traceback holds their frames. It is blanked in everything that the server says, and once more
+in what is read from that.
+
+A request has one time limit for everything: it runs in a thread of its own, and when the time is over its
+connection is cut, whether it waits for a connection, for one more byte of a header, or for the rest of the body.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import http.client
 import ipaddress
-import json
 import os
 import re
+import socket
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +33,9 @@ LARGEST_REPLY = 256 * 1024
 
 SHORTEST_SECRET = 8
 """Characters from which on a key is blanked where a server repeats it; "EMPTY" or "ollama" are no secrets."""
+
+THREAD = "ditlens request"
+"""Name of the thread of a request."""
 
 _SECRET_NAMES = ("key", "token", "secret", "sig", "pass", "auth", "code")
 
@@ -143,48 +151,133 @@ def post(address: Address, data: bytes, key_env: str | None, timeout: float) -> 
         key_env: Name of the environment variable with the key; see `OpenAICompatible`.
         timeout: Seconds until the answer must be complete.
     """
-    headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "ditlens"}
-    key = os.environ.get(key_env, "").strip() if key_env else ""
+    key = _key(key_env)
     if not (key.isascii() and key.isprintable()):
         return Answer(fault=f"{key_env} holds characters that no key has; set it again")
+    headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "ditlens"}
     if address.login:
-        headers["Authorization"] = "Basic " + base64.b64encode(address.login.encode()).decode()
+        headers["Authorization"] = f"Basic {_basic(address)}"
     elif key and address.encrypted:
         headers["Authorization"] = f"Bearer {key}"
-    secrets = [*address.secrets, key, headers.get("Authorization", "").partition(" ")[2]]
+    request = urllib.request.Request(address.url, data=data, headers=headers, method="POST")
+    line, answers = _Line(), list[Answer]()
+    worker = threading.Thread(
+        target=lambda: answers.append(_exchange(request, line, timeout, _secrets(address, key))),
+        name=THREAD, daemon=True,
+    )  # fmt: skip
+    worker.start()
     try:
-        return _exchange(address, data, headers, timeout, secrets)
+        worker.join(min(timeout, threading.TIMEOUT_MAX))
+        answer = answers[0] if answers else Answer(fault=_reason(TimeoutError(), timeout))
+    finally:
+        line.cut()
+    return answer
+
+
+def blank(text: str, address: Address, key_env: str | None) -> str:
+    """A text with the key and the secrets of the address blanked."""
+    return _blank(text, _secrets(address, _key(key_env)))
+
+
+def _key(key_env: str | None) -> str:
+    return os.environ.get(key_env, "").strip() if key_env else ""
+
+
+def _basic(address: Address) -> str:
+    return base64.b64encode(address.login.encode()).decode()
+
+
+def _secrets(address: Address, key: str) -> list[str]:
+    return [*address.secrets, key, _basic(address)]
+
+
+# --- the exchange ------------------------------------------------------------------------------------------
+
+
+class _Line:
+    """The connection of one exchange, which another thread can cut, whatever it is waiting for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._over = False
+
+    def take(self, connected: socket.socket) -> None:
+        """Remember a connection. A second handle to it is kept: the first may be closed, or wrapped by TLS."""
+        with self._lock:
+            self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
+            if self._over:
+                self._shut()
+
+    def cut(self) -> None:
+        """End the connection, now or as soon as there is one."""
+        with self._lock:
+            self._over = True
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is None:
+            return
+        with contextlib.suppress(OSError):  # the other side may have hung up
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._socket = None
+
+
+class _OnLine(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens connections that can be cut."""
+
+    def __init__(self, line: _Line) -> None:
+        super().__init__()
+        self.line = line
+
+    def http_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(self._watched(http.client.HTTPConnection), req)
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(self._watched(http.client.HTTPSConnection), req)
+
+    def _watched(self, kind: Any) -> Any:
+        """Makes connections of a kind that give their socket to the line once they have one."""
+
+        def make(host: str, **settings: Any) -> Any:
+            connection = kind(host, **settings)
+            connect = connection.connect
+
+            def connect_and_tell() -> None:
+                connect()
+                self.line.take(connection.sock)
+
+            connection.connect = connect_and_tell
+            return connection
+
+        return make
+
+
+def _exchange(request: urllib.request.Request, line: _Line, timeout: float, secrets: list[str]) -> Answer:
+    """One request and its answer, with all secrets blanked in what came back; never raises."""
+    handlers: list[urllib.request.BaseHandler] = [_AnyStatus(), _OnLine(line)]
+    if is_this_machine(urllib.parse.urlsplit(request.full_url).hostname or ""):
+        handlers.append(urllib.request.ProxyHandler({}))
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=timeout) as response:
+            body, too_large = _read_body(response)
+            location = response.headers.get("Location")
+            return Answer(
+                response.status,
+                _blank(body.decode("utf-8", "replace"), secrets),
+                _wait(response.headers.get("Retry-After")),
+                _blank(shown(location), secrets) if location else "",
+                too_large=too_large,
+            )
     except Exception as error:  # sockets, TLS, proxies and http.client raise a dozen kinds
         return Answer(fault=_blank(_reason(error, timeout), secrets))
 
 
-def _exchange(
-    address: Address, data: bytes, headers: Mapping[str, str], timeout: float, secrets: list[str]
-) -> Answer:
-    """One request and its answer, with all secrets blanked in what came back."""
-    handlers: list[urllib.request.BaseHandler] = [_AnyStatus()]
-    if is_this_machine(urllib.parse.urlsplit(address.url).hostname or ""):
-        handlers.append(urllib.request.ProxyHandler({}))
-    opener = urllib.request.build_opener(*handlers)
-    deadline = time.monotonic() + timeout
-    request = urllib.request.Request(address.url, data=data, headers=dict(headers), method="POST")
-    with opener.open(request, timeout=timeout) as response:
-        body, too_large = _read_body(response, deadline)
-        location = response.headers.get("Location")
-        return Answer(
-            response.status,
-            _blank(_unescaped(body.decode("utf-8", "replace")), secrets),
-            _wait(response.headers.get("Retry-After")),
-            _blank(shown(location), secrets) if location else "",
-            too_large=too_large,
-        )
-
-
-def _read_body(response: http.client.HTTPResponse, deadline: float) -> tuple[bytes, bool]:
+def _read_body(response: http.client.HTTPResponse) -> tuple[bytes, bool]:
     """At most `LARGEST_REPLY` bytes, and whether there were more.
 
     Raises:
-        TimeoutError: If they drip past the deadline.
         http.client.IncompleteRead: If the server promised more than it sent.
     """
     promised = response.length
@@ -192,8 +285,6 @@ def _read_body(response: http.client.HTTPResponse, deadline: float) -> tuple[byt
         return b"", True
     body = b""
     while len(body) <= LARGEST_REPLY:
-        if time.monotonic() > deadline:
-            raise TimeoutError
         part = response.read1(LARGEST_REPLY + 1 - len(body))
         if not part:
             break
@@ -229,21 +320,24 @@ def _reason(error: Exception, timeout: float) -> str:
     return plain(f"{type(cause).__name__}: {cause}")
 
 
-def _unescaped(body: str) -> str:
-    """JSON with its characters as they are, so that nothing hides behind escapes; other text as it is."""
-    try:
-        return json.dumps(json.loads(body), ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return body
-
-
 def _blank(text: str, secrets: list[str]) -> str:
-    """A text with every secret blanked: as it is, as quoted in an address, and as quoted in JSON."""
+    """A text with every secret blanked, however its characters are written: see `_any_form`."""
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= SHORTEST_SECRET:
-            for form in (secret, urllib.parse.quote(secret, safe=""), json.dumps(secret)[1:-1]):
-                text = text.replace(form, "***")
+            text = re.sub("".join(map(_any_form, secret)), "***", text)
     return text
+
+
+def _any_form(character: str) -> str:
+    """A pattern for a character as it is, quoted in an address, or escaped in JSON, also in JSON within JSON.
+
+    Every level of JSON doubles the backslashes: four levels have at most 15. The bound keeps the search fast.
+    """
+    units = character.encode("utf-16-be")
+    escaped = "".join(rf"\\{{1,15}}u{units[k : k + 2].hex()}" for k in range(0, len(units), 2))
+    quoted = "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in character.encode())
+    plainly = (r"\\{0,15}" if character in '"\\/' else "") + re.escape(character)
+    return f"(?:{plainly}|(?i:{escaped}|{quoted}))"
 
 
 def plain(text: str) -> str:

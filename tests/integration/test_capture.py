@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import ditlens as dl
 from ditlens import studies
 from ditlens.cli import main
-from ditlens.errors import CaptureError, SettingError, StudyError
+from ditlens.ems.sample import METHODS
+from ditlens.errors import CaptureError, InterventionError, SettingError, StudyError
 
 TEXT = "a portrait with a big smile, long red hair"
 OUT = "joint.*.{text,image}.out"
@@ -111,6 +112,32 @@ def test_an_edit_has_passes_of_its_own(portraits):
         )
     assert cache.passes == ["source", "target", "uncond"]
     assert cache.items[0].prompt in ("a man", "an old man")
+
+
+EDITS = {  # method, steps that a capture sees, draws of each
+    "random levels": (replace(METHODS["dds"], steps=5), 5, 1),
+    "averages": (replace(METHODS["flowedit"], steps=4, active=0.75, averages=3), 3, 3),
+    "resampling": (replace(METHODS["sdedit"], steps=4, active=0.5), 2, 1),
+    "up and down": (replace(METHODS["ddib"], steps=3), 2 * 3, 1),
+    "two looks": (replace(METHODS["rf-solver"], steps=3), 2 * 2 * 3, 1),
+    "one look more at the start": (replace(METHODS["fireflow"], steps=3), 2 * (3 + 1), 1),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_tells_its_steps(portraits, name):
+    """Whatever noise levels its method looks at; and what looks for the mask is no step."""
+    from PIL import Image
+
+    method, steps, draws = EDITS[name]
+    with dl.capture(portraits, "joint.0.text.in", passes=("source", "target")) as cache:
+        for _ in range(2):
+            dl.edit(
+                portraits, Image.new("RGB", (128, 128), "gray"), source_text="a man",
+                target_text="an old man", method=method, mask="difference",
+            )  # fmt: skip
+    assert cache.steps == list(range(steps))
+    assert [item.run for item in cache.items] == list(range(2 * draws))
 
 
 def test_interventions_change_the_picture_for_one_pass_only(quick):
@@ -326,24 +353,6 @@ def test_a_setting_that_fits_no_item_is_an_error_at_once(portraits, tmp_path):
         studies.plan(portraits, [], [0], OUT)
 
 
-def test_claims_of_dead_workers_are_taken_over(tmp_path):
-    with studies.claim(tmp_path, (0, 0)) as first:
-        assert first
-        path = tmp_path / "claims" / "00000-0"
-        path.write_text(path.read_text().replace(str(os.getpid()), "1"))  # process 1 lives
-        with studies.claim(tmp_path, (0, 0)) as second:
-            assert not second
-        path.write_text(f"{studies.socket.gethostname()} 99999999")
-        with studies.claim(tmp_path, (0, 0)) as third:
-            assert third
-    (tmp_path / "claims" / "00000-1").write_text("elsewhere 5")
-    with studies.claim(tmp_path, (0, 1)) as other:
-        assert not other
-    os.utime(tmp_path / "claims" / "00000-1", (time.time() - 2 * studies.STALE,) * 2)
-    with studies.claim(tmp_path, (0, 1)) as late:
-        assert late
-
-
 def command(folder, prompts, out):
     return [
         "capture", "--prompts", str(prompts), "--seeds", "0:2", "--sites", "joint.0.image.out", "--model",
@@ -403,3 +412,82 @@ def test_two_workers_share_the_items(portraits_folder, prompts, tmp_path, capsys
     out = tmp_path / "study"
     assert main([*command(portraits_folder, prompts, out), "--workers", "2"]) == 0
     assert dl.open(out).missing == []
+
+
+# --- values of other runs, and what a pipeline does not tell --------------------------------------------------
+
+PLACE = "joint.0.image.out"
+
+
+def test_putting_values_back_keeps_to_their_pass(quick):
+    plain = quick.run()
+    with dl.capture(quick.model, PLACE) as cond:
+        quick.run()
+    with dl.capture(quick.model, PLACE, passes=None) as both:
+        quick.run()
+    with (
+        pytest.raises(
+            InterventionError, match=r"in the pass 'uncond', and the cache holds cond\..*passes=None"
+        ),
+        dl.intervene(quick.model, {PLACE: dl.put(cond)}),
+    ):
+        quick.run()
+    for put, passes in ((dl.put(cond), "cond"), (dl.put(both), None)):
+        with dl.intervene(quick.model, {PLACE: put}, passes=passes):
+            assert np.array_equal(pixels(quick.run()), pixels(plain)), "its own values change nothing"
+    with (
+        dl.intervene(quick.model, {PLACE: dl.put(cond, pass_="cond")}),
+        dl.capture(quick.model, PLACE, steps=[0], passes="uncond") as seen,
+    ):
+        quick.run()
+    assert torch.equal(seen[PLACE, 0], cond[PLACE, 0])
+
+
+def test_ablation_takes_the_pass_that_is_changed(quick):
+    with dl.capture(quick.model, PLACE, passes=None) as both:
+        for seed in (0, 1):
+            quick.model.generate(TEXT, seed=seed)
+    expected = {
+        "mean": lambda name: both.get(PLACE, step=0, pass_=name).mean(0, keepdim=True),
+        "resample": lambda name: both.get(PLACE, step=0, pass_=name)[1:],
+    }
+    for how, value in expected.items():
+        with (
+            dl.capture(quick.model, PLACE, steps=[0], passes=None) as seen,
+            dl.intervene(quick.model, {PLACE: dl.ablate(how, both)}, steps=[0]),
+        ):
+            quick.run()
+        for name in ("cond", "uncond"):
+            torch.testing.assert_close(seen.get(PLACE, step=0, pass_=name), value(name))
+    only = both.select(pass_="cond")
+    wrong = dl.intervene(quick.model, {PLACE: dl.ablate("mean", only)})
+    with pytest.raises(InterventionError, match=r"intervene\(\.\.\., passes=\.\.\.\)"), wrong:
+        quick.run()
+
+
+def test_words_of_a_pipeline_that_was_called_directly(quick):
+    with dl.capture(quick.model.pipe, PLACE) as cache:
+        quick.model.pipe(TEXT, num_inference_steps=2, guidance_scale=1.0, max_sequence_length=0)
+    with pytest.raises(CaptureError, match=r"cache\.words\('smile', prompt='\.\.\.'\)"):
+        cache.words("smile")
+    assert cache.words("smile", prompt=TEXT) == dl.words(quick.model, TEXT, "smile")
+    with dl.capture(quick.model.transformer, PLACE) as bare:
+        quick.run()
+    with pytest.raises(CaptureError, match="whole pipeline was given, of the classes SD3.*bare transformer"):
+        bare.words("smile", prompt=TEXT)
+    with pytest.raises(CaptureError, match="Tokenize the prompt as your pipeline does"):
+        dl.words(quick.model.transformer, TEXT, "smile")
+
+
+def test_masks_are_read_once_for_each_run(quick, monkeypatch):
+    """On a GPU, to read a mask waits for all that was computed before."""
+    from ditlens import captures
+
+    moved, real = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: moved.append(self.shape) or real(self))
+    session = captures.capture(quick.model, OUT, passes=None)
+    with session:
+        quick.run()
+        during = len([shape for shape in moved if len(shape) == 2])
+    assert during == 0 and len([shape for shape in moved if len(shape) == 2]) == 2
+    assert set(session.cache.masks) == {"cond", "uncond"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -12,11 +13,14 @@ import torch
 from PIL import Image
 
 import ditlens
+from ditlens.ems import describers
 from ditlens.ems.edit import EMS, default_method, edit
+from ditlens.ems.encoders import choose, encoders_of, only
 from ditlens.ems.engine import DDS
 from ditlens.ems.extract import Description
 from ditlens.ems.methods import DeltaVelocity
-from ditlens.ems.sample import method_from
+from ditlens.ems.replies import Reply
+from ditlens.ems.sample import METHODS, exact_at_0, method_from, method_named
 from ditlens.errors import CaptionError, DescriberError, ImageError, ModelError, SettingError
 from ditlens.images import to_image
 from ditlens.model import Model, load
@@ -79,6 +83,18 @@ def test_degree_0_is_exactly_the_reconstruction(run, portraits, portrait, method
 def test_degree_0_of_a_sweep_is_exactly_the_reconstruction(run):
     sweep = run().sweep([-1.0, 0.0, 0.5, 1.0, 1.5])
     assert np.array_equal(sweep.images[1], sweep.edits[1].reconstruction)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_keep_what_they_promise_at_degree_0(run, name):
+    method = dataclasses.replace(METHODS[name], steps=3)
+    result = run(degree=0.0, method=method, mask=None)
+    if exact_at_0(method):
+        assert np.array_equal(result.image, result.reconstruction) and result.warnings == []
+    else:
+        assert not np.array_equal(result.image, result.reconstruction)
+        changed = abs(pixels(result.image) - pixels(result.reconstruction)).mean() > 255 * 0.03
+        assert not changed or result.warnings[0].startswith("changed for nothing: degree 0")
 
 
 def test_degree_1_and_an_explicit_target_agree(run, portraits, portrait):
@@ -158,6 +174,31 @@ def test_the_json_holds_texts_measurements_and_recipe(run, tmp_path):
     assert facts["recipe"]["degree"] == 0.5
     assert facts["recipe"]["describer"] == "typist"
     assert facts["recipe"]["model"] == str(result.recipe["model"])
+    alike = {"changed": [["slight", "big"], ["round", "no"]], "share": 1.0}
+    assert facts["alignment"] == {"clip": alike, "clip_2": alike}
+    assert result.description.alignment["clip_2"].aligned and "changed: slight -> big" in str(
+        result.description
+    )
+
+
+def test_a_mask_that_was_given_is_saved_and_repeats_the_edit(run, tmp_path):
+    soft = torch.rand(128, 128, generator=torch.Generator().manual_seed(0)) * (torch.arange(128) > 60)
+    result = run(mask=soft)
+    folder = result.save(tmp_path)
+    recipe = json.loads((folder / "edit.json").read_text("utf-8"))["recipe"]
+    written = (folder / recipe["mask_file"]).read_bytes()
+    assert recipe["mask"] == "given" and recipe["mask_sha256"] == hashlib.sha256(written).hexdigest()
+    again = run(mask=folder / recipe["mask_file"])
+    assert np.array_equal(again.image, result.image) and again.recipe == result.recipe
+    assert "mask_file" not in run(mask="difference").recipe
+    assert not (run(mask=None).save(tmp_path / "other") / "mask.png").exists()
+
+
+def test_the_command_tells_machines_the_warnings(run, tmp_path):
+    from ditlens.commands import facts
+
+    result = run(WISH, degree=0.01)
+    assert facts(result, tmp_path)["warnings"] == result.warnings != []
 
 
 # --- what an edit tells ------------------------------------------------------------------------------------
@@ -202,6 +243,89 @@ def test_routes_of_the_text_can_be_switched_off(run):
     assert not torch.equal(both.latents, tokens.latents)
 
 
+def test_text_encoders_can_be_moved_one_by_one(run, portraits):
+    whole, first, second = run(), run(encoders={"clip"}), run(encoders=1)
+    assert first.recipe["encoders"] == ["clip"] and second.recipe["encoders"] == ["clip_2"]
+    assert whole.recipe["encoders"] is None
+    moved, source = first.plan.moved(1.0), first.plan.source
+    half = source.tokens.shape[-1] // 2
+    assert torch.equal(moved.tokens[..., half:], source.tokens[..., half:])
+    assert torch.equal(moved.tokens[..., :half], whole.plan.moved(1.0).tokens[..., :half])
+    assert not torch.equal(first.latents, whole.latents) and not torch.equal(first.latents, second.latents)
+    assert torch.equal(run(encoders={0, 1}).latents, whole.latents)
+    wishes = {"make the smile bigger": 0.5, "remove the glasses": 1.0}
+    several = run(wishes, encoders={"clip_2"}).plan.moved(1.0)
+    assert torch.equal(several.tokens[..., :half], source.tokens[..., :half])
+    assert torch.equal(several.tokens[..., half:], run(wishes).plan.moved(1.0).tokens[..., half:])
+    zero = run(degree=0.0, encoders={"clip"})
+    assert np.array_equal(zero.image, zero.reconstruction)
+    for wrong, message in (
+        ({"t5"}, r"no text encoder 't5'. Choose from: 0 \(clip\), 1 \(clip_2\)"),
+        ((), "empty"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            run(encoders=wrong)
+
+
+@torch.no_grad()
+def test_encoders_write_where_the_pipeline_lets_them(portraits):
+    source, target = portraits.encode_text(CAPTION), portraits.encode_text("a portrait of an old person")
+    texts = ([*source.prompts], [*target.prompts])
+    for k, name in enumerate(e.name for e in encoders_of(portraits)):
+        prompts = [texts[int(k == i)] for i in range(3)]
+        tokens, _, pooled, _ = portraits.pipe.encode_prompt(
+            *prompts, do_classifier_free_guidance=False, device=portraits.device, max_sequence_length=0
+        )
+        moved = only(source, target, choose(portraits, {name}))
+        torch.testing.assert_close(moved.tokens, tokens, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(moved.pooled, pooled, atol=1e-5, rtol=1e-4)
+        assert not torch.equal(moved.tokens, source.tokens) and not torch.equal(moved.tokens, target.tokens)
+
+
+def test_a_source_by_hand_and_its_target_by_the_grammar(run):
+    by_hand = "a portrait of an old person with a slight smile, round glasses"
+    result = run("make the smile bigger", source_text=by_hand)
+    assert result.source_text == by_hand and result.target_text == by_hand.replace("slight", "big")
+    assert result.description.describer == "by hand, then the grammar" and result.targets == ["smile"]
+    several = run({"make the smile bigger": 0.5, "remove the glasses": 1.0}, source_text=by_hand)
+    assert several.recipe["target_texts"] == [
+        by_hand.replace("slight", "big"),
+        by_hand.replace("round", "no"),
+    ]
+    with pytest.raises(CaptionError):
+        run(source_text="a cat")
+
+
+def test_texts_by_hand_that_would_be_ignored_are_refused(run, portraits, portrait):
+    smile, bare = "make the smile bigger", "remove the glasses"
+    with pytest.raises(SettingError, match="degrees of the wishes would do nothing. Pass degree="):
+        run({smile: 0.5}, source_text=CAPTION, target_text="old person")
+    with pytest.raises(SettingError, match="each of the 2 wishes needs its own"):
+        run({smile: 0.5, bare: 1.0}, target_text="old person")
+    assert run({smile: 0.5}, target_text="old person").plan.targets[0][1] == 0.5
+    with pytest.raises(SettingError, match="source_text= alone is not enough.*target_text="):
+        edit(Model(portraits.pipe, "mine"), portrait, WISH, describer=Typist(), source_text="a cat")
+    with pytest.raises(SettingError, match="texts by hand"):
+        run(target_text="a portrait of an old person").apply(portrait)
+
+
+def test_a_describer_that_is_named_is_made_once_and_remembers(portraits, portrait, monkeypatch):
+    asked = []
+
+    def write(self, image, turns):
+        asked.append(self)
+        return Reply(json.dumps({"source": "a man, no hat", "target": f"a man, red hat {len(asked)}"}))
+
+    monkeypatch.setattr(describers.HuggingFace, "write", write)
+    describers._on_this_computer.cache_clear()
+    model, wishes = Model(portraits.pipe, "mine"), {"red hat": 0.5, "a large hat": 1.0}
+    edit(model, portrait, wishes, describer="org/name", method=QUICK)
+    assert len(asked) == 3 and len(set(asked)) == 1, "both wishes together, and each alone"
+    edit(model, portrait, wishes, describer="org/name", method=QUICK, seed=1)
+    assert len(asked) == 3, "the answers are remembered"
+    describers._on_this_computer.cache_clear()
+
+
 def test_one_text_by_hand(run):
     result = run(target_text="a portrait of an old person")
     assert result.source_text == CAPTION
@@ -222,6 +346,18 @@ def test_the_models_own_method_comes_first(portraits, portraits_folder):
     model = Model(portraits.pipe)
     model.defaults["edit"] = {"name": "own", "steps": 3}
     assert default_method(model) == DeltaVelocity("own", steps=3)
+
+
+def test_a_method_by_name_fits_the_latents(run):
+    assert [method_named("dds", size=(side, side)).lr for side in (64, 128, 16, 8)] == [
+        0.0488,
+        0.0122,
+        0.7812,
+        1.0,
+    ]
+    assert method_named("csds-recon-delta", size=(128, 128)).lr == 0.0122
+    assert method_named("flowedit") == METHODS["flowedit"] == method_named("flowedit", size=(16, 16))
+    assert run(degree=0.0, method="hsds-recon").recipe["method"]["lr"] == 0.7812, "16 x 16 latents"
 
 
 # --- pictures ----------------------------------------------------------------------------------------------
@@ -336,14 +472,17 @@ def test_a_cancelled_edit_stops_within_a_step_and_keeps_its_state(run):
         _ = steps.result
 
 
-def test_reverse_goes_from_the_result_towards_the_source(run):
-    there = run(degree=1.0, method=None)
+@pytest.mark.parametrize("degree", [1.0, 0.5, -1.0])
+def test_reverse_goes_from_the_result_towards_the_source(run, degree):
+    there = run(degree=degree, method=None)
     back = there.reverse()
     assert (back.source_text, back.target_text) == (there.target_text, there.source_text)
     assert np.array_equal(back.source_image, there.image), "it starts from the result"
     first = (there.latents - there.plan.latents).norm()
     assert (back.latents - there.plan.latents).norm() < 0.7 * first
     assert np.array_equal(there.reverse(0.0).image, there.reverse(0.0).reconstruction)
+    assert torch.equal(back.plan.source.tokens, there.plan.moved(degree).tokens)
+    assert back.description.describer == f"typist, reversed from degree {degree:g}"
 
 
 def test_apply_does_the_same_to_another_picture(run, portraits):
@@ -352,7 +491,7 @@ def test_apply_does_the_same_to_another_picture(run, portraits):
     direct = edit(portraits, other, WISH, degree=0.7, describer=Typist(), method=QUICK)
     assert np.array_equal(done.image, direct.image) and done.recipe == direct.recipe
     by_texts = run(instruction="", source_text=CAPTION, target_text=CAPTION + ", blue shirt", describer=None)
-    with pytest.raises(SettingError, match="made from two texts"):
+    with pytest.raises(SettingError, match="made from texts by hand"):
         by_texts.apply(other)
 
 
@@ -380,6 +519,25 @@ def test_a_mask_confines_the_edit(run):
     still = (confined.latents - confined.plan.latents).abs().amax(1)[0]
     assert still[:8].max() == 0 < still[8:].max()
     assert confined.recipe["mask"] == "given" and confined.evaluations == run(mask=None).evaluations
+
+
+def test_a_mask_of_the_picture_is_cut_like_the_picture(portraits):
+    wide, mask = Image.new("RGB", (300, 100), "white"), np.zeros((100, 300), bool)
+    mask[:, 125:150] = True  # a quarter of the middle square, from its first quarter on
+    options = {"describer": Typist(), "method": QUICK, "degree": 0.0}
+    result = edit(portraits, wide, WISH, mask=mask, **options)
+    assert result.mask[0, 0].sum(0).tolist() == [0] * 4 + [16] * 4 + [0] * 8
+    again = edit(portraits, wide, WISH, mask=result.mask, **options)
+    assert torch.equal(again.mask, result.mask), "a mask of the latents stays"
+    with pytest.raises(SettingError, match="cannot be told where it lies"):
+        edit(portraits, wide, WISH, mask=np.ones((100, 200)), **options)
+
+
+def test_words_behind_what_the_encoder_reads_make_no_mask(run):
+    long = ", ".join(["red hair"] * 40)
+    texts = {"source_text": f"a hat, {long}, a hat", "target_text": f"a hat, {long}, a crown"}
+    with pytest.raises(SettingError, match="as far as the text encoder reads"):
+        run(mask="attention", **texts)
 
 
 def test_auto_is_the_models_own_mask(run, portraits, monkeypatch):

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import ditlens as dl
-from ditlens.ems.sample import METHODS
+from ditlens.ems.encoders import choose, only
+from ditlens.ems.sample import METHODS, exact_at_0, method_for
 from ditlens.errors import ModelError, SettingError
 from ditlens.flux import FluxModel, pack, positions, unpack
 from ditlens.model import load, model_class
 
-EXACT = ("dds", "flowalign", "flowslider", "csds-recon-delta")
+EXACT = ("flowalign", "flowslider", "dds", "csds-recon-delta", "csds-recon-orthogonal", "hsds-recon")
 """Methods with the same guidance on both sides: degree 0 changes nothing."""
 SOURCE, TARGET = "a red cat on a mat", "a blue cat on a mat"
 
@@ -121,8 +122,32 @@ def test_every_method_edits(model, picture, name):
     again = done.sweep([0.0, 1.0])
     torch.testing.assert_close(again.edits[1].latents, done.latents, atol=1e-4, rtol=1e-3)
     assert np.isfinite(done.latents.numpy()).all() and done.latents.shape == (1, 4, 4, 4)
+    assert exact_at_0(method) == (name in EXACT)
     if name in EXACT:
         assert np.array_equal(np.asarray(again.images[0]), np.asarray(done.reconstruction))
+
+
+def test_a_method_by_name_has_the_settings_published_for_flux(model, picture):
+    flowedit = method_for(model, "flowedit")
+    knobs = ("source_guidance", "target_guidance", "steps", "active")
+    assert [getattr(flowedit, knob) for knob in knobs] == [1.5, 5.5, 28, 24 / 28]
+    assert method_for(model, "dds", (128, 128)).lr == 0.0122
+    done = dl.edit(model, picture, source_text=SOURCE, target_text=TARGET, method="flowedit")
+    assert done.recipe["method"]["target_guidance"] == 5.5
+
+
+@torch.no_grad()
+def test_t5_writes_the_rows_and_clip_the_pooled_vector(model):
+    source, target = model.encode_text(SOURCE), model.encode_text(TARGET)
+    for name, prompts in (("clip", (TARGET, SOURCE)), ("t5", (SOURCE, TARGET))):
+        tokens, pooled, _ = model.pipe.encode_prompt(
+            *prompts, device="cpu", max_sequence_length=source.tokens.shape[1]
+        )
+        moved = only(source, target, choose(model, name))
+        torch.testing.assert_close(moved.tokens, tokens, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(moved.pooled, pooled, atol=1e-5, rtol=1e-4)
+        half = source if name == "clip" else target
+        assert torch.equal(moved.tokens, half.tokens) and not torch.equal(source.tokens, target.tokens)
 
 
 def test_flowedit_tells_source_and_target_their_own_guidance(picture):
@@ -154,6 +179,8 @@ def test_words_are_aligned_by_the_rows_of_t5(model, picture):
         mask="difference",
     )
     assert aligned.mask is not None
+    ((name, found),) = aligned.description.alignment.items()
+    assert name == "t5" and [after for _, after in found.words] == ["very big"] and not found.aligned
     rows = model.encode_text([SOURCE, ""]).real_tokens().sum(1)
     assert rows[0] > rows[1] > 0
 

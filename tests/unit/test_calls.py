@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from ditlens.adapters.table import ARCHITECTURES
-from ditlens.calls import Clock, bind, pipeline_passes, timestep_of
+from ditlens.calls import Clock, Guidance, Label, Moment, announce, apart, bind, current_label, timestep_of
+from ditlens.errors import CaptureError
 
 SD3, FLUX = ARCHITECTURES["SD3Transformer2DModel"], ARCHITECTURES["FluxTransformer2DModel"]
 ZIMAGE = ARCHITECTURES["ZImageTransformer2DModel"]
 
 
-def ticks(timesteps, passes=("cond",), indices=None):
+def ticks(times, passes=("cond",), source="timestep", loops=None):
     clock = Clock()
-    indices = indices or [None] * len(timesteps)
-    return [clock.tick(t, passes, i) for t, i in zip(timesteps, indices, strict=True)]
+    loops = loops or [None] * len(times)
+    return [clock.tick(Moment(t, source, loop), passes) for t, loop in zip(times, loops, strict=True)]
 
 
 def test_a_sampling_loop_is_one_run():
@@ -39,29 +40,125 @@ def test_the_same_pass_again_begins_a_new_run():
 
 def test_two_passes_at_one_timestep_are_one_step():
     clock = Clock()
-    found = [clock.tick(t, (name,)) for t in (900, 500) for name in ("cond", "uncond")]
+    found = [clock.tick(Moment(t), (name,)) for t in (900, 500) for name in ("cond", "uncond")]
     assert found == [(0, 0), (0, 0), (1, 0), (1, 0)]
 
 
 def test_the_scheduler_decides_the_number():
-    assert ticks([500, 100], indices=[1, 2]) == [(1, 0), (2, 0)]  # image to image begins late
-    assert ticks([900, 500, 500, 100], indices=[0, 1, 2, 3]) == [(i, 0) for i in range(4)]  # Heun asks twice
-    assert ticks([900, 500, 900], indices=[0, 1, 0]) == [(0, 0), (1, 0), (0, 1)]
+    assert ticks([1, 2], source="scheduler") == [(1, 0), (2, 0)]  # image to image begins late
+    assert ticks([0, 1, 0], source="scheduler") == [(0, 0), (1, 0), (0, 1)]
 
 
-def passes(architecture, batch, seen=None, guided=True, **args):
-    pipe = types.SimpleNamespace(do_classifier_free_guidance=guided)
-    return pipeline_passes(pipe, architecture, args, batch, seen or {})
+def test_another_loop_is_another_run():
+    """Even at the same step, and where the timesteps go on in the same direction."""
+    first, second = object(), object()
+    assert ticks([0, 0], source="scheduler", loops=[first, second]) == [(0, 0), (0, 1)]
+    assert ticks([900, 500, 100], loops=[first, first, second]) == [(0, 0), (1, 0), (0, 1)]
+
+
+def test_the_caller_decides_the_number():
+    """Calls that repeat a step are its draws: the second draws of all steps are a run, too."""
+    edit, other = object(), object()
+    loops = [edit] * 4 + [other] * 4
+    found = ticks([0, 0, 1, 1, 0, 0, 1, 1], source="caller", loops=loops)
+    assert found == [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (0, 3), (1, 2), (1, 3)]
+
+
+def test_a_label_has_the_step_that_was_announced_around_it():
+    run = object()
+    with announce(Label(step=3, run=run)), announce(Label(("cond",))):
+        label = current_label()
+        assert (label.step, label.run, label.passes, label.apart) == (3, run, ("cond",), None)
+    assert current_label() is None
+
+
+def test_what_is_set_apart_stays_apart():
+    with apart():
+        outer = current_label().apart
+        with announce(Label(("cond",))):
+            assert current_label().apart is outer
+        with apart():
+            assert current_label().apart not in (None, outer)
+    assert current_label() is None
+
+
+def guidance(architecture, seen=(), **pipe):
+    found = Guidance(types.SimpleNamespace(**pipe), architecture)
+    found.begin("run")
+    found.seen |= set(seen)
+    return found
+
+
+def passes(architecture, batch, seen=(), guided=True, **args):
+    return guidance(architecture, seen, do_classifier_free_guidance=guided).passes(args, batch)
 
 
 def test_passes_in_one_batch():
     assert passes(SD3, 4) == ("uncond", "uncond", "cond", "cond")
+    assert passes(ZIMAGE, 4) == ("cond", "cond", "uncond", "uncond")
     assert passes(SD3, 4, guided=False) == ("cond",) * 4
 
 
 def test_passes_one_after_the_other():
     assert passes(FLUX, 2) == ("cond", "cond")
-    assert passes(FLUX, 2, {"cond": 1}) == ("uncond", "uncond")
+    assert passes(FLUX, 2, {"cond"}) == ("uncond", "uncond")
+    assert guidance(FLUX, {"cond"}).passes({}, 2) == ("uncond", "uncond")
+
+
+def test_without_guidance_there_is_no_other_pass():
+    assert passes(FLUX, 2, {"cond"}, guided=False) == ("cond", "cond")
+    assert passes(SD3, 2, {"cond"}, guided=False) == ("cond", "cond")
+
+
+def test_pipelines_that_keep_only_the_scale():
+    found = guidance(SD3, _guidance_scale=5.0)
+    assert found.passes({}, 2) == ("uncond", "cond")
+    found.pipe._guidance_scale = 1.0  # CogVideoX lets it vary, and guides to the end
+    assert found.passes({}, 2) == ("uncond", "cond")
+    found.begin("run")
+    assert found.passes({}, 2) == ("cond", "cond")
+
+
+def test_a_pipeline_that_has_not_run_does_not_guide():
+    class Pipeline:
+        do_classifier_free_guidance = property(lambda self: self._guidance_scale > 1)
+
+    found = Guidance(Pipeline(), SD3)
+    found.begin("run")
+    assert found.passes({}, 2) == ("cond", "cond")
+
+
+def test_what_cannot_be_decided_is_an_error():
+    with pytest.raises(
+        CaptureError, match=r"does not say whether guidance is on.*Label\(\('uncond', 'cond'\)\)"
+    ):
+        guidance(SD3).passes({}, 2)
+    assert guidance(SD3).passes({}, 1) == ("cond",)
+
+
+@pytest.mark.parametrize(
+    ("guided", "names"), [(True, ("uncond", "cond", "perturbed")), (False, ("cond", "perturbed"))]
+)
+def test_perturbed_attention(guided, names):
+    found = guidance(SD3, do_classifier_free_guidance=guided, do_perturbed_attention_guidance=True)
+    assert found.passes({}, len(names)) == names
+
+
+def test_guiders():
+    from diffusers import ClassifierFreeGuidance, SkipLayerGuidance
+
+    for guider, names in (
+        (ClassifierFreeGuidance(guidance_scale=4.0), ["cond", "uncond"]),
+        (ClassifierFreeGuidance(guidance_scale=1.0), ["cond"]),
+        (SkipLayerGuidance(guidance_scale=4.0, skip_layer_guidance_layers=[0]), ["cond", "uncond", "skip"]),
+        (SkipLayerGuidance(guidance_scale=1.0, skip_layer_guidance_layers=[0]), ["cond", "skip"]),
+    ):
+        guider.set_state(step=1, num_inference_steps=10, timestep=torch.tensor(500))
+        found, seen = guidance(SD3, guider=guider), []
+        for _ in range(guider.num_conditions):
+            guider._count_prepared += 1  # what prepare_models does, without its hooks
+            seen.extend(found.passes({}, 1))
+        assert seen == names
 
 
 def test_skip_layer_guidance():
@@ -69,16 +166,22 @@ def test_skip_layer_guidance():
 
 
 def test_guidance_that_ends_early():
-    assert passes(SD3, 2, {"batch": 4}) == ("cond", "cond")
+    found = guidance(SD3, do_classifier_free_guidance=True)
+    assert found.passes({}, 4) == ("uncond", "uncond", "cond", "cond")
+    found.begin("step")
+    assert found.passes({}, 2) == ("cond", "cond")
+    found.begin("run")  # a smaller batch, guided
+    assert found.passes({}, 2) == ("uncond", "cond")
 
 
 def test_a_bare_transformer_has_one_pass():
-    assert pipeline_passes(None, SD3, {}, 2, {}) == ("cond", "cond")
+    assert Guidance(None, SD3).passes({}, 2) == ("cond", "cond")
 
 
 @pytest.mark.parametrize("name", ["timestep", "t", "timesteps"])
 def test_the_timestep_has_several_names(name):
-    assert timestep_of({name: torch.tensor([3.0, 3.0])}) == 3.0
+    assert timestep_of({name: torch.tensor([3, 3])}) == (3.0, 0.0)
+    assert timestep_of({name: torch.tensor(3.0).bfloat16()}) == (3.0, 2**-7)
 
 
 def test_arguments_are_found_by_name_however_they_are_passed():

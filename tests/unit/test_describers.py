@@ -7,7 +7,10 @@ import importlib.util
 import io
 import json
 import pickle
+import re
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -373,7 +376,7 @@ def test_fault_is_handled(name, caplog):
     ("name", "place", "value", "problem"),
     [
         ("401 that repeats the key", (transport, "_blank"), lambda text, secrets: text, "a secret was shown"),
-        ("401 that repeats the key", (transport, "_unescaped"), lambda body: body, "a secret was shown"),
+        ("401 that repeats the key", (transport, "_any_form"), re.escape, "a secret was shown"),
         ("key in the address", (transport, "_SECRET_NAMES"), (), "a secret was shown"),
         ("5 MB not announced", (transport, "LARGEST_REPLY"), 10**7, "bytes were read"),
         ("5 MB announced", (transport, "LARGEST_REPLY"), 10**7, "bytes were read"),
@@ -405,6 +408,76 @@ def ask(script, picture, monkeypatch, key=faults.KEY, use=None, **options):
     with faults.serving(script) as server:
         describer = OpenAICompatible("m", server.url, faults.VARIABLE, **options)
         return (use or (lambda d: d.extract(picture, WISH)))(describer), server.requests
+
+
+def escaped(text):
+    return "".join(f"\\u{ord(c):04x}" for c in text)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        escaped(faults.KEY),  # JSON in the JSON of the answer
+        escaped(faults.KEY).upper().replace("U", "u"),
+        faults.KEY.replace("/", "\\/"),
+        faults.KEY.replace("/", "%252F").replace("+", "%2b"),
+        "\u200b".join(faults.KEY),  # signs that are not seen are taken out
+    ],
+    ids=["escaped", "upper case", "slash", "quoted twice", "zero width"],
+)
+def test_a_key_in_the_texts_is_blanked_however_it_is_written(picture, monkeypatch, written):
+    good = faults.pair(target="a man KEY").replace("KEY", written)
+    found, _ = ask(lambda talk, _: talk.say(good), picture, monkeypatch)
+    assert found.target == "a man ***"
+    with pytest.raises(DescriberError, match="its reply cannot be used") as caught:
+        ask(lambda talk, _: talk.say(f"no {written}"), picture, monkeypatch)
+    if "\u200b" not in written:
+        assert "begins: 'no ***'" in str(caught.value)
+    assert faults.KEY not in str(caught.value)
+
+
+def test_a_key_that_comes_in_parts_is_blanked(picture, monkeypatch):
+    good = faults.pair(target=f"a man {faults.KEY}")
+    middle = good.index(faults.KEY) + 9
+    parts = [{"text": good[:middle]}, {"text": good[middle:]}]
+    assert ask(lambda talk, _: talk.say(parts), picture, monkeypatch)[0].target == "a man ***"
+    parts = [{"text": f"no {faults.KEY[:9]}"}, {"text": faults.KEY[9:]}]
+    with pytest.raises(DescriberError, match=r"begins: 'no \*\*\*'"):
+        ask(lambda talk, _: talk.say(parts), picture, monkeypatch)
+
+
+def drip_after(head: bytes, drop: bytes):
+    """A server that begins its answer and then sends a byte now and then."""
+
+    def script(talk, _):
+        talk.wfile.write(head)
+        while not talk.server.over.wait(faults.SHORT / 4):
+            talk.wfile.write(drop)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+        (b"HTTP/1.1 ", b"2"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["header", "status", "length of a chunk", "continue"],
+)
+def test_the_time_limit_covers_all_of_an_answer(picture, monkeypatch, head, drop):
+    began = time.monotonic()
+    with faults.serving(drip_after(head, drop)) as server:
+        describer = OpenAICompatible("m", server.url, None, timeout=faults.SHORT)
+        with pytest.raises(DescriberError, match="nothing complete came within 0.4 s"):
+            describer.extract(picture, WISH)
+        assert time.monotonic() - began < faults.SHORT + 2
+        for thread in threading.enumerate():
+            if thread.name == transport.THREAD:
+                thread.join(5)
+                assert not thread.is_alive(), "the connection was cut, while the server goes on"
 
 
 def test_what_is_sent(picture, monkeypatch):
@@ -761,6 +834,21 @@ def test_describers_from_words(picture, tmp_path, portraits):
         assert isinstance(describer_from(spec), HuggingFace)
 
 
+def test_a_word_is_made_a_describer_once(tmp_path, monkeypatch):
+    for spec in ("org/name", tmp_path, "http://127.0.0.1:1/v1#llava"):
+        assert describer_from(spec) is describer_from(spec)
+    monkeypatch.chdir(tmp_path)
+    first, second = Path("a/model"), Path("b/model")
+    first.mkdir(parents=True), second.mkdir(parents=True)
+    monkeypatch.chdir("a")
+    one = describer_from("model")
+    monkeypatch.chdir("../b")
+    assert describer_from("model") is not one, "another folder of the same name"
+    last = describer_from("org/one")
+    describer_from("org/two")
+    assert describer_from("org/one") is not last, "only the last model stays loaded"
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -786,6 +874,22 @@ def test_extract_takes_what_describer_from_takes(picture, tmp_path):
     assert extract(picture, WISH, path).target == extract(picture, WISH, str(path)).target == TARGET
     with pytest.raises(DescriberError, match="Nobody describes under the name 'nobody'"):
         extract(picture, WISH, "nobody")
+
+
+def test_the_texts_are_aligned_for_the_text_encoders_of_a_model(picture, portraits):
+    assert extract(picture, WISH, ByHand("a man, no hat", "a man, red hat")).alignment == {}
+    good = extract(
+        picture, WISH, ByHand("old person, no glasses", "old person, round glasses"), model=portraits
+    )
+    assert list(good.alignment) == ["clip", "clip_2"] and good.alignment["clip"].aligned
+    assert str(good).splitlines()[2:] == ["clip, clip_2: 100% of the rows aligned; changed: no -> round"]
+    assert good.alignment_facts()["clip"] == {"changed": [["no", "round"]], "share": 1.0}
+    bad = extract(picture, WISH, ByHand("old person, hat", "old person, big smile, hat"), model=portraits)
+    found = bad.alignment["clip"]
+    assert found.words == [("", "big smile ,")] and 0.3 < found.share < 0.8
+    assert "The target adds 'big smile ,'" in str(bad)
+    assert bad.alignment is bad.alignment, "made once"
+    assert Description(" ", "a cat", {}).read_by(portraits).alignment == {}
 
 
 def test_changes_are_told_in_the_words_of_the_models_world(picture, portraits):

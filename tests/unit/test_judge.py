@@ -8,8 +8,8 @@ import torch
 from ditlens.ems import judge
 
 
-def warnings(moved=0.1, degree=1.0, drift=0.02, missed=(), same_texts=False):
-    return judge.warnings_of(moved, degree, drift, list(missed), same_texts=same_texts)
+def warnings(moved=0.1, degree=1.0, drift=0.02, missed=(), same_texts=False, exact_at_0=True):
+    return judge.warnings_of(moved, degree, drift, list(missed), same_texts=same_texts, exact_at_0=exact_at_0)
 
 
 def test_a_good_edit_needs_no_words():
@@ -17,8 +17,18 @@ def test_a_good_edit_needs_no_words():
     assert warnings(drift=None) == []
 
 
-def test_degree_0_is_never_warned_about():
+def test_degree_0_of_an_exact_method_is_never_warned_about():
     assert warnings(moved=0.0, degree=0.0, drift=1.0, missed=["smile"], same_texts=True) == []
+
+
+def test_a_method_that_changes_the_picture_for_nothing():
+    (text,) = warnings(moved=0.08, degree=0.0, drift=1.0, exact_at_0=False)
+    assert text.startswith("changed for nothing: degree 0 asks for nothing") and "0.080" in text
+    assert "the same guidance" in text
+    (text,) = warnings(moved=0.08, same_texts=True, exact_at_0=False)
+    assert text.startswith("changed for nothing: both texts are the same")
+    assert warnings(moved=0.001, degree=0.0, exact_at_0=False) == [], "nobody sees it"
+    assert warnings(exact_at_0=False) == []
 
 
 def test_no_visible_change():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ditlens.ems.encoders import NOTHING, Encoder
 from ditlens.ems.manipulate import TextEmbedding, direction, manipulate
 from ditlens.errors import SettingError
 
@@ -119,3 +120,75 @@ def test_direction_needs_a_difference():
     tokens_only = TextEmbedding(text(1).tokens, text(0).pooled)
     found = direction(text(0), tokens_only)
     assert found.pooled_scale.item() == 0 and torch.equal(found.unit.pooled, torch.zeros(1, 6))
+
+
+# --- single text encoders ------------------------------------------------------------------------------------
+
+PORTRAITS = (
+    Encoder("clip", slice(0, 77), slice(0, 128), slice(0, 128)),
+    Encoder("clip_2", slice(0, 77), slice(128, 256), slice(128, 256)),
+)
+"""As in the portraits model."""
+
+SD3 = (
+    Encoder("clip", slice(0, 77), slice(0, 6), slice(0, 6)),
+    Encoder("clip_2", slice(0, 77), slice(6, 16), slice(6, 16)),
+    Encoder("t5", slice(77, None), slice(None), NOTHING),
+)
+"""As in SD3, but narrow: the CLIPs fill 16 of 32 channels, T5 all of them, and T5 gives nothing pooled."""
+
+
+def pair(rows: int, width: int, pooled: int, real: tuple[int, int] = (3, 5)) -> list[TextEmbedding]:
+    masks = [torch.arange(rows)[None] < count for count in real]
+    return [
+        TextEmbedding(torch.full((1, rows, width), value), torch.full((1, pooled), value), mask)
+        for value, mask in zip((2.0, 6.0), masks, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("degree", "value"), [(1.0, 6.0), (0.5, 4.0), (-1.0, -2.0)])
+def test_only_the_channels_of_an_encoder_move(degree, value):
+    source, target = pair(77, 256, 256)
+    moved = manipulate(source, target, degree, encoders=PORTRAITS[1:])
+    assert torch.equal(moved.tokens[..., :128], source.tokens[..., :128])
+    assert torch.equal(moved.pooled[..., :128], source.pooled[..., :128])
+    assert (moved.tokens[..., 128:] == value).all() and (moved.pooled[..., 128:] == value).all()
+
+
+def test_all_encoders_together_are_the_whole_text():
+    source, target = text(0, tokens=77), text(1, tokens=77)
+    halves = (
+        Encoder("a", slice(0, 77), slice(0, 5), slice(0, 2)), Encoder("b", slice(0, 77), slice(5, 8), slice(2, 6))
+    )  # fmt: skip
+    for degree in (0.0, 0.3, 1.0):
+        whole, parts = manipulate(source, target, degree), manipulate(source, target, degree, encoders=halves)
+        assert torch.equal(whole.tokens, parts.tokens) and torch.equal(whole.pooled, parts.pooled)
+
+
+def test_an_encoder_of_its_own_rows():
+    source, target = pair(100, 32, 16, real=(80, 90))
+    t5 = manipulate(source, target, 1.0, encoders=SD3[2:])
+    assert torch.equal(t5.tokens[:, :77], source.tokens[:, :77]) and (t5.tokens[:, 77:] == 6).all()
+    assert torch.equal(t5.pooled, source.pooled)
+    clips = manipulate(source, target, 1.0, encoders=SD3[:2])
+    assert torch.equal(clips.tokens[:, 77:], source.tokens[:, 77:]) and torch.equal(
+        clips.pooled, target.pooled
+    )
+    assert (clips.tokens[:, :77, :16] == 6).all() and (clips.tokens[:, :77, 16:] == 2).all()
+
+
+def test_encoders_and_routes_are_switched_independently():
+    source, target = pair(77, 256, 256)
+    moved = manipulate(source, target, 1.0, encoders=PORTRAITS[:1], pooled=False)
+    assert (moved.tokens[..., :128] == 6).all() and torch.equal(moved.pooled, source.pooled)
+    nothing = manipulate(source, target, 1.0, encoders=PORTRAITS[:1], tokens=False, pooled=False)
+    assert nothing.equal(source).all()
+
+
+def test_a_row_of_which_a_part_moves_has_the_words_of_both_texts():
+    source, target = pair(100, 32, 16, real=(80, 78))
+    moved = manipulate(source, target, 1.0, encoders=SD3[:1])
+    assert moved.mask.sum() == 80
+    shorter, longer = pair(100, 32, 16, real=(70, 80))
+    assert manipulate(shorter, longer, 1.0, encoders=SD3[:1]).mask.sum() == 77, "T5's rows are the source's"
+    assert manipulate(shorter, longer, 0.0, encoders=SD3[:1]).equal(shorter).all(), "degree 0 is the source"

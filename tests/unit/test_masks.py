@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ditlens.ems.masks import changed_rows, latent_mask, read_mask
+from ditlens import images
+from ditlens.ems.masks import as_png, changed_rows, given_mask, latent_mask, read_mask
 from ditlens.errors import ImageError, SettingError
 
 
@@ -59,6 +60,73 @@ def test_refusals(tmp_path):
         read_mask(tmp_path / "missing.png")
 
 
+def test_an_empty_file_is_named(tmp_path):
+    path = tmp_path / "black.png"
+    Image.new("L", (8, 8)).save(path)
+    for form in (path, str(path)):
+        with pytest.raises(SettingError, match=f"The mask {path} is 0 everywhere"):
+            read_mask(form)
+
+
+# --- a mask of the picture -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(300, 100), (100, 300), (301, 97), (77, 78), (128, 128), (1, 5)])
+@pytest.mark.parametrize("shape", [(128, 128), (96, 48)])
+def test_a_picture_is_cut_as_pillow_does(size, shape):
+    from PIL import ImageOps
+
+    picture = Image.effect_noise(size, 60).convert("RGB")
+    wanted = ImageOps.fit(picture, shape, Image.Resampling.LANCZOS)
+    assert np.array_equal(images.fit(picture, *shape), wanted)
+
+
+def test_a_mask_is_cut_like_its_picture():
+    picture = np.full((100, 300), 255, np.uint8)
+    picture[25:50, 125:150] = 0  # in the middle 100 x 100, and there cells 4 to 7 of 16
+    fitted = images.fit(Image.fromarray(picture), 128, 128)
+    assert np.asarray(fitted)[34:62, 34:62].max() < 30
+    mask = given_mask(255 - picture, (300, 100), (128, 128), (16, 16))
+    expected = torch.zeros(16, 16)
+    expected[4:8, 4:8] = 1
+    assert torch.equal(mask[0, 0], expected)
+    half = given_mask((255 - picture)[::2, ::2], (300, 100), (128, 128), (16, 16))
+    assert torch.equal(half[0, 0, 5:7, 5:7], torch.ones(2, 2)) and half.sum() <= 36
+    line = np.zeros((100, 300), bool)
+    line[:, 199] = True  # the last column that the model sees
+    assert given_mask(line, (300, 100), (128, 128), (16, 16))[0, 0].sum(0).tolist() == [0] * 15 + [16]
+
+
+@pytest.mark.parametrize("side", [16, 128, 512])
+def test_a_mask_of_what_the_model_sees_stays(side):
+    mask = np.zeros((side, side), np.uint8)
+    mask[: side // 2, : side // 4] = 255
+    found = given_mask(mask, (300, 100), (128, 128), (16, 16))
+    expected = torch.zeros(16, 16)
+    expected[:8, :4] = 1
+    assert torch.equal(found[0, 0], expected)
+    square = torch.rand(1, 1, 128, 128)
+    assert images.fit_mask(square, (300, 100), (128, 128)) is square
+
+
+def test_a_mask_of_another_picture_is_refused():
+    with pytest.raises(SettingError, match="30 x 40 pixels.*300 x 100.*128 x 128.*source_image"):
+        given_mask(np.ones((40, 30)), (300, 100), (128, 128), (16, 16))
+    aside = np.zeros((100, 300), bool)
+    aside[:, :90] = True
+    with pytest.raises(SettingError, match="0 in all that the model sees"):
+        given_mask(aside, (300, 100), (128, 128), (16, 16))
+
+
+def test_a_written_mask_is_the_same_mask(tmp_path):
+    soft = given_mask(torch.rand(128, 128), (128, 128), (128, 128), (16, 16))
+    (tmp_path / "mask.png").write_bytes(as_png(soft))
+    assert torch.equal(given_mask(tmp_path / "mask.png", (300, 100), (128, 128), (16, 16)), soft)
+
+
+# --- words ---------------------------------------------------------------------------------------------------
+
+
 def test_changed_rows_of_a_pair():
     from ditlens.ems.manipulate import TextEmbedding
 
@@ -73,3 +141,21 @@ def test_changed_rows_of_a_pair():
     rows = changed_rows(text("a small smile"), text("a wide smile with glasses"), tokenize)
     assert rows == ([2], [2, 4, 5])
     assert changed_rows(text("a smile"), text("a smile"), tokenize) == ([], [])
+
+
+def test_rows_behind_what_an_encoder_reads_do_not_count(portraits):
+    from ditlens.ems.manipulate import TextEmbedding
+
+    def text(words):
+        return TextEmbedding(torch.zeros(1, 8, 2), torch.zeros(1, 2), None, (words,))
+
+    first, second = text("a b c d e f"), text("a x c d e g h")
+    assert changed_rows(first, second, str.split, 5) == ([1], [1])
+    long = "red hair, " * 60
+    rows = changed_rows(
+        text(f"a hat, {long} x"),
+        text(f"a crown, {long} y z"),
+        portraits.pipe.tokenizer,
+        portraits.pipe.tokenizer_max_length,
+    )
+    assert rows == ([2], [2]), "the words at the end have no rows"

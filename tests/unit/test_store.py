@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import os
+import socket
+import time
+import tracemalloc
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ditlens.cache import Item, Key, LatentCache
 from ditlens.errors import SiteError, StudyError
-from ditlens.store import Manifest, Study, write_item, write_whole
+from ditlens.shards import Shard, remove_leftovers, write_item, write_whole
+from ditlens.store import Manifest, Study
 
 SITE = "joint.0.image.out"
 SETTINGS = {"sites": [SITE], "steps": None, "passes": ["cond"], "reduce": None, "dtype": None,
@@ -133,7 +142,174 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ditlens.store.os.fsync", fail)
+    monkeypatch.setattr("ditlens.shards.os.fsync", fail)
     with pytest.raises(OSError, match="No space left"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+# --- memory and other readers -------------------------------------------------------------------------------
+
+
+def test_other_programs_read_the_shards(study):
+    found, dtype = study
+    tensors = load_file(found.path((1, 5)))
+    assert torch.equal(tensors[f"{SITE}|cond"].float(), values(1, 5, dtype).float())
+    assert tensors["mask|cond"].tolist() == [1, 0]
+
+
+def test_writing_makes_no_second_copy(tmp_path, monkeypatch):
+    """8 steps of 4 MB each: neither one tensor of all steps nor the bytes of the file are ever in memory."""
+    steps = {Key(SITE, step, "cond"): torch.full((1, 1000, 1000), float(step)) for step in range(8)}
+    cache = LatentCache(steps, [Item(0, 0, "x")], {0: (1, 3)})
+    monkeypatch.setattr(torch, "stack", lambda *_: pytest.fail("put the steps together"))
+    tracemalloc.start()  # sees the bytes of Python and numpy
+    path = write_item(tmp_path, 0, 0, cache, "key")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
+    assert Shard(path).is_whole() and Shard(path).read(f"{SITE}|cond")[:, 0, 0].tolist() == list(range(8))
+
+
+def test_steps_of_different_shapes_are_an_error(tmp_path):
+    steps = {Key(SITE, 0, "cond"): torch.ones(1, 3, 4), Key(SITE, 1, "cond"): torch.ones(1, 2, 4)}
+    with pytest.raises(StudyError, match="other shapes at other steps"):
+        write_item(tmp_path, 0, 0, LatentCache(steps, [Item(0, 0, "x")]), "key")
+
+
+# --- several writers ----------------------------------------------------------------------------------------
+
+
+def test_writers_with_the_same_process_number_do_not_collide(tmp_path, monkeypatch):
+    """Containers that share a folder often have equal process numbers, even equal host names."""
+    names = []
+    replace = os.replace
+
+    def note(partial, path):
+        names.append(Path(partial).name)
+        replace(partial, path)
+
+    monkeypatch.setattr("ditlens.shards.os.replace", note)
+    for _ in range(2):
+        write_whole(tmp_path / "manifest.json", b"{}")
+    assert names[0] != names[1]
+    assert all(f".{socket.gethostname()}.{os.getpid()}." in name for name in names)
+
+
+def test_files_of_killed_writers_are_removed_and_those_of_others_are_not(tmp_path):
+    (tmp_path / "items").mkdir()
+    here = socket.gethostname()
+    dead, alive = f".a.{here}.99999999.0011.tmp", f".a.{here}.{os.getpid()}.0011.tmp"
+    names = (dead, alive, ".a.elsewhere.5.0011.tmp", ".old.elsewhere.5.0011.tmp")
+    for name in names:
+        (tmp_path / "items" / name).touch()
+    os.utime(tmp_path / "items" / names[3], (time.time() - 1e4,) * 2)
+    (tmp_path / ".manifest.json.tmp").touch()
+    os.utime(tmp_path / ".manifest.json.tmp", (time.time() - 1e4,) * 2)  # as they were named before
+    remove_leftovers(tmp_path)
+    assert {p.name for p in (tmp_path / "items").iterdir()} == set(names[1:3])
+    assert not (tmp_path / ".manifest.json.tmp").exists()
+
+
+# --- reading slices -----------------------------------------------------------------------------------------
+
+
+class Counting(io.FileIO):
+    """A file that gives at most ten bytes at a time, as systems give at most 2 GiB; counts them."""
+
+    taken = 0
+
+    def readinto(self, buffer):
+        got = super().readinto(memoryview(buffer)[:10])
+        Counting.taken += got
+        return got
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    Counting.taken = 0
+    real = Path.open
+
+    def opened(path, mode="r", buffering=-1, **more):
+        return Counting(path) if buffering == 0 else real(path, mode, buffering, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
+    return Counting
+
+
+def test_a_tensor_that_takes_several_reads(study, counting):
+    found, dtype = study
+    assert torch.equal(found[SITE][:, 3].float(), values(1, 5, dtype).float())
+    assert counting.taken == 4 * 24 * dtype.itemsize
+
+
+def test_a_slice_reads_its_bytes_only(study, counting):
+    found, dtype = study
+    part = found.get(SITE, step=1, tokens=[0, 2], items=[(1, 5)])
+    assert torch.equal(part[0].float(), values(1, 5, dtype)[1, [0, 2]].float())
+    assert counting.taken == 2 * 4 * dtype.itemsize
+
+
+def test_any_slice(study):
+    found, _ = study
+    whole = found[SITE].float()
+    all_steps = (None, 1, [1], [1, 0], slice(0, 1), slice(None, None, 2))
+    for step, tokens in itertools.product(all_steps, (None, 2, [2, 0], slice(1, None), -1)):
+        expected = whole[slice(None) if step is None else step]
+        expected = expected[..., slice(None) if tokens is None else tokens, :]
+        read = found.read(SITE, step=step, tokens=tokens)
+        assert torch.equal(read.tensor.float(), expected), (step, tokens)
+        assert [len(labels) for labels in read.labels.values()] == list(read.tensor.shape), (step, tokens)
+
+
+def test_labels_say_what_is_where(study):
+    found, _ = study
+    read = found.read(SITE, step=[1, 0], tokens=[-1, 0], items=[(1, 5), (0, 0)])
+    assert list(read.labels) == ["step", "item", "token", "width"]
+    assert [list(labels) for labels in read.labels.values()] == [
+        [1, 0],
+        [(1, 5), (0, 0)],
+        [2, 0],
+        [0, 1, 2, 3],
+    ]
+    assert "2 step x 2 item x 2 token x 4 width" in repr(read)
+    assert list(found.read(SITE, step=1, tokens=2).labels) == ["item", "width"]
+
+
+def test_steps_are_called_by_their_numbers(tmp_path):
+    """A study of the steps 3 and 7 has no step 0, and a slice is of numbers, not of places."""
+    plan = manifest(prompts=("a",), seeds=(0,))
+    plan.begin(tmp_path)
+    tensors = {Key(SITE, step, "cond"): torch.full((1, 4), float(step)) for step in (3, 7)}
+    write_item(tmp_path, 0, 0, LatentCache(tensors, [Item(0, 0, "a")], reduced="mean"), plan.key)
+    found = Study(tmp_path)
+    assert found[SITE, 4:8].tolist() == [[[7.0] * 4]]
+    read = found.read(SITE, step=[7])
+    assert list(read.labels) == ["step", "item", "width"] and read.labels["step"] == [7]
+    with pytest.raises(SiteError, match="Step 0"):
+        found[SITE, [3, 0]]
+    with pytest.raises(SiteError, match="not in this study"):
+        found[SITE, 8:]
+    with pytest.raises(SiteError, match="has no tokens in this study: it was reduced"):
+        found.get(SITE, tokens=[0])
+
+
+def test_tokens_and_items_that_are_not_there(study):
+    found, _ = study
+    with pytest.raises(SiteError, match="has 3 tokens, 0 to 2"):
+        found.get(SITE, tokens=[3])
+    with pytest.raises(SiteError, match="has 3 tokens"):
+        found.get(SITE, tokens=slice(5, 9))
+    with pytest.raises(StudyError, match="No items were asked for"):
+        found.get(SITE, items=[])
+
+
+def test_an_attention_map_has_keys(tmp_path):
+    plan = manifest(prompts=("a",), seeds=(0,))
+    plan.begin(tmp_path)
+    site = "joint.0.image.attn.to_text"
+    write_item(
+        tmp_path, 0, 0, LatentCache({Key(site, 0, "cond"): torch.rand(1, 3, 5)}, [Item(0, 0, "a")]), plan.key
+    )
+    assert list(Study(tmp_path).read(site).labels) == ["step", "item", "token", "key"]

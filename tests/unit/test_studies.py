@@ -1,0 +1,189 @@
+"""Studies: workers and their devices, limits, settings that keep nothing, and the command."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import weakref
+
+import pytest
+import torch
+
+from ditlens import cli, studies
+from ditlens.errors import BudgetError, SettingError, SiteError, StudyError
+from ditlens.estimates import Estimate
+from ditlens.studies import Worker, as_option, over_limit
+
+OUT = "joint.0.{text,image}.out"
+
+
+@pytest.fixture
+def no_launcher(monkeypatch):
+    """No workers may be started."""
+    monkeypatch.setattr(studies, "launch", lambda *_: pytest.fail("started workers"))
+
+
+@pytest.fixture
+def command(portraits_folder, tmp_path):
+    """Words of a command that captures one prompt into ``tmp_path / "study"``."""
+    (tmp_path / "prompts.txt").write_text("a man\n")
+    return [
+        "capture", "--prompts", str(tmp_path / "prompts.txt"), "--sites", OUT, "--model", str(portraits_folder),
+        "--device", "cpu", "--out", str(tmp_path / "study"),
+    ]  # fmt: skip
+
+
+# --- workers ------------------------------------------------------------------------------------------------
+
+
+def test_every_worker_takes_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for asked in ("auto", "cuda"):
+        assert [Worker(k, 3, k).device(asked) for k in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert Worker(1, 2, 1).device("cuda:0") == "cuda:0" and Worker(1, 2, 1).device("cpu") == "cpu"
+
+
+def test_without_a_gpu_the_device_is_as_asked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Worker(1, 2, 1).device("auto") == "auto"
+    assert Worker(1, 2, 1).device("cuda") == "cuda"  # loading says that there is none
+
+
+def test_workers_write_to_standard_error(monkeypatch):
+    """With --json the launcher's standard output holds one object; the workers would add theirs."""
+    called = {}
+
+    def run(command, **options):
+        called.update(options)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(studies.subprocess, "run", run)
+    assert studies.launch(["capture", "--json"], 2) == 0
+    assert called["stdout"] == 2
+
+
+def test_a_dry_run_starts_no_workers(command, no_launcher, tmp_path, capsys):
+    assert cli.main([*command, "--dry-run", "--workers", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes_total"] > 0
+    assert not (tmp_path / "study").exists()
+
+
+def test_workers_that_all_fail_are_told_apart_from_no_study(command, monkeypatch, capsys):
+    monkeypatch.setattr(studies, "launch", lambda *_: 1)
+    assert cli.main([*command, "--workers", "2"]) == 1
+    said = capsys.readouterr().err
+    assert "No worker came to write" in said and "without --workers" in said
+
+
+# --- limits -------------------------------------------------------------------------------------------------
+
+SIZE = Estimate(
+    item=4e9, items=10, steps=28, sites=48,
+    smaller={"reduce='mean'": 4e7, "dtype=torch.bfloat16": 2e10, "steps=slice(None, None, 4)": 1e10,
+             "sites='joint.23.image.out'": 8e8},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "choice"),
+    [("3 GB", "--dtype bfloat16 (2.0 GB)"), ("1 GB", "--steps 0,4,8,12,16,20,24 (1.0 GB)"),
+     ("100 MB", "--sites joint.23.image.out (80 MB)"), ("5 MB", "--reduce mean (4.0 MB)")],
+)  # fmt: skip
+def test_a_study_over_its_limit_names_the_next_smaller_choice(limit, choice):
+    said = over_limit(SIZE, limit, 28)
+    assert "One picture takes 4.0 GB" in said
+    assert f"The next smaller choice: {choice}" in said and "--limit '4.4 GB'" in said
+
+
+def test_a_limit_that_nothing_meets_and_one_that_is_met():
+    assert "combine --reduce mean (4.0 MB)" in over_limit(SIZE, "1 MB", 28)
+    assert over_limit(SIZE, "4 GB", 28) == ""
+    assert "Choose fewer sites" in over_limit(Estimate(2.0, 1, 1, 1), 1, 28)
+    assert as_option("reduce='mean'", 4) == "--reduce mean"
+
+
+def test_the_command_refuses_before_it_begins(command, tmp_path, capsys):
+    tight = [*command, "--limit", "9 kB"]
+    assert cli.main(tight) == 1
+    assert "The next smaller choice: --" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+    assert cli.main([*tight, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fits"] is False
+    assert cli.main([*tight, "--reduce", "mean", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == 1
+
+
+def test_one_item_is_in_memory_at_a_time(portraits, tmp_path, monkeypatch):
+    """The limit is for one item: that of before must be gone when the next one is captured."""
+    alive, real = [], studies.capture_item
+
+    def watched(*arguments):
+        gc.collect()
+        assert [ref() for ref in alive] == [None] * len(alive)
+        cache = real(*arguments)
+        alive.append(weakref.ref(cache))
+        return cache
+
+    monkeypatch.setattr(studies, "capture_item", watched)
+    plan = studies.plan(portraits, ["a man", "a woman"], [0, 1], OUT, sampling_steps=1)
+    assert studies.run(portraits, plan, tmp_path).missing == [] and len(alive) == 4
+
+
+# --- settings that keep nothing -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [({"steps": [99]}, "4 steps, 0 to 3, and no \\[99\\]"), ({"steps": [0, 4]}, "no \\[4\\]"),
+     ({"steps": []}, "0 to 3"), ({"passes": []}, "choose 'cond', 'uncond' or both"),
+     ({"passes": ["skip"]}, "choose 'cond'"), ({"passes": ["cond", "uncond"], "guidance": 1.0}, "With guidance 1"),
+     ({"dtype": "int8"}, "choose float16, bfloat16, float32")],
+)  # fmt: skip
+def test_settings_that_keep_nothing_are_refused(portraits, setting, said):
+    with pytest.raises(SettingError, match=said):
+        studies.plan(portraits, ["a man"], [0], OUT, sampling_steps=4, **setting)
+
+
+def test_a_refused_study_does_not_block_the_folder(portraits, command, tmp_path, capsys):
+    assert cli.main([*command, "--steps", "99"]) == 1
+    assert "no [99]" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+    for setting in ({"sites": "joint.77.image.out"}, {"sites": OUT, "reduce": "meen"}):
+        with pytest.raises((SiteError, SettingError)):
+            studies.run(portraits, studies.plan(portraits, ["a man"], [0], **setting), tmp_path / "study")
+        assert not (tmp_path / "study").exists()
+    assert cli.main([*command, "--steps", "0"]) == 0
+
+
+@pytest.mark.parametrize("words", ["both", "cond,uncond", "uncond,cond"])
+def test_both_passes(command, words, tmp_path, capsys):
+    assert cli.main([*command, "--passes", words]) == 0
+    assert studies.Study(tmp_path / "study").passes == ["cond", "uncond"]
+
+
+def test_an_unknown_pass_is_wrong_usage(command, capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        cli.main([*command, "--passes", "bath"])
+    assert "'bath' is none of cond, uncond, both" in capsys.readouterr().err
+
+
+def test_another_model_is_another_study(portraits, tmp_path):
+    plan = studies.plan(portraits, ["a man"], [0], OUT)
+    plan.begin(tmp_path)
+    shift = portraits.pipe.scheduler.config["shift"]
+    try:
+        portraits.pipe.scheduler.register_to_config(shift=shift + 1)
+        other = studies.plan(portraits, ["a man"], [0], OUT)
+    finally:
+        portraits.pipe.scheduler.register_to_config(shift=shift)
+    with pytest.raises(StudyError, match="weights, number format or scheduler differ"):
+        other.begin(tmp_path)
+
+
+def test_the_error_of_a_limit_is_a_budget_error(command, monkeypatch):
+    options = cli.build_parser().parse_args([*command, "--limit", "9 kB"])
+    options.arguments = command
+    with pytest.raises(BudgetError, match="next smaller choice"):
+        options.command(options)
