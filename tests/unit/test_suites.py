@@ -152,7 +152,7 @@ def test_records(tmp_path, suffix):
     suite = open_suite(str(path))
     assert [(i.id, i.kind) for i in suite.items] == [("0000", "color"), ("wish_1", "unknown")]
     assert suite.items[0].mask.sum() == 400 and suite.items[1].mask is None
-    assert "gone.png is missing" in suite.remarks[0] and "records: 2 edits" in str(suite)
+    assert "gone.png is missing" in suite.remarks[0] and f"records list.{suffix}: 2 edits" in str(suite)
 
 
 @pytest.mark.parametrize(
