@@ -56,11 +56,17 @@ def frechet_ratio(bench: Bench) -> Results:
     parts = [take(drawn, slice(i, i + 50)) for i in range(0, 2 * count, 50)]
     features = torch.cat([read_features(bench, render(part, bench.model.side)) for part in parts])
     sampled = torch.cat([read_features(bench, pictures) for pictures, _ in caption_samples(bench)])
+    spread = features.std(0)
+    used = (
+        spread > 0.01 * spread.median()
+    )  # what hardly ever answers would outweigh all others once it is scaled
+    features, sampled = features[:, used] / spread[used], sampled[:, used] / spread[used]
     first, second = features[:count], features[count:]
     floor, distance = frechet(first, second), frechet(sampled, first)
     note = (
         f"{distance:.4g} for {len(sampled)} samples against {count} renders, {floor:.4g} for renders against "
-        "other renders; features are scaled to unit variance over renders; few samples raise both"
+        f"other renders; {int(used.sum())} of {len(used)} features, scaled to unit variance; few samples "
+        "raise both"
     )
     return {"frechet_ratio": result(distance / floor, None, None, len(sampled), "x", note)}
 
@@ -74,8 +80,6 @@ def read_features(bench: Bench, pictures: torch.Tensor) -> torch.Tensor:
 
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
     """Fréchet distance of two sets of features as Gaussians: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))."""
-    scale = b.std(0).clamp_min(1e-6)
-    a, b = a / scale, b / scale
     first, second = torch.cov(a.T), torch.cov(b.T)
     values, vectors = torch.linalg.eigh(first)
     root = vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
