@@ -102,7 +102,7 @@ def interpolations(bench: Bench) -> Image.Image:
             model, noise, sigmas, TextEmbedding.cat(texts), null_text=null_text, guidance=guidance
         )
         made = tiles(model.decode(latents))
-        rows[f"{first} → {second}"] = [
+        rows[f"{first}, to {second}"] = [
             Tile(t.image, f"{share:.2f}") for t, share in zip(made, shares, strict=True)
         ]
     return sheet(list(rows.values()), SHEETS["interpolations"][1], names=list(rows))
