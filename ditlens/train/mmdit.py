@@ -25,10 +25,15 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 BATCH = {"cpu": 32, "cuda": 512}
 DROPPED_CAPTIONS = 0.1
-NOISE_MEAN = 0.5
-"""Mean of the logit of sigma. What a text says is decided where noise prevails, and seen there more often."""
-FLAT_SHARE = 0.5
+NOISE_MEAN = (0.5, 0.0)
+"""Mean of the logit of sigma in the first and the second phase.
+
+What a text says is decided where noise prevails; outlines are drawn where little is left.
+"""
+FLAT_SHARE = (0.5, 0.8)
 """Share of the loss in which every number of the latents counts alike; in the rest every attribute does."""
+SECOND_PHASE = 0.5
+"""Share of the time after which obedience is learnt and the drawing gets its turn."""
 FULL_ROWS = 0.35
 """Share of the steps with all text rows; the others end soon after their longest caption, and cost less."""
 TEXT_LR = 0.1
@@ -105,8 +110,9 @@ def captions_of_like_length(
 def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transformer: Any = None):
     """Train an `SD3Transformer2DModel`, and the text encoders on with it at a low rate.
 
-    The loss is the squared error of the velocity, ``noise - clean``, at ``sigma`` drawn logit-normal, half of it
-    weighted by what the numbers of the latents tell about the attributes (`importance`).
+    The loss is the squared error of the velocity, ``noise - clean``, at ``sigma`` drawn logit-normal, a share of it
+    weighted by what the numbers of the latents tell about the attributes (`importance`). The second phase sees
+    less noise and weighs the numbers more alike.
 
     Args:
         budget: Time, place, device.
@@ -127,12 +133,13 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
         latents, attributes = data.latents(vae, budget), data.attributes(budget)
     shown = (~held_out(attributes)).nonzero()[:, 0]
     some = shown[:20_000]
-    weight = FLAT_SHARE + (1 - FLAT_SHARE) * importance(latents[some], take(attributes, some))
-    weight = weight.to(budget.device)
+    telling = importance(latents[some], take(attributes, some)).to(budget.device)
+    weights = [flat + (1 - flat) * telling for flat in FLAT_SHARE]
     batch = BATCH.get(budget.device.type, 32)
     joint = budget.device.type == "cuda"  # on a CPU the text encoders stay as they are: a sixth of the time
 
     def loss(step: int) -> dict[str, torch.Tensor]:
+        phase = int(budget.progress >= SECOND_PHASE)
         generator = budget.generator(step)
         rng = random.Random(generator.initial_seed())
         common = random.Random(
@@ -151,13 +158,13 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
             tokens = torch.cat([tokens, tokens.new_zeros(batch, rows, tokens.shape[-1])], 1)
         clean = latents[index].to(budget.device).float()
         noise = torch.randn(clean.shape, generator=generator).to(budget.device)
-        sigma = (torch.randn(batch, generator=generator) + NOISE_MEAN).sigmoid().to(budget.device)
+        sigma = (torch.randn(batch, generator=generator) + NOISE_MEAN[phase]).sigmoid().to(budget.device)
         mixed = torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1))
         velocity = transformer(
             hidden_states=mixed, encoder_hidden_states=tokens, pooled_projections=pooled,
             timestep=sigma * 1000, return_dict=False,
         )[0]  # fmt: skip
-        return {"velocity": ((velocity.float() - (noise - clean)).square() * weight).mean()}
+        return {"velocity": ((velocity.float() - (noise - clean)).square() * weights[phase]).mean()}
 
     modules = {"transformer": transformer}
     if joint:
