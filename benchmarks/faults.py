@@ -121,11 +121,15 @@ def hang(talk: Talk, _: int) -> None:
     talk.server.over.wait(20)
 
 
-def drip(talk: Talk, _: int) -> None:
-    """Send a byte now and then: no single wait is ever too long."""
-    talk.send("", Content_Length="1000")
-    while not talk.server.over.wait(SHORT / 4):
-        talk.wfile.write(b" ")
+def drip_after(head: bytes, drop: bytes = b" ") -> Script:
+    """Begin the answer and then send a little now and then: no single wait is ever too long."""
+
+    def script(talk: Talk, _: int) -> None:
+        talk.wfile.write(head)
+        while not talk.server.over.wait(SHORT / 4):
+            talk.wfile.write(drop)
+
+    return script
 
 
 def flood(length: bool) -> Script:
@@ -180,10 +184,19 @@ def echo(status: int) -> Script:
         login = base64.b64decode(token).decode() if kind == "Basic" else ""
         path, quoted = urllib.parse.unquote(talk.path), urllib.parse.quote(token, safe="")
         said = f"no {login} {token} {quoted} {talk.path} {path}"
-        escaped = "".join(f"\\u{ord(c):04x}" for c in token)
-        talk.send(f'{{"error": {{"message": "{escaped} {json.dumps(said)[1:-1]}"}}}}', status)
+        talk.send(f'{{"error": {{"message": "{escaped(token)} {json.dumps(said)[1:-1]}"}}}}', status)
 
     return script
+
+
+def leak(talk: Talk, _: int) -> None:
+    """Let the model say the key with each of its characters behind an escape: JSON in the JSON of the answer."""
+    talk.say(f'No. My orders hold "{escaped(KEY)}"')
+
+
+def escaped(text: str) -> str:
+    r"""A text as JSON may write it: every character as ``\u`` and four digits."""
+    return "".join(f"\\u{ord(c):04x}" for c in text)
 
 
 def pair(**texts: Any) -> str:
@@ -223,7 +236,14 @@ SAY_BY_HAND = "source_text="
 FAULTS: dict[str, Fault] = {
     # On the way
     "server hangs": Fault(hang, r"nothing complete came within 0.4 s", timeout=SHORT),
-    "body drips": Fault(drip, r"nothing complete came within 0.4 s", timeout=SHORT),
+    "body drips": Fault(
+        drip_after(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+        r"nothing complete came within 0.4 s",
+        timeout=SHORT,
+    ),
+    "header drips": Fault(
+        drip_after(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"), r"nothing complete came within 0.4 s", timeout=SHORT
+    ),
     "hangs up": Fault(hang_up, r"connection was closed before"),
     "breaks off": Fault(break_off, r"connection was closed before"),
     "nobody there": Fault(hang, r"connection was refused", 0, lambda _: "http://127.0.0.1:9/v1"),
@@ -287,6 +307,7 @@ FAULTS: dict[str, Fault] = {
     "repeats the key in a text": Fault(
         lambda talk, _: talk.say(pair(target=f"a man {talk.headers['Authorization']}")), None
     ),
+    "escapes the key in a reply": Fault(leak, r"asked twice.*begins: 'No. My orders hold \"\*\*\*\"'", 2),
     "password in the address": Fault(echo(400), r"HTTP 400", url=with_login),
     "key in the address": Fault(echo(400), r"HTTP 400", url=lambda url: f"{url}?key={QUOTED}", key=""),
     "key in the address, not quoted": Fault(
@@ -342,8 +363,10 @@ def check(name: str) -> list[str]:
         logging.getLogger().removeHandler(handler)
         logging.getLogger().setLevel(level)
     problems = outcome.problems(fault)
-    secrets = [KEY, QUOTED, PASSWORD, TOKEN, *([fault.key] if fault.key else [])]
-    if any(secret in text for secret in secrets for text in [*seen, log.getvalue()]):
+    secrets = [KEY, QUOTED, PASSWORD, TOKEN, escaped(KEY), *([fault.key] if fault.key else [])]
+    shown = [*seen, log.getvalue()]
+    shown += [re.sub(r"\\+", r"\\", text) for text in shown]  # `repr` doubles the backslashes of an escape
+    if any(secret in text for secret in secrets for text in shown):
         problems.append("a secret was shown")
     if asked != fault.requests:
         problems.append(f"{asked} requests instead of {fault.requests}")

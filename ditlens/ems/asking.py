@@ -125,7 +125,8 @@ class Asking(abc.ABC):
         return answer
 
     def _complaint(self, reply: Reply, flaw: BadReplyError) -> str:
-        begins = f"Its reply begins: {reply.text[:200]!r}. " if reply.text.strip() else ""
+        said = self.blank(reply.text)[:200]  # in this order: half a key would not be known as one
+        begins = f"Its reply begins: {said!r}. " if said.strip() else ""
         if isinstance(flaw, RefusalError):
             return f"{self.name} declined to describe this picture or wish. {begins}{BY_HAND}"
         if reply.cut:

@@ -377,6 +377,8 @@ def test_fault_is_handled(name, caplog):
     [
         ("401 that repeats the key", (transport, "_blank"), lambda text, secrets: text, "a secret was shown"),
         ("401 that repeats the key", (transport, "_any_form"), re.escape, "a secret was shown"),
+        ("escapes the key in a reply", (transport, "_any_form"), re.escape, "a secret was shown"),
+        ("header drips", (transport, "_reason"), lambda error, timeout: "no", "does not say"),
         ("key in the address", (transport, "_SECRET_NAMES"), (), "a secret was shown"),
         ("5 MB not announced", (transport, "LARGEST_REPLY"), 10**7, "bytes were read"),
         ("5 MB announced", (transport, "LARGEST_REPLY"), 10**7, "bytes were read"),
@@ -410,15 +412,11 @@ def ask(script, picture, monkeypatch, key=faults.KEY, use=None, **options):
         return (use or (lambda d: d.extract(picture, WISH)))(describer), server.requests
 
 
-def escaped(text):
-    return "".join(f"\\u{ord(c):04x}" for c in text)
-
-
 @pytest.mark.parametrize(
     "written",
     [
-        escaped(faults.KEY),  # JSON in the JSON of the answer
-        escaped(faults.KEY).upper().replace("U", "u"),
+        faults.escaped(faults.KEY),  # JSON in the JSON of the answer
+        faults.escaped(faults.KEY).upper().replace("U", "u"),
         faults.KEY.replace("/", "\\/"),
         faults.KEY.replace("/", "%252F").replace("+", "%2b"),
         "\u200b".join(faults.KEY),  # signs that are not seen are taken out
@@ -441,20 +439,12 @@ def test_a_key_that_comes_in_parts_is_blanked(picture, monkeypatch):
     middle = good.index(faults.KEY) + 9
     parts = [{"text": good[:middle]}, {"text": good[middle:]}]
     assert ask(lambda talk, _: talk.say(parts), picture, monkeypatch)[0].target == "a man ***"
+    parts = [{"text": "x" * 190 + faults.KEY[:9]}, {"text": faults.KEY[9:]}]  # where the reply is cut off
+    with pytest.raises(DescriberError, match=r"x\*\*\*'"):
+        ask(lambda talk, _: talk.say(parts), picture, monkeypatch)
     parts = [{"text": f"no {faults.KEY[:9]}"}, {"text": faults.KEY[9:]}]
     with pytest.raises(DescriberError, match=r"begins: 'no \*\*\*'"):
         ask(lambda talk, _: talk.say(parts), picture, monkeypatch)
-
-
-def drip_after(head: bytes, drop: bytes):
-    """A server that begins its answer and then sends a byte now and then."""
-
-    def script(talk, _):
-        talk.wfile.write(head)
-        while not talk.server.over.wait(faults.SHORT / 4):
-            talk.wfile.write(drop)
-
-    return script
 
 
 @pytest.mark.parametrize(
@@ -469,7 +459,7 @@ def drip_after(head: bytes, drop: bytes):
 )
 def test_the_time_limit_covers_all_of_an_answer(picture, monkeypatch, head, drop):
     began = time.monotonic()
-    with faults.serving(drip_after(head, drop)) as server:
+    with faults.serving(faults.drip_after(head, drop)) as server:
         describer = OpenAICompatible("m", server.url, None, timeout=faults.SHORT)
         with pytest.raises(DescriberError, match="nothing complete came within 0.4 s"):
             describer.extract(picture, WISH)
