@@ -46,7 +46,12 @@ class Entry:
             "about": self.about,
         }
         if self.mask == "difference":
-            chosen["mask_settings"] = {"level": masks.HIGH, "draws": masks.DRAWS, "edge": list(masks.EDGE)}
+            chosen["mask_settings"] = {
+                "level": masks.HIGH,
+                "draws": masks.DRAWS,
+                "edge": list(masks.EDGE),
+                "least": masks.LEAST,
+            }
         return {**chosen, "method": settings_of(self.method)}
 
 

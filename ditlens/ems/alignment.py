@@ -8,6 +8,7 @@ picture.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 Kind = Literal["kept", "replaced", "inserted", "removed"]
 KINDS: dict[str, Kind] = {"equal": "kept", "replace": "replaced", "insert": "inserted", "delete": "removed"}
 Pairs = Sequence[tuple[int, int]]
+WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+"""A word with its hyphens, or a single sign."""
+JOINTS = frozenset(
+    [*",;.:", *"and but with without on in at under over above behind beside near before".split()]
+)
+"""What stands between two things that a text says."""
+NEAR = 2
+"""Changes with at most so many kept words between them, and no joint, are one change."""
 Tokenize = Any
 """A tokenizer of transformers, or a function from text to a list of tokens."""
 
@@ -163,6 +172,48 @@ def tokens_of(text: str, tokenize: Tokenize | None = None, limit: int | None = N
         ids = tokenize(text, truncation=True, max_length=min(longest, 512)).input_ids
         return tokenize.convert_ids_to_tokens(ids)
     return list(tokenize(text))[:limit]
+
+
+def single_changes(source: str, target: str) -> list[str]:
+    """Target texts that each make one of the changes only.
+
+    "a sad man, red hair" / "a happy man, blue hair" gives "a happy man, red hair" and "a sad man, blue hair".
+
+    Args:
+        source: The text of the picture as it is.
+        target: The text as wanted.
+
+    Returns:
+        One text for each change, in order; none if the texts have the same words.
+    """
+    a, b = list(WORD.finditer(source)), list(WORD.finditer(target))
+    words = [word.group() for word in a]
+    changes: list[list[int]] = []  # words of the source, words of the target: [first, end, first, end]
+    for step, i, j, k, m in _steps(words, [word.group() for word in b]):
+        if step == "equal":
+            continue
+        between = words[changes[-1][1] : i] if changes else []
+        if changes and len(between) <= NEAR and not JOINTS.intersection(between):
+            changes[-1][1], changes[-1][3] = j, m
+        else:
+            changes.append([i, j, k, m])
+    return [_with_change(source, target, a, b, change) for change in changes]
+
+
+def _with_change(
+    source: str, target: str, a: Sequence[re.Match[str]], b: Sequence[re.Match[str]], change: Sequence[int]
+) -> str:
+    """The source with one stretch of its words replaced by one of the target's."""
+    first, end, k, m = change
+    start = a[first].start() if first < len(a) else len(source)
+    stop = a[end - 1].end() if end > first else start
+    new = target[b[k].start() : b[m - 1].end()] if m > k else ""
+    if new and end == first:  # inserted
+        left = "" if not start or source[start - 1].isspace() or new[0] in ",;.:" else " "
+        right = " " if start < len(source) and source[start] not in ",;.:" else ""
+        new = f"{left}{new}{right}"
+    text = source[:start] + new + source[stop:]
+    return text if new else re.sub(r"\s+(?=[,;.:\s]|$)", "", text).strip()
 
 
 # --- rows --------------------------------------------------------------------------------------------------

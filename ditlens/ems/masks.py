@@ -34,6 +34,8 @@ DRAWS = 4
 """Noises that `difference_mask` averages over."""
 EDGE = (0.05, 0.2)
 """Where `difference_mask` begins and where it is whole, as shares of the largest difference."""
+LEAST = 0.1
+"""Share of the largest change below which a change of the text is none of the picture."""
 
 
 def read_mask(mask: Any) -> torch.Tensor:
@@ -199,50 +201,60 @@ def difference_mask(
     field: VelocityField,
     latents: torch.Tensor,
     source: Text,
-    target: Text,
+    targets: Sequence[Text],
     *,
     level: float = HIGH,
     draws: int = DRAWS,
     low: float = EDGE[0],
     high: float = EDGE[1],
+    least: float = LEAST,
     seed: int = 0,
 ) -> torch.Tensor:
-    """A mask from where the model would do something else under the target text than under the source text.
+    """A mask from where the model would do something else under a target text than under the source text.
 
     At one noise level, d = mean over noises and channels of |v(x_t, target) - v(x_t, source)|. The idea is
     DiffEdit's (there at half noise, with a hard threshold). Where d is below `low` of its largest values nothing
     may change, above `high` of them everything.
 
+    With one target for each change of the text (`ditlens.ems.alignment.single_changes`), every change has a mask
+    scaled by its own largest values, and the masks are joined: beside another shirt, wrinkles are a small
+    difference, and one mask for both would leave them out.
+
     Args:
         field: The velocity field.
         latents: Clean latents of the pictures, (B, C, h, w).
         source: Their texts (1 or B).
-        target: The wanted texts (1 or B).
+        targets: The wanted texts (each 1 or B), of which the masks are joined.
         level: Noise level. High noise localises best: there the texts decide, not yet the details.
-        draws: Noises to average over; each is one call.
+        draws: Noises to average over; each is one call, of 1 + len(targets) evaluations.
         low: Share of the 98th percentile of d where the mask begins.
         high: Share where it is whole.
+        least: A target whose 98th percentile is below this share of the largest target's says the same in other
+            words; it adds nothing to the mask.
         seed: Seed of the noises.
 
     Returns:
         (B, 1, h, w), values in [0, 1].
 
     Raises:
-        SettingError: If low and high are not in order.
+        SettingError: If low and high are not in order, or there is no target.
     """
     if not 0 <= low < high <= 1:
         raise SettingError(
             f"low and high are shares in order, 0 <= low < high <= 1; got {low:g} and {high:g}."
         )
+    if not targets:
+        raise SettingError("A mask from the difference needs at least one target text.")
     x = flow.accumulator(latents)
     generators = flow.seeded_generators([seed] * len(x), len(x))
-    total = torch.zeros_like(x[:, :1])
+    total = x.new_zeros(len(targets), len(x), 1, *x.shape[-2:])
     for _ in range(draws):
         point = flow.interpolate(x, flow.seeded_noise(generators, x), level)
-        before, after = flow.evaluate(field, level, [(point, source), (point, target)])
-        total += (after - before).abs().mean(1, keepdim=True) / draws
-    top = total.flatten(1).quantile(0.98, dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
-    return ((total / top - low) / (high - low)).clamp(0, 1)
+        before, *after = flow.evaluate(field, level, [(point, text) for text in (source, *targets)])
+        total += (torch.stack(after) - before).abs().mean(2, keepdim=True) / draws
+    top = total.flatten(2).quantile(0.98, dim=2).clamp_min(1e-12)[..., None, None, None]
+    found = ((total / top - low) / (high - low)).clamp(0, 1)
+    return (found * (top >= least * top.amax(0))).amax(0)
 
 
 def world_mask(model: Model, before: Mapping[str, float | str], changes: Mapping[str, str]) -> torch.Tensor:

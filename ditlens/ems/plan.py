@@ -18,6 +18,7 @@ from ditlens import images
 from ditlens.calls import apart
 from ditlens.ems import encoders as text_encoders
 from ditlens.ems import masks, texts
+from ditlens.ems.alignment import single_changes
 from ditlens.ems.encoders import Encoder
 from ditlens.ems.engine import EngineState
 from ditlens.ems.extract import Describer, Description
@@ -292,11 +293,20 @@ def find_mask(
         looks = sum(map(bool, words))
         return found, "attention", (looks, looks)
     if mask == "difference":
-        parts = [masks.difference_mask(model, latents, source, target, seed=seed) for target, _ in targets]
-        calls = masks.DRAWS * len(parts)
-        return torch.stack(parts).amax(0), "difference", (calls, 2 * calls)
+        parts = [part for target, _ in targets for part in changes_of(model, source, target)]
+        found = masks.difference_mask(model, latents, source, parts, seed=seed)
+        return found, "difference", (masks.DRAWS, masks.DRAWS * (1 + len(parts)))
     exact = masks.world_mask(model, before or {}, description.changes)
     return masks.latent_mask(exact, latents.shape[-2:], grow=1), "exact", (0, 0)
+
+
+def changes_of(model: Model, source: TextEmbedding, target: TextEmbedding) -> list[TextEmbedding]:
+    """The target's changes one by one, embedded; the target itself if there are not several."""
+    texts = single_changes(source.prompts[0], target.prompts[0])
+    if len(texts) < 2:
+        return [target]
+    rows = model.encode_text(texts)
+    return [_row(rows, row).named("target") for row in range(len(texts))]
 
 
 def chosen_method(model: Model, method: Method | str | None, size: Sequence[int]) -> Method:

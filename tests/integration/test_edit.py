@@ -540,11 +540,26 @@ def test_words_behind_what_the_encoder_reads_make_no_mask(run):
         run(mask="attention", **texts)
 
 
+def test_two_changes_in_one_text_have_two_masks(run):
+    source = "a young person, a red shirt"
+    both, old, blue = (
+        run("", source_text=source, target_text=target, mask="difference")
+        for target in (
+            "an old person, a blue shirt",
+            "an old person, a red shirt",
+            "a young person, a blue shirt",
+        )
+    )
+    assert torch.allclose(both.mask, torch.maximum(old.mask, blue.mask), atol=1e-4)
+
+
 def test_auto_is_the_models_own_mask(run, portraits, monkeypatch):
     monkeypatch.setitem(portraits.defaults, "mask", "difference")
     auto, named = run(), run(mask="difference")
     assert auto.recipe["mask"] == "difference" and np.array_equal(auto.image, named.image)
-    assert auto.evaluations == run(mask="none").evaluations + 8, "four noises, two texts"
+    assert auto.evaluations == run(mask="none").evaluations + 12, (
+        "four noises, three texts: source, two changes"
+    )
     monkeypatch.delitem(portraits.defaults, "mask")
     assert run().mask is None
 

@@ -9,9 +9,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ditlens.ems.alignment import Alignment, align, align_embeddings, align_rows, row_order, text_pairs
+from ditlens.bench import suites
+from ditlens.ems.alignment import (
+    Alignment,
+    align,
+    align_embeddings,
+    align_rows,
+    row_order,
+    single_changes,
+    text_pairs,
+)
 from ditlens.ems.manipulate import TextEmbedding
 from ditlens.errors import SettingError
+from ditlens.worlds.portraits.describer import text_changes
 
 WORDS = st.lists(st.sampled_from("a b c d e".split()), min_size=1, max_size=8).map(" ".join)
 
@@ -88,6 +98,29 @@ def test_words_that_come_often_count_in_long_texts():
     assert kinds(align(source, source.replace("a b", "a c", 1))) == [("replaced", "b", "c")]
     found = align(f"x {source} y", f"z {source} w")
     assert kinds(found) == [("replaced", "x", "z"), ("replaced", "y", "w")]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "texts"),
+    [
+        ("a sad man, red hair", "a happy man, blue hair", ["a happy man, red hair", "a sad man, blue hair"]),
+        ("a dog on a beach", "a cat on a street", ["a cat on a beach", "a dog on a street"]),
+        ("a man looking to the left", "a man glancing to the right", ["a man glancing to the right"]),
+        ("a man", "a man with a red hat", ["a man with a red hat"]),
+        ("a man with a hat, smiling", "a man, smiling", ["a man, smiling"]),
+        ("no hat, no beard", "a hat, a beard", ["a hat, no beard", "no hat, a beard"]),
+        ("the same", "the  same", []),
+    ],
+)
+def test_every_change_alone(source, target, texts):
+    assert single_changes(source, target) == texts
+
+
+def test_every_change_of_a_suite_is_one_of_its_attributes():
+    for item in suites.portraits(36, "dev").items:
+        texts = single_changes(item.source_text, item.target_text)
+        alone = [text_changes(item.source_text, text) for text in texts]
+        assert sorted(name for changes in alone for name in changes) == sorted(item.changes), item
 
 
 def test_empty_texts_are_refused():

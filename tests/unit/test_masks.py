@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from ditlens import images
-from ditlens.ems.masks import as_png, changed_rows, given_mask, latent_mask, read_mask
+from ditlens.ems.masks import as_png, changed_rows, difference_mask, given_mask, latent_mask, read_mask
 from ditlens.errors import ImageError, SettingError
+from ditlens.worlds.analytic import GaussianWorld
 
 
 def square(side: int = 32) -> np.ndarray:
@@ -159,3 +160,43 @@ def test_rows_behind_what_an_encoder_reads_do_not_count(portraits):
         portraits.pipe.tokenizer_max_length,
     )
     assert rows == ([2], [2]), "the words at the end have no rows"
+
+
+def change(size: float, rows: slice) -> torch.Tensor:
+    """A text of the Gaussian world that wants other pictures in some rows: it shows as another velocity there."""
+    text = torch.zeros(1, 2, 10, 10)
+    text[:, :, rows] = size
+    return text
+
+
+def test_each_change_has_a_mask_of_its_own_scale():
+    field, clean, source = GaussianWorld(), torch.zeros(1, 2, 10, 10), torch.zeros(1, 2, 10, 10)
+    shirt, wrinkles = change(8.0, slice(7, 10)), change(1.2, slice(0, 2))
+    at_once = difference_mask(field, clean, source, [shirt + wrinkles])
+    apart = difference_mask(field, clean, source, [shirt, wrinkles])
+    assert torch.equal(at_once[0, 0, 7:], torch.ones(3, 10)), "the large change is free either way"
+    assert torch.allclose(at_once[0, 0, :2], torch.tensor((1.2 / 8 - 0.05) / 0.15)), (
+        "the small one only in part"
+    )
+    assert torch.equal(apart[0, 0, :2], torch.ones(2, 10)) and torch.equal(apart[0, 0, 7:], torch.ones(3, 10))
+    assert not apart[0, 0, 2:7].any(), "between them nothing may change"
+
+
+def test_the_same_in_other_words_is_no_change():
+    field, clean, source = GaussianWorld(), torch.zeros(1, 2, 10, 10), torch.zeros(1, 2, 10, 10)
+    shirt, synonym = change(8.0, slice(7, 10)), change(0.1, slice(0, 10))
+    assert torch.equal(
+        difference_mask(field, clean, source, [shirt, synonym]),
+        difference_mask(field, clean, source, [shirt]),
+    )
+    with pytest.raises(SettingError, match="at least one target"):
+        difference_mask(field, clean, source, [])
+
+
+def test_a_mask_for_every_picture_of_a_batch():
+    field, clean = GaussianWorld(), torch.zeros(2, 2, 10, 10)
+    target = torch.cat([change(1.0, slice(0, 2)), change(5.0, slice(8, 10))])
+    found = difference_mask(field, clean, torch.zeros(1, 2, 10, 10), [target])
+    assert found.shape == (2, 1, 10, 10)
+    assert found[0, 0, :2].all() and not found[0, 0, 2:].any()
+    assert found[1, 0, 8:].all() and not found[1, 0, :8].any()
