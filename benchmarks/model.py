@@ -154,6 +154,8 @@ def run(bench: Bench, keys: Sequence[str], out: Path, command: str) -> int:
             print(f"error: {', '.join(names)} not measured: {error}", file=sys.stderr)
             code = 1
             continue
+        if path.is_file():  # another run may measure other keys at the same time
+            results = json.loads(path.read_text("utf-8"))
         results |= {key: ordered(measured[key] | common) for key in names if key in measured and key in keys}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({key: results[key] for key in WHAT if key in results}, indent=2) + "\n")

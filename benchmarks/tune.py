@@ -27,7 +27,7 @@ from ditlens.ems.loops import Method  # noqa: E402
 from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, DeltaVelocity  # noqa: E402
 from ditlens.model import load  # noqa: E402
 
-DEGREES = (0.75, 1.0, 1.5, 2.0)
+DEGREES = (0.75, 1.0, 1.5)
 TRIES = 5
 EDITS = (0, 3, 6, 9, 12, 13, 15, 16)
 """Single edits of the dev split: five of continuous attributes, three of categories."""
@@ -97,25 +97,36 @@ def _score(preset: DeltaVelocity, lr: float, strength: float) -> DeltaVelocity:
 
 
 def own() -> list[Entry]:
-    """What was tried for EMS itself: the rising coupling with guidance of both kinds, and its mask."""
+    """What was tried for EMS itself: rules of movement and guidance within its mask."""
     rising = DeltaVelocity(
         "ems",
         coupling="dvrf",
         rule="gradient",
         weight="one",
-        source_guidance=4.0,
-        target_guidance=4.0,
+        source_guidance=3.0,
+        target_guidance=3.0,
         steps=16,
     )
-    slide = replace(rising, source_guidance=1.0, guide_from="source", target_guidance=2.0, steps=21)
+    pushed = replace(rising, source_guidance=1.0, guide_from="source", target_guidance=2.0, steps=21)
+    aligned = replace(FLOWALIGN, name="ems", steps=21, target_guidance=3.0, zeta=0.01)
+    tried: list[DeltaVelocity] = [
+        rising,
+        replace(rising, source_guidance=4.0, target_guidance=4.0),
+        replace(rising, source_guidance=2.0, target_guidance=2.0),
+        replace(rising, steps=8, averages=2),
+        replace(rising, active=0.85, steps=19),
+        pushed,
+        replace(pushed, target_guidance=2.5),
+        replace(pushed, target_guidance=1.5),
+        aligned,
+        replace(aligned, target_guidance=4.0, zeta=0.02),
+        replace(aligned, target_guidance=2.0, zeta=0.005),
+    ]
     return [
-        Entry("ems@0", rising, "difference"),
-        Entry("ems@1", replace(rising, source_guidance=2.0, target_guidance=2.0), "difference"),
-        Entry("ems@2", replace(rising, source_guidance=3.0, target_guidance=3.0), "difference"),
-        Entry("ems@3", slide, "difference"),
-        Entry("ems@4", replace(slide, target_guidance=3.0), "difference"),
-        Entry("ems@5", slide),
-        Entry("ems@6", replace(rising, source_guidance=3.0, target_guidance=3.0), "exact"),
+        *(Entry(f"ems@{k}", method, "difference") for k, method in enumerate(tried)),
+        Entry(
+            f"ems@{len(tried)}", replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=2.0), "difference"
+        ),
     ]
 
 

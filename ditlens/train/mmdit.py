@@ -32,7 +32,7 @@ What a text says is decided where noise prevails; outlines are drawn where littl
 """
 FLAT_SHARE = (0.5, 0.8)
 """Share of the loss in which every number of the latents counts alike; in the rest every attribute does."""
-SECOND_PHASE = 0.5
+SECOND_PHASE = 0.56
 """Share of the time after which obedience is learnt and the drawing gets its turn."""
 FULL_ROWS = 0.35
 """Share of the steps with all text rows; the others end soon after their longest caption, and cost less."""

@@ -27,7 +27,7 @@ STAGES = ("text", "vae", "mmdit", "oracle", "describer")
 """In the order in which they can be run from nothing."""
 
 MINUTES = {
-    "cpu": {"text": 13, "vae": 30, "mmdit": 75, "oracle": 12, "describer": 15},
+    "cpu": {"text": 13, "vae": 30, "mmdit": 110, "oracle": 12, "describer": 15},
     "cuda": {"text": 1, "vae": 6, "mmdit": 9, "oracle": 4, "describer": 8},
 }
 """Time budgets; each GPU stage fits ten minutes on one H100-class card."""
