@@ -53,9 +53,9 @@ def main() -> None:
     """Run what is missing, compute the keys, write ``benchmarks/results/edit.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ems", type=int, default=300, help="edits of EMS")
-    parser.add_argument("--others", type=int, default=40, help="edits of every other method")
+    parser.add_argument("--others", type=int, default=24, help="edits of every other method")
     parser.add_argument(
-        "--best", type=int, default=100, help="edits of the best baselines, found by the others'"
+        "--best", type=int, default=150, help="edits of the best baseline, found by those of the others"
     )
     parser.add_argument("--finding", type=int, default=60, help="edits of text only, image only and both")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -70,7 +70,8 @@ def main() -> None:
     path = ROOT / "benchmarks" / "results" / "edit.json"
     old = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     about = {
-        "command": f'{COMMAND} ARGS="--ems {options.ems} --others {options.others} --best {options.best}"',
+        "command": f'{COMMAND} ARGS="--ems {options.ems} --others {options.others} --best {options.best} '
+        f'--finding {options.finding}"',
         "date": datetime.date.today().isoformat(),
         "hardware": hardware(torch.device("cpu")),
     }
@@ -86,10 +87,12 @@ def edits(options: argparse.Namespace) -> Results:
     names = list(tuned(model))
     run_part(model, options, names, options.others, DEGREES)
     run_part(model, options, list(FINDING), max(options.finding, options.others), DEGREES)
-    best = best_baselines(rows_of(options.out, model))
-    run_part(model, options, best, options.best, DEGREES)
     run_part(model, options, ["ems"], options.ems, DEGREES)
     run_part(model, options, ["ems"], min(options.ems, options.best), MORE_DEGREES)
+    measured: set[str] = set()
+    while (best := best_baseline(rows_of(options.out, model))) and best not in measured:
+        run_part(model, options, [best], min(options.ems, options.best), DEGREES)
+        measured.add(best)
     runner.report(options.out, portraits(max(options.ems, options.others, options.best)))
     rows = rows_of(options.out, model)
     return {
@@ -126,14 +129,20 @@ def rows_of(folder: Path, model: Any) -> Rows:
     return rows
 
 
-def best_baselines(rows: Rows, count: int = 2) -> list[str]:
-    """The baselines with the least drift at an effect of 0.8; they are measured on more edits."""
-    ratios = {
-        n: drift_ratio([r for r in rows if r["degree"] > 0], "ems", n)
-        for n in sorted({r["method"] for r in rows} - set(OWN))
-    }
-    known = {n: float(r["value"]) for n, r in ratios.items() if not np.isnan(r["value"])}
-    return sorted(known, key=lambda n: -known[n])[:count]
+def best_baseline(rows: Rows) -> str:
+    """The baseline with the least drift at an effect of 0.8 beside EMS; empty if none gets so far.
+
+    It is measured on more edits, and again whichever is the best after that: few edits flatter somebody.
+    """
+    reach = {n: float(r["value"]) for n, r in ratios_of(rows).items() if not np.isnan(r["value"])}
+    return max(reach, key=lambda n: reach[n], default="")
+
+
+def ratios_of(rows: Rows) -> dict[str, dict[str, float | int]]:
+    """Drift of EMS over that of every baseline, at the same effect."""
+    moved = [row for row in rows if row["degree"] > 0]
+    names = [n for n in dict.fromkeys(row["method"] for row in rows) if n not in OWN]
+    return {name: drift_ratio(moved, "ems", name) for name in names}
 
 
 def of(rows: Rows, method: str, degree: float | None = None) -> Rows:
@@ -257,9 +266,8 @@ def compared(rows: Rows, names: list[str]) -> Results:
             "drift": float(np.mean([r["drift"] for r in at_one])),
             **{cost: float(np.mean([r[cost] for r in at_one])) for cost in ("nfe", "calls", "seconds")},
         }  # fmt: skip
-    ratios = {n: drift_ratio([r for r in rows if r["degree"] > 0], "ems", n) for n in ran if n not in OWN}
+    ratios, best = ratios_of(rows), best_baseline(rows)
     reach = {n: r for n, r in ratios.items() if not np.isnan(r["value"])}
-    best = max(reach, key=lambda n: reach[n]["value"], default="")
     never = sorted(set(ratios) - set(reach))
     return {
         "methods_in_harness": {

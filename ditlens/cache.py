@@ -294,7 +294,7 @@ class LatentCache:
             CaptureError: If the prompt or the tokenizers are unknown, or the word is not in the prompt.
         """
         if self.spans is None:
-            from ditlens.captures import no_tokenizers
+            from ditlens.spans import no_tokenizers
 
             raise CaptureError(no_tokenizers())
         prompt = prompt or self.items[item].prompt

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ditlens.adapters.adapter import Adapter, Block, Port, SoftmaxPort, mlp_of
-from ditlens.adapters.table import ARCHITECTURES, MERGED, NORMED, WITHIN
+from ditlens.adapters.table import MERGED, NORMED, WITHIN
 from ditlens.attention import Seen, Tap
 from ditlens.cache import Item, Key, LatentCache, human, streaks
 from ditlens.calls import Call
@@ -19,6 +19,7 @@ from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.estimates import choices
 from ditlens.hooks import Session, parts_of
 from ditlens.site import POINTS, SOFTMAX_POINTS, Site, select
+from ditlens.spans import word_finder, words
 from ditlens.tables import columns
 from ditlens.transfers import Ring, cuda_ring
 
@@ -498,84 +499,6 @@ def sites(model: Any, patterns: str | Iterable[str] = "*.*.*.*") -> SiteTable:
     """
     adapter = Adapter(parts_of(model)[0])
     return SiteTable(adapter, select(patterns, adapter.sites, adapter.absent))
-
-
-def word_finder(pipe: Any) -> Callable[[str, str], dict[str, list[int]]] | None:
-    """A function that finds a word's tokens, if the pipeline's tokenizers are known to feed the text stream."""
-    if pipe is None:
-        return None
-    try:
-        from ditlens.adapters.adapter import architecture_of
-
-        known = architecture_of(parts_of(pipe)[0]).text
-    except Exception:
-        return None
-    tokenizers = {
-        name: (getattr(pipe, name), start)
-        for name, start in known.items()
-        if getattr(pipe, name, None) is not None
-    }
-    if not tokenizers:
-        return None
-    return lambda prompt, word: word_tokens(tokenizers, prompt, word)
-
-
-def no_tokenizers() -> str:
-    """Why words cannot be found."""
-    known = ", ".join(name for name, each in ARCHITECTURES.items() if each.text)
-    return (
-        "The tokenizers behind this text stream are not known. Words can be found where a ditlens.Model or a "
-        f"whole pipeline was given, of the classes {known}: neither a bare transformer nor a study on disk has "
-        "tokenizers. Tokenize the prompt as your pipeline does, and use the numbers: tokens={'text': [...]}."
-    )
-
-
-def word_tokens(tokenizers: Mapping[str, tuple[Any, int]], prompt: str, word: str) -> dict[str, list[int]]:
-    """Tokens of a word, for each tokenizer, counted in the text stream.
-
-    Args:
-        tokenizers: Tokenizer and the position of its first token in the stream, by name.
-        prompt: The whole text.
-        word: A word or phrase of it.
-
-    Raises:
-        CaptureError: If the word is not in the prompt, or was cut off by every tokenizer.
-    """
-    places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)]
-    if not places:
-        raise CaptureError(f"The word {word!r} is not in the prompt {prompt!r}.")
-    found: dict[str, list[int]] = {}
-    for name, (tokenizer, start) in tokenizers.items():
-        encoded = tokenizer(prompt, return_offsets_mapping=True, truncation=True,
-                            max_length=min(tokenizer.model_max_length, 512))  # fmt: skip
-        spans = encoded["offset_mapping"]
-        found[name] = [
-            start + i
-            for i, (first, last) in enumerate(spans)
-            if last > first and any(first < end and last > begin for begin, end in places)
-        ]
-    if not any(found.values()):
-        raise CaptureError(
-            f"The word {word!r} was cut off: the prompt is longer than the text encoders read."
-        )
-    return found
-
-
-def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
-    """Numbers of the text tokens that make a word of a prompt, for each text encoder of the text stream.
-
-    Args:
-        model: A `ditlens.Model` or a pipeline.
-        prompt: The whole text.
-        word: A word or phrase of it; all its occurrences count.
-
-    Raises:
-        CaptureError: If the model's tokenizers are not known, or the word is not there.
-    """
-    finder = word_finder(parts_of(model)[1])
-    if finder is None:
-        raise CaptureError(no_tokenizers())
-    return finder(prompt, word)
 
 
 __all__ = ["SOFTMAX_POINTS", "Capture", "capture", "sites", "words"]
