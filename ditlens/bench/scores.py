@@ -10,56 +10,57 @@ from ditlens.bench.suites import Item
 from ditlens.ems.edit import Edit
 from ditlens.errors import DitlensError
 from ditlens.metrics import continuous, regions
+from ditlens.metrics.networks import Pair, open_networks
+from ditlens.metrics.regions import described
 
 if TYPE_CHECKING:
     from ditlens.model import Model
 
 WORLD = {
-    "success": {
-        "title": "target reached", "better": "higher", "unit": "share",
-        "identity": "every changed attribute has the wanted level or value, read by the portraits oracle; v1",
-    },
-    "effect": {
-        "title": "effect", "better": "higher", "unit": "share",
-        "identity": "share of the way from the reconstruction's value to the centre of the wanted level, in "
-        "[-1, 1], a category 0 or 1, mean over the changed attributes, read by the portraits oracle; v2",
-    },
-    "drift": {
-        "title": "non-target drift", "better": "lower", "unit": "range",
-        "identity": "mean change, from the reconstruction (degree 0) to the result, of the attributes that are not "
-        "targets and visible in both, in units of range, a category 0 or 1, read by the portraits oracle; v2",
-    },
-    "drift_from_source": {
-        "title": "drift from the picture given", "better": "lower", "unit": "range",
-        "identity": "the same from the picture before it was encoded: holds the autoencoder's share, alike for "
-        "all methods; read by the portraits oracle; v1",
-    },
-    "text_agreement": {
-        "title": "agreement with the target text", "better": "higher", "unit": "share",
-        "identity": "share of the target text's attributes that the portraits oracle reads in the result; the "
-        "in-domain counterpart of CLIP similarity; v1",
-    },
-    "vqa": {
-        "title": "describer's answers", "better": "higher", "unit": "share",
-        "identity": "share of the changed attributes for which the shipped describer, asked about the result, "
-        "gives the wanted answer; degree 1 only; v1",
-    },
+    "success": described(
+        "target reached", "higher", "share",
+        "every changed attribute has the wanted level or value, read by the portraits oracle; v1",
+    ),
+    "effect": described(
+        "effect", "higher", "share",
+        "share of the way from the reconstruction's value to the centre of the wanted level, in [-1, 1], a "
+        "category 0 or 1, mean over the changed attributes, read by the portraits oracle; v2",
+    ),
+    "drift": described(
+        "non-target drift", "lower", "range",
+        "mean change, from the reconstruction (degree 0) to the result, of the attributes that are not targets and "
+        "visible in both, in units of range, a category 0 or 1, read by the portraits oracle; v2",
+    ),
+    "drift_from_source": described(
+        "drift from the picture given", "lower", "range",
+        "the same from the picture before it was encoded: holds the autoencoder's share, alike for all methods; "
+        "read by the portraits oracle; v1",
+    ),
+    "text_agreement": described(
+        "agreement with the target text", "higher", "share",
+        "share of the target text's attributes that the portraits oracle reads in the result; the in-domain "
+        "counterpart of CLIP similarity; v1",
+    ),
+    "vqa": described(
+        "describer's answers", "higher", "share",
+        "share of the changed attributes for which the shipped describer, asked about the result, gives the wanted "
+        "answer; degree 1 only; v1",
+    ),
 }  # fmt: skip
-STRUCTURE = {
-    "title": "structure distance in latents", "better": "lower", "unit": "",
-    "identity": "mean squared difference of the cosine self-similarity of the autoencoder's latents; v1",
-}  # fmt: skip
-
+STRUCTURE = described(
+    "structure distance in latents", "lower", "",
+    "mean squared difference of the cosine self-similarity of the autoencoder's latents; v1",
+)  # fmt: skip
 PATH = {
-    "triangle_deficit": {
-        "title": "triangle deficit", "better": "lower", "unit": "share",
-        "identity": "largest detour of three neighbours among the reconstruction and the results of one run at "
-        "degrees up to 1, root mean square of pixels; v1",
-    },
-    "straightness": {
-        "title": "length of the path over its span", "better": "lower", "unit": "x",
-        "identity": "sum of the steps over the distance of the ends, same pictures and distance; v1",
-    },
+    "triangle_deficit": described(
+        "triangle deficit", "lower", "share",
+        "largest detour of three neighbours among the reconstruction and the results of one run at degrees up to "
+        "1, root mean square of pixels; v1",
+    ),
+    "straightness": described(
+        "length of the path over its span", "lower", "x",
+        "sum of the steps over the distance of the ends, same pictures and distance; v1",
+    ),
 }  # fmt: skip
 
 
@@ -69,25 +70,22 @@ class Scorer:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.world = model.world == "portraits" and model.oracle is not None
+        self.networks, self._without = open_networks()
 
     def about(self) -> dict[str, dict[str, str]]:
         """Title, direction, unit and identity of every metric, by name."""
-        shown = {
-            name: {"title": m.title, "better": m.better, "unit": m.unit, "identity": m.identity}
-            for name, m in regions.METRICS.items()
-        }
-        return {**(WORLD if self.world else {}), **shown, "structure": dict(STRUCTURE), **PATH}
+        side = self.model.side
+        size = f"{side} x {side}" if self.model.square else f"about {side} x {side}, each in its own shape"
+        shown = {name: metric.about for name, metric in regions.METRICS.items()}
+        for network in self.networks:
+            shown |= network.about
+        sized = {n: {**a, "identity": f"{a['identity']}; pictures of {size}"} for n, a in shown.items()}
+        return {**(WORLD if self.world else {}), **sized, "structure": dict(STRUCTURE), **PATH}
 
     def absent(self) -> dict[str, str]:
         """Metrics that people will look for and that are not computed, with the reason."""
-        found = {name: regions.weights_at_hand(name) for name in ("lpips", "dino", "clip")}
-        why = {
-            name: reason or "its weights are here, but ditlens does not use them yet"
-            for name, reason in found.items()
-        }
-        if not self.world:
-            why |= dict.fromkeys(WORLD, "the model has no world with an oracle")
-        return why
+        world = {} if self.world else dict.fromkeys(WORLD, "the model has no world with an oracle")
+        return {**self._without, **world}
 
     def score(self, item: Item, edit: Edit) -> dict[str, float]:
         """All metrics of one edit, by name; NaN where one has no value."""
@@ -99,6 +97,8 @@ class Scorer:
             mask = images.fit_mask(mask, (width, height), edit.source_image.size).gt(0).float()
         for name, metric in regions.METRICS.items():
             result[name] = float("nan") if mask is None else float(metric.compute(before, after, mask)[0])
+        for network in self.networks:
+            result |= network.score(Pair(before, after, mask, edit.target_text))
         moved = regions.structure_distance(edit.plan.latents.float(), edit.latents.float())
         result["structure"] = float(moved[0])
         return result

@@ -27,8 +27,8 @@ class Metric:
         title: What it is, in words.
         better: "higher" or "lower".
         unit: Unit of its values.
-        identity: Everything that decides its value: formula, sizes, weights. Only numbers of equal identity are
-            comparable.
+        identity: Everything that decides its value but the size of the pictures: formula and ranges. Whoever
+            tells it adds that size (PIE-Bench: 512 x 512). Only numbers of equal identity are comparable.
         compute: (source, result, mask) -> (B,).
     """
 
@@ -38,6 +38,16 @@ class Metric:
     unit: str
     identity: str
     compute: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What it is, for the tables."""
+        return described(self.title, self.better, self.unit, self.identity)
+
+
+def described(title: str, better: str, unit: str, identity: str) -> dict[str, str]:
+    """What a metric is, for the tables; the arguments are those of `Metric`."""
+    return {"title": title, "better": better, "unit": unit, "identity": identity}
 
 
 def check(source: torch.Tensor, result: torch.Tensor, mask: torch.Tensor) -> None:
@@ -140,37 +150,16 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("psnr_outside", "PSNR outside the mask", "higher", "dB",
-               f"PSNR over background pixels only; range 1; {_MASK}; v1", psnr_outside),
+               f"PSNR over background pixels only; range 1; {_MASK}; v2", psnr_outside),
         Metric("ssim_outside", "SSIM outside the mask", "higher", "",
-               f"SSIM map (Gaussian 11, sigma 1.5, range 1, reflect) averaged over background pixels; {_MASK}; v1",
+               f"SSIM map (Gaussian 11, sigma 1.5, range 1, reflect) averaged over background pixels; {_MASK}; v2",
                ssim_outside),
         Metric("psnr_pie", "PSNR, PIE-Bench's convention", "higher", "dB",
-               f"PSNR over the whole frame of pictures times (1 - mask); range 1; {_MASK}; v1", psnr_pie),
+               f"PSNR over the whole frame of pictures times (1 - mask); range 1; {_MASK}; v2", psnr_pie),
         Metric("ssim_pie", "SSIM, PIE-Bench's convention", "higher", "",
                "SSIM (Gaussian 11, sigma 1.5, range 1, border of 5 cut off) of pictures times (1 - mask); "
-               f"{_MASK}; v1",
+               f"{_MASK}; v2",
                ssim_pie),
     )
 }  # fmt: skip
 """The metrics that need no weights."""
-
-
-def weights_at_hand(name: str) -> str:
-    """Why a metric that needs downloaded weights cannot be computed; empty if it can.
-
-    Args:
-        name: "lpips", "dino" or "clip".
-    """
-    from importlib.util import find_spec
-
-    if name == "lpips":
-        if find_spec("lpips") is None:
-            return "the package lpips is not installed (pip install lpips brings it; it fetches its weights once)"
-        return ""
-    model = {"dino": "facebook/dino-vitb8", "clip": "openai/clip-vit-large-patch14"}[name]
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(model, "config.json")
-    if isinstance(found, str):
-        return ""
-    return f"the weights of {model} are not in the local cache (hf download {model} brings them)"

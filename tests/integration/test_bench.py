@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import json
 
 import pytest
 import torch
+from checkpoints import save_clip
 
 from ditlens import cli
 from ditlens.bench import entries as entries_of
@@ -62,6 +64,26 @@ def test_every_pair_is_run_once_and_all_is_written(run, suite, tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())["methods"]
     assert summary["ems"]["cost"]["nfe"] == 12 and summary["sdedit"]["cost"]["nfe"] == 2
     assert summary["ems"]["degrees"]["1"]["drift"]["n"] == 3
+
+
+def test_what_decides_a_number_is_told_beside_it(run, suite, tmp_path, monkeypatch):
+    """Sizes for all metrics of regions; a CLIP that is found is a metric like the others."""
+    monkeypatch.setenv("DITLENS_CLIP", str(save_clip(tmp_path / "tiny-clip")))
+    run({"ems": QUICK["ems"]})
+    page = runner.report(tmp_path, suite).read_text()
+    about = json.loads((tmp_path / "bench.json").read_text())
+    assert "clip" not in about["absent"]
+    for name in ("psnr_pie", "ssim_pie", "psnr_outside", "clip_similarity"):
+        identity = about["metrics"][name]["identity"]
+        assert identity.endswith("; pictures of 128 x 128") and html.escape(identity) in page
+    assert ", tiny-clip, weights " in about["metrics"]["clip_similarity"]["identity"]
+    values = {float(row["clip_similarity"]) for row in rows_of(tmp_path)}
+    assert len(values) > 1 and all(-1 <= value <= 1 for value in values)
+    summary = json.loads((tmp_path / "summary.json").read_text())["methods"]["ems"]
+    assert summary["degrees"]["1"]["clip_similarity"]["n"] == 3
+    assert "CLIP similarity" in page
+    monkeypatch.delenv("DITLENS_CLIP")
+    assert run({"ems": QUICK["ems"]}) == 3, "rows with other metrics are not mixed in"
 
 
 def test_a_damaged_part_is_made_again(run, tmp_path):

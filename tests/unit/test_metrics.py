@@ -89,11 +89,6 @@ def test_shapes_are_checked():
         regions.psnr_outside(grey(0.5), torch.zeros(1, 3, 8, 8), HALF)
 
 
-def test_absent_weights_are_told():
-    assert "not in the local cache" in regions.weights_at_hand("dino")
-    assert "not installed" in regions.weights_at_hand("lpips")
-
-
 # --- continuous edits --------------------------------------------------------------------------------------
 
 
