@@ -120,6 +120,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="WHO",
         help="own, a model's name or folder, an address#model, or a recorded .json",
     )
+    add(
+        "--encoders",
+        type=encoders,
+        metavar="LIST",
+        help="text encoders whose part of the text moves, by name or number, e.g. clip,t5; all if not given; a "
+        "wrong name lists them all",
+    )
     add("--source-text", metavar="TEXT", help="what the picture shows, instead of the describer's text")
     add("--target-text", metavar="TEXT", help="what it should show, instead of the describer's text")
     add("--out", type=Path, default=Path("outputs/edit"), metavar="DIR", help="folder to write in")
@@ -303,6 +310,14 @@ def passes(text: str) -> tuple[str, ...]:
     if not set(found) <= {"cond", "uncond"}:
         raise argparse.ArgumentTypeError(f"{text!r} is none of cond, uncond, both")
     return found
+
+
+def encoders(text: str) -> tuple[int | str, ...]:
+    """Read ``clip,t5`` or ``0,2``; which there are depends on the model."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names no text encoders; write clip,clip_2 or 0,1")
+    return tuple(int(part) if part.isdecimal() else part for part in found)
 
 
 def degrees(text: str) -> tuple[float, ...]:

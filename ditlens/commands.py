@@ -50,7 +50,7 @@ def edit(options: Namespace) -> Outcome:
     result = run(
         model, options.image, options.instruction, degree=options.degree, seed=options.seed, mask=options.mask,
         method=options.method, describer=options.describer, source_text=options.source_text,
-        target_text=options.target_text,
+        target_text=options.target_text, encoders=options.encoders,
     )  # fmt: skip
     result.save(options.out)
     warned = "".join(f"\nwarning: {warning}" for warning in result.warnings)

@@ -108,6 +108,7 @@ def test_help_tells_the_defaults(capsys):
         ),
         (["edit", "a.png"], "the following arguments are required: INSTRUCTION"),
         (["edit", "a.png", "older", "--degree", "nan"], "--degree: 'nan' is not a finite number"),
+        (["edit", "a.png", "older", "--encoders", " ,"], "names no text encoders; write clip,clip_2 or 0,1"),
         (["train", "everything"], "invalid choice: 'everything'"),
         (["train", "vae", "--minutes", "-1"], "--minutes: '-1' is not above zero"),
     ],
@@ -238,6 +239,7 @@ def test_edit_for_machines(edited, tmp_path, capsys):
         "describer": None,
         "source_text": None,
         "target_text": None,
+        "encoders": None,
     }
     captured = capsys.readouterr()
     told = json.loads(captured.out)
@@ -245,6 +247,20 @@ def test_edit_for_machines(edited, tmp_path, capsys):
     assert told["recipe"] == {"seed": 7}
     assert Path(told["image"]).is_file() and Path(told["json"]).is_file()
     assert captured.err == "a library that prints\n"
+
+
+def test_edit_with_some_text_encoders(edited, tmp_path, capsys):
+    words = ["edit", "me.png", "add a hat", "--out", str(tmp_path), "--encoders"]
+    assert cli.main([*words, "clip, 1"]) == 0
+    assert edited["encoders"] == ("clip", 1), "names or numbers"
+
+
+def test_a_wrong_text_encoder_lists_those_there(portraits, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("ditlens.model.load", lambda name, device: portraits)
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (64, 64)).save(picture)
+    assert cli.main(["edit", str(picture), "bald", "--out", str(tmp_path), "--encoders", "clip,t5"]) == 1
+    assert "has no text encoder 't5'. Choose from: 0 (clip), 1 (clip_2)." in capsys.readouterr().err
 
 
 def test_demo_for_people(edited, tmp_path, monkeypatch, capsys):
