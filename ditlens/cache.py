@@ -288,10 +288,12 @@ class LatentCache:
             prompt: Its text; needed only where a pipeline was called directly, which tells its prompt to nobody.
 
         Returns:
-            For each text encoder that feeds the text stream, by tokenizer name, all tokens of all occurrences.
+            For each text encoder that feeds the text stream, by tokenizer name, all tokens of all occurrences, as
+                `ditlens.words` counts them.
 
         Raises:
-            CaptureError: If the prompt or the tokenizers are unknown, or the word is not in the prompt.
+            CaptureError: If the prompt or the tokenizers are unknown, the word is not in the prompt, or the run cut
+                it off.
         """
         if self.spans is None:
             from ditlens.spans import no_tokenizers
@@ -303,7 +305,28 @@ class LatentCache:
                 "The prompt of this picture is not known, because the pipeline was called directly. Say it: "
                 f"cache.words({word!r}, prompt='...')."
             )
-        return self.spans(prompt, word)
+        return self._within(self.spans(prompt, word), word)
+
+    def _within(self, found: dict[str, list[int]], word: str) -> dict[str, list[int]]:
+        """Token numbers that the captured text stream has; its length is known where all its tokens were kept."""
+        whole = not self.reduced and "text" not in self.tokens
+        counts = {t.shape[1] for k, t in self.tensors.items() if whole and t.ndim == 3 and _is_text(k.site)}
+        if len(counts) != 1:
+            return found
+        count = counts.pop()
+        there = {name: [i for i in places if -count <= i < count] for name, places in found.items()}
+        if not any(there.values()):
+            raise CaptureError(
+                f"The word {word!r} was cut off: this run read {count} text tokens. Put it further to the front, "
+                "or let the pipeline read more, where it can: max_sequence_length=..."
+            )
+        return there
+
+
+def _is_text(site: str) -> bool:
+    """Whether the second axis of a site's tensors are the text tokens."""
+    parsed = Site.parse(site)
+    return parsed.kind != "cond" and parsed.stream == "text" and not parsed.point.startswith("attn.to_")
 
 
 def human(size: float) -> str:

@@ -973,10 +973,13 @@ def model_class(name: str) -> type:
     return getattr(diffusers, name, None) or getattr(diffusers.models.transformers, name)
 
 
-def build(name: str, seed: int = 0) -> torch.nn.Module:
-    """The tiny model with random weights, none of them zero (fresh gates and outputs of diffusers are)."""
+def build(name: str, seed: int = 0, **changes: Any) -> torch.nn.Module:
+    """The tiny model with random weights, none of them zero (fresh gates and outputs of diffusers are).
+
+    `changes` replace constructor arguments.
+    """
     torch.manual_seed(seed)
-    model = model_class(name)(**TINY[name]["init"]).eval()
+    model = model_class(name)(**TINY[name]["init"] | changes).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
