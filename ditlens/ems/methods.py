@@ -18,6 +18,8 @@ eta in [0, 1]::
 
 FlowAlign and FlowSlider guide v_target away from the source text at p, the others away from the null text.
 
+*PDS* with the exact posterior of its step is DDS with another weight, and so has no row of its own.
+
 *CSDS-recon* is our reconstruction: the constraint in EMS (arXiv 2408.13335) is not known to us. Its gradient
 is that of score distillation, g = (1 - t) (v_target(p) - (eps - z)), constrained in one of four ways:
 "penalty" (C1) adds lam delta; "ball" (C2) keeps z within a distance of x; "delta" (C3) compares with

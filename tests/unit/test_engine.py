@@ -187,6 +187,47 @@ def test_dds_gradient_by_its_formula():
     assert_shift(shift(config), 3 - left, atol=1e-12)
 
 
+def pds_gradient(x, z, noises, levels, spread, keep, world, texts):
+    """Posterior distillation sampling by its definition: the difference of both stochastic latents.
+
+    Each is (x_s - mean) / spread, where mean = A clean(x_t) + B x_t is that of the step from t down to s; `keep`
+    is A. Both pictures share the noise at t and the noise at s.
+    """
+    (t, s), latents = levels, []
+    for picture, text in zip((x, z), texts, strict=True):
+        at_t, at_s = (
+            flow.interpolate(picture, noise, level) for noise, level in zip(noises, levels, strict=True)
+        )
+        clean = at_t - t * world(at_t, t, text)
+        latents.append((at_s - keep * clean - math.sqrt(s**2 - spread**2) / t * at_t) / spread)
+    return latents[1] - latents[0]
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.3, 0.5])
+def test_pds_with_its_own_posterior_is_dds_of_another_weight(spread):
+    """With A = (1 - s) - B (1 - t) nothing is left that holds the picture: psi = 0, whatever the world."""
+    t, s = 0.625, 0.5
+    keep = (1 - s) - math.sqrt(s**2 - spread**2) / t * (1 - t)
+    world, steps, rate = MixtureWorld((0.3, 0.7), 0.4), 5, 0.1
+    texts = [torch.stack([mean(a), mean(b)], 1) for a, b in ((-1.0, 1.0), (0.0, 3.0))]
+    config = replace(
+        DDS, source_guidance=1.0, target_guidance=1.0, sigma_range=(t, t), weight="one", steps=steps,
+        lr=rate * keep * t / spread,
+    )  # fmt: skip
+    x = z = draw(0)
+    generators, other = flow.seeded_generators((0, 1), 2), draw(9)  # the noise at s cancels
+    for state in engine.iter_edit(world, x, *texts, None, config, seeds=(0, 1)):
+        noises = (flow.seeded_noise(generators, x), other)
+        gradient = pds_gradient(x, z, noises, (t, s), spread, keep, world, texts)
+        mismatched = pds_gradient(x, z, noises, (t, s), spread, keep - 0.2, world, texts)
+        z = z - rate * gradient
+        torch.testing.assert_close(state.latents, z, rtol=0, atol=1e-12)
+    # Another A, as from steps of unequal length, leaves psi delta: here 0.2 (z - x) / spread.
+    before = z + rate * gradient
+    rest = mismatched - (keep - 0.2) / keep * gradient
+    torch.testing.assert_close(rest, 0.2 / spread * (before - x), rtol=1e-9, atol=1e-12)
+
+
 def test_random_levels_stay_in_range():
     levels = [sigma for sigma, _ in engine.noise_levels(replace(DDS, steps=500), None)]
     assert len(levels) == 500 and min(levels) >= 0.05 and max(levels) <= 0.95
