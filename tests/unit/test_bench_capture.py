@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,19 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+from scripts import script
 
 
 @pytest.fixture(scope="module")
 def bench():
-    """`benchmarks/capture.py` as a module, with its neighbours importable as they are for the script."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        spec = importlib.util.spec_from_file_location("bench_capture", FOLDER / "capture.py")
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, "bench_capture", module)
-        spec.loader.exec_module(module)
+    with script("capture") as module:
         yield module
 
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+from scripts import FOLDER, script
 
 
 @pytest.fixture(scope="module")
 def bench():
-    """`benchmarks/model.py` as a module, with its neighbours importable as they are for the script."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        spec = importlib.util.spec_from_file_location("bench_model", FOLDER / "model.py")
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, "bench_model", module)
-        spec.loader.exec_module(module)
+    with script("model") as module:
         yield module
 
 
