@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ditlens.ems.edit import Edit
     from ditlens.model import Model
+    from ditlens.studies import Worker
 
 
 class Outcome(NamedTuple):
@@ -83,12 +86,24 @@ def demo(options: Namespace) -> Outcome:
 def capture(options: Namespace) -> Outcome:
     """Capture hidden states of many prompts and seeds to disk; the same command again goes on."""
     from ditlens import studies
-    from ditlens.errors import BudgetError
+    from ditlens.errors import DitlensError
 
-    prompts = studies.read_prompts(options.prompts)
-    worker = studies.Worker.here()
+    prompts, worker = studies.read_prompts(options.prompts), studies.Worker.here()
     if options.workers > 1 and worker.world == 1 and not options.dry_run:
         return capture_with_workers(options)
+    try:
+        return capture_as(worker, prompts, options)
+    except DitlensError as error:
+        if not studies.leave_to_launcher(error):
+            raise
+        return Outcome(f"worker {worker.rank} ended: {error}", {})
+
+
+def capture_as(worker: Worker, prompts: Sequence[str], options: Namespace) -> Outcome:
+    """Capture as the only worker or one of several."""
+    from ditlens import studies
+    from ditlens.errors import BudgetError
+
     options.device = worker.device(options.device)
     model = load(options)
     manifest = studies.plan(

@@ -212,6 +212,11 @@ class Model:
         return f"Model({self.name!r}, {size:.1f} M parameters, {self.side} x {self.side}, {self.device})"
 
     @property
+    def distilled(self) -> bool:
+        """Whether guidance is an input of the transformer, and not a second, empty prompt."""
+        return False
+
+    @property
     def usual_guidance(self) -> float:
         """Guidance where ``ditlens.json`` names none."""
         return 7.0

@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,11 +22,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ditlens import estimates
+from ditlens import errors, estimates
 from ditlens.cache import human
 from ditlens.captures import Capture, capture, size_of
 from ditlens.claims import claim
-from ditlens.errors import DitlensError, SettingError, StudyError
+from ditlens.errors import (
+    ArchitectureError,
+    BudgetError,
+    DitlensError,
+    MissingDependencyError,
+    ModelError,
+    SettingError,
+    SiteError,
+    StudyError,
+)
 from ditlens.estimates import Estimate
 from ditlens.identity import fingerprint
 from ditlens.shards import item_name, remove_leftovers, write_item, write_whole
@@ -35,7 +45,11 @@ if TYPE_CHECKING:
     from ditlens.model import Model
 
 ATTEMPTS = 3
-"""How often an item is tried in one run."""
+"""How often an item that crashes is tried in one run; an error that ditlens raises on purpose would come again."""
+WRONG = (SettingError, SiteError, BudgetError, ArchitectureError, ModelError, MissingDependencyError)
+"""Errors that are no fault of an item: they end the study."""
+REFUSALS = "DITLENS_REFUSALS"
+"""Environment variable with the folder in which workers leave the error that ended them, for their launcher."""
 FORMATS = ("float16", "bfloat16", "float32")
 """Number formats to keep."""
 
@@ -105,7 +119,7 @@ def plan(
         "guidance": model.defaults["guidance"] if guidance is None else guidance,
     }  # fmt: skip
     check_steps(settings["steps"], settings["sampling_steps"])
-    check_passes(settings["passes"], settings["guidance"])
+    check_passes(settings["passes"], settings["guidance"], model.distilled)
     return Manifest(model.name, fingerprint(model), tuple(prompts), tuple(seeds), settings)
 
 
@@ -125,17 +139,31 @@ def check_steps(steps: Sequence[int] | None, sampling_steps: int) -> None:
         )
 
 
-def check_passes(passes: Sequence[str], guidance: float) -> None:
+def check_passes(passes: Sequence[str], guidance: float, distilled: bool = False) -> None:
     """Compare the guidance passes to keep with those that there will be.
+
+    Args:
+        passes: The passes to keep.
+        guidance: Guidance of the sampling.
+        distilled: Whether the model takes its guidance as a number, `Model.distilled`.
 
     Raises:
         SettingError: If one of them is unknown, or will not come.
     """
     if not passes or not set(passes) <= {"cond", "uncond"}:
         raise SettingError(f"passes={list(passes)}: choose 'cond', 'uncond' or both.")
+    if "uncond" in passes and distilled:
+        raise SettingError(
+            "This model is guidance-distilled: it takes its guidance as a number and makes no pass 'uncond'. Keep "
+            "'cond' (--passes cond); for the other, make a study of the empty prompt."
+        )
     if "uncond" in passes and guidance == 1:
         raise SettingError(
             "With guidance 1 there is no pass 'uncond'. Keep 'cond', or choose another guidance."
+        )
+    if "cond" in passes and guidance == 0 and not distilled:
+        raise SettingError(
+            "With guidance 0 there is no pass 'cond'. Keep 'uncond', or choose another guidance."
         )
 
 
@@ -238,11 +266,11 @@ def run(
         progress: Called with (done, total) after every item.
 
     Returns:
-        The study. Items that failed `ATTEMPTS` times are in ``study.failures``.
+        The study. Items that crashed `ATTEMPTS` times, or that cannot be captured, are in ``study.failures``.
 
     Raises:
         StudyError: If the folder holds another study.
-        DitlensError: If a setting does not fit the model: every item would fail alike.
+        DitlensError: If a setting does not fit the model or its limit: every item would fail alike.
     """
     folder, worker = Path(folder), worker or Worker.here()
     capturing(model, manifest, limit)  # settings that do not fit the model leave no manifest
@@ -259,12 +287,14 @@ def run(
             with claim(folder, item_name(*item)) as mine:
                 if not mine or study.path(item).is_file():
                     continue
-                moved, tries[item] = True, tries[item] + 1
+                moved = True
                 try:
                     make_item(model, manifest, folder, item, limit)
                 except Exception as error:
-                    if isinstance(error, DitlensError) and not succeeded:
-                        raise  # nothing worked yet: it is the settings, not this item
+                    known = isinstance(error, DitlensError)
+                    if isinstance(error, WRONG) or (known and not succeeded):
+                        raise  # it is the settings, not this item
+                    tries[item] = ATTEMPTS if known else tries[item] + 1
                     _record_failure(folder, item, error)
                     continue
             succeeded += 1
@@ -291,6 +321,9 @@ def launch(arguments: Sequence[str], workers: int) -> int:
 
     The launcher is PyTorch's own, which ``accelerate launch`` wraps too. It restarts workers that die. What they
     print goes to standard error (2): the caller has the last word, which with ``--json`` is the only one.
+
+    Raises:
+        DitlensError: The first error with which a worker ended; such a worker is not restarted.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
     command = [
@@ -298,7 +331,25 @@ def launch(arguments: Sequence[str], workers: int) -> int:
         "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m", "ditlens.cli", *arguments,
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    return subprocess.run(command, env=environment, stdout=2, check=False).returncode
+    with tempfile.TemporaryDirectory(prefix="ditlens-") as left:
+        run = subprocess.run(command, env=environment | {REFUSALS: left}, stdout=2, check=False)
+        for path in sorted(Path(left).glob("*.json")):
+            said = json.loads(path.read_text("utf-8"))
+            raise getattr(errors, said["type"])(said["message"])
+    return run.returncode
+
+
+def leave_to_launcher(error: DitlensError) -> bool:
+    """Leave an error to the launcher of this worker; False if `launch` has not started it.
+
+    The worker then ends as if all were well: PyTorch's launcher would start it again, and it would end alike.
+    """
+    folder = os.environ.get(REFUSALS)
+    if folder is None:
+        return False
+    said = {"type": type(error).__name__, "message": str(error)}
+    write_whole(Path(folder) / f"{Worker.here().rank:05d}.json", json.dumps(said).encode())
+    return True
 
 
 def report(study: Study) -> str:
@@ -306,7 +357,8 @@ def report(study: Study) -> str:
     size = sum(study.path(item).stat().st_size for item in study.items)
     text = f"{len(study.items)} of {len(study.manifest.items)} items in {study.folder}, {human(size)}"
     for name, what in list(study.failures.items())[:5]:
-        text += f"\n  {name} failed {what['attempts']} times: {what['error'][:200]}"
+        times = "" if what["attempts"] == 1 else f" {what['attempts']} times"
+        text += f"\n  {name} failed{times}: {what['error'][:200]}"
     if study.missing and not study.failures:
         text += "\n  Type the same command again to go on."
     return text

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import ditlens as dl
+from ditlens import studies
 from ditlens.ems.encoders import choose, only
 from ditlens.ems.sample import METHODS, exact_at_0, method_for
 from ditlens.errors import ModelError, SettingError
@@ -167,6 +168,16 @@ def test_captures_name_source_and_target(model, picture):
         dl.edit(model, picture, source_text=SOURCE, target_text=TARGET, method=method)
     assert cache.passes == ["source", "target"] and cache.steps == [0, 1]
     assert cache.to_grid("single.0.image.out", step=0, pass_="target").shape[1:3] == (2, 2)
+
+
+def test_a_study_of_a_distilled_model_has_no_second_pass(model, tmp_path):
+    both = {"passes": ("cond", "uncond"), "guidance": 3.5, "sampling_steps": 1}
+    if model.distilled:
+        with pytest.raises(SettingError, match="guidance-distilled.*--passes cond"):
+            studies.plan(model, ["a cat"], [0], "joint.0.image.out", **both)
+        return
+    plan = studies.plan(model, ["a cat"], [0], "joint.0.image.out", **both)
+    assert studies.run(model, plan, tmp_path).passes == ["cond", "uncond"]
 
 
 def test_words_are_aligned_by_the_rows_of_t5(model, picture):

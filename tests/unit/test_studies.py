@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ditlens import cli, studies
-from ditlens.errors import BudgetError, SettingError, SiteError, StudyError
+from ditlens.errors import BudgetError, CaptureError, SettingError, SiteError, StudyError
 from ditlens.estimates import Estimate
 from ditlens.studies import Worker, as_option, over_limit
 
@@ -77,6 +77,65 @@ def test_workers_that_all_fail_are_told_apart_from_no_study(command, monkeypatch
     assert "No worker came to write" in said and "without --workers" in said
 
 
+# --- what would fail again ------------------------------------------------------------------------------------
+
+
+def failing(monkeypatch, error, at):
+    """Let the capture of one item fail; returns the items that were tried."""
+    real, tried = studies.capture_item, []
+
+    def capture_item(model, manifest, prompt, seed, limit):
+        tried.append((prompt, seed))
+        if (prompt, seed) == at:
+            raise error
+        return real(model, manifest, prompt, seed, limit)
+
+    monkeypatch.setattr(studies, "capture_item", capture_item)
+    return tried
+
+
+@pytest.fixture
+def three(portraits):
+    return studies.plan(portraits, ["a man", "a woman", "an old man"], [0], OUT, sampling_steps=1)
+
+
+@pytest.mark.parametrize("error", [SettingError("no such setting"), BudgetError("over the limit")])
+def test_a_wrong_setting_ends_a_study_at_once(portraits, three, tmp_path, monkeypatch, error):
+    tried = failing(monkeypatch, error, (1, 0))
+    with pytest.raises(type(error), match=str(error)):
+        studies.run(portraits, three, tmp_path)
+    assert tried == [(0, 0), (1, 0)] and studies.Study(tmp_path).failures == {}
+
+
+def test_an_item_that_cannot_be_captured_is_tried_once(portraits, three, tmp_path, monkeypatch):
+    tried = failing(monkeypatch, CaptureError("not this one"), (1, 0))
+    study = studies.run(portraits, three, tmp_path)
+    assert tried == [(0, 0), (1, 0), (2, 0)] and study.missing == [(1, 0)]
+    assert "00001-0 failed: CaptureError: not this one" in studies.report(study)
+
+
+def test_a_worker_leaves_a_wrong_setting_to_its_launcher(command, tmp_path, monkeypatch):
+    """PyTorch's launcher starts a worker again that ends with an error: this one ends as if all were well."""
+
+    def run(words, env, **_):
+        for name, value in {**env, "RANK": "1", "WORLD_SIZE": "2"}.items():
+            monkeypatch.setenv(name, value)
+        return subprocess.CompletedProcess(words, cli.main([*command, "--workers", "2", "--steps", "99"]))
+
+    monkeypatch.setattr(studies.subprocess, "run", run)
+    with pytest.raises(SettingError, match=r"no \[99\]"):
+        studies.launch([], 2)
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.slow
+def test_workers_with_a_wrong_setting_are_not_started_again(command, capfd):
+    assert cli.main([*command, "--workers", "2", "--steps", "99", "--json"]) == 1
+    said = capfd.readouterr()
+    assert json.loads(said.out)["error"]["type"] == "SettingError"
+    assert said.err.count("no [99]") == 1
+
+
 # --- limits -------------------------------------------------------------------------------------------------
 
 SIZE = Estimate(
@@ -139,6 +198,7 @@ def test_one_item_is_in_memory_at_a_time(portraits, tmp_path, monkeypatch):
     [({"steps": [99]}, "4 steps, 0 to 3, and no \\[99\\]"), ({"steps": [0, 4]}, "no \\[4\\]"),
      ({"steps": []}, "0 to 3"), ({"passes": []}, "choose 'cond', 'uncond' or both"),
      ({"passes": ["skip"]}, "choose 'cond'"), ({"passes": ["cond", "uncond"], "guidance": 1.0}, "With guidance 1"),
+     ({"guidance": 0.0}, "With guidance 0 there is no pass 'cond'"),
      ({"dtype": "int8"}, "choose float16, bfloat16, float32")],
 )  # fmt: skip
 def test_settings_that_keep_nothing_are_refused(portraits, setting, said):
