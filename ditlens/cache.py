@@ -21,7 +21,8 @@ class Key:
     Attributes:
         site: Printed `Site`.
         step: Index of the timestep.
-        pass_: Guidance pass, ``"cond"``, ``"uncond"``, ``"skip"``, or in an edit ``"source"`` and ``"target"``.
+        pass_: Guidance pass, ``"cond"``, ``"uncond"``, ``"skip"``; in an edit ``"source"``, ``"target"`` and
+            ``"uncond"``, or ``"uncond.source"`` and ``"uncond.target"`` where both sides are guided in one call.
     """
 
     site: str

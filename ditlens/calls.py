@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -179,6 +179,26 @@ class Clock:
         self.seen |= names
         self.steps = max(self.steps, self.step + 1)
         return (self.step if moment.source == "timestep" else int(moment.time)), self.run
+
+
+def sides_apart(passes: tuple[str, ...]) -> tuple[str, ...]:
+    """Passes of an edit's call; where both sides are guided in it, "uncond" becomes uncond.source, uncond.target.
+
+    The rows without text stand before those of the text that they guide.
+    """
+    begins = [i for i, name in enumerate(passes) if name == UNCOND and (i == 0 or passes[i - 1] != UNCOND)]
+    if len(begins) < 2 or not {"source", "target"} <= set(passes):
+        return passes
+    named, side = [], ""
+    for name in reversed(passes):
+        side = side if name == UNCOND else name
+        named.append(f"{UNCOND}.{side}" if name == UNCOND and side else name)
+    return tuple(reversed(named))
+
+
+def wants(asked: Collection[str] | None, name: str) -> bool:
+    """Whether a pass was asked for: None asks for all, and "uncond" for that of both sides of an edit."""
+    return asked is None or name in asked or name.partition(".")[0] in asked
 
 
 @lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ from ditlens.adapters.adapter import Adapter, Block, Port, SoftmaxPort, mlp_of
 from ditlens.adapters.table import MERGED, NORMED, WITHIN
 from ditlens.attention import Seen, Tap
 from ditlens.cache import Item, Key, LatentCache, human, streaks
-from ditlens.calls import Call
+from ditlens.calls import UNCOND, Call, wants
 from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.estimates import choices
 from ditlens.hooks import Session, parts_of
@@ -52,8 +52,9 @@ def capture(
         sites: Patterns, see `ditlens.site`; ``ditlens.sites(model)`` lists what there is. By default what leaves
             the blocks, text and image, where there is such a stream.
         steps: Which steps of a sampling loop: numbers, a slice, or None for all.
-        passes: Which guidance passes: "cond", "uncond", "skip", in an edit also "source" and "target"; None for
-            all. The rows of a bare transformer's batch all count as "cond".
+        passes: Which guidance passes: "cond", "uncond", "skip"; in an edit "source", "target" and "uncond", which
+            is kept as "uncond.source" and "uncond.target" where one call guides both sides. None for all. The rows
+            of a bare transformer's batch all count as "cond".
         tokens: Numbers of the tokens to keep, by stream, e.g. ``{"text": [4, 5]}``.
         reduce: What to keep of the tokens: ``"mean"``, ``"sketch:64"`` (a fixed random projection of the width to
             64), or a function of (values, mask). The mean leaves padding out where it is known: from a
@@ -67,7 +68,8 @@ def capture(
 
     Returns:
         A context manager; it yields the `LatentCache` that fills. From a GPU the last values arrive when the
-            ``with`` block ends: read them after it.
+            ``with`` block ends: read them after it. The end warns of values that are not finite, and of a pass that
+            was asked for and never came.
 
     Raises:
         SiteError: If a pattern fits no site; the message says why.
@@ -110,6 +112,7 @@ class Capture(Session):
         self._parts: dict[Key, dict[int, torch.Tensor]] = {}
         self._fires: dict[str, int] = {}
         self._skipped: dict[str, int] = {}
+        self._came: set[str] = set()
         self._bytes = 0
         self._rows: dict[int, int] = {}
         self._prompts: dict[tuple[int, int], str] = {}
@@ -169,15 +172,14 @@ class Capture(Session):
         self._fires[name] = self._fires.get(name, 0) + 1
         if not self.wants_step(call.step):
             return
-        chosen = dict.fromkeys(call.passes) if self.passes is None else self.passes
-        wanted = {name: call.rows(name) for name in chosen}
-        if not any(wanted.values()):
+        wanted = [name for name in dict.fromkeys(call.passes) if wants(self.passes, name)]
+        if not wanted:
             return
         value = read()
-        for pass_, rows in wanted.items():
-            if rows:
-                whole = len(value) == call.batch
-                self._keep(site, call, pass_, value[_index(rows)] if whole else value, rows)
+        for pass_ in wanted:
+            rows = call.rows(pass_)
+            whole = len(value) == call.batch
+            self._keep(site, call, pass_, value[_index(rows)] if whole else value, rows)
 
     def _keep(self, site: Site, call: Call, pass_: str, value: torch.Tensor, rows: list[int]) -> None:
         real = self.adapter.mask(site, call, value.shape[1])
@@ -200,7 +202,7 @@ class Capture(Session):
         if call.grid is not None or call.run not in self.cache.grids:
             self.cache.grids[call.run] = call.grid
         for at, row in enumerate(rows):
-            if row < len(call.prompts) and pass_ != "uncond":
+            if row < len(call.prompts) and not wants((UNCOND,), pass_):
                 self._prompts[call.run, at] = call.prompts[row]
         masks = self._masks.setdefault(pass_, {})
         if call.mask is not None and call.run not in masks:
@@ -261,6 +263,7 @@ class Capture(Session):
     # --- the end -------------------------------------------------------------------------------------
 
     def ended(self, call: Call) -> None:
+        self._came |= set(call.passes)
         for site in map(str, self.sites):
             missing = self.calls - self._fires.get(site, 0) - self._skipped.get(site, 0)
             if missing and set(call.passes) == {"skip"}:  # skip-layer guidance leaves blocks out on purpose
@@ -295,11 +298,23 @@ class Capture(Session):
         if not self._parts:
             raise CaptureError(
                 f"The transformer ran {self.calls} times, but never with the steps and passes that were asked "
-                f"for. It ran the passes {', '.join(sorted(self._seen_passes())) or 'cond'} in "
-                f"{self.clock.steps} steps."
+                f"for. It ran the passes {', '.join(sorted(self._came))} in {self.clock.steps} steps: ask for some "
+                "of these."
             )
         self._assemble()
         self._warn_of_nan()
+        self._warn_of_passes()
+
+    def _warn_of_passes(self) -> None:
+        """Name a pass that was asked for and never came, where others did."""
+        never = [name for name in self.passes or () if not any(wants((name,), came) for came in self._came)]
+        if never:
+            warnings.warn(
+                f"The pass {never[0]!r} was asked for and never came: the run had {', '.join(sorted(self._came))}. "
+                "Without guidance, and in a model that takes its guidance as a number (FLUX.1-dev), there is no "
+                "'uncond'. Ask for what there is, passes=..., or for all, passes=None.",
+                stacklevel=4,
+            )
 
     def _warn_of_nan(self) -> None:
         """Name the first site, in forward order, whose values are not finite."""
@@ -314,9 +329,6 @@ class Capture(Session):
                             stacklevel=4,
                         )
                         return
-
-    def _seen_passes(self) -> set[str]:
-        return {name for name in (*self._passes_now, *self.clock.seen) if name != "batch"}
 
     def _assemble(self) -> None:
         runs = sorted(self._rows)

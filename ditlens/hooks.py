@@ -26,6 +26,7 @@ from ditlens.calls import (
     batch_of,
     bind,
     current_label,
+    sides_apart,
     timestep_of,
 )
 from ditlens.errors import ArchitectureError, CaptureError, SettingError
@@ -266,7 +267,7 @@ class Session(ABC):
         batch, moment = batch_of(bound), self._moment(bound, label)
         self.guidance.begin(self.clock.news(moment))
         if label is not None and len(label.passes) == batch:
-            passes = label.passes
+            passes = sides_apart(label.passes)
         else:
             passes = self.guidance.passes(bound, batch)
         self.guidance.seen |= set(passes)
@@ -285,11 +286,6 @@ class Session(ABC):
     @abstractmethod
     def ended(self, call: Call) -> None:
         """A forward ended well."""
-
-    @property
-    def _passes_now(self) -> set[str]:
-        """Passes that came at the running step."""
-        return self.guidance.seen
 
     def _moment(self, bound: Mapping[str, Any], label: Label | None) -> Moment:
         """When a call comes: the caller says it, or the pipeline's scheduler, or at least the timestep."""

@@ -11,7 +11,7 @@ import torch
 from ditlens.adapters.adapter import BlockPort, Port, SoftmaxPort
 from ditlens.attention import Softmax, Tap, replace
 from ditlens.cache import LatentCache
-from ditlens.calls import Call
+from ditlens.calls import Call, wants
 from ditlens.captures import _index, real_mean, step_filter
 from ditlens.errors import InterventionError, SettingError
 from ditlens.hooks import Session
@@ -181,7 +181,7 @@ def intervene(
             (rows, tokens, width), returning a new tensor of that shape; see `add`, `scale`, `put`, `ablate`,
             `bypass`, and `Where`. It must depend on its arguments only.
         steps: Which steps, as in `capture`; None for all.
-        passes: Which guidance passes, e.g. "cond"; None for all.
+        passes: Which guidance passes, e.g. "cond", as in `capture`; None for all.
         tokens: Tokens that change, by stream; all others stay.
 
     Raises:
@@ -319,10 +319,9 @@ class Intervene(Session):
         split = len(value) == call.batch
         real = self.adapter.mask(site, call, value.shape[1])
         for pass_ in dict.fromkeys(call.passes):
-            rows = call.rows(pass_)
-            if not rows or (self.passes is not None and pass_ not in self.passes):
+            if not wants(self.passes, pass_):
                 continue
-            part = _index(rows) if split else slice(None)
+            part = _index(call.rows(pass_)) if split else slice(None)
             mask, entered = (None if each is None else each[part] for each in (real, entering))
             where = Where(site, call.step, pass_, call.run, mask, entered)
             new = self._apply(fn, value[part], where)

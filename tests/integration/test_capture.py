@@ -103,15 +103,33 @@ def test_two_pictures_are_two_items(quick):
     assert cache["joint.0.image.out"].shape == (4, 2, 64)
 
 
-def test_an_edit_has_passes_of_its_own(portraits):
+def test_an_edit_guided_on_both_sides(portraits):
+    """Each side has its own pass without text, at the same point as with its text."""
     from PIL import Image
 
-    with dl.capture(portraits, "joint.0.text.in", passes=None) as cache:
-        dl.edit(
-            portraits, Image.new("RGB", (128, 128), "gray"), source_text="a man", target_text="an old man"
-        )
-    assert cache.passes == ["source", "target", "uncond"]
-    assert cache.items[0].prompt in ("a man", "an old man")
+    method = dl.DeltaVelocity("both", source_guidance=1.5, target_guidance=5.5, steps=2)
+    kept = {}
+    for asked in (None, "uncond"):
+        with dl.capture(portraits, "joint.0.image.in", steps=[1], passes=asked) as kept[asked]:
+            dl.edit(
+                portraits, Image.new("RGB", (128, 128), "gray"), source_text="a man", target_text="an old man",
+                method=method, mask="none",
+            )  # fmt: skip
+    cache = kept[None]
+    assert cache.passes == ["source", "target", "uncond.source", "uncond.target"]
+    assert [item.prompt for item in cache.items] in (["a man"], ["an old man"])
+    assert kept["uncond"].passes == ["uncond.source", "uncond.target"]
+    at = {name: cache.get("joint.0.image.in", step=1, pass_=name) for name in cache.passes}
+    assert all(len(value) == 1 for value in at.values())
+    torch.testing.assert_close(at["uncond.source"], at["source"])
+    torch.testing.assert_close(at["uncond.target"], at["target"])
+    assert not torch.allclose(at["source"], at["target"])
+
+
+def test_a_pass_that_never_comes_is_a_warning(quick):
+    asked = dl.capture(quick.model, "joint.0.image.out", passes=("cond", "uncond"))
+    with pytest.warns(UserWarning, match="'uncond' was asked for and never came: the run had cond"), asked:
+        quick.run(guidance=1.0)
 
 
 EDITS = {  # method, steps that a capture sees, draws of each

@@ -8,7 +8,19 @@ import pytest
 import torch
 
 from ditlens.adapters.table import ARCHITECTURES
-from ditlens.calls import Clock, Guidance, Label, Moment, announce, apart, bind, current_label, timestep_of
+from ditlens.calls import (
+    Clock,
+    Guidance,
+    Label,
+    Moment,
+    announce,
+    apart,
+    bind,
+    current_label,
+    sides_apart,
+    timestep_of,
+    wants,
+)
 from ditlens.errors import CaptureError
 
 SD3, FLUX = ARCHITECTURES["SD3Transformer2DModel"], ARCHITECTURES["FluxTransformer2DModel"]
@@ -192,3 +204,21 @@ def test_arguments_are_found_by_name_however_they_are_passed():
     block = Block()
     assert bind(block, (1, 2), {"temb": 3}) == {"hidden_states": 1, "encoder_hidden_states": 2, "temb": 3}
     assert bind(block, (), {"encoder_hidden_states": 2}) == {"encoder_hidden_states": 2}
+
+
+def test_guidance_on_both_sides_of_an_edit_is_told_apart():
+    both = ("uncond", "uncond", "source", "source", "uncond", "uncond", "target", "target")
+    assert sides_apart(both) == (
+        *["uncond.source"] * 2, *["source"] * 2, *["uncond.target"] * 2, *["target"] * 2,
+    )  # fmt: skip
+    for other in (
+        ("source", "uncond", "target"),
+        ("uncond", "uncond", "cond", "cond"),
+        ("uncond", "cond", "uncond", "cond"),
+    ):
+        assert sides_apart(other) == other
+
+
+def test_a_pass_without_its_side_means_both():
+    assert wants(None, "uncond.source") and wants(("uncond",), "uncond.source") and wants(("cond",), "cond")
+    assert not wants(("uncond.source",), "uncond.target") and not wants(("source",), "uncond.source")
