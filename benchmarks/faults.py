@@ -314,7 +314,9 @@ FAULTS: dict[str, Fault] = {
         echo(400), r"HTTP 400", url=lambda url: f"{url}?key={KEY}", key=""
     ),
     "key with quotes that is repeated": Fault(echo(401), r"refuses the key", key=f'{KEY}"\\{KEY}'),
-    "key with a line break": Fault(say(GOOD), r"characters that no key has", 0, key=f"{KEY}\nX-Evil: 1"),
+    "key with a line break": Fault(
+        say(GOOD), r"was not asked: .*characters that no key has", 0, key=f"{KEY}\nX-Evil: 1"
+    ),
     "key of another alphabet": Fault(say(GOOD), r"characters that no key has", 0, key=f"{KEY}é"),
 }
 

@@ -132,8 +132,9 @@ def read_folder(folder: str | Path | BenchFolder) -> BenchFolder:
     path = Path(folder).expanduser()
     about = _object(path, "bench.json")
     items = {line["item"]: _item(line) for line in _table(path, "items.csv", Item)}
-    rows = [_row(line) for line in _table(path, "rows.csv", Row)]
-    for line in _table(path, "rows.csv", Row):  # an item whose edits all broke has no source and no line
+    lines = _table(path, "rows.csv", Row)
+    rows = [_row(line) for line in lines]
+    for line in lines:  # an item whose edits all broke has no source and no line
         items.setdefault(line["item"], Item(line["item"], line.get("kind", ""), "(no source picture)", ""))
     return BenchFolder(path, about, items, rows, _object(path, "summary.json"))
 

@@ -76,7 +76,10 @@ def plan_bench(
     if path.is_file():
         try:
             old = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
+            about["degrees"] = sorted({*old["degrees"], *about["degrees"]})
+            about["methods"] = {**old["methods"], **about["methods"]}
+            about["count"] = max(about["count"], old.get("count", 0))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise StudyError(
                 f"{path} is damaged: {error}. Delete it; the parts beside it are kept."
             ) from error
@@ -86,9 +89,6 @@ def plan_bench(
                     f"{folder} holds another benchmark: its {key} is {old.get(key)!r}, now it is {about[key]!r}. "
                     "Choose another folder with --out, or delete this one."
                 )
-        about["degrees"] = sorted({*old["degrees"], *about["degrees"]})
-        about["methods"] = {**old["methods"], **about["methods"]}
-        about["count"] = max(about["count"], old.get("count", 0))
     folder.mkdir(parents=True, exist_ok=True)
     write(path, json.dumps(about, indent=2) + "\n")
     return about
@@ -244,7 +244,7 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     """Write ``items.csv`` and ``rows.csv`` from the parts; returns the rows.
 
     Raises:
-        StudyError: If nothing has been run.
+        StudyError: If there are no rows of this run.
     """
     rows: list[dict[str, Any]] = []
     about = json.loads((folder / "bench.json").read_text("utf-8"))
@@ -253,7 +253,10 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
         for item in suite.items:
             rows += kept_rows(read_part(folder, method, item.id), now)
     if not rows:
-        raise StudyError(f"Nothing has been run in {folder} yet.")
+        raise StudyError(
+            f"{folder} holds no rows that were made with the weights, metrics and settings of its bench.json. "
+            f"Make them: ditlens bench edit --out {folder}."
+        )
     first = "item kind method degree seed nfe calls seconds".split()
     metrics = list(dict.fromkeys(name for row in rows for name in row))
     columns = [*first, *(m for m in metrics if m not in {*first, "picture", "error"}), "picture", "error"]
@@ -262,7 +265,7 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
         {
             "item": item.id, "kind": item.kind, "instruction": item.instruction, "source_text": item.source_text,
             "target_text": item.target_text, "picture": f"sources/{item.id}.png",
-            "mask": save_mask(folder, item),
+            "mask": save_mask(folder, item), "licence": item.licence,
         }
         for item in suite.items
         if (folder / "sources" / f"{item.id}.png").is_file()
@@ -277,7 +280,7 @@ def report(folder: Path, suite: Suite) -> Path:
     """Write the tables, the summary, the contact sheets and the page; returns the page's file.
 
     Raises:
-        StudyError: If nothing has been run.
+        StudyError: If there are no rows of this run.
     """
     from ditlens.bench.page import write_page
     from ditlens.bench.sheets import write_sheets
@@ -303,7 +306,8 @@ def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) 
         numbers = [at.get(m, {}).get("value") for m in chosen] + [matched.get("value")]
         formats = ("{:.0%}", "{:.2f}", "{:.3f}", "{:.1f}", "{:.3f}")
         cells = ["-" if v is None else f.format(v) for f, v in zip(formats, numbers, strict=True)]
-        lines.append((name, *cells, f"{cost.get('nfe', 0):.0f}", f"{cost.get('seconds', 0):.2f}"))
+        spent = [f"{cost['nfe']:.0f}", f"{cost['seconds']:.2f}"] if cost else ["-", "-"]
+        lines.append((name, *cells, *spent))
         data[name] = {"degree": degree, **{m: at.get(m) for m in chosen}, "matched": matched, "cost": cost}
     return columns(lines, header), data
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ditlens import images
 from ditlens.bench.suites import Item
@@ -153,9 +153,3 @@ class Scorer:
                 told = {}
             right.append(wanted in told.get(name, ()))
         return sum(right) / len(right)
-
-
-def summary_row(scores: dict[str, Any]) -> str:
-    """A line for people: the numbers that matter most."""
-    shown = {name: scores[name] for name in ("success", "effect", "drift", "psnr_outside") if name in scores}
-    return ", ".join(f"{name} {value:.3g}" for name, value in shown.items())

@@ -173,20 +173,24 @@ def pie_bench(folder: str | Path) -> Suite:
         raise SuiteError(f"{folder / 'mapping_file.json'} is not PIE-Bench's table: it holds no object.")
     items, remarks = [], []
     for key, entry in table.items():
-        missing = {"image_path", "original_prompt", "editing_prompt", "mask"} - set(entry)
+        needed = {"image_path", "original_prompt", "editing_prompt", "mask"}
+        missing = needed - set(entry) if isinstance(entry, dict) else needed
         if missing:
             raise SuiteError(f"Entry {key} of mapping_file.json lacks {', '.join(sorted(missing))}.")
         path = folder / "annotation_images" / entry["image_path"]
         if not path.is_file():
             remarks.append(f"{key}: the picture {entry['image_path']} is missing; left out.")
             continue
-        mask = pie_mask(entry["mask"])
+        try:
+            mask = pie_mask(entry["mask"])
+        except SuiteError as error:
+            raise SuiteError(f"Entry {key} of mapping_file.json: {error}") from error
         source, target = (_plain(entry[name]) for name in ("original_prompt", "editing_prompt"))
         remarks += _remarks(key, source, target, float(mask[..., 1:-1, 1:-1].mean()))
         kind = PIE_KINDS.get(str(entry.get("editing_type_id", "")), "unknown")
         items.append(
             Item(
-                f"pie{key}",
+                _file_name(f"pie{key}"),
                 kind,
                 _plain(entry.get("editing_instruction", "")),
                 source,
@@ -206,9 +210,10 @@ def pie_mask(runs: Sequence[int], side: int = PIE_SIDE) -> torch.Tensor:
     Raises:
         SuiteError: If the numbers are no pairs.
     """
-    if len(runs) % 2 or any(not isinstance(r, int) or r < 0 for r in runs):
+    whole = isinstance(runs, Sequence) and all(isinstance(run, int) and run >= 0 for run in runs)
+    if not whole or len(runs) % 2:
         raise SuiteError(
-            f"A mask is a list of pairs (start, length), whole and not negative; got {len(runs)} numbers."
+            f"A mask is a list of pairs (start, length), whole and not negative; got {runs!r:.60}."
         )
     flat = np.zeros(side * side, np.float32)
     for start, length in zip(runs[::2], runs[1::2], strict=True):
@@ -248,7 +253,7 @@ def records(path: str | Path) -> Suite:
         texts = bool(entry.get("source")) and bool(entry.get("target"))
         if not entry.get("image") or not (texts or entry.get("instruction")):
             raise SuiteError(f"Record {name} of {path} needs image, and source and target or an instruction.")
-        picture = path.parent / entry["image"]
+        picture = path.parent / str(entry["image"])
         if not picture.is_file():
             remarks.append(f"{name}: the picture {entry['image']} is missing; left out.")
             continue
@@ -256,14 +261,14 @@ def records(path: str | Path) -> Suite:
         if entry.get("mask"):
             from ditlens.ems.masks import read_mask
 
-            mask = (read_mask(path.parent / entry["mask"]) > 0.5).float()
+            mask = (read_mask(path.parent / str(entry["mask"])) > 0.5).float()
         source, target = str(entry.get("source", "")), str(entry.get("target", ""))
         if texts:
             remarks += _remarks(name, source, target, None if mask is None else float(mask.mean()))
         kind = str(entry.get("attribute", "unknown"))
         items.append(
             Item(
-                "".join(c if c.isalnum() or c in "-_" else "_" for c in name), kind,
+                _file_name(name), kind,
                 str(entry.get("instruction", "")), source, target, _reader(picture), mask,
                 licence=str(entry.get("licence", "")),
             )
@@ -314,6 +319,11 @@ def _remarks(name: str, source: str, target: str, share: float | None) -> list[s
     if share == 1:
         found.append(f"{name}: the mask covers the whole picture, so there is no background to compare.")
     return found
+
+
+def _file_name(name: str) -> str:
+    """A name as part of a file's name: it leads into no other folder."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
 
 
 def _plain(text: str) -> str:

@@ -26,7 +26,7 @@ def summarise(rows: Rows, metrics: Sequence[str]) -> dict[str, Any]:
         metrics: Names of the metrics.
 
     Returns:
-        ``{"methods": {name: {"degrees", "sweep", "matched", "cost", "errors"}}}``, ready for JSON.
+        ``{"shared_degrees", "methods": {name: {"degrees", "sweep", "matched", "cost", "errors"}}}``.
     """
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     shared = shared_degrees(rows, methods)

@@ -69,9 +69,11 @@ def make_server(
     Handler.poll = poll
     try:
         return Server((host, port), Handler)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "ports are numbers from 0 to 65535"
         raise SettingError(
-            f"No server can listen on {host}:{port}: {error.strerror}. Choose another one: port={port + 1}."
+            f"No server can listen on {host}:{port}: {reason}. Choose another one, or let it take a free one: "
+            "port=0, in a terminal --port 0."
         ) from error
 
 

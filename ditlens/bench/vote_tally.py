@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ditlens.bench import vote_files
-from ditlens.bench.ballots import VOTER, Pair
+from ditlens.bench.ballots import SOURCE, VOTER, Pair
 from ditlens.bench.folder import BenchFolder, read_folder
 from ditlens.bench.vote_numbers import bradley_terry, interval, krippendorff_alpha, win_rates
 from ditlens.errors import StudyError
@@ -195,7 +195,7 @@ def check_passed(vote: Vote) -> bool:
     """Whether an attention check was answered as `RULE` says."""
     if vote.pair.role == "twins":
         return set(vote.answers.values()) == {"same"}
-    upright = "left" if vote.pair.left == "(source)" else "right"
+    upright = "left" if vote.pair.left == SOURCE else "right"
     return vote.answers["keeps"] == upright
 
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BY_HAND = 'Give both texts by hand: source_text="a photo of ...", target_text="a photo of ...".'
+BY_HAND = (
+    'Give both texts by hand: source_text="a photo of ...", target_text="a photo of ...", in a terminal '
+    "--source-text and --target-text."
+)
 
 
 def picture_hash(image: Image.Image) -> str:

@@ -107,7 +107,9 @@ class HuggingFace(Asking):
         folder = Path(self.source).expanduser()
         local = folder.is_dir()
         if not local and not is_hub_id(self.source):
-            raise DescriberError(f"There is no folder {self.source!r}, and it is no id like 'org/name'.")
+            raise DescriberError(
+                f"There is no folder {self.source!r}, and it is no id like 'org/name'. Check it. Or: {BY_HAND}"
+            )
         device, source = pick_device(self.device), str(folder) if local else self.source
         dtype = self.dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
         try:

@@ -100,6 +100,8 @@ class OpenAICompatible(Asking):
     def _trouble(self, answer: Answer) -> str:
         """What to say about a request that failed."""
         where, said = self.name, f" It says: {_said(answer.body)!r}." if _said(answer.body) else ""
+        if not answer.sent:
+            return f"{where} was not asked: {answer.fault}."
         if answer.fault:
             return f"{where} gave no answer: {answer.fault}. Is the server at {self.url} running? {BY_HAND}"
         if answer.too_large:

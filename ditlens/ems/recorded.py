@@ -153,7 +153,9 @@ def read_record(path: str | Path) -> dict[str, Any]:
             f'Recorded.record(describer, "{Path(path).name}").'
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DescriberError(f"{path} cannot be read: {error}.") from error
+        raise DescriberError(
+            f"{path} cannot be read: {error}. Check its permissions, and that Recorded.record wrote it."
+        ) from error
     try:
         return check_record(json.loads(text), str(path))
     except (ValueError, RecursionError) as error:

@@ -132,6 +132,7 @@ class Answer:
         moved: Where the server redirects to, as it may be shown.
         fault: What went wrong on the way; empty if nothing did.
         too_large: Whether there was more than was read.
+        sent: Whether the server was asked at all.
     """
 
     status: int = 0
@@ -140,6 +141,7 @@ class Answer:
     moved: str = ""
     fault: str = ""
     too_large: bool = False
+    sent: bool = True
 
 
 def post(address: Address, data: bytes, key_env: str | None, timeout: float) -> Answer:
@@ -153,7 +155,7 @@ def post(address: Address, data: bytes, key_env: str | None, timeout: float) -> 
     """
     key = _key(key_env)
     if not (key.isascii() and key.isprintable()):
-        return Answer(fault=f"{key_env} holds characters that no key has; set it again")
+        return Answer(fault=f"{key_env} holds characters that no key has; set it again", sent=False)
     headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "ditlens"}
     if address.login:
         headers["Authorization"] = f"Basic {_basic(address)}"

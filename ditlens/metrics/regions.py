@@ -139,8 +139,8 @@ def self_similarity(features: torch.Tensor) -> torch.Tensor:
 def structure_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Mean squared difference of the self-similarity of two grids of features (B, C, h, w): (B,).
 
-    With the keys of DINO ViT-B/8 as features this is PIE-Bench's structure distance; here the features are whatever
-    is passed, and the name of the metric has to say which.
+    With the keys of DINO ViT-B/8 as features this is PIE-Bench's structure distance (`ditlens.metrics.networks`);
+    here the features are whatever is passed, and the name of the metric has to say which.
     """
     return (self_similarity(first) - self_similarity(second)).square().flatten(1).mean(1)
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import html
 import json
+import shutil
 
 import pytest
 import torch
@@ -154,6 +155,21 @@ def test_another_benchmark_is_not_mixed_in(run, suite):
         run(suite=Suite("other", suite.items))
     with pytest.raises(SettingError, match="nothing to run"):
         run({})
+
+
+def test_what_is_not_there_is_told(run, suite, tmp_path):
+    run({"ems": QUICK["ems"]})
+    runner.collect(tmp_path, suite)
+    with (tmp_path / "items.csv").open() as file:
+        assert {line["licence"] for line in csv.DictReader(file)} == {"Apache-2.0, drawn by ditlens"}
+    text, data = runner.table_for_people(tmp_path, ["ems", "sdedit"])
+    assert text.splitlines()[-1].split() == ["sdedit", *"-------"], "no row has been made: no cost either"
+    shutil.rmtree(tmp_path / "parts")
+    with pytest.raises(StudyError, match="ditlens bench edit --out"):
+        runner.collect(tmp_path, suite)
+    (tmp_path / "bench.json").write_text("[1]")
+    with pytest.raises(StudyError, match="bench.json is damaged.*Delete it"):
+        run({"ems": QUICK["ems"]})
 
 
 def test_an_edit_that_fails_is_a_row_that_tells_it(run, suite, tmp_path):

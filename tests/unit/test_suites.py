@@ -111,9 +111,20 @@ def test_pie_masks_are_run_lengths():
     mask = pie_mask([10, 2], side=8)
     assert mask[0, 0, 1, 2] == 1 and mask[0, 0, 2, 2] == 0
     assert torch.equal(pie_mask([58, 99], side=8), pie_mask([58, 6], side=8)), "a run ends with the picture"
-    for runs in ([1], [-1, 2], [3.5, 2]):
+    for runs in ([1], [-1, 2], [3.5, 2], 7, "1 2"):
         with pytest.raises(SuiteError, match="pairs"):
             pie_mask(runs, side=8)
+
+
+def test_a_name_in_a_table_leads_into_no_other_folder(pie):
+    table = json.loads((pie / "mapping_file.json").read_text())
+    (pie / "mapping_file.json").write_text(json.dumps({"../../x": table["000"]}))
+    assert pie_bench(pie).items[0].id == "pie______x"
+    (pie / "mapping_file.json").write_text(json.dumps({"7": table["000"] | {"mask": [1]}}))
+    with pytest.raises(
+        SuiteError, match=r"Entry 7 of mapping_file.json: A mask is a list of pairs .* got \[1\]"
+    ):
+        pie_bench(pie)
 
 
 def test_a_wrong_folder_is_told(tmp_path):
@@ -121,6 +132,9 @@ def test_a_wrong_folder_is_told(tmp_path):
         pie_bench(tmp_path)
     (tmp_path / "mapping_file.json").write_text('{"0": {"image_path": "a"}}')
     with pytest.raises(SuiteError, match="lacks editing_prompt, mask, original_prompt"):
+        pie_bench(tmp_path)
+    (tmp_path / "mapping_file.json").write_text('{"0": 3}')
+    with pytest.raises(SuiteError, match="Entry 0 of mapping_file.json lacks"):
         pie_bench(tmp_path)
     (tmp_path / "mapping_file.json").write_text("[")
     with pytest.raises(SuiteError, match="not valid JSON"):
@@ -162,6 +176,7 @@ def test_records(tmp_path, suffix):
         ('[{"image": "a.png"}]', "needs image, and source and target or an instruction"),
         ("[]", "no edit that can be made"),
         ("[1", "not valid JSON"),
+        ('[{"image": 3, "instruction": "x"}]', "the picture 3 is missing"),
     ],
 )
 def test_bad_lists(tmp_path, text, words):

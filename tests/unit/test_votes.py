@@ -182,8 +182,10 @@ def test_other_rules_after_the_first_vote_are_refused(server, folder):
 
 
 def test_a_taken_port_is_told(server, folder):
-    with pytest.raises(SettingError, match="Choose another one: port="):
+    with pytest.raises(SettingError, match=r"a free one: port=0, in a terminal --port 0\."):
         make_server(folder, server.address[1], rules=RULES)
+    with pytest.raises(SettingError, match="numbers from 0 to 65535"):
+        make_server(folder, 70_000, rules=RULES)
 
 
 # --- without a server --------------------------------------------------------------------------------------
