@@ -14,11 +14,11 @@ from ditlens.adapters.adapter import Adapter, Block, Port, SoftmaxPort, mlp_of
 from ditlens.adapters.table import MERGED, NORMED, WITHIN
 from ditlens.attention import Seen, Tap
 from ditlens.cache import Item, Key, LatentCache, human, streaks
-from ditlens.calls import UNCOND, Call, wants
+from ditlens.calls import SKIP, UNCOND, Call, wants
 from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.estimates import choices
 from ditlens.hooks import Session, parts_of
-from ditlens.site import POINTS, SOFTMAX_POINTS, Site, select
+from ditlens.site import POINTS, SOFTMAX_POINTS, STREAMS, Site, select
 from ditlens.spans import word_finder, words
 from ditlens.tables import columns
 from ditlens.transfers import Ring, cuda_ring
@@ -99,10 +99,7 @@ class Capture(Session):
         super().__init__(model)
         self.sites = select(sites, self.adapter.sites, self.adapter.absent)
         self.wants_step = step_filter(steps)
-        self.passes = (passes,) if isinstance(passes, str) else passes if passes is None else tuple(passes)
-        self.tokens = {name: [int(i) for i in index] for name, index in (tokens or {}).items()}
-        if not set(self.tokens) <= {"text", "image"}:
-            raise SettingError(f"tokens has {sorted(self.tokens)}; its names are 'text' and 'image'.")
+        self.passes, self.tokens = names_of(passes), numbers_of(tokens)
         if heads not in ("mean", "all"):
             raise SettingError(f"heads is {heads!r}; choose 'mean' or 'all'.")
         self.reducer, self.heads, self.dtype = reducer(reduce), heads, dtype
@@ -130,12 +127,10 @@ class Capture(Session):
 
     def place(self) -> None:
         taps: dict[int, list[tuple[Site, SoftmaxPort]]] = {}
-        watched: set[int] = set()
         for site in self.sites:
             port = self.adapter.port(site)
             block = self.block_of(port)
-            if block is not None and id(block.module) not in watched:
-                watched.add(id(block.module))
+            if block is not None:
                 self.watch(block)
             if isinstance(port, SoftmaxPort):
                 taps.setdefault(id(port.module), []).append((site, port))
@@ -207,7 +202,9 @@ class Capture(Session):
         masks = self._masks.setdefault(pass_, {})
         if call.mask is not None and call.run not in masks:
             masks[call.run] = call.mask[_index(rows)]  # stays on its device: a copy would wait for the GPU
-        self._file(key)
+        self.cache.tensors.setdefault(
+            key, parts[call.run]
+        )  # that of the first run; `_assemble` adds the others
 
     def _some_tokens(
         self, site: Site, value: torch.Tensor, mask: torch.Tensor | None
@@ -217,18 +214,12 @@ class Capture(Session):
         along_rows = self.tokens.get(site.stream)
         if site.point.startswith("attn.to_"):
             keys = self.tokens.get(site.point.removeprefix("attn.to_"))
-            value = value if along_rows is None else value[..., self._known(along_rows, value.shape[-2]), :]
-            return (value if keys is None else value[..., self._known(keys, value.shape[-1])]), mask
+            value = value if along_rows is None else value[..., known(along_rows, value.shape[-2]), :]
+            return (value if keys is None else value[..., known(keys, value.shape[-1])]), mask
         if along_rows is None:
             return value, mask
-        along_rows = self._known(along_rows, value.shape[1])
+        along_rows = known(along_rows, value.shape[1])
         return value[:, along_rows], None if mask is None else mask[:, along_rows]
-
-    def _known(self, index: list[int], count: int) -> list[int]:
-        wrong = [i for i in index if not -count <= i < count]
-        if wrong:
-            raise SettingError(f"tokens has {wrong}, but there are {count} tokens (0 to {count - 1}).")
-        return index
 
     def _own(self, value: torch.Tensor) -> torch.Tensor:
         """A copy that shares nothing with the model; from a GPU it travels while the model goes on."""
@@ -242,11 +233,6 @@ class Capture(Session):
         if device not in self._rings:
             self._rings[device] = cuda_ring(device)
         return self._rings[device]
-
-    def _file(self, key: Key) -> None:
-        """Put the runs of a key together; one run is kept as it is."""
-        parts = self._parts[key]
-        self.cache.tensors[key] = parts[min(parts)] if len(parts) == 1 else self.cache.tensors[key]
 
     def _over(self) -> str:
         now = {key: parts[min(parts)] for key, parts in self._parts.items()}
@@ -264,10 +250,16 @@ class Capture(Session):
 
     def ended(self, call: Call) -> None:
         self._came |= set(call.passes)
-        for site in map(str, self.sites):
-            missing = self.calls - self._fires.get(site, 0) - self._skipped.get(site, 0)
-            if missing and set(call.passes) == {"skip"}:  # skip-layer guidance leaves blocks out on purpose
+        if set(call.passes) == {SKIP}:  # skip-layer guidance leaves blocks out on purpose
+            for site, missing in self._missing().items():
                 self._skipped[site] = self._skipped.get(site, 0) + missing
+
+    def _missing(self) -> dict[str, int]:
+        """Sites that came less often than the transformer ran, and how much less."""
+        short = {
+            s: self.calls - self._fires.get(s, 0) - self._skipped.get(s, 0) for s in map(str, self.sites)
+        }
+        return {site: count for site, count in short.items() if count > 0}
 
     def finish(self) -> None:
         """Wait for copies, put runs together and check that everything came.
@@ -282,12 +274,7 @@ class Capture(Session):
                 "Nothing was captured: the transformer did not run inside the with-block. Call the model there; "
                 "if you did, it was another object than the one given to capture (a copy, or a reloaded pipeline)."
             )
-        short = {
-            site: self.calls - self._fires.get(site, 0) - self._skipped.get(site, 0)
-            for site in map(str, self.sites)
-        }
-        short = {site: n for site, n in short.items() if n > 0}
-        if short:
+        if short := self._missing():
             site, n = next(iter(short.items()))
             raise CaptureError(
                 f"{len(short)} of {len(self.sites)} sites came less often than the transformer ran, e.g. {site} "
@@ -361,14 +348,50 @@ class Capture(Session):
 # --- settings ----------------------------------------------------------------------------------------------
 
 
+def names_of(passes: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The passes that were asked for; None for all."""
+    return (passes,) if isinstance(passes, str) else None if passes is None else tuple(passes)
+
+
+def numbers_of(tokens: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
+    """Token numbers by stream.
+
+    Raises:
+        SettingError: If there is no such stream.
+    """
+    if not set(tokens or {}) <= set(STREAMS):
+        raise SettingError(f"tokens has {sorted(tokens or {})}; its names are 'text' and 'image'.")
+    return {name: [int(i) for i in index] for name, index in (tokens or {}).items()}
+
+
+def known(index: list[int], count: int) -> list[int]:
+    """The token numbers, if there are so many tokens.
+
+    Raises:
+        SettingError: If not.
+    """
+    wrong = [i for i in index if not -count <= i < count]
+    if wrong:
+        raise SettingError(
+            f"tokens has {wrong}, but there are {count} tokens: give numbers from 0 to {count - 1}."
+        )
+    return index
+
+
 def step_filter(steps: Iterable[int] | slice | int | None) -> Callable[[int], bool]:
-    """A test of step numbers."""
+    """A test of step numbers.
+
+    Raises:
+        SettingError: If there are none, or they count from the end.
+    """
     if steps is None:
         return lambda step: True  # noqa: ARG005
     if isinstance(steps, slice):
         start, stop, every = steps.start or 0, steps.stop, steps.step or 1
         if start < 0 or (stop or 0) < 0 or every < 1:
-            raise SettingError(f"steps={steps} counts from the end; the number of steps is not known before.")
+            raise SettingError(
+                f"steps={steps} counts from the end; the number of steps is not known before. Count from 0."
+            )
         return lambda step: step >= start and (stop is None or step < stop) and (step - start) % every == 0
     chosen = {steps} if isinstance(steps, int) else {int(s) for s in steps}
     if not chosen or min(chosen) < 0:
@@ -429,7 +452,7 @@ def size_of(limit: str | float) -> float:
     """
     if isinstance(limit, int | float):
         return float(limit)
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?b)\s*", limit.lower())
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?b)\s*", limit.lower())
     if not found:
         raise SettingError(f"limit={limit!r}: write it like '500 MB' or '2 GB'.")
     return float(found[1]) * UNITS[found[2]]

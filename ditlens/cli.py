@@ -296,9 +296,10 @@ def positive_int(text: str) -> int:
 def numbers(text: str) -> tuple[int, ...]:
     """Read ``0:4`` or ``1,5,7``."""
     first, colon, last = text.partition(":")
-    found = (
-        tuple(range(int(first or 0), int(last))) if colon else tuple(int(part) for part in text.split(","))
-    )
+    try:
+        found = tuple(range(int(first or 0), int(last)) if colon else map(int, text.split(",")))
+    except ValueError:
+        found = ()
     if not found or min(found) < 0:
         raise argparse.ArgumentTypeError(f"{text!r} names no numbers from 0 on; write 0:4 or 1,5,7")
     return found

@@ -105,6 +105,7 @@ class Session(ABC):
         self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._stack = contextlib.ExitStack()
         self._taps: list[Any] = []
+        self._watched: set[int] = set()
         self._used = False
 
     # --- what the two kinds add ----------------------------------------------------------------------
@@ -125,7 +126,9 @@ class Session(ABC):
 
     def __enter__(self) -> Any:
         if self._used:
-            raise SettingError(f"This {self.title()} was used once. Write `with ditlens....(...)` again.")
+            raise SettingError(
+                f"This {self.title()} was used once. Make a new one: write `with ditlens....(...)` again."
+            )
         self._used, label = True, current_label()
         self._apart = label.apart if label is not None else None
         try:
@@ -164,6 +167,7 @@ class Session(ABC):
         """Remove our handles, and nothing else."""
         while self.handles:
             self.handles.pop().remove()
+        self._watched.clear()
 
     def close(self) -> None:
         """Leave the model as it was; may be called twice."""
@@ -213,7 +217,10 @@ class Session(ABC):
         self.handles.append(handle)
 
     def watch(self, block: Block) -> None:
-        """Learn the streams' sizes when `block` begins, and find its call again in a recomputation."""
+        """Learn the streams' sizes when `block` begins; a block that is watched already is left alone."""
+        if id(block.module) in self._watched:
+            return
+        self._watched.add(id(block.module))
 
         def note(module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ARG001
             if self.call is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from ditlens.adapters.adapter import BlockPort, Port, SoftmaxPort
 from ditlens.attention import Softmax, Tap, replace
 from ditlens.cache import LatentCache
 from ditlens.calls import Call, wants
-from ditlens.captures import _index, real_mean, step_filter
+from ditlens.captures import _index, known, names_of, numbers_of, real_mean, step_filter
 from ditlens.errors import InterventionError, SettingError
 from ditlens.hooks import Session
 from ditlens.site import Site, select
@@ -186,7 +187,10 @@ def intervene(
 
     Raises:
         SiteError: If a site does not exist; the message says why.
-        InterventionError: In the run, if a function returns something that does not fit.
+        SettingError: If a change is no function or cannot be made at its site, or if steps, or tokens, are not
+            there.
+        InterventionError: In the run, if a function returns something that does not fit; at its end, if a site was
+            never changed.
     """
     return Intervene(model, changes, steps, passes, tokens)
 
@@ -220,8 +224,7 @@ class Intervene(Session):
                     raise SettingError(f"{site} can be captured, not changed. Change q, k or v instead.")
                 self.changes.append((site, fn))
         self.wants_step = step_filter(steps)
-        self.passes = (passes,) if isinstance(passes, str) else passes if passes is None else tuple(passes)
-        self.tokens = {name: [int(i) for i in index] for name, index in (tokens or {}).items()}
+        self.passes, self.tokens = names_of(passes), numbers_of(tokens)
         self._now: Call | None = None
         self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
 
@@ -229,20 +232,18 @@ class Intervene(Session):
         return f"intervention at {len(self.changes)} sites"
 
     def place(self) -> None:
-        watched: set[int] = set()
+        followed: set[int] = set()
         for site, fn in self.changes:
             port = self.adapter.port(site)
             block = self.block_of(port)
-            if block is not None and id(block.module) not in watched:
-                watched.add(id(block.module))
+            if block is not None and id(block.module) not in followed:
+                followed.add(id(block.module))
                 self.watch(block)
                 self.on(block.module, self._follow, before=True)
             if isinstance(port, SoftmaxPort):
                 self._place_tap(site, port, fn)
-            elif port.before:
-                self.on(port.module, self._before(site, port, fn), before=True)
             else:
-                self.on(port.module, self._after(site, port, fn))
+                self.on(port.module, self._change(site, port, fn), before=port.before)
 
     def _follow(self, module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG002
         """Note which call a block belongs to, so that a recomputation changes the same again."""
@@ -260,22 +261,15 @@ class Intervene(Session):
     def _running(self) -> Call | None:
         return self.call if self.call is not None else self._now
 
-    def _before(self, site: Site, port: Port, fn: Intervention) -> Callable[..., Any]:
-        def change(module: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG001
+    def _change(self, site: Site, port: Port, fn: Intervention) -> Callable[..., Any]:
+        """A hook that writes new values: into the arguments (where `port.before`), or into the output."""
+
+        def change(module: Any, args: Any, kwargs: Any, output: Any = None) -> Any:  # noqa: ARG001
             call = self._running()
             if call is None or not self.wants_step(call.step):
                 return None
-            value = self._changed(site, fn, port.read(args, kwargs, None, call), call)
-            return None if value is None else port.write(args, kwargs, None, call, value)
-
-        return change
-
-    def _after(self, site: Site, port: Port, fn: Intervention) -> Callable[..., Any]:
-        def change(module: Any, args: Any, kwargs: Any, output: Any) -> Any:  # noqa: ARG001
-            call = self._running()
-            if call is None or not self.wants_step(call.step):
-                return None
-            entering = port.entering(args, kwargs, call) if isinstance(port, BlockPort) else None
+            leaving = isinstance(port, BlockPort) and not port.before
+            entering = port.entering(args, kwargs, call) if leaving else None
             value = self._changed(site, fn, port.read(args, kwargs, output, call), call, entering)
             return None if value is None else port.write(args, kwargs, output, call, value)
 
@@ -352,7 +346,7 @@ class Intervene(Session):
             )
         chosen = self.tokens.get(where.site.stream)
         if chosen is not None:
-            mixed = old.clone()
+            mixed, chosen = old.clone(), known(chosen, old.shape[1])
             mixed[:, chosen] = new[:, chosen].to(old)
             return mixed
         return new.to(old)
@@ -368,9 +362,10 @@ class Intervene(Session):
         """
         never = [site for site, count in self.applied.items() if count == 0]
         if never and self.calls:
+            others = f", nor were {len(never) - 1} other sites" if len(never) > 1 else ""
             raise InterventionError(
-                f"{never[0]} was never changed in {self.calls} forward calls (nor {len(never) - 1} other sites). "
-                "Check steps and passes; blocks that a cache or skip_layers leaves out cannot be changed."
+                f"{never[0]} was never changed in {self.calls} forward calls{others}. Check "
+                "steps and passes; blocks that a cache or skip_layers leaves out cannot be changed."
             )
         if never:
             raise InterventionError(
@@ -380,8 +375,6 @@ class Intervene(Session):
 
 def _wants_where(fn: Intervention) -> bool:
     """Whether a function takes the place as its second argument."""
-    import inspect
-
     try:
         required = [
             p

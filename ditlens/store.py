@@ -259,7 +259,7 @@ class Study:
             raise SiteError(f"{site} has no tokens in this study: it was reduced ({done}). Leave tokens out.")
         steps = self._steps(step)
         places = None if tokens is None else _tokens(tokens, shape[1])
-        chosen = list(self.items if items is None else items)
+        chosen = self._chosen(items)
         values = self._gather(entry, [self.steps.index(s) for s in steps], places, chosen)
         names = ["token", "key" if ".attn.to_" in entry else "width"][3 - len(shape) :]
         labels: dict[str, Sequence[Any]] = {"step": steps, "item": chosen}
@@ -272,14 +272,21 @@ class Study:
                 del labels[name]
         return Labelled(values, labels)
 
+    def _chosen(self, items: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
+        """The items that were asked for, or all that are there."""
+        chosen = list(self.items if items is None and self._first else items or ())
+        absent = [item for item in chosen if not self.path(item).is_file()]
+        if absent or not chosen:
+            asked = f"Item {absent[0]} is not in {self.folder}" if absent else "No items were asked for"
+            raise StudyError(f"{asked}. Choose some of `study.items`; `study.missing` can be captured still.")
+        return chosen
+
     def _gather(
         self, entry: str, rows: list[int], tokens: list[int] | None, items: Sequence[tuple[int, int]]
     ) -> torch.Tensor:
         """The same part of every item, side by side on the second axis."""
         parts = (Shard(self.path(item)).read(entry, rows, tokens) for item in items)
-        first = next(parts, None)
-        if first is None:
-            raise StudyError("No items were asked for. Choose some of `study.items`.")
+        first = next(parts)
         values = first.new_empty(len(rows), len(items), *first.shape[1:])
         for i, part in enumerate(itertools.chain([first], parts)):
             values[:, i] = part
@@ -311,40 +318,23 @@ class Study:
             raise SiteError(f"Step {asked} is not in this study; it has {self.steps}.")
         return found
 
-    def get(
-        self,
-        site: str,
-        *,
-        step: Choice = None,
-        tokens: Choice = None,
-        pass_: str | None = None,
-        items: Sequence[tuple[int, int]] | None = None,
-    ) -> torch.Tensor:
-        """The tensor of `read`, without labels: (steps, items, tokens, width)."""
-        return self.read(site, step=step, tokens=tokens, pass_=pass_, items=items).tensor
+    def get(self, site: str, **choice: Any) -> torch.Tensor:
+        """The tensor of `read`, which takes the same arguments: (steps, items, tokens, width)."""
+        return self.read(site, **choice).tensor
 
     def __getitem__(self, key: str | tuple[Any, ...]) -> torch.Tensor:
         """``study[site]``, ``study[site, step]``, ``study[site, step, pass]``; see `read`."""
         site, step, pass_ = ((*key, None, None)[:3]) if isinstance(key, tuple) else (key, None, None)
         return self.get(str(site), step=step, pass_=pass_)
 
-    def batches(
-        self,
-        site: str,
-        size: int = 64,
-        *,
-        step: Choice = None,
-        tokens: Choice = None,
-        pass_: str | None = None,
-    ) -> Iterator[torch.Tensor]:
-        """`get` in parts of `size` items, for statistics that see one part at a time."""
+    def batches(self, site: str, size: int = 64, **choice: Any) -> Iterator[torch.Tensor]:
+        """The tensors of `read`, with its step, tokens and pass_, in parts of `size` items."""
         for start in range(0, len(self.items), size):
-            some = self.items[start : start + size]
-            yield self.get(site, step=step, tokens=tokens, pass_=pass_, items=some)
+            yield self.get(site, items=self.items[start : start + size], **choice)
 
     def cache(self, items: Sequence[tuple[int, int]] | None = None) -> LatentCache:
         """Some items (all by default) as a `LatentCache` in memory."""
-        chosen = list(self.items if items is None else items)
+        chosen = self._chosen(items)
         shards = [Shard(self.path(item)) for item in chosen]
         tensors: dict[Key, torch.Tensor] = {}
         for site in self.sites:

@@ -281,6 +281,15 @@ def test_interventions_at_chosen_steps_and_tokens(sd3):
     assert zero[:, [3, 7]].all() and zero.sum() == 4
 
 
+def test_tokens_of_an_intervention_that_are_not_there(sd3):
+    model, inputs = sd3
+    with pytest.raises(SettingError, match="its names are 'text' and 'image'"):
+        dl.intervene(model, {OUT: dl.scale(0.0)}, tokens={"img": [0]})
+    wrong = dl.intervene(model, {"joint.0.image.out": dl.scale(0.0)}, tokens={"image": [24]})
+    with pytest.raises(SettingError, match="24 tokens: give numbers from 0 to 23"), wrong:
+        call(model, inputs)
+
+
 def test_patching_from_another_run_gives_that_run(sd3):
     model, inputs = sd3
     other = tiny.inputs(SD3, seed=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import subprocess
@@ -119,6 +120,12 @@ def test_wrong_usage_leaves_with_2(words, complaint, capsys):
     captured = capsys.readouterr()
     assert complaint in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("text", ["a", "4:", "3:1", "1,,2", "-1"])
+def test_lists_of_numbers_that_cannot_be_read_say_how_to_write_them(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="write 0:4 or 1,5,7"):
+        cli.numbers(text)
 
 
 def test_negative_degrees_are_numbers_not_options():

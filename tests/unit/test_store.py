@@ -303,6 +303,8 @@ def test_tokens_and_items_that_are_not_there(study):
         found.get(SITE, tokens=slice(5, 9))
     with pytest.raises(StudyError, match="No items were asked for"):
         found.get(SITE, items=[])
+    with pytest.raises(StudyError, match=r"Item \(99, 0\) is not in .*study\.items"):
+        found.cache([(99, 0)])
 
 
 def test_an_attention_map_has_keys(tmp_path):
