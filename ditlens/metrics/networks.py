@@ -143,6 +143,13 @@ def digest(module: torch.nn.Module) -> str:
 # --- LPIPS -------------------------------------------------------------------------------------------------
 
 
+def pip_install(version: str) -> str:
+    """What to type for lpips beside this version of torch: it stays, and torchvision is the one built for it."""
+    build = version.partition("+")[2]
+    index = f" --extra-index-url https://download.pytorch.org/whl/{build}" if build else ""
+    return f"pip install torch=={version} torchvision lpips{index}"
+
+
 class Lpips:
     """LPIPS outside the mask, by the package lpips with SqueezeNet: PIE-Bench's, and ours of the background alone.
 
@@ -174,13 +181,13 @@ class Lpips:
             import lpips
         except ModuleNotFoundError as error:
             raise AbsentError(
-                f"the package {error.name} is not installed: pip install lpips torchvision, then once {fetch} "
+                f"the package {error.name} is not installed: {pip_install(torch.__version__)}, then once {fetch} "
                 "brings the weights"
             ) from error
         except Exception as error:  # a torchvision that was built for another torch
             raise AbsentError(
-                f"lpips cannot be imported: {_reason(error)}; install the torchvision that belongs to torch "
-                f"{torch.__version__}, from the same index as torch"
+                f"lpips cannot be imported: {_reason(error)}; install the torchvision that belongs to torch: "
+                f"{pip_install(torch.__version__)}"
             ) from error
         if not file.is_file():
             raise AbsentError(f"{file} is missing: {fetch} brings it")

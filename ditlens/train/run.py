@@ -35,7 +35,7 @@ MINUTES = {
 SETTINGS: dict[str, Any] = {
     "world": "portraits",
     "steps": 20,
-    "guidance": 4.0,
+    "guidance": 3.0,
     "edit": {
         "name": "ems", "coupling": "dvrf", "rule": "gradient", "weight": "one", "source_guidance": 3.0,
         "target_guidance": 3.0, "steps": 16,
@@ -150,6 +150,7 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
     )  # fmt: skip
     pipe.to("cpu", torch.float16).save_pretrained(folder)
     load_as_float32(folder)
+    forget_places(folder)
     settings = folder / "ditlens.json"
     if not settings.is_file():
         settings.write_text(json.dumps(SETTINGS, indent=2) + "\n")
@@ -196,6 +197,14 @@ def load_as_float32(folder: Path) -> None:
     for path in folder.glob("text_encoder*/config.json"):
         config = json.loads(path.read_text())
         path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n")
+
+
+def forget_places(folder: Path) -> None:
+    """Take out of the configurations where on this machine the weights were that training went on from."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _needed(path: Path, stage: str) -> Path:

@@ -54,9 +54,19 @@ def opened(name: str):
 def test_what_is_not_here_is_told_with_what_to_type():
     found, absent = open_networks()
     assert found == [] and set(absent) == {"lpips", "dino", "clip"}
-    assert "lpips is not installed: pip install lpips torchvision" in absent["lpips"]
+    assert (
+        f"lpips is not installed: pip install torch=={torch.__version__} torchvision lpips" in absent["lpips"]
+    )
     assert "hf download openai/clip-vit-large-patch14" in absent["clip"] and "DITLENS_CLIP" in absent["clip"]
     assert "hf download facebook/dino-vitb8" in absent["dino"] and "DITLENS_DINO" in absent["dino"]
+
+
+def test_lpips_is_installed_beside_the_torch_that_is_here():
+    """A torchvision that was built for another torch breaks all that imports it."""
+    assert networks.pip_install("2.13.0") == "pip install torch==2.13.0 torchvision lpips"
+    assert networks.pip_install("2.13.0+cpu").endswith(
+        "lpips --extra-index-url https://download.pytorch.org/whl/cpu"
+    )
 
 
 # --- CLIP --------------------------------------------------------------------------------------------------
@@ -204,7 +214,7 @@ def test_lpips_without_its_backbone_or_with_a_broken_one(fake, monkeypatch):
 
     monkeypatch.delitem(sys.modules, "lpips")
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    assert "the torchvision that belongs to torch" in open_networks()[1]["lpips"]
+    assert "the torchvision that belongs to torch: pip install" in open_networks()[1]["lpips"]
 
 
 def test_lpips_itself(tmp_path, monkeypatch):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+
 import torch
 
 from ditlens.train import mmdit
@@ -39,3 +42,12 @@ def test_captions_of_like_length():
             named = captions.nameable({n: v[picture : picture + 1] for n, v in people.items()})[0]
             assert told and all(named[n] in allowed for n, allowed in told.items()), "its own caption"
     assert means[0] < means[1] < means[2]
+
+
+def test_no_configuration_says_where_it_was_trained(tmp_path):
+    run = importlib.import_module("ditlens.train.run")
+    (tmp_path / "transformer").mkdir()
+    path = tmp_path / "transformer" / "config.json"
+    path.write_text(json.dumps({"_name_or_path": str(tmp_path), "num_layers": 6}))
+    run.forget_places(tmp_path)
+    assert json.loads(path.read_text()) == {"num_layers": 6}
