@@ -268,8 +268,9 @@ class Intervene(Session):
             call = self._running()
             if call is None or not self.wants_step(call.step):
                 return None
-            leaving = isinstance(port, BlockPort) and not port.before
-            entering = port.entering(args, kwargs, call) if leaving else None
+            entering = None
+            if isinstance(port, BlockPort) and not port.before:
+                entering = port.entering(args, kwargs, call)
             value = self._changed(site, fn, port.read(args, kwargs, output, call), call, entering)
             return None if value is None else port.write(args, kwargs, output, call, value)
 
