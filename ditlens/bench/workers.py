@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -30,7 +31,15 @@ def run_workers(options: Namespace, progress: Callable[[int, int, str], None] | 
     fixed += [str(options.seed), str(options.out), options.model, options.device]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "ditlens.bench.workers", str(k), str(options.workers), *fixed],
+            [
+                sys.executable,
+                "-m",
+                "ditlens.bench.workers",
+                str(os.getpid()),
+                str(k),
+                str(options.workers),
+                *fixed,
+            ],
             env={**os.environ, "OMP_NUM_THREADS": threads},
             stdout=subprocess.DEVNULL,
         )
@@ -54,13 +63,32 @@ def run_workers(options: Namespace, progress: Callable[[int, int, str], None] | 
         )
 
 
+def end_with_parent(parent: int, every: float = 1.0) -> None:
+    """End this process when the one that started it is gone, killed without a chance to end its workers.
+
+    Parts are written whole or not at all, so nothing is lost but the pair in flight.
+
+    Args:
+        parent: The number of that process.
+        every: Seconds between looks.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(words: list[str]) -> None:
     """One worker: the arguments as `run_workers` writes them."""
     from pathlib import Path
 
     from ditlens.model import load
 
-    k, count, suite, edits, methods, degrees, seed, out, name, device = words
+    parent, k, count, suite, edits, methods, degrees, seed, out, name, device = words
+    end_with_parent(int(parent))
     model = load(name, device=device)
     runner.run_bench(
         model, open_suite(suite, int(edits)), choose(model, methods), Path(out),
