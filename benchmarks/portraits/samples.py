@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from intervals import bootstrap, clustered, spearman
+from torch.nn import functional as F
 
 from ditlens import flow
+from ditlens.ems.manipulate import TextEmbedding
 from ditlens.train.run import read_reports
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, take
 from ditlens.worlds.portraits.captions import caption_all, compose, parse, satisfies
@@ -183,16 +185,18 @@ def with_zero_rows(
     if not rows:
         return model.sample(texts, seeds, steps=steps)
     both = [model.encode_text(texts), model.encode_text("").named("uncond")]
-    text, null_text = (
-        replace(
-            t, tokens=torch.cat([t.tokens, t.tokens.new_zeros(len(t.tokens), rows, t.tokens.shape[-1])], 1)
-        )
-        for t in both
-    )
+    text, null_text = (lengthened(each, rows) for each in both)
     sigmas = model.sigmas(steps or model.defaults["steps"])
     guidance = model.defaults["guidance"]
     latents = flow.sample(model, model.noise(seeds), sigmas, text, null_text=null_text, guidance=guidance)
     return model.decode(latents)
+
+
+def lengthened(text: TextEmbedding, rows: int) -> TextEmbedding:
+    """An embedding with rows of zeros behind its own; they count as padding."""
+    tokens = torch.cat([text.tokens, text.tokens.new_zeros(len(text), rows, text.tokens.shape[-1])], 1)
+    mask = None if text.mask is None else F.pad(text.mask, (0, rows))
+    return replace(text, tokens=tokens, mask=mask)
 
 
 def by_guidance(bench: Bench) -> Results:
