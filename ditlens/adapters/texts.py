@@ -75,17 +75,38 @@ def qwen_image(pipe: Any, prompt: str) -> Reading:  # noqa: ARG001
     )  # fmt: skip
 
 
+def need_padding(pipe: Any, side: str, why: str) -> None:
+    """Refuse a tokenizer that pads on the side where words could not be found.
+
+    Raises:
+        CaptureError: If it does.
+    """
+    if pipe.tokenizer.padding_side != side:
+        raise CaptureError(
+            f"The tokenizer of {type(pipe).__name__} pads on the {pipe.tokenizer.padding_side}, and {why}. "
+            f"Type pipe.tokenizer.padding_side = {side!r} before it runs."
+        )
+
+
+def cogview4(pipe: Any, prompt: str) -> Reading:  # noqa: ARG001
+    """The prompt as it is, at the end of the stream: the pipeline pads before it.
+
+    Raises:
+        CaptureError: If the tokenizer pads behind the text: its place then depends on the other prompts.
+    """
+    need_padding(pipe, "left", "where a word lies would depend on the longest of the prompts beside it")
+    return Reading(pipe.tokenizer, last=True, longest=1024)
+
+
 def hunyuan_image(pipe: Any, prompt: str) -> Reading:
     """As Qwen-Image, behind what the second tokenizer, which reads letters, makes of the parts in quotes.
 
     Raises:
         CaptureError: If the tokenizer pads before the text: then padding is dropped instead of the template.
     """
-    if pipe.tokenizer.padding_side == "left":
-        raise CaptureError(
-            "The tokenizer pads before the text, and HunyuanImagePipeline drops the first tokens as if they were "
-            "its template. Type pipe.tokenizer.padding_side = 'right' before it runs."
-        )
+    need_padding(
+        pipe, "right", "the pipeline drops the first tokens as if they were its template, also where they pad"
+    )
     reading = qwen_image(pipe, prompt)
     quoted = import_module("diffusers.pipelines.hunyuan_image.pipeline_hunyuanimage").extract_glyph_text(
         prompt
@@ -153,7 +174,7 @@ PIPELINES: dict[str, Reader] = {
     "BriaPipeline": plain(aligned=True, longest=512),
     **dict.fromkeys(("ChromaPipeline", "ChromaImg2ImgPipeline"), plain(longest=512)),
     "CogView3PlusPipeline": plain(),
-    **dict.fromkeys(("CogView4Pipeline", "CogView4ControlPipeline"), plain(last=True, longest=1024)),
+    **dict.fromkeys(("CogView4Pipeline", "CogView4ControlPipeline"), cogview4),
     **dict.fromkeys(
         (
             "CogVideoXPipeline", "CogVideoXImageToVideoPipeline", "CogVideoXVideoToVideoPipeline",
