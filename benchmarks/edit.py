@@ -70,8 +70,7 @@ def main() -> None:
     path = ROOT / "benchmarks" / "results" / "edit.json"
     old = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     about = {
-        "command": f'{COMMAND} ARGS="--ems {options.ems} --others {options.others} --best {options.best} '
-        f'--finding {options.finding}"',
+        "command": command(options),
         "date": datetime.date.today().isoformat(),
         "hardware": hardware(torch.device("cpu")),
     }
@@ -79,6 +78,14 @@ def main() -> None:
     path.write_text(json.dumps(old | new, indent=2) + "\n", "utf-8")
     for key, result in new.items():
         print(f"{key}: {result['value']}")
+
+
+def command(options: argparse.Namespace) -> str:
+    """What to type to measure the same again."""
+    if options.only == "faults":
+        return f'{COMMAND} ARGS="--only faults"'
+    counts = " ".join(f"--{name} {getattr(options, name)}" for name in ("ems", "others", "best", "finding"))
+    return f'{COMMAND} ARGS="{counts}"'
 
 
 def edits(options: argparse.Namespace) -> Results:
