@@ -11,7 +11,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 py
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lab test check notebooks bench bench-model bench-capture bench-edit clean
+.PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ notebooks: $(INSTALLED) ## Run all notebooks and save them as they are committed
 
 bench-model: $(INSTALLED) ## Measure the portraits model again (minutes)
 	@$(BIN)/python benchmarks/model.py
+
+bench-sizes: $(INSTALLED) ## Train four sizes of the transformer for equal times: quality beside time (an hour on one core)
+	@$(BIN)/python benchmarks/sizes.py $(ARGS)
 
 bench-capture: $(INSTALLED) ## Measure what capturing costs (minutes; with ARGS="--only KEY" a part)
 	@$(BIN)/python benchmarks/capture.py $(ARGS)

@@ -1,7 +1,7 @@
 """Measure EMS and the methods it is measured against: ``make bench-edit``, then ``make bench`` prints the numbers.
 
 The runs are kept in ``outputs/bench-edit``; killed, the same command goes on. ``--ems`` and ``--others`` say how
-many edits of the test split EMS and each other method make; ``--only KEY`` measures a part.
+many edits of the test split EMS and each other method make; ``--only edits`` or ``--only faults`` a part.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,12 @@ def main() -> None:
     parser.add_argument("--finding", type=int, default=60, help="edits of text only, image only and both")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "bench-edit")
-    parser.add_argument("--only", default="", help="a part: faults, or edits")
+    parser.add_argument("--only", choices=("edits", "faults"), help="measure this part only")
     options = parser.parse_args()
     results: Results = {}
-    if options.only in ("", "edits"):
+    if options.only in (None, "edits"):
         results |= edits(options)
-    if options.only in ("", "faults"):
+    if options.only in (None, "faults"):
         results |= faults()
     path = ROOT / "benchmarks" / "results" / "edit.json"
     old = json.loads(path.read_text("utf-8")) if path.is_file() else {}
@@ -91,17 +92,18 @@ def command(options: argparse.Namespace) -> str:
 def edits(options: argparse.Namespace) -> Results:
     """Run the suite and compute what the issue asks for."""
     model = load("portraits")
-    names = list(tuned(model))
-    run_part(model, options, names, options.others, DEGREES)
-    run_part(model, options, list(FINDING), max(options.finding, options.others), DEGREES)
-    run_part(model, options, ["ems"], options.ems, DEGREES)
-    run_part(model, options, ["ems"], min(options.ems, options.best), MORE_DEGREES)
+    scorer, names = Scorer(model), list(tuned(model))
+    run = partial(run_part, model, scorer, options)
+    run(names, options.others, DEGREES)
+    run(list(FINDING), max(options.finding, options.others), DEGREES)
+    run(["ems"], options.ems, DEGREES)
+    run(["ems"], min(options.ems, options.best), MORE_DEGREES)
     measured: set[str] = set()
-    while (best := best_baseline(rows_of(options.out, model))) and best not in measured:
-        run_part(model, options, [best], min(options.ems, options.best), DEGREES)
+    while (best := best_baseline(ratios_of(rows_of(options.out, model, scorer)))) and best not in measured:
+        run([best], min(options.ems, options.best), DEGREES)
         measured.add(best)
-    runner.report(options.out, portraits(max(options.ems, options.others, options.best)))
-    rows = rows_of(options.out, model)
+    runner.report(options.out, portraits(max(options.ems, options.others, options.best, options.finding)))
+    rows = rows_of(options.out, model, scorer)
     return {
         **of_ems(rows),
         **degree0(rows, options),
@@ -111,10 +113,17 @@ def edits(options: argparse.Namespace) -> Results:
 
 
 def run_part(
-    model: Any, options: argparse.Namespace, names: list[str], count: int, degrees: tuple[float, ...]
+    model: Any,
+    scorer: Scorer,
+    options: argparse.Namespace,
+    names: list[str],
+    count: int,
+    degrees: tuple[float, ...],
 ) -> None:
     """Run some methods on the first `count` edits, in several processes."""
-    runner.plan_bench(model, portraits(count), choose(model, ",".join(names)), options.out, degrees, 0)
+    runner.plan_bench(
+        model, portraits(count), choose(model, ",".join(names)), options.out, degrees, 0, scorer
+    )
     run_workers(
         Namespace(
             suite="portraits", count=count, methods=",".join(names), degrees=degrees, seed=0, out=options.out,
@@ -124,32 +133,32 @@ def run_part(
     )  # fmt: skip
 
 
-def rows_of(folder: Path, model: Any) -> Rows:
-    """All rows so far that were made with today's settings, weights and metrics."""
-    common, entries = runner.made_with(model, Scorer(model)), tuned(model)
+def rows_of(folder: Path, model: Any, scorer: Scorer) -> Rows:
+    """All rows so far that were made with today's edits, settings, weights and metrics."""
+    common, entries = runner.made_with(model, scorer), tuned(model)
+    found = {name: {path.stem for path in (folder / "parts" / name).glob("*.json")} for name in entries}
     rows: Rows = []
-    for path in sorted((folder / "parts").glob("*/*.json")):
-        entry = entries.get(path.parent.name)
-        if entry is not None:
-            now = {**common, "settings": json.loads(json.dumps(entry.settings()))}
-            rows += runner.kept_rows(runner.read_part(folder, entry.name, path.stem), now)
+    for seed, item in enumerate(portraits(max(map(len, found.values()), default=0) or 1).items):
+        for name in (name for name, items in found.items() if item.id in items):
+            now = {**common, **runner.made_from(entries[name], item, seed)}
+            rows += runner.kept_rows(runner.read_part(folder, name, item.id), now)
     return rows
 
 
-def best_baseline(rows: Rows) -> str:
-    """The baseline with the least drift at an effect of 0.8 beside EMS; empty if none gets so far.
+def ratios_of(rows: Rows) -> dict[str, dict[str, float | int]]:
+    """Drift of EMS over that of every baseline that reaches an effect of 0.8, there."""
+    moved = [row for row in rows if row["degree"] > 0]
+    names = [n for n in dict.fromkeys(row["method"] for row in rows) if n not in OWN]
+    ratios = {name: drift_ratio(moved, "ems", name) for name in names}
+    return {name: ratio for name, ratio in ratios.items() if not np.isnan(ratio["value"])}
+
+
+def best_baseline(ratios: dict[str, dict[str, float | int]]) -> str:
+    """The baseline with the least drift beside EMS; empty if there is none.
 
     It is measured on more edits, and again whichever is the best after that: few edits flatter somebody.
     """
-    reach = {n: float(r["value"]) for n, r in ratios_of(rows).items() if not np.isnan(r["value"])}
-    return max(reach, key=lambda n: reach[n], default="")
-
-
-def ratios_of(rows: Rows) -> dict[str, dict[str, float | int]]:
-    """Drift of EMS over that of every baseline, at the same effect."""
-    moved = [row for row in rows if row["degree"] > 0]
-    names = [n for n in dict.fromkeys(row["method"] for row in rows) if n not in OWN]
-    return {name: drift_ratio(moved, "ems", name) for name in names}
+    return max(ratios, key=lambda name: ratios[name]["value"], default="")
 
 
 def of(rows: Rows, method: str, degree: float | None = None) -> Rows:
@@ -215,7 +224,8 @@ def degree0(rows: Rows, options: argparse.Namespace) -> Results:
     model = load("portraits")
     items = {item.id: item for item in portraits(50).items}
     exact = []
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))  # as in the runs
+    if "OMP_NUM_THREADS" not in os.environ:  # as in the runs: the last bits depend on the number of threads
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
     for row in [row for row in of(rows, "ems", 0.0) if row["item"] in items]:
         # From the suite, not from sources/: what is edited has not been through 8 bits.
         kept = to_image(model.decode(model.encode_image(model.prepare(items[row["item"]].picture()))))
@@ -273,19 +283,21 @@ def compared(rows: Rows, names: list[str]) -> Results:
             "drift": float(np.mean([r["drift"] for r in at_one])),
             **{cost: float(np.mean([r[cost] for r in at_one])) for cost in ("nfe", "calls", "seconds")},
         }  # fmt: skip
-    ratios, best = ratios_of(rows), best_baseline(rows)
-    reach = {n: r for n, r in ratios.items() if not np.isnan(r["value"])}
-    never = sorted(set(ratios) - set(reach))
+    ratios = ratios_of(rows)
+    best = best_baseline(ratios)
+    never = [name for name in ran if name not in (*OWN, *ratios)]
+    counts = [int(entry["n"]) for name, entry in table.items() if name != "ems"]
     return {
         "methods_in_harness": {
             "value": len(ran), "low": None, "high": None, "n": len(names), "unit": "methods", "parts": table,
-            "note": "value: success at degree 1; with effect, drift, evaluations (nfe), calls and seconds per edit",
+            "note": "value: success at degree 1; with effect, drift, evaluations (nfe), calls, seconds per edit; "
+            f"{table['ems']['n']} edits of EMS, {min(counts)} to {max(counts)} of the others: column n",
         },
         "ems_drift_ratio_to_best_baseline": {
-            **(reach.get(best) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
+            **(ratios.get(best) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
             "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline; "
             f"never reach 0.8: {', '.join(never) or 'none'}",
-            "parts": {n: {k: r[k] for k in ("value", "low", "high", "n")} for n, r in reach.items()},
+            "parts": {n: {k: r[k] for k in ("value", "low", "high", "n")} for n, r in ratios.items()},
         },
         "finding3_table": {
             "value": sum(n in table for n in FINDING), "low": None, "high": None, "n": len(FINDING), "unit": "rows",

@@ -141,7 +141,6 @@ def run(bench: Bench, keys: Sequence[str], out: Path, command: str) -> int:
         The exit code: 1 if something could not be measured.
     """
     path, docs, code = out / "benchmarks" / "results" / "model.json", out / "docs" / "model", 0
-    results: Results = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     common = {
         "command": command, "date": datetime.date.today().isoformat(), "hardware": hardware(bench.model.device),
     }  # fmt: skip
@@ -154,8 +153,7 @@ def run(bench: Bench, keys: Sequence[str], out: Path, command: str) -> int:
             print(f"error: {', '.join(names)} not measured: {error}", file=sys.stderr)
             code = 1
             continue
-        if path.is_file():  # another run may measure other keys at the same time
-            results = json.loads(path.read_text("utf-8"))
+        results = read_results(path)
         results |= {key: ordered(measured[key] | common) for key in names if key in measured and key in keys}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({key: results[key] for key in WHAT if key in results}, indent=2) + "\n")
@@ -166,9 +164,14 @@ def run(bench: Bench, keys: Sequence[str], out: Path, command: str) -> int:
         except (DitlensError, AssertionError) as error:
             print(f"error: contact sheets not drawn: {error}", file=sys.stderr)
             code = 1
-        write_page(results, docs)
+        write_page(read_results(path), docs)
     print((docs / "results.md").read_text("utf-8").partition("\n## ")[0])
     return code
+
+
+def read_results(path: Path) -> Results:
+    """What has been measured so far; another run may measure other keys at the same time."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def ordered(entry: Result) -> Result:

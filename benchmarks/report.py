@@ -62,8 +62,9 @@ def page(rows: list[tuple[str, ...]], suites: dict[str, dict[str, Any]]) -> str:
         lines += ["", "## Editing methods at degree 1", "", *markdown(("method", *names))]
         for name, entry in methods.items():
             lines += markdown((name, *(short(entry.get(column)) for column in names)))
-        lines += ["", "`value` is the share of edits that reached their target, `low` to `high` its 95 % interval; "
-                  "`drift_at_0.8` is the drift of all other attributes where the mean effect is 0.8."]  # fmt: skip
+        lines += ["", "`value` is the share of edits that reached their target, `low` to `high` its 95 % interval, "
+                  "`n` the number of edits; `drift_at_0.5` and `drift_at_0.8` are the drift of all other "
+                  "attributes where the mean effect is 0.5 and 0.8, empty where it never is."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -305,17 +305,16 @@ class Capture(Session):
 
     def _warn_of_nan(self) -> None:
         """Name the first site, in forward order, whose values are not finite."""
-        for step in self.cache.steps:
-            for site in self.cache.sites:
-                for key in (k for k in self.cache.tensors if (k.site, k.step) == (site, step)):
-                    value = self.cache.tensors[key]
-                    if value.dtype.itemsize > 1 and not bool(value.isfinite().all()):
-                        warnings.warn(
-                            f"{site} has values that are not finite from step {step} on ({key.pass_}). In float16 "
-                            "that is an overflow: load the model in bfloat16 or float32.",
-                            stacklevel=4,
-                        )
-                        return
+        order = {site: k for k, site in enumerate(self.cache.sites)}
+        for key in sorted(self.cache.tensors, key=lambda key: (key.step, order[key.site])):
+            value = self.cache.tensors[key]
+            if value.dtype.itemsize > 1 and not all_finite(value):
+                warnings.warn(
+                    f"{key.site} has values that are not finite from step {key.step} on ({key.pass_}). In float16 "
+                    "that is an overflow: load the model in bfloat16 or float32.",
+                    stacklevel=4,
+                )
+                return
 
     def _assemble(self) -> None:
         runs = sorted(self._rows)
@@ -435,6 +434,15 @@ def real_mean(value: torch.Tensor, mask: torch.Tensor | None, axis: int) -> torc
     wide = torch.promote_types(value.dtype, torch.float32)  # a sum overflows float16
     mean = value.where(real, 0).sum(axis, keepdim=True, dtype=wide) / count.clamp_min(1)
     return torch.where(count > 0, mean.to(value.dtype), value.mean(axis, keepdim=True))
+
+
+def all_finite(value: torch.Tensor) -> bool:
+    """Whether no value is infinite or NaN.
+
+    One of them makes the sum so, and a sum is had many times faster; where it overflows, every value is looked at.
+    """
+    total = value.sum(dtype=torch.promote_types(value.dtype, torch.float32))
+    return bool(total.isfinite()) or bool(value.isfinite().all())
 
 
 def sketch(value: torch.Tensor, width: int) -> torch.Tensor:

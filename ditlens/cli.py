@@ -124,8 +124,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--encoders",
         type=encoders,
         metavar="LIST",
-        help="text encoders whose part of the text moves, by name or number, e.g. clip,t5; all if not given; a "
-        "wrong name lists them all",
+        help="text encoders whose part of the text moves, by name or number, e.g. clip,clip_2 or 0,1; all if "
+        "not given; a wrong name lists them all",
     )
     add("--source-text", metavar="TEXT", help="what the picture shows, instead of the describer's text")
     add("--target-text", metavar="TEXT", help="what it should show, instead of the describer's text")
@@ -314,7 +314,7 @@ def passes(text: str) -> tuple[str, ...]:
 
 
 def encoders(text: str) -> tuple[int | str, ...]:
-    """Read ``clip,t5`` or ``0,2``; which there are depends on the model."""
+    """Read ``clip,clip_2`` or ``0,1``; which there are depends on the model."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} names no text encoders; write clip,clip_2 or 0,1")

@@ -133,7 +133,7 @@ class Session(ABC):
         self._apart = label.apart if label is not None else None
         try:
             self.refuse()
-            if is_compiled(self.given) or is_compiled(self.transformer):
+            if is_compiled(*{self.given, self.transformer}):
                 self._stack.enter_context(torch.compiler.set_stance("force_eager"))
             ACTIVE.setdefault(self.transformer, []).append(weakref.ref(self))
             self.attach()
@@ -351,8 +351,12 @@ class Session(ABC):
         return None
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """Whether torch.compile has been applied to the module or to a part of it."""
-    return any(getattr(m, "_compiled_call_impl", None) is not None for m in module.modules()) or (
-        type(module).__name__ == "OptimizedModule"
-    )
+def is_compiled(*modules: nn.Module) -> bool:
+    """Whether torch.compile has been applied to one of the modules or to a part of it."""
+    waiting = list(modules)
+    while waiting:  # `modules()` nests generators: milliseconds
+        part = waiting.pop()
+        if getattr(part, "_compiled_call_impl", None) is not None or type(part).__name__ == "OptimizedModule":
+            return True
+        waiting += filter(None, part._modules.values())
+    return False

@@ -15,6 +15,7 @@ to 4, ``-1`` for the last block: ``joint.*.{text,image}.out``, ``*.0:6.image.att
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ GRAMMAR = (
 )
 
 
+@functools.cache
 def split(text: str) -> tuple[str, str, str, str]:
     """Cut an address or pattern into kind, block, stream, point.
 

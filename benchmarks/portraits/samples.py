@@ -59,9 +59,8 @@ def frechet_ratio(bench: Bench) -> Results:
     features = torch.cat([read_features(bench, render(part, bench.model.side)) for part in parts])
     sampled = torch.cat([read_features(bench, pictures) for pictures, _ in caption_samples(bench)])
     spread = features.std(0)
-    used = (
-        spread > 0.01 * spread.median()
-    )  # what hardly ever answers would outweigh all others once it is scaled
+    # What hardly ever answers would outweigh all others once it is scaled.
+    used = spread > 0.01 * spread.max()
     features, sampled = features[:, used] / spread[used], sampled[:, used] / spread[used]
     first, second = features[:count], features[count:]
     floor, distance = frechet(first, second), frechet(sampled, first)
@@ -200,7 +199,7 @@ def lengthened(text: TextEmbedding, rows: int) -> TextEmbedding:
 
 
 def by_guidance(bench: Bench) -> Results:
-    """The two caption accuracies at lower guidance, where editing works; a part of the captions."""
+    """The two caption accuracies at guidance 1, 2 and 4, around the model's own; a part of the captions."""
     names = {c.name for c in CATEGORICAL}
     count = max(4, bench.captions // 10)
     texts = caption_all(people(count, "captions"), random.Random(0))

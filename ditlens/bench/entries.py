@@ -60,7 +60,8 @@ def tuned(model: Model) -> dict[str, Entry]:
 
     Published settings belong to other models. Of every baseline five settings were tried on the same dev edits, at
     about 64 evaluations an edit, and the one with the least drift at an effect of 0.8 is here (benchmarks/tune.py,
-    docs/decisions/0003-ems.md). EMS itself had more tries: its mask, and which of the methods it builds on.
+    docs/decisions/0003-ems.md). FlowEdit and FlowAlign in EMS's mask have the settings of their rows without it,
+    csds-recon-delta those of dds. EMS itself had more tries: its mask, and which of the methods it builds on.
     """
     ems = default_method(model)
     dds = replace(DDS, source_guidance=4.0, target_guidance=4.0, lr=0.6)

@@ -46,8 +46,9 @@ def plan_bench(
     folder: Path,
     degrees: Sequence[float],
     seed: int,
+    scorer: Scorer | None = None,
 ) -> dict[str, Any]:
-    """Write ``bench.json`` and the sources, or check that what is there is the same run.
+    """Write ``bench.json``, or check that what is there is the same run.
 
     Raises:
         SettingError: If a degree is out of range or there is nothing to run.
@@ -58,7 +59,7 @@ def plan_bench(
         raise SettingError(
             "There is nothing to run: a benchmark needs a suite with items, methods and degrees."
         )
-    scorer = Scorer(model)
+    scorer = scorer or Scorer(model)
     about: dict[str, Any] = {
         "suite": suite.name,
         "model": model.name,
@@ -110,8 +111,14 @@ def measured_with(model: Model, scorer: Scorer) -> str:
 
 def made_from(entry: Entry, item: Item, seed: int) -> dict[str, Any]:
     """What decides the rows of a pair beside that: rows made from anything else are not mixed with these."""
-    asked = [item.kind, item.instruction, item.source_text, item.target_text, dict(item.changes), seed]
-    return {"settings": _json(entry.settings()), "asked": _digest(asked)}
+    return {"settings": _json(entry.settings()), "asked": asked_of(item, seed)}
+
+
+def asked_of(item: Item, seed: int) -> str:
+    """A short hash of what a pair was asked: items of two suites may have one name."""
+    return _digest(
+        [item.kind, item.instruction, item.source_text, item.target_text, dict(item.changes), seed]
+    )
 
 
 def _digest(value: Any) -> str:
@@ -177,9 +184,9 @@ def run_bench(
         SettingError: If there is nothing to run, or a degree is out of range.
         StudyError: If the folder holds another benchmark.
     """
-    if plan:
-        plan_bench(model, suite, entries, folder, degrees, seed)
     scorer, wanted = Scorer(model), [float(d) for d in degrees]
+    if plan:
+        plan_bench(model, suite, entries, folder, degrees, seed, scorer)
     common = made_with(model, scorer)
     seeds = {item.id: seed + k for k, item in enumerate(suite.items)}
     pairs = [
@@ -226,9 +233,7 @@ def run_pair(
         why = f"{type(error).__name__}: {error}"
         return [{**base, "degree": float(d), "error": why, "picture": ""} for d in degrees]
     seconds = (time.perf_counter() - started) / len(degrees)
-    source_file = folder / "sources" / f"{item.id}.png"
-    if not source_file.is_file():
-        save(plan.source_image, source_file)
+    save(plan.source_image, folder / "sources" / f"{item.id}.png")
     rows, path = [], scorer.path(edits)
     for edit in edits:
         file = folder / "images" / entry.name / f"{item.id}_{edit.degree:g}.png"
@@ -249,8 +254,8 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     about = json.loads((folder / "bench.json").read_text("utf-8"))
     for method, settings in about["methods"].items():
-        now = {"settings": settings, **about["made_with"]}
-        for item in suite.items:
+        for k, item in enumerate(suite.items):
+            now = {**about["made_with"], "settings": settings, "asked": asked_of(item, about["seed"] + k)}
             rows += kept_rows(read_part(folder, method, item.id), now)
     if not rows:
         raise StudyError(
@@ -324,8 +329,7 @@ def save_mask(folder: Path, item: Item) -> str:
     if item.mask is None:
         return ""
     path = folder / "masks" / f"{item.id}.png"
-    if not path.is_file():
-        save(images.to_image(item.mask.float().expand(1, 3, -1, -1)), path)
+    save(images.to_image(item.mask.float().expand(1, 3, -1, -1)), path)
     return path.relative_to(folder).as_posix()
 
 

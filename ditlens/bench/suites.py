@@ -177,7 +177,7 @@ def pie_bench(folder: str | Path) -> Suite:
         missing = needed - set(entry) if isinstance(entry, dict) else needed
         if missing:
             raise SuiteError(f"Entry {key} of mapping_file.json lacks {', '.join(sorted(missing))}.")
-        path = folder / "annotation_images" / entry["image_path"]
+        path = folder / "annotation_images" / str(entry["image_path"])
         if not path.is_file():
             remarks.append(f"{key}: the picture {entry['image_path']} is missing; left out.")
             continue

@@ -72,8 +72,8 @@ def make_server(
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "ports are numbers from 0 to 65535"
         raise SettingError(
-            f"No server can listen on {host}:{port}: {reason}. Choose another one, or let it take a free one: "
-            "port=0, in a terminal --port 0."
+            f"No server can listen on {host}:{port}: {reason}. Choose another port, or let the system take "
+            "a free one: port=0, in a terminal --port 0."
         ) from error
 
 

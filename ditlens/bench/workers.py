@@ -19,6 +19,8 @@ from ditlens.errors import StudyError
 def run_workers(options: Namespace, progress: Callable[[int, int, str], None] | None = None) -> None:
     """Start the processes, watch the folder, wait until all have ended.
 
+    Each process computes with its share of the cores, or with ``OMP_NUM_THREADS`` threads where that is set.
+
     Args:
         options: The options of ``ditlens bench edit``.
         progress: Receives (finished workers, workers, words).
@@ -40,7 +42,7 @@ def run_workers(options: Namespace, progress: Callable[[int, int, str], None] | 
                 str(options.workers),
                 *fixed,
             ],
-            env={**os.environ, "OMP_NUM_THREADS": threads},
+            env={"OMP_NUM_THREADS": threads, **os.environ},
             stdout=subprocess.DEVNULL,
         )
         for k in range(options.workers)

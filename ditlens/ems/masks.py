@@ -7,6 +7,7 @@ is between is mixed in that share.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ DRAWS = 4
 """Noises that `difference_mask` averages over."""
 EDGE = (0.05, 0.2)
 """Where `difference_mask` begins and where it is whole, as shares of the largest difference."""
+TOGETHER = 4
+"""Texts that `difference_mask` evaluates in one call: many small changes must not need much memory."""
 LEAST = 0.1
 """Share of the largest change below which a change of the text is none of the picture."""
 
@@ -226,7 +229,7 @@ def difference_mask(
         source: Their texts (1 or B).
         targets: The wanted texts (each 1 or B), of which the masks are joined.
         level: Noise level. High noise localises best: there the texts decide, not yet the details.
-        draws: Noises to average over; each is one call, of 1 + len(targets) evaluations.
+        draws: Noises to average over; each takes 1 + len(targets) evaluations, `TOGETHER` in a call.
         low: Share of the 98th percentile of d where the mask begins.
         high: Share where it is whole.
         least: A target whose 98th percentile is below this share of the largest target's says the same in other
@@ -250,7 +253,11 @@ def difference_mask(
     total = x.new_zeros(len(targets), len(x), 1, *x.shape[-2:])
     for _ in range(draws):
         point = flow.interpolate(x, flow.seeded_noise(generators, x), level)
-        before, *after = flow.evaluate(field, level, [(point, text) for text in (source, *targets)])
+        rows = [(point, text) for text in (source, *targets)]
+        velocities = [
+            flow.evaluate(field, level, rows[k : k + TOGETHER]) for k in range(0, len(rows), TOGETHER)
+        ]
+        before, *after = itertools.chain.from_iterable(velocities)
         total += (torch.stack(after) - before).abs().mean(2, keepdim=True) / draws
     top = total.flatten(2).quantile(0.98, dim=2).clamp_min(1e-12)[..., None, None, None]
     found = ((total / top - low) / (high - low)).clamp(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -267,9 +268,16 @@ def embed(
     model: Model, source: str, parts: Sequence[str], weights: Sequence[float]
 ) -> tuple[TextEmbedding, tuple[tuple[TextEmbedding, float], ...]]:
     """Embeddings of the source text and of the target texts, each of these with its weight."""
-    rows = model.encode_text([source, *parts])
-    targets = [_row(rows, 1 + i).named("target") for i in range(len(parts))]
-    return _row(rows, 0).named("source"), tuple(zip(targets, weights, strict=True))
+    first, *targets = one_by_one(model, [source, *parts])
+    return first.named("source"), tuple(
+        (target.named("target"), weight) for target, weight in zip(targets, weights, strict=True)
+    )
+
+
+def one_by_one(model: Model, prompts: Sequence[str]) -> list[TextEmbedding]:
+    """The embedding of every text, from one call of the text encoders."""
+    rows = model.encode_text(prompts)
+    return [_row(rows, row) for row in range(len(prompts))]
 
 
 def find_mask(
@@ -295,18 +303,18 @@ def find_mask(
     if mask == "difference":
         parts = [part for target, _ in targets for part in changes_of(model, source, target)]
         found = masks.difference_mask(model, latents, source, parts, seed=seed)
-        return found, "difference", (masks.DRAWS, masks.DRAWS * (1 + len(parts)))
+        calls, evaluations = math.ceil((1 + len(parts)) / masks.TOGETHER), 1 + len(parts)
+        return found, "difference", (masks.DRAWS * calls, masks.DRAWS * evaluations)
     exact = masks.world_mask(model, before or {}, description.changes)
     return masks.latent_mask(exact, latents.shape[-2:], grow=1), "exact", (0, 0)
 
 
 def changes_of(model: Model, source: TextEmbedding, target: TextEmbedding) -> list[TextEmbedding]:
     """The target's changes one by one, embedded; the target itself if there are not several."""
-    texts = single_changes(source.prompts[0], target.prompts[0])
-    if len(texts) < 2:
+    found = single_changes(source.prompts[0], target.prompts[0])
+    if len(found) < 2:
         return [target]
-    rows = model.encode_text(texts)
-    return [_row(rows, row).named("target") for row in range(len(texts))]
+    return [text.named("target") for text in one_by_one(model, found)]
 
 
 def chosen_method(model: Model, method: Method | str | None, size: Sequence[int]) -> Method:

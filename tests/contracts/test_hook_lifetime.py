@@ -14,6 +14,7 @@ import torch
 import ditlens as dl
 from ditlens import attention
 from ditlens.calls import apart
+from ditlens.captures import all_finite
 from ditlens.errors import BudgetError, CaptureError, InterventionError, SettingError, SiteError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -364,6 +365,20 @@ def test_values_that_are_not_finite_are_reported(sd3):
     )
     with told, dl.capture(model, "joint.*.{text,image}.in"):
         call(model, inputs, encoder_hidden_states=torch.full((2, 5, 32), torch.inf))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, -2.0], True),
+        ([torch.inf, -torch.inf], False),
+        ([torch.nan, 1.0], False),
+        ([3e38, 3e38], True),  # only the sum overflows
+    ],
+)
+def test_finite_means_every_value(values, expected):
+    assert all_finite(torch.tensor(values)) is expected
+    assert all_finite(torch.full((9,), 6e4, dtype=torch.float16))
 
 
 def test_reducing_and_selecting_tokens(sd3):

@@ -131,7 +131,10 @@ def test_other_wishes_under_the_same_name_are_run_again(run, suite, tmp_path):
     run()
     one = suite.items[0]
     other = dataclasses.replace(one, instruction="", target_text=one.source_text)
-    assert run(suite=Suite(suite.name, [other, *suite.items[1:]])) == 2
+    changed = Suite(suite.name, [other, *suite.items[1:]])
+    runner.collect(tmp_path, changed)
+    assert {row["item"] for row in rows_of(tmp_path)} == {item.id for item in suite.items[1:]}
+    assert run(suite=changed) == 2
 
 
 def test_rows_of_old_weights_do_not_reach_the_tables(run, portraits, suite, tmp_path):

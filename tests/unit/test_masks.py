@@ -8,7 +8,15 @@ import torch
 from PIL import Image
 
 from ditlens import images
-from ditlens.ems.masks import as_png, changed_rows, difference_mask, given_mask, latent_mask, read_mask
+from ditlens.ems.masks import (
+    TOGETHER,
+    as_png,
+    changed_rows,
+    difference_mask,
+    given_mask,
+    latent_mask,
+    read_mask,
+)
 from ditlens.errors import ImageError, SettingError
 from ditlens.worlds.analytic import GaussianWorld
 
@@ -200,3 +208,17 @@ def test_a_mask_for_every_picture_of_a_batch():
     assert found.shape == (2, 1, 10, 10)
     assert found[0, 0, :2].all() and not found[0, 0, 2:].any()
     assert found[1, 0, 8:].all() and not found[1, 0, :8].any()
+
+
+def test_many_changes_are_looked_at_in_calls_of_bounded_size():
+    sizes = []
+
+    def field(latents, sigma, text):
+        sizes.append(len(latents))
+        return GaussianWorld()(latents, sigma, text)
+
+    clean, source = torch.zeros(1, 2, 10, 10), torch.zeros(1, 2, 10, 10)
+    rows = [change(3.0, slice(k, k + 1)) for k in range(0, 10, 2)]
+    found = difference_mask(field, clean, source, rows, draws=2)
+    assert sizes == 2 * [TOGETHER, 1 + len(rows) - TOGETHER]
+    assert found[0, 0, ::2].all() and not found[0, 0, 1::2].any()

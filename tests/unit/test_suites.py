@@ -83,6 +83,7 @@ def pie(tmp_path):
         "001": {"image_path": "1_change/b.jpg", "original_prompt": "a wall", "editing_prompt": "a wall",
                 "editing_type_id": "1", "mask": []},
         "002": {"image_path": "1_change/gone.jpg", "original_prompt": "x", "editing_prompt": "y", "mask": []},
+        "003": {"image_path": 7, "original_prompt": "x", "editing_prompt": "y", "mask": []},
     }  # fmt: skip
     (tmp_path / "mapping_file.json").write_text(json.dumps(table))
     return tmp_path
@@ -103,6 +104,7 @@ def test_pie_bench_is_read(pie):
     assert first.mask[0, 0, 0].all() and first.mask[0, 0, :, -1].all(), "the border counts as edited"
     report = "\n".join(suite.remarks)
     assert "002: the picture 1_change/gone.jpg is missing" in report
+    assert "003: the picture 7 is missing" in report
     assert "001: source and target text are the same" in report and "001: the mask is empty" in report
     assert open_suite(str(pie), count=1).items[0].id == "pie000"
 

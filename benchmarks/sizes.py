@@ -1,0 +1,167 @@
+"""Choose the transformer's size: quality against time, ``make bench-sizes`` (an hour on one core).
+
+Every size is trained from nothing by the recipe of `ditlens.train.mmdit` for the same time on one thread, with the
+shipped autoencoder and text encoders, and measured on the same held-out captions. Then the time of one guided call
+of the transformer is taken for all sizes in turns. Writes ``benchmarks/results/sizes.json`` and
+``docs/model/sizes.md``; killed, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from intervals import bootstrap
+from model import hardware, ordered
+from portraits.common import Bench
+from portraits.quality import captions
+
+from ditlens.model import load
+from ditlens.train import mmdit
+from ditlens.train.loop import Budget
+from ditlens.train.run import load_text, load_vae
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = {"4 x 128": (4, 4), "6 x 192": (6, 6), "8 x 256": (8, 8), "10 x 320": (10, 10)}
+"""Blocks x width: number of blocks, number of heads of width 32."""
+SHIPPED = f"{mmdit.CONFIG['num_layers']} x {mmdit.CONFIG['caption_projection_dim']}"
+
+
+def main() -> None:
+    """Train and measure what is missing, take the times, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0, help="training time of each size (10)")
+    parser.add_argument("--captions", type=int, default=60, help="held-out captions to sample (60)")
+    parser.add_argument("--calls", type=int, default=30, help="timed calls of each size (30)")
+    parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "train" / "work",
+                        help="where the training set's latents are, or will be")  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "outputs" / "sizes", help="for checkpoints and weights"
+    )
+    options = parser.parse_args()
+    all_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    parts = {name: trained_and_measured(name, options) for name in SIZES}
+    torch.set_num_threads(all_threads)
+    taken = times(options.calls)
+    for name, seconds in taken.items():
+        low, high = bootstrap(seconds, np.median)
+        parts[name] |= {"ms": 1000 * float(np.median(seconds)), "ms_low": 1000 * low, "ms_high": 1000 * high}
+    result = {
+        "value": len(parts), "low": None, "high": None, "n": len(parts), "unit": "sizes",
+        "command": f'make bench-sizes ARGS="--minutes {options.minutes:g} --captions {options.captions}"',
+        "date": datetime.date.today().isoformat(), "hardware": hardware(torch.device("cpu")),
+        "note": "each trained for the same time on one thread; the table is docs/model/sizes.md", "parts": parts,
+    }  # fmt: skip
+    path = ROOT / "benchmarks" / "results" / "sizes.json"
+    path.write_text(json.dumps({"size_table": ordered(result)}, indent=2) + "\n", "utf-8")
+    page = ROOT / "docs" / "model" / "sizes.md"
+    page.write_text(table(result, options), "utf-8")
+    print(page.read_text("utf-8"))
+
+
+def config(name: str) -> dict[str, Any]:
+    """Settings of a transformer of one size."""
+    blocks, heads = SIZES[name]
+    return mmdit.CONFIG | {
+        "num_layers": blocks, "num_attention_heads": heads,
+        "caption_projection_dim": heads * mmdit.CONFIG["attention_head_dim"],
+    }  # fmt: skip
+
+
+def trained_and_measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one size for the given time, sample the held-out captions; what was done before is read."""
+    from diffusers import SD3Transformer2DModel
+
+    folder = options.out / name.replace(" ", "")
+    done = folder / f"{options.minutes:g}-{options.captions}.json"
+    if done.is_file():
+        return json.loads(done.read_text("utf-8"))
+    model = load("portraits", device="cpu")
+    assert model.folder is not None, "the model is a folder"
+    folder.mkdir(parents=True, exist_ok=True)
+    latents = folder / "latents.pt"
+    if not latents.exists() and (options.work / latents.name).is_file():
+        latents.symlink_to((options.work / latents.name).resolve())
+    budget = Budget(minutes=options.minutes, folder=folder, resume=True)
+    torch.manual_seed(0)
+    transformer = SD3Transformer2DModel(**config(name))
+    vae, text = load_vae(model.folder, budget), load_text(model.folder, budget)
+    print(f"{name}: {options.minutes:g} minutes of training", file=sys.stderr, flush=True)
+    transformer, report = mmdit.train(budget, vae, *text, transformer)
+    model.pipe.transformer = transformer.eval().requires_grad_(False)
+    quality = captions(Bench(model, captions=options.captions))
+    part = {
+        "weights": sum(p.numel() for p in transformer.parameters()),
+        "samples": report["samples"],
+        **{
+            f"{kind}{end}": quality[f"caption_{kind}_accuracy"][key]
+            for kind in ("categorical", "level")
+            for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))
+        },
+    }
+    done.write_text(json.dumps(part) + "\n", "utf-8")
+    return part
+
+
+@torch.inference_mode()
+def times(calls: int) -> dict[str, list[float]]:
+    """Seconds of one guided call (two pictures, 64 text rows) of every size, in turns, without the first two."""
+    from diffusers import SD3Transformer2DModel
+
+    models = {name: SD3Transformer2DModel(**config(name)).eval() for name in SIZES}
+    any_config = next(iter(models.values())).config
+    inputs = {
+        "hidden_states": torch.randn(
+            2, any_config.in_channels, any_config.sample_size, any_config.sample_size
+        ),
+        "encoder_hidden_states": torch.randn(2, 64, any_config.joint_attention_dim),
+        "pooled_projections": torch.randn(2, any_config.pooled_projection_dim),
+        "timestep": torch.full((2,), 500.0),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in SIZES}
+    for turn in range(calls + 2):
+        for name, model in models.items():
+            started = time.perf_counter()
+            model(**inputs)
+            if turn > 1:
+                taken[name].append(time.perf_counter() - started)
+    return taken
+
+
+def table(result: dict[str, Any], options: argparse.Namespace) -> str:
+    """The page."""
+    lines = [
+        "# Which size?",
+        "",
+        f"Every size was trained from nothing for {options.minutes:g} minutes on one thread, by the same recipe, "
+        f"with the shipped autoencoder and text encoders, and then drew the same {options.captions} held-out "
+        "captions (20 steps, the model's own guidance). Written by `make bench-sizes`.",
+        "",
+        "| blocks x width | weights | in half precision | pictures seen | categorical right | level right | "
+        "one guided call |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, part in result["parts"].items():
+        shares = (
+            f"{part[kind]:.3f} ({part[f'{kind}_low']:.3f} to {part[f'{kind}_high']:.3f})"
+            for kind in ("categorical", "level")
+        )
+        lines.append(
+            f"| {name}{' (shipped)' if name == SHIPPED else ''} | {part['weights'] / 1e6:.1f} M | "
+            f"{2 * part['weights'] / 1e6:.0f} MB | {part['samples']:,} | {' | '.join(shares)} | "
+            f"{part['ms']:.0f} ms ({part['ms_low']:.0f} to {part['ms_high']:.0f}) |"
+        )
+    lines += ["", f"Measured on {result['date']}, {result['hardware']}; `{result['command']}`.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
