@@ -22,7 +22,8 @@ class Key:
         site: Printed `Site`.
         step: Index of the timestep.
         pass_: Guidance pass, ``"cond"``, ``"uncond"``, ``"skip"``; in an edit ``"source"``, ``"target"`` and
-            ``"uncond"``, or ``"uncond.source"`` and ``"uncond.target"`` where both sides are guided in one call.
+            ``"uncond"``, or ``"uncond.source"`` and ``"uncond.target"`` where both sides are guided in one call;
+            ``"source.target"`` is the source text at the target's point.
     """
 
     site: str

@@ -182,10 +182,15 @@ class Clock:
 
 
 def sides_apart(passes: tuple[str, ...]) -> tuple[str, ...]:
-    """Passes of an edit's call; where both sides are guided in it, "uncond" becomes uncond.source, uncond.target.
+    """Passes of an edit's call, so that no two kinds of rows have one name.
 
-    The rows without text stand before those of the text that they guide.
+    Where both sides are guided, "uncond" becomes uncond.source and uncond.target: the rows without text stand
+    before those of the text that they guide. Where the target is guided away from the source text (FlowSlider,
+    FlowAlign), the source text is read at the source's point, and again at the target's: that is source.target.
     """
+    targets = passes.count("target")
+    if targets and passes == ("source",) * 2 * targets + ("target",) * targets:
+        return ("source",) * targets + ("source.target",) * targets + ("target",) * targets
     begins = [i for i, name in enumerate(passes) if name == UNCOND and (i == 0 or passes[i - 1] != UNCOND)]
     if len(begins) < 2 or not {"source", "target"} <= set(passes):
         return passes
@@ -197,7 +202,7 @@ def sides_apart(passes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def wants(asked: Collection[str] | None, name: str) -> bool:
-    """Whether a pass was asked for: None asks for all, and "uncond" for that of both sides of an edit."""
+    """Whether a pass was asked for: None asks for all, and "uncond" or "source" for both sides of an edit."""
     return asked is None or name in asked or name.partition(".")[0] in asked
 
 

@@ -53,7 +53,8 @@ def capture(
             the blocks, text and image, where there is such a stream.
         steps: Which steps of a sampling loop: numbers, a slice, or None for all.
         passes: Which guidance passes: "cond", "uncond", "skip"; in an edit "source", "target" and "uncond", which
-            is kept as "uncond.source" and "uncond.target" where one call guides both sides. None for all. The rows
+            is kept as "uncond.source" and "uncond.target" where one call guides both sides. The source text at the
+            target's point, which FlowSlider and FlowAlign ask for too, is "source.target". None for all. The rows
             of a bare transformer's batch all count as "cond".
         tokens: Numbers of the tokens to keep, by stream, e.g. ``{"text": [4, 5]}``.
         reduce: What to keep of the tokens: ``"mean"``, ``"sketch:64"`` (a fixed random projection of the width to

@@ -126,6 +126,23 @@ def test_an_edit_guided_on_both_sides(portraits):
     assert not torch.allclose(at["source"], at["target"])
 
 
+def test_an_edit_guided_away_from_the_source_text(portraits):
+    """The source text is read at two points, under two names."""
+    from PIL import Image
+
+    method = dl.DeltaVelocity("slider", guide_from="source", target_guidance=2.0, steps=2)
+    with dl.capture(portraits, "joint.0.image.in", steps=[1], passes=["source", "target"]) as cache:
+        dl.edit(
+            portraits, Image.new("RGB", (128, 128), "gray"), source_text="a man", target_text="an old man",
+            method=method, mask="none",
+        )  # fmt: skip
+    assert cache.passes == ["source", "source.target", "target"]
+    at = {name: cache.get("joint.0.image.in", step=1, pass_=name) for name in cache.passes}
+    assert all(len(value) == 1 for value in at.values())
+    torch.testing.assert_close(at["source.target"], at["target"])
+    assert not torch.allclose(at["source"], at["target"])
+
+
 def test_a_pass_that_never_comes_is_a_warning(quick):
     asked = dl.capture(quick.model, "joint.0.image.out", passes=("cond", "uncond"))
     with pytest.warns(UserWarning, match="'uncond' was asked for and never came: the run had cond"), asked:

@@ -211,7 +211,12 @@ def test_guidance_on_both_sides_of_an_edit_is_told_apart():
     assert sides_apart(both) == (
         *["uncond.source"] * 2, *["source"] * 2, *["uncond.target"] * 2, *["target"] * 2,
     )  # fmt: skip
+    assert sides_apart(("source",) * 4 + ("target",) * 2) == (
+        *["source"] * 2, *["source.target"] * 2, *["target"] * 2,
+    )  # fmt: skip
     for other in (
+        ("source", "target"),
+        ("source", "source"),
         ("source", "uncond", "target"),
         ("uncond", "uncond", "cond", "cond"),
         ("uncond", "cond", "uncond", "cond"),
