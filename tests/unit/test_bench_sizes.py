@@ -1,0 +1,48 @@
+"""The benchmark of sizes: what it trains, what it times, what it writes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from scripts import script
+
+from ditlens.train import mmdit
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with script("sizes") as module:
+        yield module
+
+
+def test_the_shipped_size_is_among_them(bench):
+    assert bench.config(bench.SHIPPED) == mmdit.CONFIG and set(bench.LONGER) <= set(bench.SIZES)
+
+
+def test_every_size_is_timed_and_larger_ones_have_more_weights(bench):
+    from diffusers import SD3Transformer2DModel
+
+    taken = bench.times(calls=1)
+    assert set(taken) == set(bench.SIZES) and all(len(t) == 1 and t[0] > 0 for t in taken.values())
+    names = ("4 x 128", "6 x 192")
+    small, large = (SD3Transformer2DModel(**bench.config(name)).num_parameters() for name in names)
+    assert small < large
+
+
+def test_what_was_measured_is_read_and_becomes_a_row(bench, tmp_path):
+    part = {
+        "size": "6 x 192", "minutes": 10.0, "weights": 7_825_568, "samples": 8960, "categorical": 0.65,
+        "categorical_low": 0.6, "categorical_high": 0.7, "level": 0.5, "level_low": 0.45, "level_high": 0.55,
+    }  # fmt: skip
+    folder = tmp_path / "6x192-10"
+    folder.mkdir()
+    (folder / "60.json").write_text(json.dumps(part))
+    options = type("Options", (), {"out": tmp_path, "captions": 60, "work": tmp_path})
+    assert bench.trained_and_measured("6 x 192", 10.0, options) == part
+    timed = part | {"ms": 40.2, "ms_low": 39.0, "ms_high": 41.6}
+    page = bench.table(
+        {"parts": {"one": timed}, "date": "2026-01-01", "hardware": "2 threads", "command": "make"}
+    )
+    assert "| 10 min | 6 x 192 (shipped) | 7.8 M | 16 MB | 8,960 | 0.650 (0.600 to 0.700) | 0.500 " in page
+    assert page.splitlines()[6].endswith("| 0.500 (0.450 to 0.550) | 40 ms (39 to 42) |")
