@@ -328,7 +328,7 @@ class LatentCache:
 def _is_text(site: str) -> bool:
     """Whether the second axis of a site's tensors are the text tokens."""
     parsed = Site.parse(site)
-    return parsed.kind != "cond" and parsed.stream == "text" and not parsed.point.startswith("attn.to_")
+    return parsed.stream == "text" and not parsed.point.startswith("attn.to_")
 
 
 def human(size: float) -> str:

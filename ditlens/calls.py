@@ -181,28 +181,11 @@ class Clock:
         return (self.step if moment.source == "timestep" else int(moment.time)), self.run
 
 
-def sides_apart(passes: tuple[str, ...]) -> tuple[str, ...]:
-    """Passes of an edit's call, so that no two kinds of rows have one name.
-
-    Where both sides are guided, "uncond" becomes uncond.source and uncond.target: the rows without text stand
-    before those of the text that they guide. Where the target is guided away from the source text (FlowSlider,
-    FlowAlign), the source text is read at the source's point, and again at the target's: that is source.target.
-    """
-    targets = passes.count("target")
-    if targets and passes == ("source",) * 2 * targets + ("target",) * targets:
-        return ("source",) * targets + ("source.target",) * targets + ("target",) * targets
-    begins = [i for i, name in enumerate(passes) if name == UNCOND and (i == 0 or passes[i - 1] != UNCOND)]
-    if len(begins) < 2 or not {"source", "target"} <= set(passes):
-        return passes
-    named, side = [], ""
-    for name in reversed(passes):
-        side = side if name == UNCOND else name
-        named.append(f"{UNCOND}.{side}" if name == UNCOND and side else name)
-    return tuple(reversed(named))
-
-
 def wants(asked: Collection[str] | None, name: str) -> bool:
-    """Whether a pass was asked for: None asks for all, and "uncond" or "source" for both sides of an edit."""
+    """Whether a pass was asked for.
+
+    None asks for all, "uncond" for both sides of an edit, "source" also for the source text at the target's point.
+    """
     return asked is None or name in asked or name.partition(".")[0] in asked
 
 

@@ -18,14 +18,12 @@ from ditlens.calls import SKIP, UNCOND, Call, wants
 from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.estimates import choices
 from ditlens.hooks import Session, parts_of
-from ditlens.site import POINTS, SOFTMAX_POINTS, STREAMS, Site, select
+from ditlens.site import POINTS, STREAMS, Site, select
 from ditlens.spans import word_finder, words
 from ditlens.tables import columns
 from ditlens.transfers import Ring, cuda_ring
 
 Reducer = Callable[[torch.Tensor, "torch.Tensor | None"], torch.Tensor]
-Steps = "Iterable[int] | slice | int | None"
-
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
 
@@ -54,8 +52,8 @@ def capture(
         steps: Which steps of a sampling loop: numbers, a slice, or None for all.
         passes: Which guidance passes: "cond", "uncond", "skip"; in an edit "source", "target" and "uncond", which
             is kept as "uncond.source" and "uncond.target" where one call guides both sides. The source text at the
-            target's point, which FlowSlider and FlowAlign ask for too, is "source.target". None for all. The rows
-            of a bare transformer's batch all count as "cond".
+            target's point, which FlowSlider and FlowAlign ask for too, is "source.target"; "source" keeps it too.
+            None for all. The rows of a bare transformer's batch all count as "cond".
         tokens: Numbers of the tokens to keep, by stream, e.g. ``{"text": [4, 5]}``.
         reduce: What to keep of the tokens: ``"mean"``, ``"sketch:64"`` (a fixed random projection of the width to
             64), or a function of (values, mask). The mean leaves padding out where it is known: from a
@@ -75,6 +73,8 @@ def capture(
     Raises:
         SiteError: If a pattern fits no site; the message says why.
         ArchitectureError: If the model has no joint attention that ditlens knows.
+        SettingError: If steps, tokens, heads, reduce or limit cannot be used; numbers of tokens are checked in the
+            run.
         CaptureError: At the end, if nothing came or fewer than the forward calls should have given.
         BudgetError: As soon as the limit is reached; the message names smaller choices.
     """
@@ -105,7 +105,13 @@ class Capture(Session):
             raise SettingError(f"heads is {heads!r}; choose 'mean' or 'all'.")
         self.reducer, self.heads, self.dtype = reducer(reduce), heads, dtype
         self.device, self.limit = torch.device(device), size_of(limit)
-        name = reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "") if reduce else ""
+        name = (
+            reduce
+            if isinstance(reduce, str)
+            else getattr(reduce, "__name__", type(reduce).__name__)
+            if reduce
+            else ""
+        )
         self.cache = LatentCache(tokens=self.tokens, reduced=name, spans=word_finder(self.pipe))
         self._parts: dict[Key, dict[int, torch.Tensor]] = {}
         self._fires: dict[str, int] = {}
@@ -168,13 +174,13 @@ class Capture(Session):
         self._fires[name] = self._fires.get(name, 0) + 1
         if not self.wants_step(call.step):
             return
-        wanted = [name for name in dict.fromkeys(call.passes) if wants(self.passes, name)]
+        wanted = [pass_ for pass_ in dict.fromkeys(call.passes) if wants(self.passes, pass_)]
         if not wanted:
             return
         value = read()
+        whole = len(value) == call.batch
         for pass_ in wanted:
             rows = call.rows(pass_)
-            whole = len(value) == call.batch
             self._keep(site, call, pass_, value[_index(rows)] if whole else value, rows)
 
     def _keep(self, site: Site, call: Call, pass_: str, value: torch.Tensor, rows: list[int]) -> None:
@@ -203,9 +209,8 @@ class Capture(Session):
         masks = self._masks.setdefault(pass_, {})
         if call.mask is not None and call.run not in masks:
             masks[call.run] = call.mask[_index(rows)]  # stays on its device: a copy would wait for the GPU
-        self.cache.tensors.setdefault(
-            key, parts[call.run]
-        )  # that of the first run; `_assemble` adds the others
+        # The first run's; `_assemble` adds the others.
+        self.cache.tensors.setdefault(key, parts[call.run])
 
     def _some_tokens(
         self, site: Site, value: torch.Tensor, mask: torch.Tensor | None
@@ -373,7 +378,8 @@ def known(index: list[int], count: int) -> list[int]:
     wrong = [i for i in index if not -count <= i < count]
     if wrong:
         raise SettingError(
-            f"tokens has {wrong}, but there are {count} tokens: give numbers from 0 to {count - 1}."
+            f"tokens has {wrong}, but there are {count} tokens: give numbers from 0 to {count - 1}, or from "
+            f"-{count} to -1, counted from the end."
         )
     return index
 
@@ -545,4 +551,4 @@ def sites(model: Any, patterns: str | Iterable[str] = "*.*.*.*") -> SiteTable:
     return SiteTable(adapter, select(patterns, adapter.sites, adapter.absent))
 
 
-__all__ = ["SOFTMAX_POINTS", "Capture", "capture", "sites", "words"]
+__all__ = ["Capture", "capture", "sites", "words"]

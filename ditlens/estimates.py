@@ -149,6 +149,9 @@ def _sizing(model: Any, sites: str | Iterable[str], **options: Any) -> Any:
         def _warn_of_nan(self) -> None:
             """There are no numbers to look at."""
 
+        def _warn_of_passes(self) -> None:
+            """One step does not have every pass."""
+
     return Sizing(model, sites, device="meta", limit=float("inf"), **options)
 
 

@@ -26,7 +26,6 @@ from ditlens.calls import (
     batch_of,
     bind,
     current_label,
-    sides_apart,
     timestep_of,
 )
 from ditlens.errors import ArchitectureError, CaptureError, SettingError
@@ -64,7 +63,8 @@ def given_part(model: Any, pipe: Any) -> Any:
     """The transformer as it was given: a pipeline's ``transformer`` or ``prior`` (Kandinsky), or the model."""
     if isinstance(model, nn.Module):
         return model
-    return getattr(pipe, "transformer", None) or getattr(pipe, "prior", None)
+    found = getattr(pipe, "transformer", None)  # a compiled one has no truth value
+    return getattr(pipe, "prior", None) if found is None else found
 
 
 def running(transformer: nn.Module) -> list[Session]:
@@ -274,7 +274,7 @@ class Session(ABC):
         batch, moment = batch_of(bound), self._moment(bound, label)
         self.guidance.begin(self.clock.news(moment))
         if label is not None and len(label.passes) == batch:
-            passes = sides_apart(label.passes)
+            passes = label.passes
         else:
             passes = self.guidance.passes(bound, batch)
         self.guidance.seen |= set(passes)
@@ -354,9 +354,9 @@ class Session(ABC):
 def is_compiled(*modules: nn.Module) -> bool:
     """Whether torch.compile has been applied to one of the modules or to a part of it."""
     waiting = list(modules)
-    while waiting:  # `modules()` nests generators: milliseconds
+    while waiting:  # `modules()` would take milliseconds: it nests a generator for each level
         part = waiting.pop()
         if getattr(part, "_compiled_call_impl", None) is not None or type(part).__name__ == "OptimizedModule":
             return True
-        waiting += filter(None, part._modules.values())
+        waiting += [child for child in part._modules.values() if child is not None]
     return False

@@ -187,10 +187,10 @@ def intervene(
 
     Raises:
         SiteError: If a site does not exist; the message says why.
-        SettingError: If a change is no function or cannot be made at its site, or if steps, or tokens, are not
-            there.
+        SettingError: If a change is no function or cannot be made at its site, or steps or tokens cannot be used;
+            numbers of tokens are checked in the run.
         InterventionError: In the run, if a function returns something that does not fit; at its end, if a site was
-            never changed.
+            never changed or the model never ran.
     """
     return Intervene(model, changes, steps, passes, tokens)
 

@@ -27,7 +27,8 @@ def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
 
     Returns:
         Token numbers by tokenizer. Where padding comes before the text (CogView4), they are negative: -1 is the
-            last token. They are right as long as the call leaves the pipeline's own template as it is.
+            last token. They are right as long as the call leaves the pipeline's own template as it is and, where
+            they are negative, cuts nothing off the prompt (``max_sequence_length``).
 
     Raises:
         CaptureError: If nobody knows how the model reads its prompt, or the word is not there.

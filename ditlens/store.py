@@ -167,11 +167,15 @@ class Study:
 
     @cached_property
     def _first(self) -> Shard:
+        return Shard(self.path(self._finished()[0]))
+
+    def _finished(self) -> list[tuple[int, int]]:
+        """The items that are there, of which there must be some."""
         if not self.items:
             raise StudyError(
                 f"{self.folder} has no finished items yet. Run the same `ditlens capture` again."
             )
-        return Shard(self.path(self.items[0]))
+        return self.items
 
     @property
     def sites(self) -> list[str]:
@@ -250,7 +254,7 @@ class Study:
 
         Raises:
             SiteError: If site, step, token or pass were not captured.
-            StudyError: If a shard is damaged.
+            StudyError: If a shard is damaged, an item is not there, or none was asked for.
         """
         entry = self._entry(site, pass_)
         shape = self._first.header[entry]["shape"]
@@ -274,12 +278,15 @@ class Study:
 
     def _chosen(self, items: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
         """The items that were asked for, or all that are there."""
-        chosen = list(self.items if items is None and self._first else items or ())
-        absent = [item for item in chosen if not self.path(item).is_file()]
-        if absent or not chosen:
-            asked = f"Item {absent[0]} is not in {self.folder}" if absent else "No items were asked for"
-            raise StudyError(f"{asked}. Choose some of `study.items`; `study.missing` can be captured still.")
-        return chosen
+        items = self._finished() if items is None else items
+        if absent := [item for item in items if not self.path(item).is_file()]:
+            raise StudyError(
+                f"Item {absent[0]} is not in {self.folder}. Choose some of `study.items`; what `study.missing` "
+                "lists can still be captured."
+            )
+        if not items:
+            raise StudyError("No items were asked for. Choose some of `study.items`.")
+        return list(items)
 
     def _gather(
         self, entry: str, rows: list[int], tokens: list[int] | None, items: Sequence[tuple[int, int]]
@@ -333,7 +340,11 @@ class Study:
             yield self.get(site, items=self.items[start : start + size], **choice)
 
     def cache(self, items: Sequence[tuple[int, int]] | None = None) -> LatentCache:
-        """Some items (all by default) as a `LatentCache` in memory."""
+        """Some items (all by default) as a `LatentCache` in memory.
+
+        Raises:
+            StudyError: If a shard is damaged, an item is not there, or none was asked for.
+        """
         chosen = self._chosen(items)
         shards = [Shard(self.path(item)) for item in chosen]
         tensors: dict[Key, torch.Tensor] = {}

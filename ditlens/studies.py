@@ -280,7 +280,6 @@ def run(
     begin = worker.rank * len(items) // worker.world
     order = items[begin:] + items[:begin]
     tries = dict.fromkeys(items, 0)
-    succeeded = 0
     while todo := [i for i in order if not study.path(i).is_file() and tries[i] < ATTEMPTS]:
         moved = False
         for item in todo:
@@ -292,12 +291,12 @@ def run(
                     make_item(model, manifest, folder, item, limit)
                 except Exception as error:
                     known = isinstance(error, DitlensError)
-                    if isinstance(error, WRONG) or (known and not succeeded):
+                    works = any(study.path(each).is_file() for each in items)
+                    if isinstance(error, WRONG) or (known and not works):
                         raise  # it is the settings, not this item
                     tries[item] = ATTEMPTS if known else tries[item] + 1
                     _record_failure(folder, item, error)
                     continue
-            succeeded += 1
             if progress is not None:
                 progress(sum(study.path(i).is_file() for i in items), len(items))
         if not moved:
@@ -323,7 +322,7 @@ def launch(arguments: Sequence[str], workers: int) -> int:
     print goes to standard error (2): the caller has the last word, which with ``--json`` is the only one.
 
     Raises:
-        DitlensError: The first error with which a worker ended; such a worker is not restarted.
+        DitlensError: The error of the first worker, by rank, that ended with one; such a worker is not restarted.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
     command = [

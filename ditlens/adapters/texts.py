@@ -1,7 +1,8 @@
 """How the pipelines of diffusers write a prompt into the text stream.
 
 A pipeline may put the prompt into a template, drop the template's first tokens, put tokens of its own before the
-text, and pad before or after it. `tests/contracts/test_words.py` runs each pipeline named here at tiny size.
+text, and pad before or after it. `tests/contracts/test_words.py` runs one pipeline of each kind at tiny size, and
+compares the code of the others with it.
 """
 
 from __future__ import annotations

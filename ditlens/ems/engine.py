@@ -73,6 +73,10 @@ def plan_prompts(
 ) -> _Prompts:
     """Decide which texts have to be evaluated where, for a batch of items.
 
+    Each is named by what it does, for captures: "source" at the source point, "target" at the target point,
+    "source.target" the source text at the target point, "uncond" the null text, and "uncond.source" and
+    "uncond.target" where both points have one.
+
     Raises:
         SettingError: If a text does not fit the batch, or guidance needs a null text that is missing.
     """
@@ -83,17 +87,32 @@ def plan_prompts(
     if slides is not None and config.slide == "guidance":
         guidance = guidance * slides
         slider_at_zero = guidance == 0 if config.guide_from == "source" else False
+    same = (flow.equal_texts(source, target) | slider_at_zero) & config.keeps_equal
+    guide, source, target = (
+        _named(text, role)
+        for text, role in ((source, "source.target"), (source, "source"), (target, "target"))
+    )
     at_q = flow.guidance_texts(source, null_text, config.source_guidance) if needs_source else []
     texts = (
         config.target_guidance if isinstance(guidance, float | int) else 2.0
     )  # 2: both, whatever the items'
     told = flow.told_guidance(target, guidance)  # None, unless the model is guidance-distilled
     if config.guide_from == "source":
-        at_p = {0.0: [source], 1.0: [target]}.get(texts, [source, target])
+        at_p = {0.0: [guide], 1.0: [target]}.get(texts, [guide, target])
     else:
         at_p = flow.guidance_texts(target, null_text, texts) if told is None else [told]
-    same = (flow.equal_texts(source, target) | slider_at_zero) & config.keeps_equal
+    if all(any(text is null_text for text in texts) for texts in (at_q, at_p)):
+        at_q, at_p = (
+            [_named(text, f"uncond.{side}") if text is null_text else text for text in texts]
+            for side, texts in (("source", at_q), ("target", at_p))
+        )
     return _Prompts(at_q, at_p, same, guidance)
+
+
+def _named(text: Text, role: str) -> Text:
+    """The text in a role, if it is of a kind that has one."""
+    named = getattr(text, "named", None)
+    return text if named is None else named(role)
 
 
 def noise_levels(config: DeltaVelocity, sigmas: torch.Tensor | None) -> list[tuple[float, float]]:

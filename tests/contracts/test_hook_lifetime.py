@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import sys
+import types
 import weakref
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ditlens import attention
 from ditlens.calls import apart
 from ditlens.captures import all_finite
 from ditlens.errors import BudgetError, CaptureError, InterventionError, SettingError, SiteError
+from ditlens.hooks import given_part
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny  # noqa: E402
@@ -370,15 +372,15 @@ def test_values_that_are_not_finite_are_reported(sd3):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([1.0, -2.0], True),
-        ([torch.inf, -torch.inf], False),
-        ([torch.nan, 1.0], False),
-        ([3e38, 3e38], True),  # only the sum overflows
+        (torch.tensor([1.0, -2.0]), True),
+        (torch.tensor([torch.inf, -torch.inf]), False),
+        (torch.tensor([torch.nan, 1.0]), False),
+        (torch.tensor([3e38, 3e38]), True),  # only the sum overflows
+        (torch.full((9,), 6e4, dtype=torch.float16), True),
     ],
 )
 def test_finite_means_every_value(values, expected):
-    assert all_finite(torch.tensor(values)) is expected
-    assert all_finite(torch.full((9,), 6e4, dtype=torch.float16))
+    assert all_finite(values) is expected
 
 
 def test_reducing_and_selecting_tokens(sd3):
@@ -599,6 +601,24 @@ def test_compiled_models(sd3, how, warm):
         with dl.intervene(compiled, {"joint.0.image.out": dl.scale(2.0)}):
             assert not torch.allclose(call(compiled, inputs), plain)
         torch.testing.assert_close(call(compiled, inputs), plain)
+    finally:
+        torch._dynamo.reset()
+
+
+def test_a_compiled_part(sd3):
+    """Compiled modules have no length and no truth value; whoever looks for them must not ask."""
+    model, inputs = sd3
+    with dl.capture(model, OUT) as expected:
+        plain = call(model, inputs)
+    other = tiny.build(SD3)
+    try:
+        other.transformer_blocks[0].ff = torch.compile(other.transformer_blocks[0].ff, backend="eager")
+        with dl.capture(other, OUT) as cache:
+            torch.testing.assert_close(call(other, inputs), plain)
+        torch.testing.assert_close(cache["joint.0.image.out"], expected["joint.0.image.out"])
+        compiled = torch.compile(tiny.build(SD3), backend="eager")
+        for name in ("transformer", "prior"):
+            assert given_part(None, types.SimpleNamespace(**{name: compiled})) is compiled
     finally:
         torch._dynamo.reset()
 

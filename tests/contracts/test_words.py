@@ -34,8 +34,8 @@ CHAT = (
 )
 
 
-def text(word, sure="that"):
-    return TEXT.format(word, sure)
+def text(word, before="that"):
+    return TEXT.format(word, before)
 
 
 def templates():
@@ -130,7 +130,7 @@ def make_pipe(name, side="right"):
     """A pipeline with what it needs to read a prompt."""
     model, width, changes, _ = CASES[name]
     kind = getattr(diffusers, name)
-    parts = {each: None for each in inspect.signature(kind.__init__).parameters if each != "self"}
+    parts = [each for each in inspect.signature(kind.__init__).parameters if each != "self"]
     old = name in ("CogView3PlusPipeline", "CogVideoXPipeline")
     given = {
         "tokenizer": make_tokenizer(side), "tokenizer_2": make_tokenizer(),
@@ -160,11 +160,11 @@ def stream(pipe, prompts):
     return cache, cache[cache.sites[0], 0][0]
 
 
-def places_of_difference(pipe, sure="that", rest=()):
+def places_of_difference(pipe, before="that", rest=()):
     """The cache of a text with WORD, the tokens found, and those that differ most from the text with another."""
-    cache, one = stream(pipe, [text(WORD, sure), *rest])
-    _, other = stream(pipe, [text(INSTEAD, sure), *rest])
-    found = cache.words(WORD, prompt=text(WORD, sure))["tokenizer"]
+    cache, one = stream(pipe, [text(WORD, before), *rest])
+    _, other = stream(pipe, [text(INSTEAD, before), *rest])
+    found = cache.words(WORD, prompt=text(WORD, before))["tokenizer"]
     return cache, found, sorted((one - other).norm(dim=-1).topk(len(found)).indices.tolist())
 
 
@@ -177,9 +177,9 @@ ONE_SIDE = {"HunyuanImagePipeline": "right", "CogView4Pipeline": "left"}
 @pytest.mark.parametrize("name", CASES)
 def test_words_are_where_the_stream_differs(name, rest, side):
     pipe = make_pipe(name, side)
-    needed = ONE_SIDE.get(name, side)
-    if needed != side:
-        with pytest.raises(CaptureError, match=rf"pipe\.tokenizer\.padding_side = '{needed}'"):
+    right = ONE_SIDE.get(name, side)
+    if right != side:
+        with pytest.raises(CaptureError, match=rf"pipe\.tokenizer\.padding_side = '{right}'"):
             dl.words(pipe, text(WORD), WORD)
         return
     cache, found, differ = places_of_difference(pipe, rest=rest)
@@ -252,6 +252,8 @@ def test_what_no_tokenizer_can_tell_is_an_error():
 
 
 def test_words_that_were_cut_off_are_an_error():
+    with pytest.raises(CaptureError, match="longer than the text encoders read"):
+        dl.words(make_pipe("ChromaPipeline"), "a " * 600 + WORD, WORD)
     pipe = make_pipe("QwenImagePipeline")
     with dl.capture(pipe, "joint.0.text.in") as cache:
         pipe(text(WORD), num_inference_steps=1, max_sequence_length=30, output_type="latent", **STILL)

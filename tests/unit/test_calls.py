@@ -17,7 +17,6 @@ from ditlens.calls import (
     apart,
     bind,
     current_label,
-    sides_apart,
     timestep_of,
     wants,
 )
@@ -204,24 +203,6 @@ def test_arguments_are_found_by_name_however_they_are_passed():
     block = Block()
     assert bind(block, (1, 2), {"temb": 3}) == {"hidden_states": 1, "encoder_hidden_states": 2, "temb": 3}
     assert bind(block, (), {"encoder_hidden_states": 2}) == {"encoder_hidden_states": 2}
-
-
-def test_guidance_on_both_sides_of_an_edit_is_told_apart():
-    both = ("uncond", "uncond", "source", "source", "uncond", "uncond", "target", "target")
-    assert sides_apart(both) == (
-        *["uncond.source"] * 2, *["source"] * 2, *["uncond.target"] * 2, *["target"] * 2,
-    )  # fmt: skip
-    assert sides_apart(("source",) * 4 + ("target",) * 2) == (
-        *["source"] * 2, *["source.target"] * 2, *["target"] * 2,
-    )  # fmt: skip
-    for other in (
-        ("source", "target"),
-        ("source", "source"),
-        ("source", "uncond", "target"),
-        ("uncond", "uncond", "cond", "cond"),
-        ("uncond", "cond", "uncond", "cond"),
-    ):
-        assert sides_apart(other) == other
 
 
 def test_a_pass_without_its_side_means_both():

@@ -385,6 +385,29 @@ def test_only_the_items_with_equal_texts_stay():
 
 
 @pytest.mark.parametrize(
+    ("config", "at_q", "at_p"),
+    [
+        (FLOWEDIT, ["uncond.source", "source"], ["uncond.target", "target"]),
+        (replace(FLOWEDIT, source_guidance=1.0), ["source"], ["uncond", "target"]),
+        (replace(FLOWEDIT, source_guidance=0.0), ["uncond.source"], ["uncond.target", "target"]),
+        (replace(FLOWEDIT, source_guidance=1.0, target_guidance=1.0), ["source"], ["target"]),
+        (FLOWALIGN, ["source"], ["source.target", "target"]),
+        (replace(FLOWSLIDER, target_guidance=0.0), ["source"], ["source.target"]),
+        (replace(FLOWSLIDER, target_guidance=1.0), ["source"], ["target"]),
+        (CSDS["ball"], [], ["uncond", "target"]),
+    ],
+    ids=str,
+)
+def test_what_a_text_is_asked_for_is_its_name(config, at_q, at_p):
+    source, target, null = (embedding(k).named(n) for k, n in enumerate(("source", "target", "uncond")))
+    plan = engine.plan_prompts(source, target, null, config, 2)
+    roles = [[text.roles[0] for text in texts] for texts in (plan.at_q, plan.at_p)]
+    assert roles == [at_q, at_p]
+    before = engine.plan_prompts(source, source, null, config, 2)  # before the onset
+    assert [[text.roles[0] for text in texts] for texts in (before.at_q, before.at_p)] == roles
+
+
+@pytest.mark.parametrize(
     ("config", "calls", "evaluations"),
     [
         (FLOWEDIT, 33, 132),

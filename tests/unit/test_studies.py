@@ -112,6 +112,11 @@ def test_an_item_that_cannot_be_captured_is_tried_once(portraits, three, tmp_pat
     study = studies.run(portraits, three, tmp_path)
     assert tried == [(0, 0), (1, 0), (2, 0)] and study.missing == [(1, 0)]
     assert "00001-0 failed: CaptureError: not this one" in studies.report(study)
+    tried.clear()
+    assert studies.run(portraits, three, tmp_path).missing == [(1, 0)], (
+        "others are there: it is not the setting"
+    )
+    assert tried == [(1, 0)]
 
 
 def test_a_worker_leaves_a_wrong_setting_to_its_launcher(command, tmp_path, monkeypatch):
