@@ -105,14 +105,9 @@ class Capture(Session):
             raise SettingError(f"heads is {heads!r}; choose 'mean' or 'all'.")
         self.reducer, self.heads, self.dtype = reducer(reduce), heads, dtype
         self.device, self.limit = torch.device(device), size_of(limit)
-        name = (
-            reduce
-            if isinstance(reduce, str)
-            else getattr(reduce, "__name__", type(reduce).__name__)
-            if reduce
-            else ""
+        self.cache = LatentCache(
+            tokens=self.tokens, reduced=reducer_name(reduce), spans=word_finder(self.pipe)
         )
-        self.cache = LatentCache(tokens=self.tokens, reduced=name, spans=word_finder(self.pipe))
         self._parts: dict[Key, dict[int, torch.Tensor]] = {}
         self._fires: dict[str, int] = {}
         self._skipped: dict[str, int] = {}
@@ -419,6 +414,13 @@ def reducer(reduce: str | Reducer | None) -> Reducer | None:
     if found and int(found[1]) > 0:
         return lambda value, mask: sketch(value, int(found[1]))  # noqa: ARG005
     raise SettingError(f"reduce={reduce!r}: choose 'mean', 'sketch:64' or a function of (values, mask).")
+
+
+def reducer_name(reduce: str | Reducer | None) -> str:
+    """What a cache says about how it was reduced; empty for nothing."""
+    if reduce is None or isinstance(reduce, str):
+        return reduce or ""
+    return getattr(reduce, "__name__", type(reduce).__name__)
 
 
 def token_mean(value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

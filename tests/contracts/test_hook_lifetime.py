@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import sys
 import types
@@ -394,6 +395,11 @@ def test_reducing_and_selecting_tokens(sd3):
         call(model, inputs)
     with dl.capture(model, place, dtype=torch.float16) as half:
         call(model, inputs)
+    first = functools.partial(lambda values, mask, count: values[:, :count].mean(1), count=1)
+    with dl.capture(model, place, reduce=first) as own:
+        call(model, inputs)
+    torch.testing.assert_close(own[place, 0], full[place, 0][:, 0])
+    assert [cache.reduced for cache in (full, mean, own)] == ["", "mean", "partial"]
     torch.testing.assert_close(mean[place, 0], full[place, 0].mean(1))
     assert mean["cond", 0].shape == (2, 32)
     assert sketch[place, 0].shape == (2, 2, 4)
