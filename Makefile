@@ -59,7 +59,7 @@ notebooks: $(INSTALLED) ## Run all notebooks and save them as they are committed
 bench-model: $(INSTALLED) ## Measure the portraits model again (minutes)
 	@$(BIN)/python benchmarks/model.py
 
-bench-sizes: $(INSTALLED) ## Train four sizes of the transformer for equal times: quality beside time (an hour on one core)
+bench-sizes: $(INSTALLED) ## Train four sizes of the transformer for equal times: quality beside time (80 minutes)
 	@$(BIN)/python benchmarks/sizes.py $(ARGS)
 
 bench-capture: $(INSTALLED) ## Measure what capturing costs (minutes; with ARGS="--only KEY" a part)

@@ -1,4 +1,4 @@
-"""Choose the transformer's size: quality against time, ``make bench-sizes`` (two hours on one core).
+"""Choose the transformer's size: quality against time, ``make bench-sizes`` (an hour and a half on one core).
 
 Every size is trained from nothing by the recipe of `ditlens.train.mmdit` for the same time on one thread, with the
 shipped autoencoder and text encoders, and measured on the same held-out captions; two of them also for a longer
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="training time of each size (10)")
     parser.add_argument(
-        "--longer", type=float, default=30.0, help="training time of two of them besides (30)"
+        "--longer", type=float, default=20.0, help="training time of two of them besides (20)"
     )
     parser.add_argument("--captions", type=int, default=60, help="held-out captions to sample (60)")
     parser.add_argument("--calls", type=int, default=30, help="timed calls of each size (30)")
