@@ -290,7 +290,7 @@ def overhead(
 
     Returns:
         For each tool: median ratio, its interval, median seconds, and the peak of memory in MB: of the process on a
-        CPU, of torch's tensors on a GPU.
+        CPU, of torch's tensors on a GPU. For each other tool also ditlens' ratio over its own, round by round.
     """
     where = torch.device(device)
     base, inputs = GEOMETRIES[geometry].make(where)
@@ -307,12 +307,22 @@ def overhead(
             calls.pop(name, None)
     taken = run_rounds(calls, pairs, where)
     found = {}
-    for name, ratios in neighbour_ratios(taken).items():
+    by_tool = neighbour_ratios(taken)
+    for name, ratios in by_tool.items():
         low, high = bootstrap(ratios, np.median)
         found[name] = {"value": float(np.median(ratios)), "low": low, "high": high, "n": len(ratios),
                        "seconds": float(np.median([taken_s for tool, taken_s in taken if tool == name])),
                        "peak_mb": peak_mb(geometry, sites, reduce, name, calls[name], where)}  # fmt: skip
+        if name not in ("none", "ditlens") and "ditlens" in by_tool:
+            found[name] |= compared(by_tool["ditlens"], ratios)
     return found
+
+
+def compared(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
+    """The ratio of ditlens over another tool: the median over rounds, and its interval."""
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    low, high = bootstrap(ratios, np.median)
+    return {"ditlens": float(np.median(ratios)), "ditlens_low": low, "ditlens_high": high}
 
 
 def run_rounds(
@@ -411,7 +421,10 @@ def overhead_cpu(options: argparse.Namespace) -> dict[str, Any]:
     four = overhead("small", FOUR, "mean", options.pairs, "cpu", list(TOOLS))
     none, mine = every["none"], every["ditlens"]
     peers = ", ".join(
-        f"{name} {r['value']:.3f}" for name, r in every.items() if name not in ("none", "ditlens")
+        f"{name} {r['value']:.3f} (ditlens over it {r['ditlens']:.3f}, {r['ditlens_low']:.3f} to "
+        f"{r['ditlens_high']:.3f})"
+        for name, r in every.items()
+        if name not in ("none", "ditlens")
     )
     note = (
         f"12 blocks, 256 + 77 tokens, both streams of all blocks; {none['seconds']:.2f} s without; "
