@@ -60,7 +60,7 @@ def frechet_ratio(bench: Bench) -> Results:
     sampled = torch.cat([read_features(bench, pictures) for pictures, _ in caption_samples(bench)])
     spread = features.std(0)
     # What hardly ever answers would outweigh all others once it is scaled.
-    used = spread > 0.01 * spread.max()
+    used = spread > 1e-4 * spread.max()
     features, sampled = features[:, used] / spread[used], sampled[:, used] / spread[used]
     first, second = features[:count], features[count:]
     floor, distance = frechet(first, second), frechet(sampled, first)
