@@ -468,6 +468,17 @@ def headline(mine: dict[str, Any], note: str, parts: dict[str, Any]) -> dict[str
     return {k: mine[k] for k in ("value", "low", "high", "n")} | {"unit": "x", "note": note, "parts": parts}
 
 
+def command(names: Sequence[str], options: argparse.Namespace) -> str:
+    """What to type to measure some keys again, with the counts that were chosen for them."""
+    chosen = {
+        "overhead_cpu_ratio": ("pairs",), "overhead_gpu_ratio": ("pairs",), "study_memory_growth_mb": ("prompts",),
+        "kill_lost_or_doubled": ("kills",), "two_worker_speedup": ("worker_prompts", "worker_trials"),
+    }.get(names[0], ())  # fmt: skip
+    words = [f"--{name.replace('_', '-')} {getattr(options, name)}" for name in chosen
+             if getattr(options, name) != COUNTS[name]]  # fmt: skip
+    return f'make bench-capture ARGS="{" ".join(words)}"' if words else "make bench-capture"
+
+
 class NoGpuError(Exception):
     """There is no GPU to measure on."""
 
@@ -600,6 +611,9 @@ def contracts(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+COUNTS = {"pairs": 20, "prompts": 200, "kills": 20, "worker_prompts": 120, "worker_trials": 3}
+"""How often what is measured, by default."""
+
 GROUPS: dict[tuple[str, ...], Callable[[argparse.Namespace], dict[str, Any]]] = {
     ("joint_classes_supported", "leaks"): contracts,
     ("overhead_cpu_ratio",): overhead_cpu,
@@ -615,11 +629,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     keys = [key for names in GROUPS for key in names]
     parser = argparse.ArgumentParser(description="Measure what capturing costs.")
     parser.add_argument("--only", type=lambda text: text.split(","), default=keys, help=", ".join(keys))
-    parser.add_argument("--pairs", type=int, default=20, help="runs of each tool, for each overhead (20)")
-    parser.add_argument("--prompts", type=int, default=200, help="prompts of the memory study (200)")
-    parser.add_argument("--kills", type=int, default=20, help="kills (20)")
-    parser.add_argument("--worker-prompts", type=int, default=120, help="prompts of the worker study (120)")
-    parser.add_argument("--worker-trials", type=int, default=3, help="repetitions of it (3)")
+    helps = ("runs of each tool, for each overhead", "prompts of the memory study", "kills",
+             "prompts of the worker study", "repetitions of it")  # fmt: skip
+    for (name, count), what in zip(COUNTS.items(), helps, strict=True):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=count, help=f"{what} ({count})")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "capture.json")
     options = parser.parse_args(argv)
     if unknown := set(options.only) - set(keys):
@@ -644,7 +657,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         on_gpu = names == ("overhead_gpu_ratio",) and torch.cuda.is_available()
         device = torch.device("cuda" if on_gpu else "cpu")
         common = {
-            "command": "make bench-capture", "date": datetime.date.today().isoformat(),
+            "command": command(names, options), "date": datetime.date.today().isoformat(),
             "hardware": hardware(device),
         }  # fmt: skip
         results |= {name: ordered(measured[name] | common) for name in names}

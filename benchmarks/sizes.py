@@ -25,7 +25,7 @@ from portraits.common import Bench
 from portraits.quality import captions
 
 from ditlens.model import load
-from ditlens.train import mmdit
+from ditlens.train import data, mmdit
 from ditlens.train.loop import Budget
 from ditlens.train.run import load_text, load_vae
 
@@ -50,7 +50,7 @@ def main() -> None:
         "--only", choices=tuple(SIZES), help="train and measure this size only, write no table"
     )
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "train" / "work",
-                        help="where the training set's latents are, or will be")  # fmt: skip
+                        help="where the training set's latents are, or will be made")  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=ROOT / "outputs" / "sizes", help="for checkpoints and weights"
     )
@@ -104,13 +104,14 @@ def trained_and_measured(name: str, minutes: float, options: argparse.Namespace)
     model = load("portraits", device="cpu")
     assert model.folder is not None, "the model is a folder"
     folder.mkdir(parents=True, exist_ok=True)
-    latents = folder / "latents.pt"
-    if not latents.exists() and (options.work / latents.name).is_file():
-        latents.symlink_to((options.work / latents.name).resolve())
     budget = Budget(minutes=minutes, folder=folder, resume=True)
     torch.manual_seed(0)
     transformer = SD3Transformer2DModel(**config(name))
     vae, text = load_vae(model.folder, budget), load_text(model.folder, budget)
+    data.latents(vae, Budget(minutes=minutes, folder=options.work))  # made once, for all sizes
+    latents = folder / "latents.pt"
+    if not latents.exists():
+        latents.symlink_to((options.work / latents.name).resolve())
     print(f"{name}: {minutes:g} minutes of training", file=sys.stderr, flush=True)
     transformer, report = mmdit.train(budget, vae, *text, transformer)
     model.pipe.transformer = transformer.eval().requires_grad_(False)

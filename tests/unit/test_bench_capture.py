@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -36,6 +37,13 @@ def test_tools_are_compared_round_by_round(bench):
     found = bench.compared([1.02 * ratio for ratio in theirs], theirs)
     assert set(found) == {"ditlens", "ditlens_low", "ditlens_high"}
     assert all(value == pytest.approx(1.02) for value in found.values())
+
+
+def test_the_command_names_the_counts_that_were_chosen(bench):
+    options = argparse.Namespace(**{**bench.COUNTS, "pairs": 60})
+    assert bench.command(("overhead_cpu_ratio",), options) == 'make bench-capture ARGS="--pairs 60"'
+    assert bench.command(("kill_lost_or_doubled",), options) == "make bench-capture"
+    assert bench.command(("joint_classes_supported", "leaks"), options) == "make bench-capture"
 
 
 def test_every_tool_runs_between_two_runs_without(bench, capsys):
