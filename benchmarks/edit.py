@@ -32,19 +32,20 @@ from ditlens.bench.scores import Scorer  # noqa: E402
 from ditlens.bench.suites import portraits  # noqa: E402
 from ditlens.bench.summary import drift_at, drift_ratio, effect_table, number  # noqa: E402
 from ditlens.bench.workers import run_workers  # noqa: E402
+from ditlens.ems import texts  # noqa: E402
 from ditlens.metrics.continuous import linearity, spearman  # noqa: E402
 from ditlens.metrics.statistics import estimate  # noqa: E402
 from ditlens.model import load  # noqa: E402
 
 COMMAND = "make bench-edit"
-OWN = ("ems", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled", "text-only",
-       "image-only", "joint")  # fmt: skip
-"""Entries that are EMS or parts of it, and no baselines."""
+OWN = ("ems", "ems-given-texts", "ems-no-mask", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled",
+       "ems-flowslider-rule", "text-only", "image-only", "joint")  # fmt: skip
+"""Entries that are EMS with one thing changed or parts of it, and no baselines."""
 FINDING = ("text-only", "image-only", "joint")
-DEGREES = (0.5, 0.75, 1.0, 1.5)
+DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
 """Of every method: curves are compared on the same degrees."""
-MORE_DEGREES = (0.0, 0.25)
-"""Of EMS besides: degree 0, and an even grid up to 1."""
+MORE_DEGREES = (0.0,)
+"""Of EMS besides."""
 
 Rows = list[dict[str, Any]]
 Results = dict[str, dict[str, Any]]
@@ -198,7 +199,7 @@ def follows(rows: Rows) -> Results:
 
     smooth = {c.name for c in CONTINUOUS}
     curves: dict[str, dict[float, float]] = {}
-    whole = {row["item"] for row in of(rows, "ems", 0.25)}
+    whole = {row["item"] for row in of(rows, "ems", 0.0)}
     for row in of(rows, "ems"):
         if row["item"] in whole and row["kind"] in smooth and row["degree"] <= 1:
             curves.setdefault(row["item"], {})[row["degree"]] = number(row, "effect")
@@ -250,10 +251,16 @@ def reversed_edits(model: Any, options: argparse.Namespace) -> Results:
 
     method, apart, pixels = tuned(model)["ems"].method, [], []
     for k, item in enumerate(portraits(min(options.others, 20)).items):
+        source, target = texts.completed(model, item.picture(), item.source_text, item.target_text)
         there = edit_picture(
-            model, item.picture(), item.instruction, source_text=item.source_text, target_text=item.target_text,
-            method=method, seed=k,
-        )  # fmt: skip
+            model,
+            item.picture(),
+            item.instruction,
+            source_text=source,
+            target_text=target,
+            method=method,
+            seed=k,
+        )
         back = there.reverse()
         start = there.plan.reconstruction
         before, after = (model.oracle.measure(to_tensor(image))[0] for image in (start, back.image))

@@ -27,7 +27,7 @@ from ditlens.ems.loops import Method  # noqa: E402
 from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, DeltaVelocity  # noqa: E402
 from ditlens.model import load  # noqa: E402
 
-DEGREES = (0.75, 1.0, 1.5)
+DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
 TRIES = 5
 EDITS = (0, 3, 6, 9, 12, 13, 15, 16)
 """Single edits of the dev split: four of continuous attributes, four of categories."""
@@ -97,7 +97,7 @@ def _score(preset: DeltaVelocity, lr: float, strength: float) -> DeltaVelocity:
 
 
 def own() -> list[Entry]:
-    """What was tried for EMS itself: rules of movement and guidance within its mask."""
+    """What was tried for EMS itself: rules of movement and guidance, within its mask and with its texts."""
     rising = DeltaVelocity(
         "ems",
         coupling="dvrf",
@@ -117,13 +117,17 @@ def own() -> list[Entry]:
         replace(rising, active=0.85, steps=19),
         pushed,
         replace(pushed, target_guidance=2.5),
+        replace(pushed, target_guidance=1.75),
         replace(pushed, target_guidance=1.5),
+        replace(pushed, target_guidance=1.25, slide="guidance"),
+        replace(pushed, target_guidance=1.5, slide="guidance"),
+        replace(pushed, slide="guidance"),
         aligned,
         replace(aligned, target_guidance=4.0, zeta=0.02),
         replace(aligned, target_guidance=2.0, zeta=0.005),
         replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=2.0),
     ]
-    return [Entry(f"ems@{k}", method, "difference") for k, method in enumerate(tried)]
+    return [Entry(f"ems@{k}", method, "difference", asks=True) for k, method in enumerate(tried)]
 
 
 def main() -> None:

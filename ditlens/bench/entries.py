@@ -27,6 +27,8 @@ class Entry:
         mask: How the edit is confined: None, "difference", "attention" or "exact".
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
+        asks: Whether the model's describer is asked about what the texts of an edit leave out: its words are put
+            behind both texts. A part of EMS's *extract*; without it the texts are used as they are given.
         about: What it is, in a few words.
     """
 
@@ -35,6 +37,7 @@ class Entry:
     mask: str | None = None
     tokens: bool = True
     pooled: bool = True
+    asks: bool = False
     about: str = ""
 
     def settings(self) -> dict[str, Any]:
@@ -43,6 +46,7 @@ class Entry:
             "mask": self.mask,
             "tokens": self.tokens,
             "pooled": self.pooled,
+            "asks": self.asks,
             "about": self.about,
         }
         if self.mask == "difference":
@@ -60,7 +64,7 @@ def tuned(model: Model) -> dict[str, Entry]:
 
     Published settings belong to other models. Of every baseline five settings were tried on the same dev edits, at
     about 64 evaluations an edit, and the one with the least drift at an effect of 0.8 is here (benchmarks/tune.py,
-    docs/decisions/0003-ems.md). FlowEdit and FlowAlign in EMS's mask have the settings of their rows without it,
+    docs/decisions/0003-ems.md). What borrows EMS's mask or its texts has the settings of the row without these,
     csds-recon-delta those of dds. EMS itself had more tries: its mask, and which of the methods it builds on.
     """
     ems = default_method(model)
@@ -70,14 +74,22 @@ def tuned(model: Model) -> dict[str, Entry]:
     flowalign = replace(FLOWALIGN, steps=21, target_guidance=4.0, zeta=0.02)
     start = Resample("", steps=12, active=0.5, guidance=4.0)
     mask = model.defaults.get("mask")
+    flowslider = replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=2.0)
     found = [
-        Entry("ems", ems, mask, about="the default of ditlens.edit"),
-        Entry("ems-attention-mask", ems, mask="attention", about="EMS within a mask read from attention"),
+        Entry("ems", ems, mask, asks=True, about="the default of ditlens.edit"),
+        Entry("ems-given-texts", ems, mask, about="EMS, what the texts leave out is not asked about"),
+        Entry("ems-no-mask", ems, asks=True, about="EMS without a mask"),
+        Entry("ems-attention-mask", ems, "attention", asks=True, about="EMS in a mask read from attention"),
         Entry(
-            "ems-exact-mask", ems, mask="exact", about="EMS within the renderer's own mask: an upper bound"
+            "ems-exact-mask",
+            ems,
+            "exact",
+            asks=True,
+            about="EMS in the renderer's own mask: an upper bound",
         ),
-        Entry("ems-tokens", ems, mask, pooled=False, about="EMS, only the token matrix moves"),
-        Entry("ems-pooled", ems, mask, tokens=False, about="EMS, only the pooled vector moves"),
+        Entry("ems-tokens", ems, mask, pooled=False, asks=True, about="EMS, only the token matrix moves"),
+        Entry("ems-pooled", ems, mask, tokens=False, asks=True, about="EMS, only the pooled vector moves"),
+        Entry("ems-flowslider-rule", flowslider, mask, asks=True, about="EMS moved by FlowSlider's rule"),
         Entry(
             "text-only",
             replace(start, name="text-only"),
@@ -100,20 +112,18 @@ def tuned(model: Model) -> dict[str, Entry]:
         Entry("fireflow", replace(FIREFLOW, steps=21, guidance=1.5)),
         Entry("flowedit", flowedit),
         Entry("flowalign", flowalign),
+        Entry("flowslider", flowslider),
+        Entry("flowslider-texts", flowslider, asks=True, about="FlowSlider with EMS's texts"),
         *(
             [
                 Entry("flowedit-mask", flowedit, mask, about="FlowEdit in EMS's mask"),
                 Entry("flowalign-mask", flowalign, mask, about="FlowAlign in EMS's mask"),
+                Entry("flowslider-mask", flowslider, mask, about="FlowSlider in EMS's mask"),
             ]
             if mask
             else []
         ),
-        Entry("flowslider", replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=2.0)),
-        Entry(
-            "dvrf",
-            replace(DVRF, steps=16, source_guidance=3.0, target_guidance=3.0),
-            about="EMS without its mask",
-        ),
+        Entry("dvrf", replace(DVRF, steps=16, source_guidance=3.0, target_guidance=3.0)),
         Entry("dds", replace(dds, name="dds", steps=16)),
         Entry("csds-recon-penalty", _csds("penalty", lr=0.3, strength=0.5)),
         Entry("csds-recon-ball", _csds("ball", lr=0.3, strength=0.4)),

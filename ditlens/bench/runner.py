@@ -26,6 +26,7 @@ from ditlens.bench.entries import Entry
 from ditlens.bench.scores import Scorer
 from ditlens.bench.suites import Item, Suite
 from ditlens.bench.summary import summarise
+from ditlens.ems import texts
 from ditlens.ems.edit import results
 from ditlens.ems.plan import check_degrees, make_plan
 from ditlens.errors import DitlensError, SettingError, StudyError
@@ -220,11 +221,12 @@ def run_pair(
     base = {"item": item.id, "kind": item.kind, "method": entry.name, "seed": seed}
     started = time.perf_counter()
     try:
-        picture = item.picture()
+        picture, source, target = item.picture(), item.source_text, item.target_text
+        if entry.asks and source and target:
+            source, target = texts.completed(model, picture, source, target)
         plan = make_plan(
-            model, picture, item.instruction, source_text=item.source_text or None,
-            target_text=item.target_text or None, method=entry.method, mask=entry.mask, tokens=entry.tokens,
-            pooled=entry.pooled, seed=seed,
+            model, picture, item.instruction, source_text=source or None, target_text=target or None,
+            method=entry.method, mask=entry.mask, tokens=entry.tokens, pooled=entry.pooled, seed=seed,
         )  # fmt: skip
         (state,) = deque(plan.states(degrees), maxlen=1)  # the last one
         edits = results(plan, degrees, state, plan.clock())

@@ -38,8 +38,8 @@ WORLD = {
     ),
     "text_agreement": described(
         "agreement with the target text", "higher", "share",
-        "share of the target text's attributes that the portraits oracle reads in the result; the in-domain "
-        "counterpart of CLIP similarity; v1",
+        "share of the attributes of the suite's target text that the portraits oracle reads in the result; the "
+        "in-domain counterpart of CLIP similarity; v2",
     ),
     "vqa": described(
         "describer's answers", "higher", "share",
@@ -98,7 +98,7 @@ class Scorer:
         for name, metric in regions.METRICS.items():
             result[name] = float("nan") if mask is None else float(metric.compute(before, after, mask)[0])
         for network in self.networks:
-            result |= network.score(Pair(before, after, mask, edit.target_text))
+            result |= network.score(Pair(before, after, mask, item.target_text or edit.target_text))
         moved = regions.structure_distance(edit.plan.latents.float(), edit.latents.float())
         result["structure"] = float(moved[0])
         return result
@@ -126,7 +126,11 @@ class Scorer:
         if not item.changes:
             return dict.fromkeys(WORLD, float("nan"))
         before = oracle.measure(images.to_tensor(edit.plan.reconstruction))[0]
-        told = {n: levels for n, levels in parse(edit.target_text).items() if n not in hidden(after)}
+        told = {
+            n: levels
+            for n, levels in parse(item.target_text or edit.target_text).items()
+            if n not in hidden(after)
+        }
         agree = [index_of(name, after[name]) in levels for name, levels in told.items()]
         return {
             "success": float(all(reached(after, item.changes).values())),

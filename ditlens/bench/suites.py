@@ -20,11 +20,11 @@ import torch
 from ditlens import images
 from ditlens.errors import CaptionError, SettingError, SuiteError
 
-SPLITS = {"dev": 600, "test": 720}
+SPLITS = {"dev": 600, "test": 730}
 """Splits of the portraits suite. Their seeds, millions times these numbers, are no other module's.
 
-The test split is a fresh one whenever a setting has been chosen after looking at it: 700 and 710 were the ones
-before.
+The test split is a fresh one whenever a setting has been chosen after looking at it: 700, 710 and 720 were
+the ones before.
 """
 
 PIE_SIDE = 512

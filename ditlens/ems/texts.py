@@ -172,6 +172,20 @@ def target_parts(
     return found
 
 
+def completed(model: Model, image: images.Picture, source: str, target: str) -> tuple[str, str]:
+    """Two given texts, with what they leave out of the picture put behind both in the describer's words.
+
+    What a text does not say, an edit may change. Texts for a model whose describer cannot be asked about single
+    attributes come back as they are.
+    """
+    from ditlens.worlds.portraits import describer as portraits
+
+    who = model.describer
+    if not isinstance(who, portraits.PortraitDescriber | portraits.OracleDescriber):
+        return source, target
+    return portraits.completed(source, target, who.left_out(image, source))
+
+
 def changes_between(model: Model, source: str, target: str) -> dict[str, str]:
     """What two texts of a world change; nothing for models without a world."""
     if model.world != "portraits":

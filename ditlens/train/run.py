@@ -37,8 +37,8 @@ SETTINGS: dict[str, Any] = {
     "steps": 20,
     "guidance": 3.0,
     "edit": {
-        "name": "ems", "coupling": "dvrf", "rule": "gradient", "weight": "one", "source_guidance": 3.0,
-        "target_guidance": 3.0, "steps": 16,
+        "name": "ems", "coupling": "dvrf", "rule": "gradient", "weight": "one", "guide_from": "source",
+        "target_guidance": 1.75, "steps": 21,
     },
     "mask": "difference",
 }  # fmt: skip

@@ -184,6 +184,39 @@ def test_an_edit_that_fails_is_a_row_that_tells_it(run, suite, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["methods"]["ems"]["errors"] == 3
 
 
+def test_an_entry_that_asks_edits_with_longer_texts(run, suite, tmp_path, monkeypatch):
+    texts, make_plan = [], runner.make_plan
+
+    def watched(model, picture, wish, **options):
+        texts.append((options["source_text"], options["target_text"]))
+        return make_plan(model, picture, wish, **options)
+
+    monkeypatch.setattr(runner, "make_plan", watched)
+    monkeypatch.setattr(
+        runner.texts, "completed", lambda model, picture, *pair: tuple(f"{t}, cap" for t in pair)
+    )
+    one = Suite(suite.name, suite.items[:1])
+    given = (one.items[0].source_text, one.items[0].target_text)
+    assert run(suite=one, entries={"ems": QUICK["ems"]}) == 1
+    assert run(suite=one, entries={"ems": dataclasses.replace(QUICK["ems"], asks=True)}) == 1, (
+        "other settings"
+    )
+    assert texts == [given, tuple(f"{text}, cap" for text in given)]
+
+
+def test_every_method_is_scored_by_the_text_of_the_suite(portraits, suite, monkeypatch):
+    from ditlens.bench.scores import Scorer
+    from ditlens.ems.edit import edit
+
+    item, scorer = suite.items[0], Scorer(portraits)
+    made = edit(portraits, item.picture(), source_text=item.source_text, target_text=item.target_text)
+    agreed = scorer.score(item, made)["text_agreement"]
+    monkeypatch.setattr(type(made), "target_text", "an old person")  # whatever the edit was made with
+    assert scorer.score(item, made)["text_agreement"] == agreed
+    bare = dataclasses.replace(item, target_text="")
+    assert scorer.score(bare, made)["text_agreement"] != agreed, "only a suite without texts takes the edit's"
+
+
 def test_shares_are_apart_whoever_begins_later(suite):
     orders = [runner.in_turn(suite, QUICK, (k, 2)) for k in range(2)]
     names = [[(entry.name, item.id) for entry, item in order] for order in orders]

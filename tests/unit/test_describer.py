@@ -18,19 +18,20 @@ from ditlens.train import data
 from ditlens.train import describer as recipe
 from ditlens.train.loop import Budget
 from ditlens.worlds.portraits import captions
-from ditlens.worlds.portraits.attributes import neutral, sample
+from ditlens.worlds.portraits.attributes import NAMES, describe_values, neutral, sample
 from ditlens.worlds.portraits.describer import (
     DESCRIBE,
     SIZE,
     PortraitDescriber,
     canonical,
     change_indices,
+    completed,
     prompt_ids,
     reconcile,
     text_changes,
 )
 from ditlens.worlds.portraits.measure import reached
-from ditlens.worlds.portraits.questions import question
+from ditlens.worlds.portraits.questions import HIDDEN, question
 from ditlens.worlds.portraits.render import render
 
 SOURCE = "old person, slight smile, short red hair, no glasses, blue shirt"
@@ -45,7 +46,7 @@ class Scripted(PortraitDescriber):
     def write(self, pictures: torch.Tensor, prompts: list[str]) -> list[str]:
         assert len(pictures) == len(prompts)
         self.prompts += prompts
-        return [self.script[prompt] for prompt in prompts]
+        return [self.script.get(p, HIDDEN) if p.endswith("?") else self.script[p] for p in prompts]
 
 
 def run(instruction: str, written: str, source: str = SOURCE, **answers: str) -> Description:
@@ -135,9 +136,69 @@ def test_several_changes_at_once():
 
 def test_what_the_source_does_not_say_is_asked_and_inserted():
     made = run("make the brows angrier", "gibberish", brow_tilt="worried brows")
-    assert made.source == SOURCE + ", worried brows"
-    assert made.target == SOURCE + ", level brows"
+    assert made.source == "old person, slight smile, worried brows, short red hair, no glasses, blue shirt"
+    assert made.target == made.source.replace("worried", "level")
     assert made.changes == {"brow_tilt": "level brows"}
+
+
+def test_what_lies_between_two_levels_is_asked_about_and_stays():
+    made = run(
+        "dye the hair pink", "gibberish", mouth_open="parted lips", hair_style="curly hair", hat="what?"
+    )
+    assert made.source == (
+        "old person, slight smile, slightly open mouth, short curly red hair, no glasses, blue shirt"
+    )
+    assert made.target == made.source.replace("red", "pink")
+    assert made.changes == {"hair_color": "pink hair"}
+
+
+def test_what_is_said_is_not_asked_about():
+    describer = Scripted({DESCRIBE: SOURCE, "dye the hair pink": ""})
+    extract(torch.zeros(3, SIZE, SIZE), "dye the hair pink", describer)
+    asked = set(describer.prompts) - {DESCRIBE, "dye the hair pink"}
+    assert asked == {question(name) for name in NAMES if name not in captions.parse(SOURCE)}
+
+
+def test_what_cannot_be_seen_is_not_said_whatever_is_answered():
+    source = SOURCE.replace("no glasses", "sunglasses").replace("short", "very short")
+    made = run(
+        "dye the hair pink", "gibberish", source, gaze="looking left", hat="a cap", hair_style="curly hair"
+    )
+    assert made.source == "old person, slight smile, very short red hair, sunglasses, cap, blue shirt"
+
+
+def test_texts_stay_within_the_length_of_captions():
+    values = neutral(1)
+    every = {name: captions.answer(describe_values(values), name) for name in NAMES}
+    made = run("make the smile bigger", "gibberish", **every)
+    assert len(captions.parse(made.source)) == len(NAMES)
+    assert len(captions.tokens(made.source)) <= captions.LONGEST_CAPTION
+
+
+def test_given_texts_are_completed_behind_their_own_words():
+    levels = {"smile": 3, "age": 0, "hair_color": 3, "hair_style": 2}
+    pair = "An old man, no hat", "a young man, no hat"
+    assert completed(*pair, levels) == tuple(text + ", slight smile, curly red hair" for text in pair)
+    assert completed("no hat", "no hat, a smile", {"smile": 2}) == ("no hat", "no hat, a smile")
+    assert completed(*pair, {}) == pair
+    assert completed("a cat", "a dog", {"smile": 3}) == ("a cat, slight smile", "a dog, slight smile")
+
+
+def test_texts_that_become_too_long_are_worded_anew():
+    words = "a portrait of {} person with a very long beard, shoulder length wavy brown hair, leaning to the left, "
+    words += (
+        "looking straight ahead, a neutral expression, a slightly open mouth, wide open eyes, level brows, "
+    )
+    words += "an average face, no glasses, no earrings, a white shirt, a pink background"
+    pair = words.format("an old"), words.format("a young")
+    levels = {"hat": 1, "skin_tone": 0}
+    assert captions.MAX_TOKENS - 4 < len(captions.tokens(pair[0])) <= captions.MAX_TOKENS
+    longer = completed(*pair, levels)
+    for text, given in zip(longer, pair, strict=True):
+        assert len(captions.tokens(text)) <= captions.MAX_TOKENS
+        assert captions.parse(text) == captions.parse(given) | {n: frozenset({i}) for n, i in levels.items()}
+    anna = tuple(text.replace("person", "anna") for text in pair)
+    assert completed(*anna, levels) == anna, "nobody else knows what to leave out"
 
 
 def test_an_answer_of_no_use_means_the_neutral_level():
@@ -354,7 +415,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert again["eyes/steps"] == report["eyes/steps"]
     assert "resumed" in capsys.readouterr().err
     picture = render(neutral(1), SIZE)
-    assert PortraitDescriber(model, processor).describe_all(picture)[0]
+    assert len(PortraitDescriber(model, processor).describe_all(picture)) == 1  # after 3 s it may say nothing
 
 
 def test_the_oracle_describes_where_no_describer_is_trained(monkeypatch):

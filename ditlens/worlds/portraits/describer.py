@@ -19,13 +19,22 @@ from ditlens import images
 from ditlens.ems.extract import Description
 from ditlens.errors import CaptionError, DescriberError, ModelError
 from ditlens.worlds.portraits.attributes import NAMES, describe_values
-from ditlens.worlds.portraits.captions import LONGEST_CAPTION, caption_all, compose
-from ditlens.worlds.portraits.constraints import pick, value_of
+from ditlens.worlds.portraits.captions import LONGEST_CAPTION, MAX_TOKENS, caption_all, compose
+from ditlens.worlds.portraits.constraints import index_of, pick, typical, value_of
 from ditlens.worlds.portraits.instructions import parse_instruction
+from ditlens.worlds.portraits.measure import hidden
 from ditlens.worlds.portraits.pairs import Pair, target_caption
-from ditlens.worlds.portraits.phrases import BARE, HAIR, PHRASES, Constraints, count_tokens, normalise
+from ditlens.worlds.portraits.phrases import (
+    BARE,
+    HAIR,
+    PHRASES,
+    Constraints,
+    count_tokens,
+    normalise,
+    tokens,
+)
 from ditlens.worlds.portraits.questions import question
-from ditlens.worlds.portraits.reading import parse
+from ditlens.worlds.portraits.reading import parse, unknown_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -132,6 +141,9 @@ class PortraitDescriber:
     def extract(self, image: Image.Image, instruction: str) -> Description:
         """What the picture shows, and what it should show once the instruction is carried out.
 
+        A description names no value that lies between two levels. What it leaves out is asked about, and the texts
+        get the nearest word for it: an edit keeps what its texts say, and lets go of what they do not.
+
         Raises:
             CaptionError: If the instruction asks for nothing that this world has, or contradicts itself.
             DescriberError: If the network's text about the picture describes no portrait.
@@ -143,6 +155,12 @@ class PortraitDescriber:
                 f"The picture could not be read as a portrait of this world; it was described as {source!r}. "
                 'Give both texts by hand: source_text="young person, slight smile", target_text="...".'
             )
+        said = understood(source)
+        parse_instruction(instruction, source=said)  # what cannot be done is refused before more is asked
+        levels = self.left_out(picture, source)
+        if levels:
+            named = {name: pick(name, allowed) for name, allowed in said.items()}
+            source = _short(canonical({**levels, **named}))
         pair = self.pair(picture, source, instruction)
         return Description(
             source=pair.source_text,
@@ -150,6 +168,18 @@ class PortraitDescriber:
             changes=text_changes(pair.source_text, pair.target_text),
             describer=self.name,
         )
+
+    def left_out(self, image: images.Picture, text: str) -> dict[str, int]:
+        """What a text does not say of a picture: for each such attribute that can be seen, the nearest level.
+
+        Args:
+            image: The picture.
+            text: Its description.
+        """
+        said = understood(text)
+        levels = self._ask(_tensor(image), [name for name in NAMES if name not in said])
+        known = typical({**said, **{name: frozenset({level}) for name, level in levels.items()}})
+        return {name: level for name, level in levels.items() if name not in hidden(known)}
 
     def pair(self, picture: torch.Tensor, source: str, instruction: str, written: str | None = None) -> Pair:
         """The source text and its target, token for token alike but for the edit.
@@ -173,7 +203,7 @@ class PortraitDescriber:
         return reconcile(source, instruction, written, levels)
 
     def _ask(self, picture: torch.Tensor, names: list[str]) -> dict[str, int]:
-        """Levels of attributes that lie between two levels and were therefore not described."""
+        """The levels that the network answers, where its answers are of use."""
         if not names:
             return {}
         prompts = [question(name) for name in names]
@@ -236,7 +266,8 @@ class PortraitDescriber:
 class OracleDescriber:
     """Describes portraits with the oracle's eyes and the grammar's words; implements `Describer`.
 
-    Stands in where no describer has been trained. It names what the oracle reads in the core of a level.
+    Stands in where no describer has been trained. A description names what the oracle reads in the core of a level,
+    the texts of an edit the nearest level of everything that can be seen.
 
     Args:
         oracle: The network that reads attributes from pictures.
@@ -265,16 +296,31 @@ class OracleDescriber:
         Raises:
             CaptionError: If the instruction asks for nothing that this world has, or contradicts itself.
         """
-        read = self.oracle.read(_tensor(image))
-        values = describe_values(read)
+        values = describe_values(self.oracle.read(_tensor(image)))
         changes = parse_instruction(instruction, source=values)
-        pair = target_caption(caption_all(read, canonical=True)[0], changes, values=values)
+        pair = target_caption(_short(canonical(_levels(values))), changes, values=values)
         return Description(
             source=pair.source_text,
             target=pair.target_text,
             changes=text_changes(pair.source_text, pair.target_text),
             describer=self.name,
         )
+
+    def left_out(self, image: images.Picture, text: str) -> dict[str, int]:
+        """What a text does not say of a picture: for each such attribute that can be seen, the nearest level.
+
+        Args:
+            image: The picture.
+            text: Its description.
+        """
+        said = understood(text)
+        levels = _levels(describe_values(self.oracle.read(_tensor(image))))
+        return {name: level for name, level in levels.items() if name not in said}
+
+
+def _levels(values: Mapping[str, float | str]) -> dict[str, int]:
+    """The level of every attribute that can be seen."""
+    return {name: index_of(name, value) for name, value in values.items() if name not in hidden(values)}
 
 
 def prepare(pictures: torch.Tensor) -> torch.Tensor:
@@ -317,6 +363,35 @@ def canonical(named: Mapping[str, int]) -> str:
         elif name in named and name != "age" and name not in HAIR:
             phrases.append(BARE[name][named[name]][0])
     return ", ".join(phrases)
+
+
+def completed(source: str, target: str, levels: Mapping[str, int]) -> tuple[str, str]:
+    """Two texts of an edit with the same words behind each, for what both leave out.
+
+    Texts that would have more than `MAX_TOKENS` tokens are worded anew, in fewer; if the grammar does not know all
+    their words, they are left as they are.
+
+    Args:
+        source: What the picture shows.
+        target: What it should show.
+        levels: Levels of attributes, e.g. from `PortraitDescriber.left_out`; what a text names is not added.
+
+    Example:
+        >>> completed("old person, red hair", "young person, red hair", {"smile": 3})
+        ('old person, red hair, slight smile', 'young person, red hair, slight smile')
+    """
+    said = understood(source)
+    more = {n: level for n, level in levels.items() if n not in {*said, *understood(target)}}
+    if not more:
+        return source, target
+    longer = f"{source}, {canonical(more)}", f"{target}, {canonical(more)}"
+    if max(len(tokens(text)) for text in longer) <= MAX_TOKENS:
+        return longer
+    if unknown_words(source) or unknown_words(target) or not said:
+        return source, target
+    known = {name: pick(name, allowed) for name, allowed in said.items()}
+    pair = target_caption(_short(canonical({**known, **more})), change_indices(source, target))
+    return pair.source_text, pair.target_text
 
 
 def _short(text: str) -> str:
