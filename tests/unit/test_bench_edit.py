@@ -1,0 +1,90 @@
+"""The benchmark of editing: whom EMS is compared with, and on which edits."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from types import SimpleNamespace
+
+import pytest
+from scripts import script
+
+from ditlens.bench.entries import tuned
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with script("edit") as module:
+        yield module
+
+
+@pytest.fixture
+def known():
+    return tuned(SimpleNamespace(defaults={"mask": "difference"}))
+
+
+def row(method: str, item: int, degree: float, effect: float, drift: float) -> dict:
+    return {"method": method, "item": f"{item:04}", "kind": "smile", "degree": degree, "effect": effect,
+            "drift": drift, "error": ""}  # fmt: skip
+
+
+def rows(method: str, drift: float, degrees=(0.25, 0.5, 1.0)) -> list[dict]:
+    return [row(method, k, d, d, drift * d * (1 + k / 10)) for k in range(6) for d in degrees]
+
+
+def test_every_method_is_ems_or_a_baseline(bench, known):
+    assert set(bench.OWN) | set(bench.BORROWERS) <= set(known)
+    assert not set(bench.OWN) & set(bench.BORROWERS)
+    borrowed = {n for n, e in known.items() if n not in bench.OWN and (e.mask is not None or e.asks)}
+    assert borrowed == set(bench.BORROWERS), "what has EMS's mask or its texts"
+
+
+def test_rows_that_leave_out_one_thing_differ_in_nothing_else(bench, known):
+    ems = known["ems"].settings()
+    changed = {
+        "ems-given-texts": {"asks"}, "ems-no-mask": {"mask", "mask_settings"}, "ems-tokens": {"pooled"},
+        "ems-pooled": {"tokens"}, "ems-exact-mask": {"mask", "mask_settings"}, "ems-flowslider-rule": {"method"},
+    }  # fmt: skip
+    for name, keys in changed.items():
+        own = known[name].settings()
+        differ = {key for key in ems.keys() | own.keys() if ems.get(key) != own.get(key)} - {"about"}
+        assert differ == keys, name
+
+
+def test_the_best_baseline_and_the_best_that_borrows_nothing(bench):
+    found = [*rows("ems", 0.1), *rows("flowslider-mask", 0.08), *rows("flowslider", 0.125), *rows("dds", 0.4),
+             *rows("ems-no-mask", 0.05), *rows("sdedit", 0.1, degrees=(0.25, 0.5))]  # fmt: skip
+    ratios = bench.ratios_of(found)
+    assert ratios.keys() == {"flowslider-mask", "flowslider", "dds"}, "its own parts and who never gets there"
+    assert ratios["flowslider"]["value"] == pytest.approx(0.8)
+    assert bench.best_baseline(ratios) == "flowslider-mask"
+    assert bench.best_baseline(ratios, bench.BORROWERS) == "flowslider"
+    assert bench.best_baseline({}) == ""
+
+
+def test_the_best_are_measured_on_more_edits_until_nobody_else_is_the_best(bench, monkeypatch, tmp_path):
+    drifts = {"flowslider-mask": 0.08, "flowslider": 0.09, "flowalign": 0.1, "dds": 0.4}
+    ran: list[tuple] = []
+
+    def run_part(model, scorer, options, names, count, degrees):
+        ran.append((names, count))
+        if names == ["flowslider-mask"]:
+            drifts["flowslider-mask"] = 0.095  # few edits had flattered it
+
+    monkeypatch.setattr(bench, "load", lambda name: SimpleNamespace(defaults={"mask": "difference"}))
+    monkeypatch.setattr(bench, "Scorer", lambda model: None)
+    monkeypatch.setattr(bench, "run_part", run_part)
+    monkeypatch.setattr(
+        bench, "rows_of", lambda *_: [r for n, d in {"ems": 0.1, **drifts}.items() for r in rows(n, d)]
+    )
+    monkeypatch.setattr(bench.runner, "report", lambda *_: None)
+    for name in ("of_ems", "degree0", "reversed_edits", "compared"):
+        monkeypatch.setattr(bench, name, lambda *_: {})
+    bench.edits(Namespace(ems=300, others=5, best=40, published=80, finding=9, out=tmp_path))
+    assert ran[-3:] == [(["flowslider-mask"], 40), (["flowslider"], 40), (["flowslider"], 80)]
+    assert ran[1:3] == [(list(bench.FINDING), 9), (["ems"], 300)]
+
+
+def test_the_command_names_the_counts(bench):
+    options = Namespace(ems=3, others=2, best=2, published=3, finding=2, only=None)
+    told = bench.command(options)
+    assert told == 'make bench-edit ARGS="--ems 3 --others 2 --best 2 --published 3 --finding 2"'
