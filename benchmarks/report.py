@@ -64,7 +64,9 @@ def page(rows: list[tuple[str, ...]], suites: dict[str, dict[str, Any]]) -> str:
             lines += markdown((name, *(short(entry.get(column)) for column in names)))
         lines += ["", "`value` is the share of edits that reached their target, `low` to `high` its 95 % interval, "
                   "`n` the number of edits; `drift_at_0.5` and `drift_at_0.8` are the drift of all other "
-                  "attributes where the mean effect is 0.5 and 0.8, empty where it never is."]  # fmt: skip
+                  "attributes where the mean effect is 0.5 and 0.8, empty where it never is. Rows that begin with "
+                  "`ems-` are EMS with one thing changed; `-mask` and `-texts` are baselines with EMS's mask or "
+                  "its texts (ditlens/bench/entries.py). Few edits flatter somebody: mind `n`."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
