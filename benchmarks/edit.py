@@ -1,7 +1,8 @@
 """Measure EMS and the methods it is measured against: ``make bench-edit``, then ``make bench`` prints the numbers.
 
 The runs are kept in ``outputs/bench-edit``; killed, the same command goes on. ``--ems`` and ``--others`` say how
-many edits of the test split EMS and each other method make; ``--only edits`` or ``--only faults`` a part.
+many edits of the test split EMS and each other method make, ``--best``, ``--published`` and ``--finding`` how
+many the best baselines and the rows of the finding; ``--only edits`` or ``--only faults`` a part.
 """
 
 from __future__ import annotations
@@ -313,7 +314,8 @@ def compared(rows: Rows, names: list[str]) -> Results:
         },
         "ems_drift_ratio_to_best_baseline": {
             **(ratios.get(best) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
-            "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline; "
+            "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline (FlowSlider with "
+            "both EMS's mask and its texts, the row ems-flowslider-rule, is not counted as one); "
             f"never reach 0.8: {', '.join(never) or 'none'}",
             "parts": {n: {k: r[k] for k in ("value", "low", "high", "n")} for n, r in ratios.items()},
         },

@@ -206,7 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--degrees",
         type=degrees,
-        default=(0.5, 1.0, 1.5, 2.0),
+        default=(0.25, 0.5, 0.75, 1.0, 1.5),
         metavar="LIST",
         help="editing degrees, e.g. 0.5,1",
     )

@@ -28,7 +28,8 @@ class Entry:
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
         asks: Whether the model's describer is asked about what the texts of an edit leave out: its words are put
-            behind both texts. A part of EMS's *extract*; without it the texts are used as they are given.
+            behind both texts. A part of EMS's *extract*; without it the texts are used as they are given. Edits
+            that come without texts have those of *extract*, whatever is here.
         about: What it is, in a few words.
     """
 
@@ -65,7 +66,8 @@ def tuned(model: Model) -> dict[str, Entry]:
     Published settings belong to other models. Of every baseline five settings were tried on the same dev edits, at
     about 64 evaluations an edit, and the one with the least drift at an effect of 0.8 is here (benchmarks/tune.py,
     docs/decisions/0003-ems.md). What borrows EMS's mask or its texts has the settings of the row without these,
-    csds-recon-delta those of dds. EMS itself had more tries: its mask, and which of the methods it builds on.
+    csds-recon-delta those of dds. EMS itself had more tries: its mask, its texts, its rule and
+    guidance.
     """
     ems = default_method(model)
     dds = replace(DDS, source_guidance=4.0, target_guidance=4.0, lr=0.6)

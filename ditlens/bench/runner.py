@@ -36,7 +36,8 @@ from ditlens.identity import weights as weights_of
 if TYPE_CHECKING:
     from ditlens.model import Model
 
-DEGREES = (0.5, 1.0, 1.5, 2.0)
+DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
+"""From low degrees on: some methods reach 0.8 of the way before 0.5."""
 Progress = Callable[[int, int, str], None]
 
 
@@ -104,7 +105,10 @@ def made_with(model: Model, scorer: Scorer) -> dict[str, str]:
 def measured_with(model: Model, scorer: Scorer) -> str:
     """A short hash of the metrics and of the networks that stand between a result and its numbers."""
     found: dict[str, Any] = {name: about["identity"] for name, about in scorer.about().items()}
-    for name, module in (("vae", model.vae), ("oracle", model.oracle)):
+    describer = getattr(
+        model.describer, "model", None
+    )  # it answers for the metrics, and asks for some methods
+    for name, module in (("vae", model.vae), ("oracle", model.oracle), ("describer", describer)):
         if module is not None:
             found[name] = [(key, byte_hash(value)) for key, value in weights_of(module)]
     return _digest(found)

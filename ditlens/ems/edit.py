@@ -270,10 +270,11 @@ def edit(
         image: A file, a PIL picture or a tensor.
         instruction: What to change, in words; or several wishes, each with its own degree:
             ``{"make her smile": 0.7, "remove the glasses": 1}``. May be empty if both texts are given.
-        degree: 1 aims at the target text; more exaggerates, less than 0 reverses. 0 returns the reconstruction, bit
-            for bit, with methods that compare two velocities under the same guidance: the default ones, DDS,
-            FlowAlign, FlowSlider, and others set up so. Methods that guide source and target differently (FlowEdit
-            as published, DVRF as published), that resample or that invert change the picture at 0 too.
+        degree: 1 aims at the target text; more exaggerates, less than 0 reverses. 0 returns the reconstruction,
+            bit for bit, with methods that compare two velocities guided alike, or the target away from the
+            source text: the default ones, DDS, FlowAlign, FlowSlider, and others set up so. Methods that guide
+            source and target differently (FlowEdit as published, DVRF as published), that resample or that
+            invert change the picture at 0 too.
             Multiplies the degrees of several wishes.
         seed: Seed of the noise.
         source_text: What the picture shows, instead of the describer's text. Without `target_text` it is for the

@@ -366,8 +366,9 @@ def evaluate(describer: PortraitDescriber, count: int = 200) -> dict[str, float]
         - ``named``: attributes named in a description, mean; ``nameable``: how many could be;
         - ``right``: share of the named attributes that are as described; ``worst``: of the worst attribute;
           ``right/<attribute>`` of each;
-        - ``targets``: share of instructions of which `extract` makes exactly the changes asked for, as far as
-          the source text knows the picture; ``targets/network``: the same before the grammar has its say;
+        - ``targets``: share of instructions of which `PortraitDescriber.pair` makes exactly the changes asked
+          for, as far as the source text knows the picture; ``targets/network``: the same before the grammar has
+          its say;
         - ``answers``: share of right answers.
     """
     truth = sample(count, torch.Generator().manual_seed(HELD_OUT))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from ditlens.ems import texts
 from ditlens.ems.extract import Description, extract
 from ditlens.errors import CaptionError, DescriberError, ModelError
 from ditlens.images import to_image
@@ -197,6 +198,10 @@ def test_texts_that_become_too_long_are_worded_anew():
     for text, given in zip(longer, pair, strict=True):
         assert len(captions.tokens(text)) <= captions.MAX_TOKENS
         assert captions.parse(text) == captions.parse(given) | {n: frozenset({i}) for n, i in levels.items()}
+    without = words.format("a young").replace("no earrings, ", "")
+    assert completed(pair[0], without, levels) == (pair[0], without), "taken out by saying nothing"
+    both = words.format("a young, old")
+    assert completed(pair[0], both, levels) == (pair[0], both), "says two things"
     anna = tuple(text.replace("person", "anna") for text in pair)
     assert completed(*anna, levels) == anna, "nobody else knows what to leave out"
 
@@ -429,6 +434,22 @@ def test_the_oracle_describes_where_no_describer_is_trained(monkeypatch):
     describer = OracleDescriber(oracle)
     picture = images.to_image(torch.zeros(3, 128, 128))
     assert "slight smile" in describer.describe(picture)
+    monkeypatch.setattr(
+        oracle,
+        "read",
+        lambda _: neutral(1, smile=0.22, glasses="sunglasses", gaze=-1.0, hat="cap", hair_length=0.1),
+    )
+    assert "smile" not in captions.parse(describer.describe(picture)), "between two levels"
+    assert describer.left_out(picture, "old person")["smile"] == 3
+    assert not {"age", "gaze", "eye_open", "hair_style"} & describer.left_out(picture, "old person").keys()
+    between = describer.extract(picture, "make the shirt red")
+    assert "slight smile" in between.source and "slight smile" in between.target
+    model = SimpleNamespace(world="portraits", describer=describer)
+    assert "slight smile" in texts.completed(model, picture, "old person", "young person")[1]
+    for other in (None, SimpleNamespace(name="somebody")):
+        alone = texts.completed(SimpleNamespace(world="", describer=other), picture, "a cat", "a dog")
+        assert alone == ("a cat", "a dog"), "nobody who can be asked"
+    monkeypatch.setattr(oracle, "read", lambda _: neutral(1, smile=0.4, glasses="round", beard=0.0))
     description = describer.extract(picture, "make the smile bigger and remove the glasses")
     assert set(description.changes) == {"smile", "glasses"}
     assert description.changes["smile"] == "a big smile"

@@ -148,3 +148,18 @@ def test_report():
         "",
         "1 failed, 1 to look at: the last column says what to type.",
     ]
+
+
+def test_the_shipped_model_is_as_published_and_as_a_training_would_write_it():
+    from ditlens.model import MODELS
+    from ditlens.train.run import SETTINGS
+
+    folder = MODELS / "portraits"
+    listed = json.loads((folder / "checksums.json").read_text())
+    settings = (folder / "ditlens.json").read_bytes()
+    assert listed["ditlens.json"] == hashlib.sha256(settings).hexdigest(), (
+        "run ditlens.train.run.write_checksums"
+    )
+    assert json.loads(settings) == SETTINGS
+    (check,) = doctor.check_model()
+    assert check.status == "ok", check

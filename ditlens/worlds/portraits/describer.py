@@ -369,7 +369,7 @@ def completed(source: str, target: str, levels: Mapping[str, int]) -> tuple[str,
     """Two texts of an edit with the same words behind each, for what both leave out.
 
     Texts that would have more than `MAX_TOKENS` tokens are worded anew, in fewer; if the grammar does not know all
-    their words, they are left as they are.
+    their words, or the target leaves out what the source says, they are left as they are.
 
     Args:
         source: What the picture shows.
@@ -387,7 +387,8 @@ def completed(source: str, target: str, levels: Mapping[str, int]) -> tuple[str,
     longer = f"{source}, {canonical(more)}", f"{target}, {canonical(more)}"
     if max(len(tokens(text)) for text in longer) <= MAX_TOKENS:
         return longer
-    if unknown_words(source) or unknown_words(target) or not said:
+    wanted = understood(target)
+    if unknown_words(source) or unknown_words(target) or not said or said.keys() - wanted.keys():
         return source, target
     known = {name: pick(name, allowed) for name, allowed in said.items()}
     pair = target_caption(_short(canonical({**known, **more})), change_indices(source, target))
