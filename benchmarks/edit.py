@@ -106,13 +106,14 @@ def edits(options: argparse.Namespace) -> Results:
     run(list(FINDING), max(options.finding, options.others), DEGREES)
     run(["ems"], options.ems, DEGREES)
     run(["ems"], min(options.ems, options.best), MORE_DEGREES)
+
+    def ratios() -> dict[str, dict[str, float | int]]:
+        return ratios_of(rows_of(options.out, model, scorer))
+
     for left_out, count in (((), options.best), (BORROWERS, options.published)):
         measured: set[str] = set()
-        while (
-            best := best_baseline(ratios_of(rows_of(options.out, model, scorer)), left_out)
-        ) not in measured:
-            if best:
-                run([best], min(options.ems, count), DEGREES)
+        while (best := best_baseline(ratios(), left_out)) and best not in measured:
+            run([best], min(options.ems, count), DEGREES)
             measured.add(best)
     runner.report(options.out, portraits(max(options.ems, options.others, options.finding)))
     rows = rows_of(options.out, model, scorer)
@@ -263,15 +264,10 @@ def reversed_edits(model: Any, options: argparse.Namespace) -> Results:
 
     method, apart, pixels = tuned(model)["ems"].method, [], []
     for k, item in enumerate(portraits(min(options.others, 20)).items):
-        source, target = texts.completed(model, item.picture(), item.source_text, item.target_text)
+        picture = item.picture()
+        source, target = texts.completed(model, picture, item.source_text, item.target_text)
         there = edit_picture(
-            model,
-            item.picture(),
-            item.instruction,
-            source_text=source,
-            target_text=target,
-            method=method,
-            seed=k,
+            model, picture, item.instruction, source_text=source, target_text=target, method=method, seed=k
         )
         back = there.reverse()
         start = there.plan.reconstruction

@@ -380,14 +380,13 @@ def completed(source: str, target: str, levels: Mapping[str, int]) -> tuple[str,
         >>> completed("old person, red hair", "young person, red hair", {"smile": 3})
         ('old person, red hair, slight smile', 'young person, red hair, slight smile')
     """
-    said = understood(source)
-    more = {n: level for n, level in levels.items() if n not in {*said, *understood(target)}}
+    said, wanted = understood(source), understood(target)
+    more = {name: level for name, level in levels.items() if name not in {*said, *wanted}}
     if not more:
         return source, target
     longer = f"{source}, {canonical(more)}", f"{target}, {canonical(more)}"
     if max(len(tokens(text)) for text in longer) <= MAX_TOKENS:
         return longer
-    wanted = understood(target)
     if unknown_words(source) or unknown_words(target) or not said or said.keys() - wanted.keys():
         return source, target
     known = {name: pick(name, allowed) for name, allowed in said.items()}
