@@ -81,6 +81,11 @@ def tuned(model: Model) -> dict[str, Entry]:
         Entry("ems", ems, mask, asks=True, about="the default of ditlens.edit"),
         Entry("ems-given-texts", ems, mask, about="EMS, what the texts leave out is not asked about"),
         Entry("ems-no-mask", ems, asks=True, about="EMS without a mask"),
+        *(
+            [Entry("ems-no-anchor", replace(ems, anchor=1.0), mask, asks=True, about="EMS, anchor 1")]
+            if isinstance(ems, DeltaVelocity) and ems.anchor < 1
+            else []
+        ),
         Entry("ems-attention-mask", ems, "attention", asks=True, about="EMS in a mask read from attention"),
         Entry(
             "ems-exact-mask",

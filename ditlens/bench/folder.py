@@ -11,7 +11,7 @@ from typing import Any
 
 from ditlens.errors import StudyError
 
-COLUMNS = "item kind method degree seed nfe calls seconds picture error".split()
+COLUMNS = "item kind method degree seed nfe calls seconds source_text target_text picture error".split()
 """Columns of rows.csv that are no metric."""
 
 

@@ -247,6 +247,7 @@ def run_pair(
         scores = scorer.score(item, edit)
         rows.append({**base, "degree": edit.degree, "calls": calls, "nfe": edit.evaluations,
                      "seconds": round(seconds, 3), **scores, **path,
+                     "source_text": edit.source_text, "target_text": edit.target_text,
                      "picture": str(file.relative_to(folder).as_posix()), "error": ""})  # fmt: skip
     return rows
 
@@ -270,7 +271,8 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
         )
     first = "item kind method degree seed nfe calls seconds".split()
     metrics = list(dict.fromkeys(name for row in rows for name in row))
-    columns = [*first, *(m for m in metrics if m not in {*first, "picture", "error"}), "picture", "error"]
+    last = "source_text target_text picture error".split()
+    columns = [*first, *(m for m in metrics if m not in {*first, *last}), *last]
     table(folder / "rows.csv", columns, rows)
     lines = [
         {

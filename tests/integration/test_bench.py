@@ -58,6 +58,7 @@ def test_every_pair_is_run_once_and_all_is_written(run, suite, tmp_path):
     for row in rows:
         assert (tmp_path / row["picture"]).is_file() and row["error"] == ""
         assert 0 <= float(row["drift"]) <= 1 and float(row["nfe"]) > 0
+        assert row["source_text"] and row["source_text"] != row["target_text"]
         assert row["vqa"] == "", "this tiny model has no describer network to ask"
     about = json.loads((tmp_path / "bench.json").read_text())
     assert set(about["absent"]) == {"lpips", "dino", "clip"} and about["count"] == 3

@@ -9,6 +9,7 @@ import pytest
 from scripts import script
 
 from ditlens.bench.entries import tuned
+from ditlens.train.run import SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def bench():
 
 @pytest.fixture
 def known():
-    return tuned(SimpleNamespace(defaults={"mask": "difference"}))
+    return tuned(SimpleNamespace(defaults=SETTINGS))
 
 
 def row(method: str, item: int, degree: float, effect: float, drift: float) -> dict:
@@ -41,7 +42,7 @@ def test_every_method_is_ems_or_a_baseline(bench, known):
 def test_rows_that_leave_out_one_thing_differ_in_nothing_else(bench, known):
     ems = known["ems"].settings()
     changed = {
-        "ems-given-texts": {"asks"}, "ems-no-mask": {"mask", "mask_settings"}, "ems-tokens": {"pooled"},
+        "ems-given-texts": {"asks"}, "ems-no-anchor": {"method"}, "ems-no-mask": {"mask", "mask_settings"}, "ems-tokens": {"pooled"},
         "ems-pooled": {"tokens"}, "ems-exact-mask": {"mask", "mask_settings"}, "ems-flowslider-rule": {"method"},
     }  # fmt: skip
     for name, keys in changed.items():
@@ -59,6 +60,17 @@ def test_the_best_baseline_and_the_best_that_borrows_nothing(bench):
     assert bench.best_baseline(ratios) == "flowslider-mask"
     assert bench.best_baseline(ratios, bench.BORROWERS) == "flowslider"
     assert bench.best_baseline({}) == ""
+
+
+def test_each_at_the_degree_of_most_success(bench):
+    found = [*rows("ems", 0.1, bench.DEGREES), *rows("flowslider", 0.2, bench.DEGREES)]
+    for line in found:
+        line["success"] = float(line["degree"] == {"ems": 1.0, "flowslider": 0.75}[line["method"]])
+    found[3]["success"] = 0.0  # one edit of EMS at degree 1
+    result = bench.at_best_degrees(found, "flowslider")
+    assert result["value"] == pytest.approx(0.1 / 0.2 / 0.75)
+    assert result["n"] == 6 and "1 and 0.75" in result["note"]
+    assert result["parts"]["success_difference"]["value"] == pytest.approx(-1 / 6)
 
 
 def test_the_best_are_measured_on_more_edits_until_nobody_else_is_the_best(bench, monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ last word: the two texts always differ in nothing but the edit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -379,12 +380,17 @@ def completed(source: str, target: str, levels: Mapping[str, int]) -> tuple[str,
     Example:
         >>> completed("old person, red hair", "young person, red hair", {"smile": 3})
         ('old person, red hair, slight smile', 'young person, red hair, slight smile')
+        >>> completed("red hair", "black hair", {"age": 2})
+        ('red hair, looking old', 'black hair, looking old')
     """
     said, wanted = understood(source), understood(target)
     more = {name: level for name, level in levels.items() if name not in {*said, *wanted}}
     if not more:
         return source, target
-    longer = f"{source}, {canonical(more)}", f"{target}, {canonical(more)}"
+    words = canonical(more)
+    if "age" in more:  # the texts have a person already
+        words = re.sub("^(.*?) person", r"looking \1", words)
+    longer = f"{source}, {words}", f"{target}, {words}"
     if max(len(tokens(text)) for text in longer) <= MAX_TOKENS:
         return longer
     if unknown_words(source) or unknown_words(target) or not said or said.keys() - wanted.keys():
