@@ -108,7 +108,9 @@ def own() -> list[Entry]:
         steps=16,
     )
     pushed = replace(rising, source_guidance=1.0, guide_from="source", target_guidance=2.0, steps=21)
-    anchored = replace(pushed, coupling="flowedit", rule="ode", weight="clean", target_guidance=1.25, anchor=0.5)
+    anchored = replace(
+        pushed, coupling="flowedit", rule="ode", weight="clean", target_guidance=1.25, anchor=0.5
+    )
     aligned = replace(FLOWALIGN, name="ems", steps=21, target_guidance=3.0, zeta=0.01)
     tried = [
         rising,

@@ -97,8 +97,8 @@ class Suite:
 def portraits(count: int = 300, split: str = "test", side: int = 128) -> Suite:
     """Held-out portraits with wishes about all attributes: two thirds single changes, one third double ones.
 
-    Item k depends on the split's seed and k only, not on the count. Texts and masks are exact: the texts come from the
-    grammar (canonical caption, target caption), the mask from rendering both.
+    Item k depends on the split's seed and k only, not on the count. Texts and masks are exact: the texts come
+    from the grammar (canonical caption, target caption), the mask from rendering both.
 
     Args:
         count: Number of edits.
