@@ -127,7 +127,7 @@ def own() -> list[Entry]:
         replace(pushed, slide="guidance"),
         anchored,
         replace(anchored, target_guidance=1.5),
-        replace(anchored, anchor=0.3),
+        replace(anchored, target_guidance=1.75),
         replace(anchored, anchor=1.0),
         replace(anchored, anchor=0.0),
         aligned,

@@ -98,8 +98,11 @@ def plan_prompts(
     )  # 2: both, whatever the items'
     told = flow.told_guidance(target, guidance)  # None, unless the model is guidance-distilled
     if config.guide_from == "source":
-        one = {0.0: [guide], 1.0: [target]}.get(texts) if config.anchor == 1 else None
-        at_p = one or [guide, target]
+        if told is not None:  # all three velocities are of one field, also of a guidance-distilled model
+            guide, target = (flow.told_guidance(text, config.source_guidance) for text in (guide, target))
+        at_p = {0.0: [guide], 1.0: [target]}.get(texts, [guide, target])
+        if config.anchor < 1:  # asks for v_source(p) whatever the guidance
+            at_p = [guide, target]
     else:
         at_p = flow.guidance_texts(target, null_text, texts) if told is None else [told]
     if all(any(text is null_text for text in texts) for texts in (at_q, at_p)):
@@ -149,9 +152,9 @@ def compare(
     """Evaluate the target point and the source point under one noise, in one call.
 
     Returns:
-        Dv = v_target(p) - v_source(q), or v_target(p) less another reference: v_source(p), what lies between
-        these two (config.anchor), or noise - x; and
-        v_source(q) - (noise - x), along which the source text would move its own picture. Both (B, C, H, W).
+        Dv = v_target(p) - v_source(q), or v_target(p) less another reference: v_source(p), what lies between these
+        two (config.anchor), or noise - x; and v_source(q) - (noise - x), along which the source text would move its
+        own picture. Both (B, C, H, W).
     """
     q = flow.interpolate(x, noise, sigma)
     p = q + (1 - (1 - eta) * sigma) * (z - x)

@@ -37,7 +37,8 @@ SETTINGS: dict[str, Any] = {
     "steps": 20,
     "guidance": 3.0,
     "edit": {
-        "name": "ems", "guide_from": "source", "target_guidance": 1.25, "anchor": 0.5, "steps": 21,
+        "name": "ems", "coupling": "dvrf", "rule": "gradient", "weight": "one", "guide_from": "source",
+        "target_guidance": 1.75, "steps": 21,
     },
     "mask": "difference",
 }  # fmt: skip

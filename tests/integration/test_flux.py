@@ -162,6 +162,17 @@ def test_flowedit_tells_source_and_target_their_own_guidance(picture):
     assert told == [[1.5, 5.5], [1.5, 5.5]] and done.evaluations == 4
 
 
+def test_guidance_away_from_the_source_text_tells_all_three_the_same(picture):
+    model = FluxModel(pipeline(True), "tiny")
+    told = []
+    model.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: told.append(kwargs["guidance"].tolist()), with_kwargs=True
+    )
+    method = dl.DeltaVelocity("flowslider", guide_from="source", target_guidance=2.0, steps=2)
+    dl.edit(model, picture, source_text=SOURCE, target_text=TARGET, method=method)
+    assert told == [[1.0] * 3] * 2
+
+
 def test_captures_name_source_and_target(model, picture):
     method = dl.DeltaVelocity("ems", source_guidance=2.0, target_guidance=2.0, steps=2)
     with dl.capture(model, "{joint,single}.0.{text,image}.out", passes=["source", "target"]) as cache:

@@ -9,7 +9,6 @@ import pytest
 from scripts import script
 
 from ditlens.bench.entries import tuned
-from ditlens.train.run import SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def bench():
 
 @pytest.fixture
 def known():
-    return tuned(SimpleNamespace(defaults=SETTINGS))
+    return tuned(SimpleNamespace(defaults={"mask": "difference"}))
 
 
 def row(method: str, item: int, degree: float, effect: float, drift: float) -> dict:
@@ -36,15 +35,14 @@ def test_every_method_is_ems_or_a_baseline(bench, known):
     assert set(bench.OWN) | set(bench.BORROWERS) <= set(known)
     assert not set(bench.OWN) & set(bench.BORROWERS)
     borrowed = {n for n, e in known.items() if n not in bench.OWN and (e.mask is not None or e.asks)}
-    assert borrowed == set(bench.BORROWERS), "what has EMS's mask"
+    assert borrowed == set(bench.BORROWERS), "what has EMS's mask or its texts"
 
 
 def test_rows_that_leave_out_one_thing_differ_in_nothing_else(bench, known):
     ems = known["ems"].settings()
     changed = {
-        "ems-more-texts": {"asks"}, "ems-no-anchor": {"method"}, "ems-no-mask": {"mask", "mask_settings"},
-        "ems-tokens": {"pooled"},
-        "ems-pooled": {"tokens"}, "ems-exact-mask": {"mask", "mask_settings"},
+        "ems-given-texts": {"asks"}, "ems-no-mask": {"mask", "mask_settings"}, "ems-tokens": {"pooled"},
+        "ems-pooled": {"tokens"}, "ems-exact-mask": {"mask", "mask_settings"}, "ems-flowslider-rule": {"method"},
     }  # fmt: skip
     for name, keys in changed.items():
         own = known[name].settings()
@@ -70,8 +68,11 @@ def test_each_at_the_degree_of_most_success(bench):
     found[3]["success"] = 0.0  # one edit of EMS at degree 1
     result = bench.at_best_degrees(found, "flowslider")
     assert result["value"] == pytest.approx(0.1 / 0.2 / 0.75)
-    assert result["n"] == 6 and "1 and 0.75" in result["note"]
+    assert result["n"] == 6 and "1 and 0.75: 0.833 and 1.000" in result["note"]
     assert result["parts"]["success_difference"]["value"] == pytest.approx(-1 / 6)
+    part = [line for line in found if (line["item"], line["degree"], line["method"]) != ("0000", 1.5, "ems")]
+    assert bench.at_best_degrees(part, "flowslider")["n"] == 5, "an edit that lacks a degree does not count"
+    assert bench.at_best_degrees(found, "dds")["value"] is None
 
 
 def test_the_best_are_measured_on_more_edits_until_nobody_else_is_the_best(bench, monkeypatch, tmp_path):

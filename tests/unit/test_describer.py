@@ -19,7 +19,7 @@ from ditlens.train import data
 from ditlens.train import describer as recipe
 from ditlens.train.loop import Budget
 from ditlens.worlds.portraits import captions
-from ditlens.worlds.portraits.attributes import NAMES, neutral, sample
+from ditlens.worlds.portraits.attributes import NAMES, describe_values, neutral, sample
 from ditlens.worlds.portraits.describer import (
     DESCRIBE,
     SIZE,
@@ -137,30 +137,43 @@ def test_several_changes_at_once():
 
 def test_what_the_source_does_not_say_is_asked_and_inserted():
     made = run("make the brows angrier", "gibberish", brow_tilt="worried brows")
-    assert made.source == SOURCE + ", worried brows"
-    assert made.target == SOURCE + ", level brows"
+    assert made.source == "old person, slight smile, worried brows, short red hair, no glasses, blue shirt"
+    assert made.target == made.source.replace("worried", "level")
     assert made.changes == {"brow_tilt": "level brows"}
 
 
-def test_only_what_the_instruction_concerns_is_asked_about():
+def test_what_lies_between_two_levels_is_asked_about_and_stays():
+    made = run(
+        "dye the hair pink", "gibberish", mouth_open="parted lips", hair_style="curly hair", hat="what?"
+    )
+    assert made.source == (
+        "old person, slight smile, slightly open mouth, short curly red hair, no glasses, blue shirt"
+    )
+    assert made.target == made.source.replace("red", "pink")
+    assert made.changes == {"hair_color": "pink hair"}
+
+
+def test_what_is_said_is_not_asked_about():
     describer = Scripted({DESCRIBE: SOURCE, "dye the hair pink": ""})
     extract(torch.zeros(3, SIZE, SIZE), "dye the hair pink", describer)
-    assert describer.prompts == [DESCRIBE, "dye the hair pink"]
+    asked = set(describer.prompts) - {DESCRIBE, "dye the hair pink"}
+    assert asked == {question(name) for name in NAMES if name not in captions.parse(SOURCE)}
 
 
-def test_what_a_text_leaves_out_can_be_asked_about():
-    answers = {
-        "mouth_open": "parted lips",
-        "hair_style": "curly hair",
-        "hat": "what?",
-        "gaze": "looking left",
-    }
-    describer = Scripted({question(name): text for name, text in answers.items()})
-    picture = torch.zeros(1, 3, SIZE, SIZE)
-    assert describer.left_out(picture, SOURCE) == {"mouth_open": 1, "hair_style": 2, "gaze": 0}
-    assert set(describer.prompts) == {question(name) for name in NAMES if name not in captions.parse(SOURCE)}
-    covered = SOURCE.replace("no glasses", "sunglasses").replace("short", "very short") + ", a cap"
-    assert describer.left_out(picture, covered) == {"mouth_open": 1}, "the others cannot be seen"
+def test_what_cannot_be_seen_is_not_said_whatever_is_answered():
+    source = SOURCE.replace("no glasses", "sunglasses").replace("short", "very short")
+    made = run(
+        "dye the hair pink", "gibberish", source, gaze="looking left", hat="a cap", hair_style="curly hair"
+    )
+    assert made.source == "old person, slight smile, very short red hair, sunglasses, cap, blue shirt"
+
+
+def test_texts_stay_within_the_length_of_captions():
+    values = neutral(1)
+    every = {name: captions.answer(describe_values(values), name) for name in NAMES}
+    made = run("make the smile bigger", "gibberish", **every)
+    assert len(captions.parse(made.source)) == len(NAMES)
+    assert len(captions.tokens(made.source)) <= captions.LONGEST_CAPTION
 
 
 def test_given_texts_are_completed_behind_their_own_words():
@@ -429,6 +442,8 @@ def test_the_oracle_describes_where_no_describer_is_trained(monkeypatch):
     assert "smile" not in captions.parse(describer.describe(picture)), "between two levels"
     assert describer.left_out(picture, "old person")["smile"] == 3
     assert not {"age", "gaze", "eye_open", "hair_style"} & describer.left_out(picture, "old person").keys()
+    between = describer.extract(picture, "make the shirt red")
+    assert "slight smile" in between.source and "slight smile" in between.target
     model = SimpleNamespace(world="portraits", describer=describer)
     assert "slight smile" in texts.completed(model, picture, "old person", "young person")[1]
     for other in (None, SimpleNamespace(name="somebody")):

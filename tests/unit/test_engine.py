@@ -180,11 +180,12 @@ def test_an_anchor_takes_over_a_share_of_the_response(anchor, slider):
     assert (abs(found - slider * (MU1 - MU0)) < 1e-9) == (anchor == 1)
 
 
-def test_an_anchor_needs_no_further_evaluation():
-    args = (Network(), draw(0, torch.float32), embedding(0), embedding(2), None)
-    anchored, plain = engine.run(*args, replace(FLOWALIGN, anchor=0.5)), engine.run(*args, FLOWALIGN)
-    assert anchored.evaluations == plain.evaluations
-    assert (anchored.latents - plain.latents).abs().max().item() > 1e-3
+@pytest.mark.parametrize(("guidance", "more"), [(1.5, 0), (1.0, 21)])
+def test_what_an_anchor_costs(guidance, more):
+    plain = replace(SLIDER, steps=21, target_guidance=guidance)
+    runs = [engine.run(Network(), draw(0, torch.float32), embedding(0), embedding(2), None, config)
+            for config in (plain, replace(plain, anchor=0.5))]  # fmt: skip
+    assert runs[1].evaluations - runs[0].evaluations == more * len(draw(0))
 
 
 # --- DDS, DVRF ---------------------------------------------------------------------------------------------
@@ -374,7 +375,7 @@ EQUAL = [
     FLOWALIGN,
     replace(FLOWSLIDER, target_guidance=1.7),
     replace(FLOWSLIDER, target_guidance=1.0, anchor=0.5),
-    replace(FLOWALIGN, name="anchored", anchor=0.0),
+    replace(FLOWSLIDER, name="anchored", target_guidance=1.7, anchor=0.0),
     replace(DDS, steps=20),
     replace(CSDS["orthogonal"], steps=20),
     DeltaVelocity("dvrf", "dvrf", rule="gradient", weight="one", constraint="ball", strength=0.1),
@@ -400,12 +401,13 @@ def test_slider_at_zero_returns_the_source_bit_for_bit():
         assert torch.equal(engine.run(Network(), x, embedding(0), embedding(2), None, config).latents, x)
 
 
-def test_only_the_items_with_equal_texts_stay():
+@pytest.mark.parametrize("config", [FLOWSLIDER, replace(FLOWSLIDER, target_guidance=1.5, anchor=0.5)])
+def test_only_the_items_with_equal_texts_stay(config):
     x, source = draw(0, torch.float32), embedding(0)
     target = TextEmbedding.cat([manipulate(source, embedding(2), degree) for degree in (0.0, 1.0)])
-    state = engine.run(Network(), x, source, target, None, FLOWSLIDER)
+    state = engine.run(Network(), x, source, target, None, config)
     assert torch.equal(state.latents[0], x[0])
-    alone = engine.run(Network(), x[1:], source, embedding(2), None, FLOWSLIDER, seeds=[1])
+    alone = engine.run(Network(), x[1:], source, embedding(2), None, config, seeds=[1])
     torch.testing.assert_close(state.latents[1:], alone.latents, rtol=0, atol=1e-5)
     assert (state.latents[1] - x[1]).abs().max().item() > 0.01
 
@@ -515,6 +517,19 @@ def test_presets_hold_the_published_numbers():
         ({"guide_from": "source", "source_guidance": 2.0}, "needs source_guidance 1"),
         ({"guide_from": "source", "anchor": 1.5}, r"anchor lies in \[0, 1\]"),
         ({"anchor": 0.5}, "anchor below 1 needs reference source and guide_from source"),
+        (
+            {
+                "guide_from": "source",
+                "coupling": "dds",
+                "rule": "gradient",
+                "lr": 0.1,
+                "reference": "same",
+                "anchor": 0.5,
+            },
+            "anchor below 1 needs reference source",
+        ),
+        ({"guide_from": "source", "anchor": 0.5, "zeta": 0.01}, "needs rule ode and zeta 0"),
+        ({"guide_from": "source", "anchor": 0.5, "rule": "gradient"}, "needs rule ode and zeta 0"),
     ],
 )
 def test_contradictions_are_refused(knobs, message):
