@@ -108,9 +108,6 @@ def own() -> list[Entry]:
         steps=16,
     )
     pushed = replace(rising, source_guidance=1.0, guide_from="source", target_guidance=2.0, steps=21)
-    anchored = replace(
-        pushed, coupling="flowedit", rule="ode", weight="clean", target_guidance=1.25, anchor=0.5
-    )
     aligned = replace(FLOWALIGN, name="ems", steps=21, target_guidance=3.0, zeta=0.01)
     tried = [
         rising,
@@ -125,11 +122,6 @@ def own() -> list[Entry]:
         replace(pushed, target_guidance=1.25, slide="guidance"),
         replace(pushed, target_guidance=1.5, slide="guidance"),
         replace(pushed, slide="guidance"),
-        anchored,
-        replace(anchored, target_guidance=1.5),
-        replace(anchored, target_guidance=1.75),
-        replace(anchored, anchor=1.0),
-        replace(anchored, anchor=0.0),
         aligned,
         replace(aligned, target_guidance=4.0, zeta=0.02),
         replace(aligned, target_guidance=2.0, zeta=0.005),

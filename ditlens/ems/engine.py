@@ -101,8 +101,6 @@ def plan_prompts(
         if told is not None:  # all three velocities are of one field, also of a guidance-distilled model
             guide, target = (flow.told_guidance(text, config.source_guidance) for text in (guide, target))
         at_p = {0.0: [guide], 1.0: [target]}.get(texts, [guide, target])
-        if config.anchor < 1:  # asks for v_source(p) whatever the guidance
-            at_p = [guide, target]
     else:
         at_p = flow.guidance_texts(target, null_text, texts) if told is None else [told]
     if all(any(text is null_text for text in texts) for texts in (at_q, at_p)):
@@ -152,9 +150,8 @@ def compare(
     """Evaluate the target point and the source point under one noise, in one call.
 
     Returns:
-        Dv = v_target(p) - v_source(q), or v_target(p) less another reference: v_source(p), what lies between these
-        two (config.anchor), or noise - x; and v_source(q) - (noise - x), along which the source text would move its
-        own picture. Both (B, C, H, W).
+        Dv = v_target(p) - v_source(q), or v_target(p) less another reference: v_source(p), or noise - x; and
+        v_source(q) - (noise - x), along which the source text would move its own picture. Both (B, C, H, W).
     """
     q = flow.interpolate(x, noise, sigma)
     p = q + (1 - (1 - eta) * sigma) * (z - x)
@@ -164,16 +161,10 @@ def compare(
     v_source = v_noise = noise - x
     if prompts.at_q:
         v_source = flow.merge_guidance(velocities[: len(prompts.at_q)], config.source_guidance)
-    at_p = velocities[len(prompts.at_q) :]
-    v_target = flow.merge_guidance(at_p, flow.per_item(prompts.guidance, x))
-    reference = v_noise if config.reference == "noise" else v_source
+    v_target = flow.merge_guidance(velocities[len(prompts.at_q) :], flow.per_item(prompts.guidance, x))
     # For these items p = q and the texts agree: only rounding, which may differ between rows, is undone.
-    same = flow.per_item(prompts.same, x)
-    v_target = torch.where(same, v_source, v_target)
-    if config.anchor < 1:
-        between = at_p[0] + config.anchor * (v_source - at_p[0])
-        reference = torch.where(same, v_source, between)
-    return v_target - reference, v_source - v_noise
+    v_target = torch.where(flow.per_item(prompts.same, x), v_source, v_target)
+    return v_target - (v_noise if config.reference == "noise" else v_source), v_source - v_noise
 
 
 def ode_update(

@@ -37,7 +37,7 @@ EDGE = (0.05, 0.2)
 """Where `difference_mask` begins and where it is whole, as shares of the largest difference."""
 TOGETHER = 4
 """Texts that `difference_mask` evaluates in one call: many small changes must not need much memory."""
-LEAST = 0.1
+LEAST = 0.03
 """Share of the largest change below which a change of the text is none of the picture."""
 
 

@@ -17,14 +17,6 @@ eta in [0, 1]::
     CSDS-recon    0        z -= lr g, g constrained as below                 random
 
 FlowAlign and FlowSlider guide v_target away from the source text at p, the others away from the null text.
-These evaluate v_source(p) anyway, so with FlowEdit's coupling the reference may lie between v_source(q) and
-v_source(p), with an *anchor* a in [0, 1]::
-
-    Dv = v_target(p) - (a v_source(q) + (1 - a) v_source(p))
-
-The edit then takes over the share a of v_source(p) - v_source(q), which is what the model makes of the change so
-far under the source text: at high noise it takes the change back, at low noise it finishes it, with details that
-nobody asked for. 1 is the table above, 0 moves along the text alone, as HSDS-recon does. The knob is ours.
 
 *PDS* with the exact posterior of its step is DDS with another weight, and so has no row of its own.
 
@@ -73,9 +65,6 @@ class DeltaVelocity:
         guide_from: What v_target is guided away from: the "null" text or the "source" text, at p.
         source_guidance: Guidance of v_source, away from the null text.
         target_guidance: Guidance of v_target. With guide_from "source" it is FlowSlider's slider.
-        anchor: Share of v_source(q) in what v_target is compared with, in [0, 1]; the rest is v_source(p). Below 1
-            it needs guide_from "source", reference "source", rule "ode" and zeta 0; with a guidance of 0 or 1 it
-            costs one more evaluation a step.
         steps: Number of steps where no grid is given.
         active: Share of the grid's steps that run, at its clean end: FlowEdit's n_max / N.
         averages: Noise draws per step over which Dv is averaged; each is one call.
@@ -102,7 +91,6 @@ class DeltaVelocity:
     guide_from: str = "null"
     source_guidance: float = 1.0
     target_guidance: float = 1.0
-    anchor: float = 1.0
     steps: int = 50
     active: float = 1.0
     averages: int = 1
@@ -139,11 +127,6 @@ class DeltaVelocity:
             self._require(self.coupling == "dds", f"reference {self.reference} needs coupling dds")
         if self.guide_from == "source":
             self._require(self.source_guidance == 1, "guide_from source needs source_guidance 1")
-        self._require(0 <= self.anchor <= 1, "anchor lies in [0, 1]")
-        if self.anchor < 1:
-            compared = self.reference == "source" and self.guide_from == "source"
-            self._require(compared, "anchor below 1 needs reference source and guide_from source")
-            self._require(ode and self.zeta == 0, "anchor below 1 needs rule ode and zeta 0")
 
     @property
     def keeps_equal(self) -> bool:

@@ -164,30 +164,6 @@ def test_flowalign_update_is_the_published_one():
         torch.testing.assert_close(state.latents, z)
 
 
-# --- the anchor of the reference ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("slider", [1.0, 1.5])
-@pytest.mark.parametrize("anchor", [0.0, 0.5, 1.0])
-def test_an_anchor_takes_over_a_share_of_the_response(anchor, slider):
-    """The text alone moves by -(1 + gain (1 - t)) (mu1 - mu0) a unit of noise level, and v_source answers a
-    change delta by gain delta, of which the anchor's share is taken over."""
-    world, grid, found = GaussianWorld(0.6), flow.sigmas_linear(7).tolist(), 0.0
-    for now, after in zip(grid, grid[1:], strict=False):
-        text = slider * (1 + world.gain(now) * (1 - now)) * (MU1 - MU0)
-        found += (now - after) * (text - anchor * world.gain(now) * found)
-    assert_shift(shift(replace(SLIDER, target_guidance=slider, anchor=anchor), 7), found, atol=1e-12)
-    assert (abs(found - slider * (MU1 - MU0)) < 1e-9) == (anchor == 1)
-
-
-@pytest.mark.parametrize(("guidance", "more"), [(1.5, 0), (1.0, 21)])
-def test_what_an_anchor_costs(guidance, more):
-    plain = replace(SLIDER, steps=21, target_guidance=guidance)
-    runs = [engine.run(Network(), draw(0, torch.float32), embedding(0), embedding(2), None, config)
-            for config in (plain, replace(plain, anchor=0.5))]  # fmt: skip
-    assert runs[1].evaluations - runs[0].evaluations == more * len(draw(0))
-
-
 # --- DDS, DVRF ---------------------------------------------------------------------------------------------
 
 
@@ -374,8 +350,6 @@ EQUAL = [
     replace(FLOWEDIT, target_guidance=1.0, source_guidance=1.0, averages=2),
     FLOWALIGN,
     replace(FLOWSLIDER, target_guidance=1.7),
-    replace(FLOWSLIDER, target_guidance=1.0, anchor=0.5),
-    replace(FLOWSLIDER, name="anchored", target_guidance=1.7, anchor=0.0),
     replace(DDS, steps=20),
     replace(CSDS["orthogonal"], steps=20),
     DeltaVelocity("dvrf", "dvrf", rule="gradient", weight="one", constraint="ball", strength=0.1),
@@ -397,17 +371,15 @@ def test_equal_texts_return_the_source_bit_for_bit(config):
 def test_slider_at_zero_returns_the_source_bit_for_bit():
     slider = replace(FLOWSLIDER, target_guidance=0.0)
     x = draw(0, torch.float32)
-    for config in (slider, replace(slider, anchor=0.5)):
-        assert torch.equal(engine.run(Network(), x, embedding(0), embedding(2), None, config).latents, x)
+    assert torch.equal(engine.run(Network(), x, embedding(0), embedding(2), None, slider).latents, x)
 
 
-@pytest.mark.parametrize("config", [FLOWSLIDER, replace(FLOWSLIDER, target_guidance=1.5, anchor=0.5)])
-def test_only_the_items_with_equal_texts_stay(config):
+def test_only_the_items_with_equal_texts_stay():
     x, source = draw(0, torch.float32), embedding(0)
     target = TextEmbedding.cat([manipulate(source, embedding(2), degree) for degree in (0.0, 1.0)])
-    state = engine.run(Network(), x, source, target, None, config)
+    state = engine.run(Network(), x, source, target, None, FLOWSLIDER)
     assert torch.equal(state.latents[0], x[0])
-    alone = engine.run(Network(), x[1:], source, embedding(2), None, config, seeds=[1])
+    alone = engine.run(Network(), x[1:], source, embedding(2), None, FLOWSLIDER, seeds=[1])
     torch.testing.assert_close(state.latents[1:], alone.latents, rtol=0, atol=1e-5)
     assert (state.latents[1] - x[1]).abs().max().item() > 0.01
 
@@ -421,7 +393,6 @@ def test_only_the_items_with_equal_texts_stay(config):
         (replace(FLOWEDIT, source_guidance=1.0, target_guidance=1.0), ["source"], ["target"]),
         (FLOWALIGN, ["source"], ["source.target", "target"]),
         (replace(FLOWSLIDER, target_guidance=0.0), ["source"], ["source.target"]),
-        (replace(FLOWSLIDER, anchor=0.5), ["source"], ["source.target", "target"]),
         (replace(FLOWSLIDER, target_guidance=1.0), ["source"], ["target"]),
         (CSDS["ball"], [], ["uncond", "target"]),
     ],
@@ -515,21 +486,6 @@ def test_presets_hold_the_published_numbers():
         ({"onset": 1.5}, r"onset lies in \[0, 1\]"),
         ({"slide": "lr"}, "slide is one of text, guidance"),
         ({"guide_from": "source", "source_guidance": 2.0}, "needs source_guidance 1"),
-        ({"guide_from": "source", "anchor": 1.5}, r"anchor lies in \[0, 1\]"),
-        ({"anchor": 0.5}, "anchor below 1 needs reference source and guide_from source"),
-        (
-            {
-                "guide_from": "source",
-                "coupling": "dds",
-                "rule": "gradient",
-                "lr": 0.1,
-                "reference": "same",
-                "anchor": 0.5,
-            },
-            "anchor below 1 needs reference source",
-        ),
-        ({"guide_from": "source", "anchor": 0.5, "zeta": 0.01}, "needs rule ode and zeta 0"),
-        ({"guide_from": "source", "anchor": 0.5, "rule": "gradient"}, "needs rule ode and zeta 0"),
     ],
 )
 def test_contradictions_are_refused(knobs, message):

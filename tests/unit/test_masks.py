@@ -190,6 +190,12 @@ def test_each_change_has_a_mask_of_its_own_scale():
     assert not apart[0, 0, 2:7].any(), "between them nothing may change"
 
 
+def test_a_change_at_a_twentieth_of_another_has_its_mask():
+    field, clean, source = GaussianWorld(), torch.zeros(1, 2, 10, 10), torch.zeros(1, 2, 10, 10)
+    found = difference_mask(field, clean, source, [change(8.0, slice(7, 10)), change(0.4, slice(0, 2))])
+    assert torch.equal(found[0, 0, :2], torch.ones(2, 10)), "age or a tilted head, beside another shirt"
+
+
 def test_the_same_in_other_words_is_no_change():
     field, clean, source = GaussianWorld(), torch.zeros(1, 2, 10, 10), torch.zeros(1, 2, 10, 10)
     shirt, synonym = change(8.0, slice(7, 10)), change(0.1, slice(0, 10))
