@@ -11,8 +11,10 @@ from typing import Any
 
 from ditlens.errors import StudyError
 
-COLUMNS = "item kind method degree seed nfe calls seconds source_text target_text picture error".split()
-"""Columns of rows.csv that are no metric."""
+FIRST = "item kind method degree seed nfe calls seconds".split()
+LAST = "source_text target_text picture error".split()
+COLUMNS = [*FIRST, *LAST]
+"""Columns of rows.csv that are no metric: those before the metrics, and those after."""
 
 
 @dataclass(frozen=True)

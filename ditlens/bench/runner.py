@@ -23,6 +23,7 @@ import torch
 import ditlens
 from ditlens import images
 from ditlens.bench.entries import Entry
+from ditlens.bench.folder import COLUMNS, FIRST, LAST
 from ditlens.bench.scores import Scorer
 from ditlens.bench.suites import Item, Suite
 from ditlens.bench.summary import summarise
@@ -105,9 +106,7 @@ def made_with(model: Model, scorer: Scorer) -> dict[str, str]:
 def measured_with(model: Model, scorer: Scorer) -> str:
     """A short hash of the metrics and of the networks that stand between a result and its numbers."""
     found: dict[str, Any] = {name: about["identity"] for name, about in scorer.about().items()}
-    describer = getattr(
-        model.describer, "model", None
-    )  # it answers for the metrics, and asks for some methods
+    describer = getattr(model.describer, "model", None)  # answers for the metrics and for rows that ask
     for name, module in (("vae", model.vae), ("oracle", model.oracle), ("describer", describer)):
         if module is not None:
             found[name] = [(key, byte_hash(value)) for key, value in weights_of(module)]
@@ -269,11 +268,8 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
             f"{folder} holds no rows that were made with the weights, metrics and settings of its bench.json. "
             f"Make them: ditlens bench edit --out {folder}."
         )
-    first = "item kind method degree seed nfe calls seconds".split()
-    metrics = list(dict.fromkeys(name for row in rows for name in row))
-    last = "source_text target_text picture error".split()
-    columns = [*first, *(m for m in metrics if m not in {*first, *last}), *last]
-    table(folder / "rows.csv", columns, rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    table(folder / "rows.csv", [*FIRST, *(n for n in names if n not in COLUMNS), *LAST], rows)
     lines = [
         {
             "item": item.id, "kind": item.kind, "instruction": item.instruction, "source_text": item.source_text,
