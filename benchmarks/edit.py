@@ -33,17 +33,16 @@ from ditlens.bench.scores import Scorer  # noqa: E402
 from ditlens.bench.suites import portraits  # noqa: E402
 from ditlens.bench.summary import drift_at, drift_ratio, effect_table, number  # noqa: E402
 from ditlens.bench.workers import run_workers  # noqa: E402
-from ditlens.ems import texts  # noqa: E402
 from ditlens.metrics.continuous import linearity, spearman  # noqa: E402
 from ditlens.metrics.statistics import estimate, paired  # noqa: E402
 from ditlens.model import load  # noqa: E402
 
 COMMAND = "make bench-edit"
-OWN = ("ems", "ems-given-texts", "ems-no-mask", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled",
-       "ems-flowslider-rule", "text-only", "image-only", "joint")  # fmt: skip
+OWN = ("ems", "ems-more-texts", "ems-no-mask", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled",
+       "text-only", "image-only", "joint")  # fmt: skip
 """Entries that are EMS with one thing changed or parts of it, and no baselines."""
-BORROWERS = ("flowedit-mask", "flowalign-mask", "flowslider-mask", "flowslider-texts")
-"""Baselines that have EMS's mask or its texts: nobody published them so."""
+BORROWERS = ("flowedit-mask", "flowalign-mask", "flowslider-mask")
+"""Baselines that have EMS's mask: nobody published them so."""
 FINDING = ("text-only", "image-only", "joint")
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
 """Of every method: curves are compared on the same degrees."""
@@ -298,10 +297,10 @@ def reversed_edits(model: Any, options: argparse.Namespace) -> Results:
     method, apart, pixels = tuned(model)["ems"].method, [], []
     for k, item in enumerate(portraits(min(options.others, 20)).items):
         picture = item.picture()
-        source, target = texts.completed(model, picture, item.source_text, item.target_text)
         there = edit_picture(
-            model, picture, item.instruction, source_text=source, target_text=target, method=method, seed=k
-        )
+            model, picture, item.instruction, source_text=item.source_text, target_text=item.target_text,
+            method=method, seed=k,
+        )  # fmt: skip
         back = there.reverse()
         start = there.plan.reconstruction
         before, after = (model.oracle.measure(to_tensor(image))[0] for image in (start, back.image))
@@ -343,8 +342,7 @@ def compared(rows: Rows, names: list[str]) -> Results:
         },
         "ems_drift_ratio_to_best_baseline": {
             **(ratios.get(best) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
-            "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline (FlowSlider with "
-            "both EMS's mask and its texts, the row ems-flowslider-rule, is not counted as one); "
+            "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline; "
             f"never reach 0.8: {', '.join(never) or 'none'}",
             "parts": {n: {k: r[k] for k in ("value", "low", "high", "n")} for n, r in ratios.items()},
         },

@@ -97,7 +97,7 @@ def _score(preset: DeltaVelocity, lr: float, strength: float) -> DeltaVelocity:
 
 
 def own() -> list[Entry]:
-    """What was tried for EMS itself: rules of movement and guidance, within its mask and with its texts."""
+    """What was tried for EMS itself: rules of movement and guidance, within its mask."""
     rising = DeltaVelocity(
         "ems",
         coupling="dvrf",
@@ -127,7 +127,7 @@ def own() -> list[Entry]:
         replace(aligned, target_guidance=2.0, zeta=0.005),
         replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=2.0),
     ]
-    return [Entry(f"ems@{k}", method, "difference", asks=True) for k, method in enumerate(tried)]
+    return [Entry(f"ems@{k}", method, "difference") for k, method in enumerate(tried)]
 
 
 def main() -> None:

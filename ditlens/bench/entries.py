@@ -28,8 +28,7 @@ class Entry:
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
         asks: Whether the model's describer is asked about what the texts of an edit leave out: its words are put
-            behind both texts. A part of EMS's *extract*; without it the texts are used as they are given. Edits
-            that come without texts have those of *extract*, whatever is here.
+            behind both texts (`ditlens.ems.texts.completed`). Without it the texts are used as they are given.
         about: What it is, in a few words.
     """
 
@@ -51,12 +50,7 @@ class Entry:
             "about": self.about,
         }
         if self.mask == "difference":
-            chosen["mask_settings"] = {
-                "level": masks.HIGH,
-                "draws": masks.DRAWS,
-                "edge": list(masks.EDGE),
-                "least": masks.LEAST,
-            }
+            chosen["mask_settings"] = masks.difference_settings()
         return {**chosen, "method": settings_of(self.method)}
 
 
@@ -65,9 +59,8 @@ def tuned(model: Model) -> dict[str, Entry]:
 
     Published settings belong to other models. Of every baseline five settings were tried on the same dev edits, at
     about 64 evaluations an edit, and the one with the least drift at an effect of 0.8 is here (benchmarks/tune.py,
-    docs/decisions/0003-ems.md). What borrows EMS's mask or its texts has the settings of the row without these,
-    csds-recon-delta those of dds. EMS itself had more tries: its mask, its texts, its rule and
-    guidance.
+    docs/decisions/0003-ems.md). What borrows EMS's mask has the settings of the row without it, csds-recon-delta
+    those of dds. EMS itself had more tries: its mask, its texts, its rule and guidance.
     """
     ems = default_method(model)
     dds = replace(DDS, source_guidance=4.0, target_guidance=4.0, lr=0.6)
@@ -78,20 +71,13 @@ def tuned(model: Model) -> dict[str, Entry]:
     mask = model.defaults.get("mask")
     flowslider = replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=2.0)
     found = [
-        Entry("ems", ems, mask, asks=True, about="the default of ditlens.edit"),
-        Entry("ems-given-texts", ems, mask, about="EMS, what the texts leave out is not asked about"),
-        Entry("ems-no-mask", ems, asks=True, about="EMS without a mask"),
-        Entry("ems-attention-mask", ems, "attention", asks=True, about="EMS in a mask read from attention"),
-        Entry(
-            "ems-exact-mask",
-            ems,
-            "exact",
-            asks=True,
-            about="EMS in the renderer's own mask: an upper bound",
-        ),
-        Entry("ems-tokens", ems, mask, pooled=False, asks=True, about="EMS, only the token matrix moves"),
-        Entry("ems-pooled", ems, mask, tokens=False, asks=True, about="EMS, only the pooled vector moves"),
-        Entry("ems-flowslider-rule", flowslider, mask, asks=True, about="EMS moved by FlowSlider's rule"),
+        Entry("ems", ems, mask, about="the default of ditlens.edit"),
+        Entry("ems-more-texts", ems, mask, asks=True, about="EMS, what the texts leave out is asked about"),
+        Entry("ems-no-mask", ems, about="EMS without a mask"),
+        Entry("ems-attention-mask", ems, "attention", about="EMS in a mask read from attention"),
+        Entry("ems-exact-mask", ems, "exact", about="EMS in the renderer's own mask: an upper bound"),
+        Entry("ems-tokens", ems, mask, pooled=False, about="EMS, only the token matrix moves"),
+        Entry("ems-pooled", ems, mask, tokens=False, about="EMS, only the pooled vector moves"),
         Entry(
             "text-only",
             replace(start, name="text-only"),
@@ -115,7 +101,6 @@ def tuned(model: Model) -> dict[str, Entry]:
         Entry("flowedit", flowedit),
         Entry("flowalign", flowalign),
         Entry("flowslider", flowslider),
-        Entry("flowslider-texts", flowslider, asks=True, about="FlowSlider with EMS's texts"),
         *(
             [
                 Entry("flowedit-mask", flowedit, mask, about="FlowEdit in EMS's mask"),

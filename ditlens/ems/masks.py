@@ -264,6 +264,11 @@ def difference_mask(
     return (found * (top >= least * top.amax(0))).amax(0)
 
 
+def difference_settings() -> dict[str, Any]:
+    """The settings of `difference_mask` where none are given, ready for JSON: they may differ between versions."""
+    return {"level": HIGH, "draws": DRAWS, "edge": list(EDGE), "least": LEAST}
+
+
 def world_mask(model: Model, before: Mapping[str, float | str], changes: Mapping[str, str]) -> torch.Tensor:
     """The exact mask of a change in the portraits world: where the renders before and after differ.
 

@@ -182,6 +182,9 @@ class Plan:
         Beside it you need the picture; the model, of which the recipe has the name; and a mask that was given, of
         which it has the checksum: `Edit.save` writes it to ``mask.png``. The way back from a result begins at that
         result: repeat the edit, then reverse it.
+
+        Of a mask from the difference of the texts it has the settings. An edit that is repeated makes the mask with
+        those of its own version: where `ditlens.ems.masks.difference_settings` gives others, the result may differ.
         """
         return {
             "ditlens": ditlens.__version__,
@@ -201,6 +204,7 @@ class Plan:
             "pooled": self.pooled,
             "encoders": None if self.encoders is None else [encoder.name for encoder in self.encoders],
             "mask": self.mask_name,
+            **self._mask_settings(),
             **self._mask_file(),
             "method": settings_of(self.method),
         }
@@ -209,6 +213,9 @@ class Plan:
     def mask_png(self) -> bytes | None:
         """A mask that was given, as the bytes of a PNG; None if it was made here and can be made again."""
         return masks.as_png(self.mask) if self.mask_name == "given" and self.mask is not None else None
+
+    def _mask_settings(self) -> dict[str, Any]:
+        return {"mask_settings": masks.difference_settings()} if self.mask_name == "difference" else {}
 
     def _mask_file(self) -> dict[str, str]:
         png = self.mask_png

@@ -175,8 +175,9 @@ def target_parts(
 def completed(model: Model, image: images.Picture, source: str, target: str) -> tuple[str, str]:
     """Two given texts, with what they leave out of the picture put behind both in the describer's words.
 
-    What a text does not say, an edit may change. Texts for a model whose describer cannot be asked about single
-    attributes come back as they are.
+    What a text does not say, an edit may change. No edit calls this by itself: what the describer says of values
+    between two levels is often wrong. Texts for a model whose describer cannot be asked about single attributes
+    come back as they are.
     """
     from ditlens.worlds.portraits import describer as portraits
 

@@ -1,12 +1,14 @@
 """The training set: renders, kept on disk as bytes, and their latents.
 
 On a CPU drawing and encoding a picture costs about as much as a training step, so both are done once and read
-many times. On a GPU both are cheap; the same functions then make a larger set in seconds. Picture k depends on
-k only: a set that is cut short, by a kill or by an older recipe, is the beginning of a longer one and grows.
+many times. On a GPU both are cheap; the same functions then make a larger set in seconds and keep its pictures in
+the GPU's memory. Picture k depends on k only: a set that is cut short, by a kill or by an older recipe, is the
+beginning of a longer one and grows.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -15,12 +17,13 @@ import numpy as np
 import torch
 
 from ditlens.train.loop import Budget
-from ditlens.train.vae import SIZE
 from ditlens.worlds.portraits.attributes import Attributes, concatenate, sample
 from ditlens.worlds.portraits.render import render
 
-COUNT = {"cpu": 30_000, "cuda": 200_000}
-"""Pictures in the training set."""
+SIZE = 128
+"""Height and width of the pictures."""
+COUNT = {"cpu": 30_000, "cuda": 150_000}
+"""Pictures in the training set; the larger one takes 7 GB of a GPU's memory."""
 PART = 500
 DATA_SEED = 1000
 """Held-out sets use seeds below this one."""
@@ -41,12 +44,30 @@ def attributes(budget: Budget) -> Attributes:
     return concatenate([part_attributes(part) for part in range(parts(budget))])
 
 
-def renders(budget: Budget) -> np.memmap:
-    """The pictures as a memory-mapped array of bytes (count, 3, 128, 128); drawn where they are missing.
+def draw(part: int, device: torch.device) -> torch.Tensor:
+    """The pictures of one part as bytes, (PART, 3, 128, 128)."""
+    attributes = {n: v.to(device) for n, v in part_attributes(part).items()}
+    return (render(attributes, SIZE) * 255).round().to(torch.uint8)
 
-    A sidecar file counts the parts that are whole, so that an interrupted run goes on where it stopped.
+
+@functools.lru_cache(maxsize=1)
+def kept(count: int, device: torch.device) -> torch.Tensor:
+    """The pictures of `count` parts as bytes in the memory of a device; all stages of one run share them."""
+    pictures = torch.empty(count * PART, 3, SIZE, SIZE, dtype=torch.uint8, device=device)
+    for part in range(count):
+        pictures[part * PART : (part + 1) * PART] = draw(part, device)
+    return pictures
+
+
+def renders(budget: Budget) -> np.memmap | torch.Tensor:
+    """The pictures as bytes (count, 3, 128, 128).
+
+    For a CPU a memory-mapped array, drawn where it is not yet; a sidecar file counts the parts that are whole, so
+    that an interrupted run goes on where it stopped. For a GPU a tensor in its memory.
     """
     count = parts(budget)
+    if budget.device.type == "cuda":
+        return kept(count, budget.device)
     path, done_path = budget.folder / "renders.u8", budget.folder / "renders.done"
     budget.folder.mkdir(parents=True, exist_ok=True)
     part_bytes = PART * 3 * SIZE * SIZE
@@ -58,9 +79,7 @@ def renders(budget: Budget) -> np.memmap:
     shape = (path.stat().st_size // part_bytes * PART, 3, SIZE, SIZE)
     pictures = np.memmap(path, np.uint8, "r+", shape=shape)
     for part in range(done, count):
-        attributes = {n: v.to(budget.device) for n, v in part_attributes(part).items()}
-        drawn = (render(attributes, SIZE) * 255).round().to(torch.uint8)
-        pictures[part * PART : (part + 1) * PART] = drawn.cpu().numpy()
+        pictures[part * PART : (part + 1) * PART] = draw(part, budget.device).cpu().numpy()
         pictures.flush()
         done_path.write_text(str(part + 1))
         if part % 8 == 7:
@@ -68,8 +87,10 @@ def renders(budget: Budget) -> np.memmap:
     return np.memmap(path, np.uint8, "r", shape=(count * PART, *shape[1:]))
 
 
-def batch_of(pictures: np.memmap, index: torch.Tensor, device: torch.device) -> torch.Tensor:
+def batch_of(pictures: np.memmap | torch.Tensor, index: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Pictures `index` as floats in [0, 1], (batch, 3, 128, 128)."""
+    if isinstance(pictures, torch.Tensor):
+        return pictures[index.to(pictures.device)].to(device).float() / 255
     return torch.from_numpy(pictures[index.numpy()]).to(device).float() / 255
 
 
@@ -88,13 +109,14 @@ def latents(vae, budget: Budget) -> torch.Tensor:
     if first == count:
         return encoded[0]
     pictures, started = renders(budget), time.monotonic()
-    for start in range(first, count, 50):
-        image = batch_of(pictures, torch.arange(start, min(start + 50, count)), budget.device)
+    size = 250 if budget.device.type == "cuda" else 50
+    for start in range(first, count, size):
+        image = batch_of(pictures, torch.arange(start, min(start + size, count)), budget.device)
         image = (image * 2 - 1).contiguous(memory_format=torch.channels_last)
         z = vae.encode(image).latent_dist.mode().float()
         encoded.append(((z - vae.config.shift_factor) * vae.config.scaling_factor).half().cpu())
         if start % 5000 == 0:
-            rate = (start - first + 50) / (time.monotonic() - started)
+            rate = (start - first + size) / (time.monotonic() - started)
             print(f"latents: {start}/{count}  {rate:.0f}/s", file=sys.stderr, flush=True)  # noqa: T201
     result = torch.cat(encoded)
     partial = path.with_suffix(".partial")

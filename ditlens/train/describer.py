@@ -250,8 +250,16 @@ class Pictures:
         self.attributes = data.attributes(budget)
         self.decoded = reconstructions(vae, budget) if vae is not None else None
 
-    def batch(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, Attributes]:
-        """Pictures as the network takes them, and their attributes (on the CPU)."""
+    def batch(
+        self, count: int, generator: torch.Generator, there: torch.Generator
+    ) -> tuple[torch.Tensor, Attributes]:
+        """Pictures as the network takes them, and their attributes (on the CPU).
+
+        Args:
+            count: How many.
+            generator: Draws which.
+            there: Draws what is done to them; see `Budget.generators`.
+        """
         index = torch.randint(len(self.renders), (count,), generator=generator)
         some = 0
         if self.decoded is not None:
@@ -260,7 +268,7 @@ class Pictures:
         image = data.batch_of(self.renders, index, self.budget.device)
         if self.decoded is not None:
             image[:some] = self.decoded[index[:some]].to(self.budget.device).float() / 255
-        image = prepare(augment(image, generator))
+        image = prepare(augment(image, there))
         return image.contiguous(memory_format=torch.channels_last), take(self.attributes, index)
 
 
@@ -311,20 +319,20 @@ def train(budget: Budget, vae: Any = None) -> tuple[Any, Any, dict[str, float]]:
     reader: Any = head  # gives what `Oracle` gives
 
     def read(
-        generator: torch.Generator,
+        generators: tuple[torch.Generator, torch.Generator],
     ) -> tuple[torch.Tensor, Attributes, dict[str, torch.Tensor]]:
-        image, truth = pictures.batch(count, generator)
+        image, truth = pictures.batch(count, *generators)
         features = tower(image).last_hidden_state
         on_device = {n: v.to(budget.device) for n, v in truth.items()}
         return features, truth, loss_terms(reader, features, on_device)
 
     def look(step: int) -> dict[str, torch.Tensor]:
-        return read(eyes.generator(step))[2]
+        return read(eyes.generators(step))[2]
 
     def speak(step: int) -> dict[str, torch.Tensor]:
-        generator = words.generator(step)
-        features, truth, terms = read(generator)
-        rng = random.Random(generator.initial_seed())
+        generators = words.generators(step)
+        features, truth, terms = read(generators)
+        rng = random.Random(generators[0].initial_seed())
         named = captions.nameable(truth)
         pairs = [task(truth, i, named[i], rng) for i in range(count) for _ in range(TEXTS)]
         ids, labels = encode(tokenizer, pairs)
@@ -347,7 +355,7 @@ def settle(tower: nn.Module, pictures: Pictures, budget: Budget, batches: int = 
         m.momentum = None  # a plain average
     tower.train()
     for step in range(batches):
-        tower(pictures.batch(50, budget.generator(10**8 + step))[0])
+        tower(pictures.batch(50, *budget.generators(10**8 + step))[0])
     tower.eval()
 
 

@@ -51,6 +51,16 @@ class Budget:
         """The source of randomness of one step, on the CPU: the same after a resume."""
         return torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + step)
 
+    def generators(self, step: int) -> tuple[torch.Generator, torch.Generator]:
+        """`generator`, and one on the device for what would take long to draw on the CPU and to send there.
+
+        On the CPU both are the same object.
+        """
+        here = self.generator(step)
+        if self.device.type == "cpu":
+            return here, here
+        return here, torch.Generator(self.device).manual_seed(here.initial_seed())
+
 
 def trapezoid(progress: float, warmup: float = 0.02, decay: float = 0.35) -> float:
     """Learning-rate factor: up over `warmup`, flat, down to 0 over the last `decay` of the budget."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +19,6 @@ from ditlens.train.text import encode, tokenize
 from ditlens.worlds.portraits import captions
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, Attributes, take
 from ditlens.worlds.portraits.heldout import held_out
-from ditlens.worlds.portraits.phrases import count_tokens
 
 CONFIG: dict[str, Any] = {
     "sample_size": 16, "patch_size": 2, "in_channels": 8, "out_channels": 8, "num_layers": 6,
@@ -24,6 +27,10 @@ CONFIG: dict[str, Any] = {
     "qk_norm": "rms_norm",
 }  # fmt: skip
 BATCH = {"cpu": 32, "cuda": 512}
+CAPTIONS = {"cpu": 6, "cuda": 4}
+"""Captions that are drawn ahead for each picture: about as many as it is seen times on a CPU."""
+LIKE = 0.25
+"""Share of all captions, the next longer ones, from which those of one step are drawn."""
 DROPPED_CAPTIONS = 0.1
 NOISE_MEAN = (0.5, 0.0)
 """Mean of the logit of sigma in the first and the second phase.
@@ -36,10 +43,8 @@ SECOND_PHASE = 0.56
 """Share of the time after which obedience is learnt and the drawing gets its turn."""
 FULL_ROWS = 0.35
 """Share of the steps with all text rows; the others end soon after their longest caption, and cost less."""
-TEXT_LR = 0.1
-"""Learning rate of the text encoders relative to the transformer's, where they are trained on."""
-
-
+EMA = {"cpu": 0.998, "cuda": 0.999}
+"""Decay of the average of the weights."""
 ADAM_ONLY = ("norm", "pos_embed", "time_text_embed", "context_embedder", "proj_out")
 """Modulation, embeddings and the output stay with AdamW."""
 
@@ -84,31 +89,86 @@ def importance(latents: torch.Tensor, attributes: Attributes) -> torch.Tensor:
     return torch.stack(maps).mean(0).view(latents.shape[1:])
 
 
-def captions_of_like_length(
-    attributes: Attributes, shown: torch.Tensor, batch: int, generator: torch.Generator, quantile: float
-) -> tuple[torch.Tensor, list[str]]:
-    """Pictures and their captions, which are about as long as one another.
+@dataclass
+class Texts:
+    """Captions of pictures as token ids, the shortest first.
+
+    Attributes:
+        ids: (captions, MAX_LENGTH), on the device that trains.
+        pictures: Which picture each is of, (captions,), on the CPU like all that follows.
+        lengths: Tokens of each, with the first and the last, (captions,).
+        nothing: Ids of the empty text, (MAX_LENGTH,), on the device that trains.
+    """
+
+    ids: torch.Tensor
+    pictures: torch.Tensor
+    lengths: torch.Tensor
+    nothing: torch.Tensor
+
+    def choose(self, count: int, quantile: float, generator: torch.Generator) -> torch.Tensor:
+        """Draw captions that are about as long as one another.
+
+        Args:
+            count: How many.
+            quantile: How long: 0 the shortest, 1 the longest.
+            generator: Source of randomness.
+
+        Returns:
+            Their places, (count,).
+        """
+        like = max(1, round(LIKE * len(self.lengths)))
+        first = round(quantile * (len(self.lengths) - like))
+        return first + torch.randint(like, (count,), generator=generator)
+
+
+def texts_of_part(part: int, each: int, tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Captions of one part of the training set, without the combinations that are held out.
 
     Args:
-        attributes: Of the training set.
-        shown: Pictures that may be drawn.
-        batch: How many to draw.
-        generator: Source of randomness.
-        quantile: How long: 0 the shortest, 1 the longest.
+        part: Number of the part; the captions depend on it only.
+        each: Captions for each picture.
+        tokenizer: The grammar's tokenizer.
 
     Returns:
-        Indices of the pictures, (batch,), and one text each.
+        Token ids (captions, MAX_LENGTH) as int16, and which picture of the training set each caption is of.
     """
-    pool = shown[torch.randint(len(shown), (4 * batch,), generator=generator)]
-    texts = captions.caption_all(take(attributes, pool), rng=random.Random(generator.initial_seed()))
-    order = sorted(range(len(pool)), key=lambda k: count_tokens(texts[k]))
-    first = round(quantile * (len(pool) - batch))
-    chosen = order[first : first + batch]
-    return pool[chosen], [texts[k] for k in chosen]
+    attributes = data.part_attributes(part)
+    shown = (~held_out(attributes)).nonzero()[:, 0].repeat(each)
+    texts = captions.caption_all(take(attributes, shown), rng=random.Random(data.DATA_SEED + part))
+    return tokenize(tokenizer, texts).to(torch.int16), shown + part * data.PART
+
+
+def _texts_of_part(task: tuple[int, int, Any]) -> tuple[Any, Any]:
+    """`texts_of_part` in a process of its own; arrays travel between processes without shared files."""
+    ids, pictures = texts_of_part(*task)
+    return ids.numpy(), pictures.numpy()
+
+
+def draw_texts(budget: Budget, tokenizer: Any) -> Texts:
+    """Captions for the whole training set, drawn ahead: a GPU would wait for them at every step.
+
+    Uses all cores where there are many.
+    """
+    each = CAPTIONS.get(budget.device.type, CAPTIONS["cpu"])
+    tasks = [(part, each, tokenizer) for part in range(data.parts(budget))]
+    cores = os.cpu_count() or 1
+    if cores > 2 and budget.device.type == "cuda":
+        with multiprocessing.get_context("spawn").Pool(min(cores, len(tasks))) as pool:
+            drawn: Sequence[tuple[Any, Any]] = pool.map(_texts_of_part, tasks)
+        found = [(torch.from_numpy(ids), torch.from_numpy(pictures)) for ids, pictures in drawn]
+    else:
+        found = [texts_of_part(*task) for task in tasks]
+    ids, pictures = (torch.cat(parts) for parts in zip(*found, strict=True))
+    lengths = (ids == tokenizer.eos_token_id).int().argmax(1) + 1
+    order = lengths.argsort(stable=True)
+    return Texts(
+        ids[order].to(budget.device), pictures[order], lengths[order],
+        tokenize(tokenizer, [""])[0].to(budget.device, torch.int16),
+    )  # fmt: skip
 
 
 def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transformer: Any = None):
-    """Train an `SD3Transformer2DModel`, and the text encoders on with it at a low rate.
+    """Train an `SD3Transformer2DModel`; the text encoders stay as they are.
 
     The loss is the squared error of the velocity, ``noise - clean``, at ``sigma`` drawn logit-normal, a share of it
     weighted by what the numbers of the latents tell about the attributes (`importance`). The second phase sees
@@ -118,7 +178,7 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
         budget: Time, place, device.
         vae: The trained autoencoder.
         tokenizer: The grammar's tokenizer.
-        encoders: The two trained text encoders; they are trained on in place.
+        encoders: The two trained text encoders.
         transformer: Weights to start from; by default new ones.
 
     Returns:
@@ -131,34 +191,34 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
     encoders = [e.to(budget.device) for e in encoders]
     with team.leader_first():
         latents, attributes = data.latents(vae, budget), data.attributes(budget)
+    texts = draw_texts(budget, tokenizer)
     shown = (~held_out(attributes)).nonzero()[:, 0]
     some = shown[:20_000]
     telling = importance(latents[some], take(attributes, some)).to(budget.device)
     weights = [flat + (1 - flat) * telling for flat in FLAT_SHARE]
     batch = BATCH.get(budget.device.type, 32)
-    joint = budget.device.type == "cuda"  # on a CPU the text encoders stay as they are: a sixth of the time
+    if budget.device.type == "cuda":
+        latents = latents.to(budget.device)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         phase = int(budget.progress >= SECOND_PHASE)
-        generator = budget.generator(step)
-        rng = random.Random(generator.initial_seed())
-        common = random.Random(
-            step // team.size()
-        )  # what all members of a team draw alike: they take equal time
+        generator, there = budget.generators(step)
+        # What all members of a team draw alike: they take equal time.
+        common = random.Random(step // team.size())
         full, quantile, rows = common.random() < FULL_ROWS, common.random(), zero_rows(common)
-        index, texts = captions_of_like_length(attributes, shown, batch, generator, quantile)
-        texts = ["" if rng.random() < DROPPED_CAPTIONS else text for text in texts]
-        ids = tokenize(tokenizer, texts)
+        chosen = texts.choose(batch, quantile, generator)
+        ids = texts.ids[chosen.to(budget.device)]
+        dropped = torch.rand(batch, generator=there, device=budget.device) < DROPPED_CAPTIONS
+        ids = torch.where(dropped[:, None], texts.nothing, ids).long()
         if not full:
-            longest = int((ids == tokenizer.eos_token_id).int().argmax(1).max()) + 1
-            ids = ids[:, : longest + common.randint(0, 8)]
-        with torch.set_grad_enabled(joint):
-            tokens, pooled = encode(encoders, ids.to(budget.device))
+            ids = ids[:, : int(texts.lengths[chosen].max()) + common.randint(0, 8)]
+        with torch.no_grad():
+            tokens, pooled = encode(encoders, ids)
         if rows:
             tokens = torch.cat([tokens, tokens.new_zeros(batch, rows, tokens.shape[-1])], 1)
-        clean = latents[index].to(budget.device).float()
-        noise = torch.randn(clean.shape, generator=generator).to(budget.device)
-        sigma = (torch.randn(batch, generator=generator) + NOISE_MEAN[phase]).sigmoid().to(budget.device)
+        clean = latents[texts.pictures[chosen].to(latents.device)].to(budget.device).float()
+        noise = torch.randn(clean.shape, generator=there, device=budget.device)
+        sigma = (torch.randn(batch, generator=there, device=budget.device) + NOISE_MEAN[phase]).sigmoid()
         mixed = torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1))
         velocity = transformer(
             hidden_states=mixed, encoder_hidden_states=tokens, pooled_projections=pooled,
@@ -166,12 +226,9 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
         )[0]  # fmt: skip
         return {"velocity": ((velocity.float() - (noise - clean)).square() * weights[phase]).mean()}
 
-    modules = {"transformer": transformer}
-    if joint:
-        modules |= {"encoder_1": encoders[0], "encoder_2": encoders[1]}
     report = fit(
-        "mmdit", modules, loss, budget, lr=1.5e-3, muon_lr=0.02, adam_only=ADAM_ONLY,
-        lr_scale={"encoder_1": TEXT_LR, "encoder_2": TEXT_LR}, ema=0.9995 if joint else 0.998,
+        "mmdit", {"transformer": transformer}, loss, budget, lr=1.5e-3, muon_lr=0.02, adam_only=ADAM_ONLY,
+        ema=EMA.get(budget.device.type, EMA["cpu"]),
     )  # fmt: skip
     report["samples"] = report["steps"] * batch * team.size()
     return transformer, report

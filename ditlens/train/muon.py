@@ -7,7 +7,7 @@ autoencoder learn in a fifth of AdamW's steps. Vectors and other parameters belo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -21,18 +21,32 @@ def orthogonalize(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     """The nearest matrix with all singular values near 1, by Newton-Schulz iterations.
 
     Args:
-        matrix: (rows, columns).
+        matrix: (rows, columns), or several matrices of one shape, (matrices, rows, columns).
         iterations: Five bring singular values into about [0.7, 1.2].
     """
     a, b, c = COEFFICIENTS
     x = matrix.to(torch.bfloat16) if matrix.is_cuda else matrix.float()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(iterations):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrix.dtype)
+
+
+def orthogonalize_all(matrices: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """`orthogonalize` for each of them, those of one shape together: a GPU hardly notices one small matrix."""
+    places: dict[torch.Size, list[int]] = {}
+    for place, matrix in enumerate(matrices):
+        places.setdefault(matrix.shape, []).append(place)
+    results = list(matrices)
+    for alike in places.values():
+        for place, result in zip(
+            alike, orthogonalize(torch.stack([matrices[p] for p in alike])), strict=True
+        ):
+            results[place] = result
+    return results
 
 
 class Muon(torch.optim.Optimizer):
@@ -57,7 +71,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            updates = []
+            mine, updates = [], []
             for turn, p in enumerate(params):
                 state = self.state[p]
                 if "momentum" not in state:
@@ -65,9 +79,12 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"].lerp_(p.grad, 1 - group["momentum"])
                 if turn % team.size() == team.rank():
                     nesterov = p.grad.lerp(state["momentum"], group["momentum"])
-                    updates.append(orthogonalize(nesterov.flatten(1)))
+                    mine.append(turn)
+                    updates.append(nesterov.flatten(1))
                 else:
                     updates.append(p.new_zeros(p.flatten(1).shape))
+            for turn, update in zip(mine, orthogonalize_all([updates[turn] for turn in mine]), strict=True):
+                updates[turn] = update
             team.total(updates)
             for p, update in zip(params, updates, strict=True):
                 scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5

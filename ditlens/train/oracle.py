@@ -11,7 +11,7 @@ from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, Attribu
 from ditlens.worlds.portraits.oracle import Oracle, targets
 from ditlens.worlds.portraits.render import render
 
-BATCH = {"cpu": 32, "cuda": 512}
+BATCH = {"cpu": 32, "cuda": 256}
 HEADS = ("continuous", "categorical")
 """Read-outs stay with AdamW."""
 DECODED_SHARE = 1 / 3
@@ -21,10 +21,10 @@ DECODED_SHARE = 1 / 3
 def augment(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What generated pictures suffer from: a little blur, noise, and shifts of brightness and contrast."""
     batch = len(image)
-    draw = torch.rand(4, batch, 1, 1, 1, generator=generator).to(image)
+    draw = torch.rand(4, batch, 1, 1, 1, generator=generator, device=generator.device).to(image)
     blurred = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
     image = torch.lerp(image, blurred, draw[0] * (draw[1] > 0.5))
-    noise = torch.randn(image.shape, generator=generator).to(image)
+    noise = torch.randn(image.shape, generator=generator, device=generator.device).to(image)
     image = image + noise * 0.05 * draw[2].square()
     return ((image - 0.5) * (0.93 + 0.14 * draw[3]) + 0.5 + 0.04 * (draw[1] - 0.5)).clamp(0, 1)
 
@@ -50,22 +50,23 @@ def train(budget: Budget, vae):
     with team.leader_first():
         pictures, stored = data.renders(budget), data.latents(vae, budget)
     attributes = data.attributes(budget)
+    if budget.device.type == "cuda":
+        stored = stored.to(budget.device)
     batch = BATCH.get(budget.device.type, 48)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
-        generator = budget.generator(step)
+        generator, there = budget.generators(step)
         index = torch.randint(len(pictures), (batch,), generator=generator)
         image = data.batch_of(pictures, index, budget.device)
         with torch.no_grad():
             if step % 3 == 0:  # decoding is slow on a CPU: a whole batch, every third step
                 count = round(batch * DECODED_SHARE * 3) // 2
-                z = stored[index[:count]].to(budget.device).float()
-                z = z + 0.1 * torch.rand(count, 1, 1, 1, generator=generator).to(z) * torch.randn(
-                    z.shape, generator=generator
-                ).to(z)
+                z = stored[index[:count].to(stored.device)].to(budget.device).float()
+                level = torch.rand(count, 1, 1, 1, generator=there, device=budget.device)
+                z = z + 0.1 * level * torch.randn(z.shape, generator=there, device=budget.device)
                 z = z / vae.config.scaling_factor + vae.config.shift_factor
                 image[:count] = (vae.decode(z).sample / 2 + 0.5).clamp(0, 1)
-            image = augment(image, generator).contiguous(memory_format=torch.channels_last)
+            image = augment(image, there).contiguous(memory_format=torch.channels_last)
         truth = {n: v.to(budget.device) for n, v in take(attributes, index).items()}
         return loss_terms(oracle, image, truth)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ditlens.train import team
+from ditlens.train import data, team
+from ditlens.train.data import SIZE
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits.attributes import sample
 from ditlens.worlds.portraits.render import render
@@ -15,10 +16,12 @@ CONFIG = {
     "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
     "use_quant_conv": False, "use_post_quant_conv": False, "force_upcast": False, "shift_factor": 0.0,
 }  # fmt: skip
-SIZE = 128
-PICTURES = {"cpu": 4, "cuda": 64}
-CROP, CROPS, CROP_SHARE = 64, 2, 0.75
-"""For the first CROP_SHARE of the time: CROPS windows of CROP pixels from each picture (many cheap steps)."""
+PICTURES = {"cpu": 4, "cuda": 32}
+CROP, CROPS, CROP_SHARE = 64, 2, {"cpu": 0.75, "cuda": 0.0}
+"""For the first CROP_SHARE of the time: CROPS windows of CROP pixels from each picture (many cheap steps).
+
+A GPU takes a step on whole pictures in the time in which it is told what to do.
+"""
 MSE_WEIGHT, KL_WEIGHT, EDGE_WEIGHT = 2.0, 2e-4, 0.5
 
 
@@ -43,7 +46,7 @@ def start_simple(vae) -> None:
 
 
 def train(budget: Budget, vae=None, *, decoder_only: bool = False):
-    """Train an `AutoencoderKL` on renders made on the fly.
+    """Train an `AutoencoderKL` on renders: made on the fly, or on a GPU drawn from the training set.
 
     The loss is the mean absolute error of pixels and of their differences (sharp lines), a squared error
     (PSNR) and a small Kullback-Leibler term that keeps the latents near a unit Gaussian. The scaling and
@@ -66,13 +69,20 @@ def train(budget: Budget, vae=None, *, decoder_only: bool = False):
     vae = vae.to(budget.device, memory_format=torch.channels_last)
     vae.encoder.requires_grad_(not decoder_only)
     pictures = PICTURES.get(budget.device.type, 4)
+    cropped = CROP_SHARE.get(budget.device.type, CROP_SHARE["cpu"]) if not decoder_only else 0.0
+    drawn = data.renders(budget) if budget.device.type == "cuda" else None
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         generator = budget.generator(step)
         with torch.no_grad():
-            attributes = {n: v.to(budget.device) for n, v in sample(pictures, generator).items()}
-            image = render(attributes, SIZE) * 2 - 1
-            if budget.progress < CROP_SHARE and not decoder_only:
+            if drawn is None:
+                attributes = {n: v.to(budget.device) for n, v in sample(pictures, generator).items()}
+                image = render(attributes, SIZE)
+            else:
+                chosen = torch.randint(len(drawn), (pictures,), generator=generator)
+                image = data.batch_of(drawn, chosen, budget.device)
+            image = image * 2 - 1
+            if budget.progress < cropped:
                 corners = torch.randint(SIZE - CROP + 1, (CROPS, 2), generator=generator).tolist()
                 image = torch.cat([image[..., y : y + CROP, x : x + CROP] for y, x in corners])
             image = image.contiguous(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ import pytest
 from scripts import script
 
 from ditlens.bench.entries import tuned
+from ditlens.ems.masks import difference_settings
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +36,27 @@ def test_every_method_is_ems_or_a_baseline(bench, known):
     assert set(bench.OWN) | set(bench.BORROWERS) <= set(known)
     assert not set(bench.OWN) & set(bench.BORROWERS)
     borrowed = {n for n, e in known.items() if n not in bench.OWN and (e.mask is not None or e.asks)}
-    assert borrowed == set(bench.BORROWERS), "what has EMS's mask or its texts"
+    assert borrowed == set(bench.BORROWERS), "what has EMS's mask"
 
 
 def test_rows_that_leave_out_one_thing_differ_in_nothing_else(bench, known):
     ems = known["ems"].settings()
     changed = {
-        "ems-given-texts": {"asks"}, "ems-no-mask": {"mask", "mask_settings"}, "ems-tokens": {"pooled"},
-        "ems-pooled": {"tokens"}, "ems-exact-mask": {"mask", "mask_settings"}, "ems-flowslider-rule": {"method"},
+        "ems-more-texts": {"asks"}, "ems-no-mask": {"mask", "mask_settings"}, "ems-tokens": {"pooled"},
+        "ems-pooled": {"tokens"}, "ems-exact-mask": {"mask", "mask_settings"},
     }  # fmt: skip
     for name, keys in changed.items():
         own = known[name].settings()
         differ = {key for key in ems.keys() | own.keys() if ems.get(key) != own.get(key)} - {"about"}
         assert differ == keys, name
+
+
+def test_rows_in_a_mask_from_the_difference_have_its_settings(known):
+    own = known["ems"].settings()
+    assert list(own) == ["mask", "tokens", "pooled", "asks", "about", "mask_settings", "method"]
+    assert own["mask_settings"] == difference_settings()
+    confined = {name for name, entry in known.items() if entry.mask == "difference"}
+    assert {name for name, entry in known.items() if "mask_settings" in entry.settings()} == confined
 
 
 def test_the_best_baseline_and_the_best_that_borrows_nothing(bench):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,7 @@ from ditlens.ems.masks import (
     as_png,
     changed_rows,
     difference_mask,
+    difference_settings,
     given_mask,
     latent_mask,
     read_mask,
@@ -205,6 +209,31 @@ def test_the_same_in_other_words_is_no_change():
     )
     with pytest.raises(SettingError, match="at least one target"):
         difference_mask(field, clean, source, [])
+
+
+def test_the_settings_are_all_that_a_mask_is_made_with():
+    settings = difference_settings()
+    assert settings == {"level": 0.8, "draws": 4, "edge": [0.05, 0.2], "least": 0.03}
+    settings["low"], settings["high"] = settings.pop("edge")
+    knobs = {
+        name: knob.default
+        for name, knob in inspect.signature(difference_mask).parameters.items()
+        if knob.kind is knob.KEYWORD_ONLY
+    }
+    assert knobs == {**settings, "seed": 0}
+
+
+def test_a_recipe_has_the_settings_of_a_mask_from_the_difference_only(portraits):
+    from ditlens.ems.plan import make_plan
+
+    def recipe(mask):
+        texts = {"source_text": "a red shirt", "target_text": "a blue shirt"}
+        return make_plan(portraits, Image.new("RGB", (128, 128), "white"), mask=mask, **texts).recipe(1.0)
+
+    stored = json.loads(json.dumps(recipe("difference")))
+    assert stored["mask_settings"] == difference_settings()
+    for other in ("none", "attention", square(128)):
+        assert "mask_settings" not in recipe(other)
 
 
 def test_a_mask_for_every_picture_of_a_batch():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ditlens.bench import suites
 from ditlens.bench.suites import open_suite, pie_bench, pie_mask, portraits, records
 from ditlens.errors import SettingError, SuiteError
 from ditlens.worlds.portraits.attributes import NAMES, neutral
@@ -46,6 +47,15 @@ def test_dev_and_test_share_nothing():
     dev, test = portraits(9, "dev"), portraits(9)
     assert not {i.source_text for i in dev.items} & {i.source_text for i in test.items}
     assert not any(torch.equal(a.picture(), b.picture()) for a, b in zip(dev.items, test.items, strict=True))
+
+
+def test_a_new_split_has_other_wishes(suite, monkeypatch):
+    monkeypatch.setitem(suites.SPLITS, "test", 1)
+    found = portraits(len(suite))
+    assert [i.kind.count("+") for i in found.items] == [i.kind.count("+") for i in suite.items]
+    pairs = [(a, b) for a, b in zip(found.items, suite.items, strict=True) if "+" in a.kind]
+    assert sum(a.kind == b.kind for a, b in pairs) < len(pairs) / 2, "another second change"
+    assert sum(a.instruction == b.instruction for a, b in zip(found.items, suite.items, strict=True)) < 10
 
 
 def test_texts_mask_and_changes_say_the_same(suite):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 
+import pytest
 import torch
 
-from ditlens.train import mmdit
+from ditlens.train import data, mmdit
+from ditlens.train.loop import Budget
+from ditlens.train.text import build_tokenizer
 from ditlens.worlds.portraits import captions
 from ditlens.worlds.portraits.attributes import sample
+from ditlens.worlds.portraits.heldout import held_out
 from ditlens.worlds.portraits.phrases import count_tokens
 
 
@@ -26,21 +30,45 @@ def test_importance_finds_the_cells_of_small_attributes():
     assert found[1, 3, 3] > 2 > found[0, 0, 0] > 1 > found[0, 3, 0]
 
 
-def test_captions_of_like_length():
-    people = sample(2000, torch.Generator().manual_seed(0))
-    shown = torch.arange(1000, 2000)
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+    """Captions of a training set of two small parts."""
+    monkeypatch.setattr(data, "PART", 200)
+    monkeypatch.setattr(data, "COUNT", {"cpu": 400})
+    monkeypatch.setattr(mmdit, "CAPTIONS", {"cpu": 2})
+    budget, tokenizer = Budget(1, tmp_path), build_tokenizer()
+    return tokenizer, data.attributes(budget), mmdit.draw_texts(budget, tokenizer)
+
+
+def read_back(tokenizer, texts, place):
+    return tokenizer.decode(texts.ids[place].long(), skip_special_tokens=True).replace(" ,", ",")
+
+
+def test_captions_are_drawn_ahead_each_for_its_own_picture(drawn):
+    tokenizer, people, texts = drawn
+    shown = (~held_out(people)).nonzero()[:, 0]
+    assert sorted(texts.pictures.tolist()) == sorted(2 * shown.tolist()), "two each, the held out left out"
+    assert texts.lengths.tolist() == sorted(texts.lengths.tolist())
+    for place in range(0, len(texts.ids), 25):
+        text = read_back(tokenizer, texts, place)
+        assert texts.lengths[place] == count_tokens(text) + 2
+        picture = int(texts.pictures[place])
+        told = captions.parse(text)
+        named = captions.nameable({n: v[picture : picture + 1] for n, v in people.items()})[0]
+        assert told and all(named[n] in allowed for n, allowed in told.items())
+    assert read_back(tokenizer, texts, 0) != read_back(tokenizer, texts, 1)
+    assert tokenizer.decode(texts.nothing.long(), skip_special_tokens=True) == ""
+
+
+def test_captions_of_like_length(drawn):
+    _, _, texts = drawn
     means = []
     for quantile in (0.0, 0.5, 1.0):
-        generator = torch.Generator().manual_seed(5)
-        index, texts = mmdit.captions_of_like_length(people, shown, 16, generator, quantile)
-        assert index.shape == (16,) and len(texts) == 16
-        assert index.min() >= 1000, "only pictures that may be shown"
-        lengths = sorted(map(count_tokens, texts))
-        means.append(sum(lengths) / 16)
-        for picture, text in zip(index.tolist(), texts, strict=True):
-            told = captions.parse(text)
-            named = captions.nameable({n: v[picture : picture + 1] for n, v in people.items()})[0]
-            assert told and all(named[n] in allowed for n, allowed in told.items()), "its own caption"
+        places = texts.choose(64, quantile, torch.Generator().manual_seed(5))
+        assert len(set(places.tolist())) > 32
+        lengths = texts.lengths[places].float()
+        assert lengths.max() - lengths.min() < texts.lengths.max() - texts.lengths.min()
+        means.append(lengths.mean())
     assert means[0] < means[1] < means[2]
 
 

@@ -141,8 +141,7 @@ class PortraitDescriber:
     def extract(self, image: Image.Image, instruction: str) -> Description:
         """What the picture shows, and what it should show once the instruction is carried out.
 
-        A description names no value that lies between two levels. What it leaves out is asked about, and the texts
-        get the nearest word for it: an edit keeps what its texts say, and lets go of what they do not.
+        A description names no value that lies between two levels; what the instruction concerns is asked about.
 
         Raises:
             CaptionError: If the instruction asks for nothing that this world has, or contradicts itself.
@@ -155,12 +154,6 @@ class PortraitDescriber:
                 f"The picture could not be read as a portrait of this world; it was described as {source!r}. "
                 'Give both texts by hand: source_text="young person, slight smile", target_text="...".'
             )
-        said = understood(source)
-        parse_instruction(instruction, source=said)  # what cannot be done is refused before more is asked
-        levels = self.left_out(picture, source)
-        if levels:
-            named = {name: pick(name, allowed) for name, allowed in said.items()}
-            source = _short(canonical({**levels, **named}))
         pair = self.pair(picture, source, instruction)
         return Description(
             source=pair.source_text,
@@ -266,8 +259,7 @@ class PortraitDescriber:
 class OracleDescriber:
     """Describes portraits with the oracle's eyes and the grammar's words; implements `Describer`.
 
-    Stands in where no describer has been trained. A description names what the oracle reads in the core of a level,
-    the texts of an edit the nearest level of everything that can be seen.
+    Stands in where no describer has been trained. It names what the oracle reads in the core of a level.
 
     Args:
         oracle: The network that reads attributes from pictures.
@@ -296,9 +288,10 @@ class OracleDescriber:
         Raises:
             CaptionError: If the instruction asks for nothing that this world has, or contradicts itself.
         """
-        values = describe_values(self.oracle.read(_tensor(image)))
+        read = self.oracle.read(_tensor(image))
+        values = describe_values(read)
         changes = parse_instruction(instruction, source=values)
-        pair = target_caption(_short(canonical(_levels(values))), changes, values=values)
+        pair = target_caption(caption_all(read, canonical=True)[0], changes, values=values)
         return Description(
             source=pair.source_text,
             target=pair.target_text,
@@ -379,12 +372,17 @@ def completed(source: str, target: str, levels: Mapping[str, int]) -> tuple[str,
     Example:
         >>> completed("old person, red hair", "young person, red hair", {"smile": 3})
         ('old person, red hair, slight smile', 'young person, red hair, slight smile')
+        >>> completed("red hair", "black hair", {"age": 2})
+        ('red hair, looking old', 'black hair, looking old')
     """
     said, wanted = understood(source), understood(target)
     more = {name: level for name, level in levels.items() if name not in {*said, *wanted}}
     if not more:
         return source, target
-    longer = f"{source}, {canonical(more)}", f"{target}, {canonical(more)}"
+    words = canonical(more)
+    if "age" in more:  # ", old person" would be a second one
+        words = "looking " + words.replace(" person", "", 1)
+    longer = f"{source}, {words}", f"{target}, {words}"
     if max(len(tokens(text)) for text in longer) <= MAX_TOKENS:
         return longer
     if unknown_words(source) or unknown_words(target) or not said or said.keys() - wanted.keys():
