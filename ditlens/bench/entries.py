@@ -69,7 +69,7 @@ def tuned(model: Model) -> dict[str, Entry]:
     flowalign = replace(FLOWALIGN, steps=21, target_guidance=4.0, zeta=0.02)
     start = Resample("", steps=12, active=0.5, guidance=4.0)
     mask = model.defaults.get("mask")
-    flowslider = replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=2.0)
+    flowslider = replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=1.0)
     found = [
         Entry("ems", ems, mask, about="the default of ditlens.edit"),
         Entry("ems-more-texts", ems, mask, asks=True, about="EMS, what the texts leave out is asked about"),

@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
     "guidance": 3.0,
     "edit": {
         "name": "ems", "coupling": "dvrf", "rule": "gradient", "weight": "one", "guide_from": "source",
-        "target_guidance": 1.75, "steps": 21,
+        "target_guidance": 1.5, "steps": 21,
     },
     "mask": "difference",
 }  # fmt: skip
