@@ -11,7 +11,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 py
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit clean
+.PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit bench-geometry clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ bench-capture: $(INSTALLED) ## Measure what capturing costs (minutes; with ARGS=
 
 bench-edit: $(INSTALLED) ## Measure EMS beside the other editing methods (hours; ARGS="--ems 100 --others 30" for less)
 	@$(BIN)/python benchmarks/edit.py $(ARGS)
+
+bench-geometry: $(INSTALLED) ## Time and memory of edits at the geometry of SD3.5-medium and FLUX.1-dev (needs a GPU)
+	@$(BIN)/python benchmarks/geometry.py $(ARGS)
 
 bench: $(INSTALLED) ## Print all benchmark results against their targets, and write docs/benchmarks.md
 	@$(BIN)/python benchmarks/report.py
