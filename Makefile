@@ -14,7 +14,7 @@ SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_inf
 .PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit bench-geometry clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Create .venv and install the pinned packages (the other commands do it by themselves)
 

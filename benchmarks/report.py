@@ -65,8 +65,8 @@ def page(rows: list[tuple[str, ...]], suites: dict[str, dict[str, Any]]) -> str:
         lines += ["", "`value` is the share of edits that reached their target, `low` to `high` its 95 % interval, "
                   "`n` the number of edits; `drift_at_0.5` and `drift_at_0.8` are the drift of all other "
                   "attributes where the mean effect is 0.5 and 0.8, empty where it never is. Rows that begin with "
-                  "`ems-` are EMS with one thing changed; `-mask` and `-texts` are baselines with EMS's mask or "
-                  "its texts (ditlens/bench/entries.py). Rows with another `n` are other edits: what compares are "
+                  "`ems-` are EMS with one thing changed; `-mask` are baselines with EMS's mask "
+                  "(ditlens/bench/entries.py). Rows with another `n` are other edits: what compares are "
                   "the ratios in benchmarks/results/edit.json, each taken on the edits of both."]  # fmt: skip
     return "\n".join(lines) + "\n"
 

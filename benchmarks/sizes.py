@@ -162,9 +162,9 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "# Which size?",
         "",
-        "Every size was trained from nothing on one thread, by the recipe of the shipped model, with its "
-        "autoencoder and text encoders, and then drew the same held-out captions (20 steps, the model's own "
-        "guidance). Written by `make bench-sizes`.",
+        "Every size was trained from nothing on one thread, by the recipe of the shipped model, with the "
+        "text encoders and the autoencoder that it had on that day, and then drew the same held-out captions (20 "
+        "steps, the model's own guidance). Written by `make bench-sizes`.",
         "",
         "| trained for | blocks x width | weights | in half precision | pictures seen | categorical right | "
         "level right | one guided call |",

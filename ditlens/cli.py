@@ -240,7 +240,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = command(commands.train, "ditlens train oracle --minutes 10 --resume")
     add("stage", choices=STAGES, help="the part to train; all trains every part in order")
-    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--device", default="auto", help="auto, cpu or cuda; a GPU with less than 24 GB takes smaller steps")
     add("--minutes", type=positive_float, metavar="M", help="time budget; the recipe's own if not given")
     add("--resume", action="store_true", help="go on from the last checkpoint")
     add(

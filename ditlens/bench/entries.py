@@ -59,8 +59,11 @@ def tuned(model: Model) -> dict[str, Entry]:
 
     Published settings belong to other models. Of every baseline five settings were tried on the same dev edits, at
     about 64 evaluations an edit, and the one with the least drift at an effect of 0.8 is here (benchmarks/tune.py,
-    docs/decisions/0003-ems.md). What borrows EMS's mask has the settings of the row without it, csds-recon-delta
-    those of dds. EMS itself had more tries: its mask, its texts, its rule and guidance.
+    docs/decisions/0003-ems.md), with two exceptions. FlowSlider's five are one curve in other units of the degree;
+    here is the one along which the degrees 0.25 to 1.5 lie. And with the weights of 2026-11-26 only the baselines
+    that had been best were tried again (FlowSlider, FlowAlign, DVRF); the others keep their settings. What borrows
+    EMS's mask has the settings of the row without it, csds-recon-delta those of dds. EMS itself had more tries: its
+    mask, its texts, its rule and guidance.
     """
     ems = default_method(model)
     dds = replace(DDS, source_guidance=4.0, target_guidance=4.0, lr=0.6)

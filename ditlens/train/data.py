@@ -9,6 +9,7 @@ beginning of a longer one and grows.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ from ditlens.worlds.portraits.render import render
 SIZE = 128
 """Height and width of the pictures."""
 COUNT = {"cpu": 30_000, "cuda": 150_000}
-"""Pictures in the training set; the larger one takes 7 GB of a GPU's memory."""
+"""Pictures in the training set; the larger one takes 7 GB of memory."""
 PART = 500
 DATA_SEED = 1000
 """Held-out sets use seeds below this one."""
@@ -51,9 +52,14 @@ def draw(part: int, device: torch.device) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=1)
-def kept(count: int, device: torch.device) -> torch.Tensor:
-    """The pictures of `count` parts as bytes in the memory of a device; all stages of one run share them."""
-    pictures = torch.empty(count * PART, 3, SIZE, SIZE, dtype=torch.uint8, device=device)
+def pictures_on(device: torch.device, count: int) -> torch.Tensor:
+    """The pictures of `count` parts as bytes in the memory of a device; the stages of one run share them.
+
+    A GPU with less than twice as much free memory draws them, and the CPU's memory keeps them.
+    """
+    size = (count * PART, 3, SIZE, SIZE)
+    roomy = device.type != "cuda" or torch.cuda.mem_get_info(device)[0] > 2 * math.prod(size)
+    pictures = torch.empty(size, dtype=torch.uint8, device=device if roomy else "cpu")
     for part in range(count):
         pictures[part * PART : (part + 1) * PART] = draw(part, device)
     return pictures
@@ -63,11 +69,11 @@ def renders(budget: Budget) -> np.memmap | torch.Tensor:
     """The pictures as bytes (count, 3, 128, 128).
 
     For a CPU a memory-mapped array, drawn where it is not yet; a sidecar file counts the parts that are whole, so
-    that an interrupted run goes on where it stopped. For a GPU a tensor in its memory.
+    that an interrupted run goes on where it stopped. For a GPU a tensor, in its memory if that is large enough.
     """
     count = parts(budget)
     if budget.device.type == "cuda":
-        return kept(count, budget.device)
+        return pictures_on(budget.device, count)
     path, done_path = budget.folder / "renders.u8", budget.folder / "renders.done"
     budget.folder.mkdir(parents=True, exist_ok=True)
     part_bytes = PART * 3 * SIZE * SIZE

@@ -80,24 +80,22 @@ def build_optimizers(
     modules: dict[str, torch.nn.Module],
     lr: float,
     muon_lr: float | None,
-    lr_scale: dict[str, float],
     weight_decay: float,
     adam_only: tuple[str, ...],
 ) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the matrices if it has a rate; embeddings and vectors always go to AdamW."""
     adam, muon = [], []
-    for name, module in modules.items():
-        scale = lr_scale.get(name, 1.0)
+    for module in modules.values():
         tables = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding)}
         tables |= {id(p) for n, p in module.named_parameters() if muon_lr and any(k in n for k in adam_only)}
         own = [p for p in module.parameters() if p.requires_grad]
         matrices = [p for p in own if p.ndim > 1 and id(p) not in tables]
         others = [p for p in own if p.ndim <= 1 or id(p) in tables]
         if muon_lr is None:
-            adam.append({"params": matrices, "weight_decay": weight_decay, "peak": lr * scale})
+            adam.append({"params": matrices, "weight_decay": weight_decay, "peak": lr})
         else:
-            muon.append({"params": matrices, "weight_decay": weight_decay, "peak": muon_lr * scale})
-        adam.append({"params": others, "weight_decay": 0.0, "peak": lr * scale})
+            muon.append({"params": matrices, "weight_decay": weight_decay, "peak": muon_lr})
+        adam.append({"params": others, "weight_decay": 0.0, "peak": lr})
     adam = [group for group in adam if group["params"]]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(adam, lr=lr, betas=(0.9, 0.98), fused=True)]
     return [*optimizers, Muon(muon)] if muon else optimizers
@@ -117,7 +115,6 @@ def fit(
     lr: float,
     muon_lr: float | None = None,
     adam_only: tuple[str, ...] = (),
-    lr_scale: dict[str, float] | None = None,
     ema: float = 0.999,
     weight_decay: float = 0.01,
     clip: float = 1.0,
@@ -128,13 +125,12 @@ def fit(
     Args:
         stage: Name of the stage; names the checkpoint.
         modules: What is trained, by name.
-        loss: Loss terms of one step; must draw its data from ``budget.generator(step)``. In a team of several
+        loss: Loss terms of one step; must draw its data from ``budget.generators(step)``. In a team of several
             processes (`team`) each has step numbers of its own, and their gradients are averaged.
         budget: Time, place and device.
         lr: Peak learning rate of AdamW.
         muon_lr: Peak learning rate of Muon, which then takes every matrix and kernel; None: AdamW takes all.
         adam_only: Parameters whose name contains one of these stay with AdamW.
-        lr_scale: Factor on both learning rates for some modules.
         ema: Decay of the average of the weights.
         weight_decay: AdamW weight decay on matrices; vectors have none.
         clip: Largest gradient norm.
@@ -150,11 +146,16 @@ def fit(
     leads = team.rank() == 0
     path = budget.folder / f"{stage}.checkpoint.pt"
     params = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-    optimizers = build_optimizers(modules, lr, muon_lr, lr_scale or {}, weight_decay, adam_only)
+    optimizers = build_optimizers(modules, lr, muon_lr, weight_decay, adam_only)
     average = [p.detach().clone() for p in params]
     step, spent = 0, 0.0
     if budget.resume and path.is_file():
         saved = torch.load(path, map_location=budget.device, weights_only=True)
+        if saved["modules"].keys() != modules.keys():
+            raise SettingError(
+                f"{path} is of another recipe: it trains {', '.join(saved['modules'])}, not "
+                f"{', '.join(modules)}. Delete the file, or train without --resume."
+            )
         for name, module in modules.items():
             module.load_state_dict(saved["modules"][name])
         for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):

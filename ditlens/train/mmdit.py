@@ -5,7 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +30,11 @@ CONFIG: dict[str, Any] = {
     "qk_norm": "rms_norm",
 }  # fmt: skip
 BATCH = {"cpu": 32, "cuda": 512}
+"""Samples of a step; on a GPU halved until they fit, at `SAMPLE_BYTES` each."""
+SAMPLE_BYTES = 40e6
+"""GPU memory that one sample of a step takes at most: with all 64 rows of its text and 256 rows of zeros."""
 CAPTIONS = {"cpu": 6, "cuda": 4}
-"""Captions that are drawn ahead for each picture: about as many as it is seen times on a CPU."""
+"""Captions that are drawn ahead for each picture; in 110 minutes two CPU cores see it about seven times."""
 LIKE = 0.25
 """Share of all captions, the next longer ones, from which those of one step are drawn."""
 DROPPED_CAPTIONS = 0.1
@@ -144,20 +150,44 @@ def _texts_of_part(task: tuple[int, int, Any]) -> tuple[Any, Any]:
     return ids.numpy(), pictures.numpy()
 
 
-def draw_texts(budget: Budget, tokenizer: Any) -> Texts:
-    """Captions for the whole training set, drawn ahead: a GPU would wait for them at every step.
+def _one_thread() -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
 
-    Uses all cores where there are many.
+
+def cores() -> int:
+    """Processor cores that this process may use, shared out among the team."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, here // team.size())
+
+
+def texts_of_parts(
+    tasks: Sequence[tuple[int, int, Any]], workers: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """`texts_of_part` for many parts, in several processes if `workers` is more than 1."""
+    if workers > 1:
+        spawn = multiprocessing.get_context("spawn")
+        try:
+            with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
+                drawn = list(pool.map(_texts_of_part, tasks, chunksize=max(1, len(tasks) // (4 * workers))))
+            return [(torch.from_numpy(ids), torch.from_numpy(pictures)) for ids, pictures in drawn]
+        except BrokenProcessPool:  # no memory for them, or a script that cannot be imported again
+            print("captions: helpers cannot be started, one process draws them", file=sys.stderr)  # noqa: T201
+    return [texts_of_part(*task) for task in tasks]
+
+
+def draw_texts(budget: Budget, tokenizer: Any) -> Texts:
+    """Captions for the whole training set, drawn ahead: at every step a GPU would wait for them.
+
+    For a GPU all cores draw them, up to 16; a CPU has no core to spare, and half a minute does not matter there.
     """
     each = CAPTIONS.get(budget.device.type, CAPTIONS["cpu"])
     tasks = [(part, each, tokenizer) for part in range(data.parts(budget))]
-    cores = os.cpu_count() or 1
-    if cores > 2 and budget.device.type == "cuda":
-        with multiprocessing.get_context("spawn").Pool(min(cores, len(tasks))) as pool:
-            drawn: Sequence[tuple[Any, Any]] = pool.map(_texts_of_part, tasks)
-        found = [(torch.from_numpy(ids), torch.from_numpy(pictures)) for ids, pictures in drawn]
-    else:
-        found = [texts_of_part(*task) for task in tasks]
+    workers = min(cores(), 16, len(tasks)) if budget.device.type == "cuda" else 1
+    if team.rank() == 0:
+        count = len(tasks) * data.PART * each
+        print(f"captions: drawing up to {count:,}, a moment", file=sys.stderr, flush=True)  # noqa: T201
+    found = texts_of_parts(tasks, workers)
     ids, pictures = (torch.cat(parts) for parts in zip(*found, strict=True))
     lengths = (ids == tokenizer.eos_token_id).int().argmax(1) + 1
     order = lengths.argsort(stable=True)
@@ -165,6 +195,13 @@ def draw_texts(budget: Budget, tokenizer: Any) -> Texts:
         ids[order].to(budget.device), pictures[order], lengths[order],
         tokenize(tokenizer, [""])[0].to(budget.device, torch.int16),
     )  # fmt: skip
+
+
+def fitting(batch: int, free: float) -> int:
+    """The batch, or the largest half, quarter ... of it that the free bytes of a GPU's memory hold; at least 8."""
+    while batch > 8 and batch * SAMPLE_BYTES > free:
+        batch //= 2
+    return batch
 
 
 def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transformer: Any = None):
@@ -198,7 +235,10 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
     weights = [flat + (1 - flat) * telling for flat in FLAT_SHARE]
     batch = BATCH.get(budget.device.type, 32)
     if budget.device.type == "cuda":
+        data.pictures_on.cache_clear()  # only their latents are needed from here on
+        torch.cuda.empty_cache()
         latents = latents.to(budget.device)
+        batch = fitting(batch, torch.cuda.mem_get_info(budget.device)[0])
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         phase = int(budget.progress >= SECOND_PHASE)

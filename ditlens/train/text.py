@@ -29,7 +29,7 @@ from ditlens.worlds.portraits.reading import LEXICON, scan
 START, END = "<|startoftext|>", "<|endoftext|>"
 WIDTH, LAYERS, HEADS = 128, (3, 4), 4
 MAX_LENGTH = captions.MAX_TOKENS + 2
-BATCH = {"cpu": 32, "cuda": 1024}
+BATCH = {"cpu": 32, "cuda": 128}
 
 
 def build_tokenizer():

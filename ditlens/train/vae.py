@@ -17,11 +17,10 @@ CONFIG = {
     "use_quant_conv": False, "use_post_quant_conv": False, "force_upcast": False, "shift_factor": 0.0,
 }  # fmt: skip
 PICTURES = {"cpu": 4, "cuda": 32}
-CROP, CROPS, CROP_SHARE = 64, 2, {"cpu": 0.75, "cuda": 0.0}
-"""For the first CROP_SHARE of the time: CROPS windows of CROP pixels from each picture (many cheap steps).
-
-A GPU takes a step on whole pictures in the time in which it is told what to do.
-"""
+CROP, CROPS = 64, 2
+"""CROPS windows of CROP pixels from each picture: many cheap steps."""
+CROP_SHARE = {"cpu": 0.75, "cuda": 0.0}
+"""Share of the time, at its beginning, in which windows are shown; a GPU's steps are hardly cheaper with them."""
 MSE_WEIGHT, KL_WEIGHT, EDGE_WEIGHT = 2.0, 2e-4, 0.5
 
 
