@@ -32,8 +32,9 @@ exists to teach and to test: every picture's attributes are known, so every edit
   (`attributes.sample`), captions and instructions from the grammar in `ditlens.worlds.portraits.captions`. No
   photographs, no people, nothing from the web.
 - **Recipe**: `ditlens train` (files in `ditlens/train`), stage by stage as in the table below; rectified flow,
-  logit-normal noise levels, a part of the loss weighted by what the latents tell about the attributes (first half of
-  it, then a fifth), captions dropped in 10 % of the samples, up to 256 zero rows after the caption, averaged weights.
+  logit-normal noise levels, a part of the loss weighted by what the latents tell about the attributes (first half
+  of it, then a fifth), captions dropped in 10 % of the samples, up to 256 zero rows after the caption, averaged
+  weights.
 - **Not for**: photographs or any picture unlike the training set; it knows nothing else.
 - **Licence**: Apache-2.0.
 
