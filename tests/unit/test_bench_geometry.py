@@ -45,7 +45,7 @@ def test_edits_and_samples_are_compared_row_by_row(bench, tmp_path):
         for name in bench.METHODS:
             mine = found[name]
             ratio = (mine["seconds"] / mine["rows"]) / (sample["seconds"] / sample["rows"])
-            assert mine["rows"] > 40 and mine["low"] == mine["high"] == mine["value"] == pytest.approx(ratio)
+            assert mine["rows"] > 30 and mine["low"] == mine["high"] == mine["value"] == pytest.approx(ratio)
         bench.write(tmp_path / "results.json", family, found, "here", 1)
         results = json.loads((tmp_path / "results.json").read_text())
         assert results[bench.key_of(family)]["value"] == pytest.approx(found["ems"]["value"], rel=1e-3)
