@@ -38,14 +38,19 @@ def tiny(bench, family):
 
 
 def test_edits_and_samples_are_compared_row_by_row(bench, tmp_path):
-    for family, rows in (("SD3.5-medium", 4), ("FLUX.1-dev", 2)):  # two steps, guided by a second row or not
+    # Two steps of a sample and the methods' own of edits: guidance is a second row, or an input of the model.
+    rows = {
+        "SD3.5-medium": {"sample": 4, "ems": 72, "flowedit": 132},
+        "FLUX.1-dev": {"sample": 2, "ems": 36, "flowedit": 48},
+    }
+    for family in bench.FAMILIES:
         found = bench.compare(tiny(bench, family), 32, rounds=1, steps=2)
         sample = found["sample"]
-        assert sample["rows"] == rows
+        assert {name: part["rows"] for name, part in found.items()} == rows[family]
         for name in bench.METHODS:
             mine = found[name]
             ratio = (mine["seconds"] / mine["rows"]) / (sample["seconds"] / sample["rows"])
-            assert mine["rows"] > 30 and mine["low"] == mine["high"] == mine["value"] == pytest.approx(ratio)
+            assert mine["low"] == mine["high"] == mine["value"] == pytest.approx(ratio)
         bench.write(tmp_path / "results.json", family, found, "here", 1)
         results = json.loads((tmp_path / "results.json").read_text())
         assert results[bench.key_of(family)]["value"] == pytest.approx(found["ems"]["value"], rel=1e-3)
