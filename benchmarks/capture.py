@@ -36,9 +36,9 @@ from model import hardware, ordered
 from report import shown
 
 import ditlens as dl
-from ditlens import studies
-from ditlens.adapters.table import ARCHITECTURES
-from ditlens.flux import positions
+from ditlens.lens.adapters.table import ARCHITECTURES
+from ditlens.lens.study import run as studies
+from ditlens.models.flux import positions
 
 ROOT = Path(__file__).parents[1]
 OUT = "joint.*.{text,image}.out"
@@ -524,13 +524,13 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
         texts.write_text("\n".join(prompts(12)))
 
         def arguments(out: str) -> list[str]:
-            return [sys.executable, "-m", "ditlens.cli", "capture", "--prompts", str(texts), "--seeds", "0:2",
+            return [sys.executable, "-m", "ditlens", "capture", "--prompts", str(texts), "--seeds", "0:2",
                     "--sites", OUT, "--sampling-steps", "8", "--device", "cpu",
                     "--out", str(folder / out)]  # fmt: skip
 
         started = time.perf_counter()
         subprocess.run(arguments("whole"), check=True, capture_output=True)
-        whole, length = dl.open(folder / "whole"), time.perf_counter() - started
+        whole, length = dl.open_study(folder / "whole"), time.perf_counter() - started
         for trial in range(options.kills):
             out = f"trial{trial}"
             process = subprocess.Popen(arguments(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -540,7 +540,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
             before = {p.name: p.stat().st_mtime_ns for p in (folder / out / "items").glob("*.safetensors")}
             survived.append(len(before))
             subprocess.run(arguments(out), check=True, capture_output=True)
-            study = dl.open(folder / out)
+            study = dl.open_study(folder / out)
             after = {p.name: p.stat().st_mtime_ns for p in (folder / out / "items").glob("*.safetensors")}
             lost = len(study.missing) + len(study.verify()) + (len(after) != len(whole.manifest.items))
             doubled = sum(after[name] != stamp for name, stamp in before.items())
@@ -566,7 +566,7 @@ def workers(options: argparse.Namespace) -> dict[str, Any]:
         for trial in range(options.worker_trials):
             for count in (1, 2):
                 out = Path(name) / f"{trial}-{count}"
-                command = [sys.executable, "-m", "ditlens.cli", "capture", "--prompts", str(texts), "--seeds", "0",
+                command = [sys.executable, "-m", "ditlens", "capture", "--prompts", str(texts), "--seeds", "0",
                            "--sites", OUT, "--reduce", "mean", "--device", "cpu", "--out", str(out),
                            "--workers", str(count)]  # fmt: skip
                 started = time.perf_counter()

@@ -35,7 +35,7 @@ from ditlens.bench.summary import drift_at, drift_ratio, effect_table, number  #
 from ditlens.bench.workers import run_workers  # noqa: E402
 from ditlens.metrics.continuous import linearity, spearman  # noqa: E402
 from ditlens.metrics.statistics import estimate, paired  # noqa: E402
-from ditlens.model import load  # noqa: E402
+from ditlens.models.loading import load  # noqa: E402
 
 COMMAND = "make bench-edit"
 OWN = ("ems", "ems-more-texts", "ems-no-mask", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled",

@@ -30,9 +30,9 @@ from unittest import mock
 
 from PIL import Image
 
-from ditlens.ems.describers import Recorded
-from ditlens.ems.endpoint import OpenAICompatible
-from ditlens.ems.transport import LARGEST_REPLY
+from ditlens.describers.endpoint import OpenAICompatible
+from ditlens.describers.recorded import Recorded
+from ditlens.describers.transport import LARGEST_REPLY
 from ditlens.errors import DescriberError
 
 KEY = "sk-test/0123456789+do=not-show"

@@ -26,7 +26,8 @@ from capture import FLUX1, SD35_MEDIUM
 from model import hardware, ordered
 
 import ditlens as dl
-from ditlens.model import Model, model_class
+from ditlens.models.loading import model_class
+from ditlens.models.model import Model
 from ditlens.train.text import build_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]

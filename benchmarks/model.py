@@ -24,7 +24,7 @@ from portraits.speed import threads
 from report import shown, verdict
 
 from ditlens.errors import DitlensError
-from ditlens.model import load
+from ditlens.models.loading import load
 from ditlens.worlds.portraits.attributes import ATTRIBUTES
 
 ROOT = Path(__file__).parents[1]

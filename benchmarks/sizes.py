@@ -24,7 +24,7 @@ from model import hardware, ordered
 from portraits.common import Bench
 from portraits.quality import captions
 
-from ditlens.model import load
+from ditlens.models.loading import load
 from ditlens.train import data, mmdit
 from ditlens.train.loop import Budget
 from ditlens.train.run import load_text, load_vae

@@ -25,7 +25,7 @@ from ditlens.bench.summary import drift_at, effect_table  # noqa: E402
 from ditlens.ems import loops  # noqa: E402
 from ditlens.ems.loops import Method  # noqa: E402
 from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, DeltaVelocity  # noqa: E402
-from ditlens.model import load  # noqa: E402
+from ditlens.models.loading import load  # noqa: E402
 
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
 TRIES = 5

@@ -9,53 +9,58 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ditlens.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from ditlens import errors as errors
     from ditlens import flow as flow
-    from ditlens.cache import LatentCache as LatentCache
-    from ditlens.captures import capture as capture
-    from ditlens.captures import sites as sites
-    from ditlens.captures import words as words
+    from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
     from ditlens.ems.edit import edit_steps as edit_steps
     from ditlens.ems.engine import DDS as DDS
     from ditlens.ems.engine import FLOWEDIT as FLOWEDIT
     from ditlens.ems.engine import DeltaVelocity as DeltaVelocity
-    from ditlens.ems.extract import Description as Description
     from ditlens.ems.extract import extract as extract
-    from ditlens.ems.judge import check as check
-    from ditlens.ems.manipulate import TextEmbedding as TextEmbedding
+    from ditlens.ems.judge import check_image as check_image
     from ditlens.ems.manipulate import manipulate as manipulate
-    from ditlens.estimates import Estimate as Estimate
-    from ditlens.estimates import estimate as estimate
-    from ditlens.hooks import hooks_on as hooks_on
-    from ditlens.interventions import ablate as ablate
-    from ditlens.interventions import add as add
-    from ditlens.interventions import bypass as bypass
-    from ditlens.interventions import intervene as intervene
-    from ditlens.interventions import put as put
-    from ditlens.interventions import scale as scale
-    from ditlens.model import Model as Model
-    from ditlens.model import load as load
-    from ditlens.store import Study as Study
-    from ditlens.store import open as open  # noqa: A004
-
-__version__ = "0.1.0"
+    from ditlens.lens.cache import LatentCache as LatentCache
+    from ditlens.lens.captures import capture as capture
+    from ditlens.lens.estimates import Estimate as Estimate
+    from ditlens.lens.estimates import estimate as estimate
+    from ditlens.lens.hooks import hooks_on as hooks_on
+    from ditlens.lens.interventions import ablate as ablate
+    from ditlens.lens.interventions import add_vector as add_vector
+    from ditlens.lens.interventions import bypass as bypass
+    from ditlens.lens.interventions import intervene as intervene
+    from ditlens.lens.interventions import replace_with as replace_with
+    from ditlens.lens.interventions import scale as scale
+    from ditlens.lens.listing import sites as sites
+    from ditlens.lens.spans import words as words
+    from ditlens.lens.study.store import Study as Study
+    from ditlens.lens.study.store import open_study as open_study
+    from ditlens.models.embedding import TextEmbedding as TextEmbedding
+    from ditlens.models.loading import load as load
+    from ditlens.models.model import Model as Model
 
 _PUBLIC = {
-    "ditlens.captures": ("capture", "sites", "words"),
-    "ditlens.cache": ("LatentCache",),
-    "ditlens.estimates": ("estimate", "Estimate"),
-    "ditlens.hooks": ("hooks_on",),
-    "ditlens.store": ("open", "Study"),
-    "ditlens.interventions": ("intervene", "add", "scale", "put", "ablate", "bypass"),
-    "ditlens.model": ("load", "Model"),
-    "ditlens.ems.edit": ("edit", "edit_steps", "Edit"),
-    "ditlens.ems.judge": ("check",),
-    "ditlens.ems.extract": ("extract", "Description"),
-    "ditlens.ems.manipulate": ("manipulate", "TextEmbedding"),
-    "ditlens.ems.engine": ("DeltaVelocity", "FLOWEDIT", "DDS"),
+    "ditlens.description": ("Description",),
+    "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
+    "ditlens.ems.engine": ("DDS", "FLOWEDIT", "DeltaVelocity"),
+    "ditlens.ems.extract": ("extract",),
+    "ditlens.ems.judge": ("check_image",),
+    "ditlens.ems.manipulate": ("manipulate",),
+    "ditlens.lens.cache": ("LatentCache",),
+    "ditlens.lens.captures": ("capture",),
+    "ditlens.lens.estimates": ("Estimate", "estimate"),
+    "ditlens.lens.hooks": ("hooks_on",),
+    "ditlens.lens.interventions": ("ablate", "add_vector", "bypass", "intervene", "replace_with", "scale"),
+    "ditlens.lens.listing": ("sites",),
+    "ditlens.lens.spans": ("words",),
+    "ditlens.lens.study.store": ("Study", "open_study"),
+    "ditlens.models.embedding": ("TextEmbedding",),
+    "ditlens.models.loading": ("load",),
+    "ditlens.models.model": ("Model",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _MODULES = ("errors", "flow")

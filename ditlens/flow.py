@@ -29,7 +29,7 @@ from ditlens.errors import SettingError
 
 @runtime_checkable
 class TextBatch(Protocol):
-    """A batch of text conditions, e.g. `ditlens.ems.manipulate.TextEmbedding`."""
+    """A batch of text conditions, e.g. `ditlens.models.embedding.TextEmbedding`."""
 
     @classmethod
     def cat(cls, texts: Sequence[Any]) -> Any:

@@ -17,3 +17,12 @@ def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: s
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
     )
     return "\n".join(indent + line.rstrip() for line in aligned)
+
+
+def human(size: float) -> str:
+    """Bytes in a readable unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ditlens.model import Model
+    from ditlens.models.model import Model
 
 # Set before anything imports torch or transformers; subprocesses of the tests inherit it.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -96,6 +96,6 @@ def portraits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def portraits(portraits_folder: Path) -> Model:
     """The model of `portraits_folder`, on the CPU. Tests share it: leave it as it is."""
-    from ditlens.model import load
+    from ditlens.models.loading import load
 
     return load(portraits_folder, device="cpu")

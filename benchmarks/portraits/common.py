@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from intervals import clustered
 
-from ditlens.model import Model
+from ditlens.models.model import Model
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Attributes, sample
 from portraits.sheets import Tile
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from ditlens import flow, images
 from ditlens.ems.edit import edit
-from ditlens.ems.manipulate import TextEmbedding, manipulate
+from ditlens.ems.manipulate import manipulate
 from ditlens.errors import DitlensError
+from ditlens.models.embedding import TextEmbedding
 from ditlens.worlds.portraits.attributes import CONTINUOUS, take
 from ditlens.worlds.portraits.captions import caption_all, compose
 from ditlens.worlds.portraits.render import render

@@ -13,7 +13,7 @@ from intervals import bootstrap, clustered, spearman
 from torch.nn import functional as F
 
 from ditlens import flow
-from ditlens.ems.manipulate import TextEmbedding
+from ditlens.models.embedding import TextEmbedding
 from ditlens.train.run import read_reports
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, take
 from ditlens.worlds.portraits.captions import caption_all, compose, parse, satisfies

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ditlens.ems import masks
 from ditlens.ems.loops import DDIB, FIREFLOW, RF_INVERSION, RF_SOLVER, SDEDIT, Method, Resample
@@ -12,9 +12,7 @@ from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER
 from ditlens.ems.plan import default_method
 from ditlens.ems.sample import METHODS, method_for, settings_of
 from ditlens.errors import SettingError
-
-if TYPE_CHECKING:
-    from ditlens.model import Model
+from ditlens.models.model import Model
 
 
 @dataclass(frozen=True)

@@ -16,26 +16,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-import ditlens
 from ditlens import images
 from ditlens.bench.entries import Entry
 from ditlens.bench.folder import COLUMNS, FIRST, LAST
+from ditlens.bench.page import write_page
 from ditlens.bench.scores import Scorer
+from ditlens.bench.sheets import write_sheets
 from ditlens.bench.suites import Item, Suite
 from ditlens.bench.summary import summarise
 from ditlens.ems import texts
 from ditlens.ems.edit import results
 from ditlens.ems.plan import check_degrees, make_plan
 from ditlens.errors import DitlensError, SettingError, StudyError
-from ditlens.identity import byte_hash, fingerprint
-from ditlens.identity import weights as weights_of
-
-if TYPE_CHECKING:
-    from ditlens.model import Model
+from ditlens.models.identity import byte_hash, fingerprint
+from ditlens.models.identity import weights as weights_of
+from ditlens.models.model import Model
+from ditlens.tables import columns
+from ditlens.version import __version__
 
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
 """From low degrees on: some methods reach 0.8 of the way before 0.5."""
@@ -67,7 +68,7 @@ def plan_bench(
         "suite": suite.name,
         "model": model.name,
         "made_with": made_with(model, scorer),
-        "ditlens": ditlens.__version__,
+        "ditlens": __version__,
         "torch": torch.__version__,
         "seed": seed,
         "degrees": [float(d) for d in degrees],
@@ -291,9 +292,6 @@ def report(folder: Path, suite: Suite) -> Path:
     Raises:
         StudyError: If there are no rows of this run.
     """
-    from ditlens.bench.page import write_page
-    from ditlens.bench.sheets import write_sheets
-
     collect(folder, suite)
     write_sheets(folder)
     return write_page(folder)
@@ -301,8 +299,6 @@ def report(folder: Path, suite: Suite) -> Path:
 
 def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) -> tuple[str, dict[str, Any]]:
     """The main table at one degree, as text and as data."""
-    from ditlens.tables import columns
-
     summary = json.loads((folder / "summary.json").read_text("utf-8"))["methods"]
     chosen = ("success", "effect", "drift", "psnr_outside")
     header = ("method", "success", "effect", "drift", "PSNR outside", "drift at effect 0.8", "NFE", "s")

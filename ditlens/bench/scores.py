@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ditlens import images
 from ditlens.bench.suites import Item
@@ -12,9 +11,12 @@ from ditlens.errors import DitlensError
 from ditlens.metrics import continuous, regions
 from ditlens.metrics.networks import Pair, open_networks
 from ditlens.metrics.regions import described
-
-if TYPE_CHECKING:
-    from ditlens.model import Model
+from ditlens.models.model import Model
+from ditlens.worlds.portraits.captions import parse
+from ditlens.worlds.portraits.constraints import index_of
+from ditlens.worlds.portraits.describer import PortraitDescriber
+from ditlens.worlds.portraits.measure import drift, hidden, progress, reached
+from ditlens.worlds.portraits.questions import question
 
 WORLD = {
     "success": described(
@@ -117,9 +119,6 @@ class Scorer:
         }
 
     def _world(self, item: Item, edit: Edit) -> dict[str, float]:
-        from ditlens.worlds.portraits.captions import parse
-        from ditlens.worlds.portraits.constraints import index_of
-        from ditlens.worlds.portraits.measure import drift, hidden, progress, reached
 
         given, after, oracle = edit.before, edit.after, self.model.oracle
         assert given is not None and after is not None and oracle is not None
@@ -142,9 +141,6 @@ class Scorer:
         }
 
     def _answers(self, item: Item, edit: Edit) -> float:
-        from ditlens.worlds.portraits.captions import parse
-        from ditlens.worlds.portraits.describer import PortraitDescriber
-        from ditlens.worlds.portraits.questions import question
 
         describer = self.model.describer
         if not isinstance(describer, PortraitDescriber):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ditlens.bench.folder import BenchFolder, Item, Row, read_folder
 from ditlens.errors import DitlensError, SettingError
+from ditlens.images import open_image
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -122,8 +123,6 @@ def _title(item: Item, width: int) -> list[str]:
 def _picture(bench: BenchFolder, name: str) -> Image.Image | None:
     """A picture in the size of the sheet: small ones by whole factors, large ones scaled down."""
     from PIL import Image
-
-    from ditlens.images import open_image
 
     try:
         image = open_image(bench.file(name))

@@ -18,7 +18,13 @@ import numpy as np
 import torch
 
 from ditlens import images
+from ditlens.ems.masks import read_mask
 from ditlens.errors import CaptionError, SettingError, SuiteError
+from ditlens.worlds.portraits.attributes import NAMES, describe_values, neutral, sample
+from ditlens.worlds.portraits.constraints import value_of
+from ditlens.worlds.portraits.instructions import instruction
+from ditlens.worlds.portraits.pairs import target_caption
+from ditlens.worlds.portraits.render import change_mask, render
 
 SPLITS = {"dev": 600, "test": 760}
 """Splits of the portraits suite. Their seeds, millions times these numbers, are no other module's.
@@ -116,11 +122,6 @@ def portraits(count: int = 300, split: str = "test", side: int = 128) -> Suite:
 
 
 def _portrait(k: int, split: str, side: int) -> Item:
-    from ditlens.worlds.portraits.attributes import NAMES, describe_values, neutral, sample
-    from ditlens.worlds.portraits.constraints import value_of
-    from ditlens.worlds.portraits.instructions import instruction
-    from ditlens.worlds.portraits.pairs import target_caption
-    from ditlens.worlds.portraits.render import change_mask, render
 
     names = list(NAMES)
     round_, place = divmod(k, len(names))
@@ -259,8 +260,6 @@ def records(path: str | Path) -> Suite:
             continue
         mask = None
         if entry.get("mask"):
-            from ditlens.ems.masks import read_mask
-
             mask = (read_mask(path.parent / str(entry["mask"])) > 0.5).float()
         source, target = str(entry.get("source", "")), str(entry.get("target", ""))
         if texts:

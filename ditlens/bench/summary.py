@@ -10,6 +10,7 @@ import numpy as np
 
 from ditlens.metrics.continuous import at_effect, linearity, slope, span, spearman
 from ditlens.metrics.statistics import estimate, paired
+from ditlens.worlds.portraits.attributes import CONTINUOUS
 
 GOALS = (0.5, 0.8)
 """Effects at which the drift of methods is compared."""
@@ -103,8 +104,6 @@ def curves_of(rows: Rows) -> dict[str, tuple[list[float], list[float], str]]:
 
 def sweep_of(curves: Mapping[str, tuple[list[float], list[float], str]]) -> dict[str, Any]:
     """How the measured attributes follow the degree, over items whose changed attributes are all continuous."""
-    from ditlens.worlds.portraits.attributes import CONTINUOUS
-
     smooth = {c.name for c in CONTINUOUS}
     chosen = [(d, e) for d, e, kind in curves.values() if set(kind.split("+")) <= smooth]
     if not chosen:

@@ -15,6 +15,7 @@ from typing import Any
 from ditlens.bench.ballots import FLIPPED, SOURCE, VOTER, Pair
 from ditlens.bench.folder import BenchFolder
 from ditlens.errors import StudyError
+from ditlens.images import open_image
 
 QUESTIONS = {"follows": "Which follows the wish better?", "keeps": "Which keeps the rest better?"}
 ANSWERS = ("left", "same", "right")
@@ -124,8 +125,6 @@ def blind_png(path: Path, flipped: bool = False) -> bytes:
         flipped: Whether to turn it upside down.
     """
     from PIL import Image
-
-    from ditlens.images import open_image
 
     image = open_image(path)
     clean = Image.new("RGB", image.size)

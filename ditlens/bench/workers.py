@@ -14,6 +14,7 @@ from ditlens.bench import runner
 from ditlens.bench.entries import choose
 from ditlens.bench.suites import open_suite
 from ditlens.errors import StudyError
+from ditlens.models.loading import load
 
 
 def run_workers(options: Namespace, progress: Callable[[int, int, str], None] | None = None) -> None:
@@ -86,8 +87,6 @@ def end_with_parent(parent: int, every: float = 1.0) -> None:
 def main(words: list[str]) -> None:
     """One worker: the arguments as `run_workers` writes them."""
     from pathlib import Path
-
-    from ditlens.model import load
 
     parent, k, count, suite, edits, methods, degrees, seed, out, name, device = words
     end_with_parent(int(parent))

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ditlens import images
+from ditlens import images, late
+from ditlens.description import Describer, Description
 from ditlens.ems import judge
-from ditlens.ems.encoders import Choice
 from ditlens.ems.engine import EngineState
-from ditlens.ems.extract import Describer, Description
 from ditlens.ems.loops import Method
 from ditlens.ems.plan import EMS as EMS
 from ditlens.ems.plan import MASK_FILE, Plan, make_plan
@@ -27,12 +26,14 @@ from ditlens.ems.plan import default_method as default_method
 from ditlens.ems.sample import exact_at_0
 from ditlens.ems.texts import check_degrees
 from ditlens.errors import SettingError
+from ditlens.models.encoders import Choice
+from ditlens.models.model import Model
+from ditlens.worlds.portraits.measure import drift, missed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from ditlens.model import Model
 
 Values = dict[str, "float | str"]
 
@@ -91,7 +92,6 @@ class Edit:
         """
         if self.before is None or self.after is None:
             return None
-        from ditlens.worlds.portraits.measure import drift
 
         return drift(self.before, self.after, self.targets)
 
@@ -100,7 +100,6 @@ class Edit:
         """Names of the attributes that were asked for and are not as asked, as the oracle reads the result."""
         if self.after is None or not self.description.changes:
             return []
-        from ditlens.worlds.portraits.measure import missed
 
         return missed(self.after, self.description.changes)
 
@@ -241,9 +240,7 @@ class Sweep:
 
     def plot(self) -> Figure:
         """The strip, and below it what the oracle read of every changed attribute; a matplotlib figure."""
-        from ditlens.plots import plot_sweep
-
-        return plot_sweep(self)
+        return late.view("plot_sweep")(self)
 
 
 def edit(
@@ -281,7 +278,7 @@ def edit(
             portraits world only, whose grammar words the target from it.
         target_text: What it should show, instead of the describer's text.
         describer: Who describes; the model's own by default. A name, a folder or an address does too, see
-            `ditlens.ems.describers.describer_from`.
+            `ditlens.describers.choice.describer_from`.
         method: Settings of a method, or a name from `ditlens.ems.sample.METHODS`: as published for the model's
             family and for latents of this size. The model's own by default.
         mask: Where the picture may change: a picture, an array or a file (white may change), drawn on the picture
@@ -291,7 +288,7 @@ def edit(
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
         encoders: Text encoders whose part of the text moves, by name or number: ``{"clip"}``, ``{0, "t5"}``; all by
-            default. `ditlens.ems.encoders.encoders_of` lists those of a model.
+            default. `ditlens.models.encoders.encoders_of` lists those of a model.
         on_step: Called with the engine's state after every step; raise in it to stop.
 
     Raises:

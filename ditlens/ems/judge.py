@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from ditlens import images
-
-if TYPE_CHECKING:
-    from ditlens.model import Model
+from ditlens.models.model import Model
+from ditlens.worlds.portraits.render import render
 
 UNSEEN = 0.012
 """Root mean square of a change, in units of the brightness range, below which people see none."""
@@ -58,7 +56,7 @@ def psnr(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def check(model: Model, image: images.Picture) -> Check:
+def check_image(model: Model, image: images.Picture) -> Check:
     """Say before editing whether a picture is one that the model knows.
 
     Args:
@@ -75,8 +73,6 @@ def check(model: Model, image: images.Picture) -> Check:
     kept = psnr(model.decode(model.encode_image(picture)), picture)
     drawn = None
     if model.world == "portraits" and model.oracle is not None:
-        from ditlens.worlds.portraits.render import render
-
         drawn = psnr(render(model.oracle.read(picture), picture.shape[-1]), picture)
     light = worse(light_of(kept, RECONSTRUCTION_DB), "green" if drawn is None else light_of(drawn, WORLD_DB))
     return Check(light, _sentence(light, kept, drawn, model.name), kept, drawn)

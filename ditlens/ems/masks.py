@@ -10,7 +10,7 @@ import io
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +18,16 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ditlens import flow, images
-from ditlens.ems.alignment import Tokenize, align
+from ditlens.description import Tokenize, align
 from ditlens.errors import SettingError
 from ditlens.flow import Text, VelocityField
-
-if TYPE_CHECKING:
-    from ditlens.ems.manipulate import TextEmbedding
-    from ditlens.model import Model
+from ditlens.lens.captures import capture
+from ditlens.models.embedding import TextEmbedding
+from ditlens.models.model import Model
+from ditlens.worlds.portraits.attributes import neutral
+from ditlens.worlds.portraits.captions import parse
+from ditlens.worlds.portraits.constraints import pick, value_of
+from ditlens.worlds.portraits.render import change_mask
 
 BLOCKS = "*.*.image.attn.to_text"
 LEVEL = 0.6
@@ -170,8 +173,6 @@ def attention_mask(
     Raises:
         SettingError: If no words changed, or the share is out of range.
     """
-    from ditlens.captures import capture
-
     if not (words[0] or words[1]):
         raise SettingError(
             "The two texts have the same words, as far as the text encoder reads: there is nothing to look at. "
@@ -219,7 +220,7 @@ def difference_mask(
     DiffEdit's (there at half noise, with a hard threshold). Where d is below `low` of its largest values nothing
     may change, above `high` of them everything.
 
-    With one target for each change of the text (`ditlens.ems.alignment.single_changes`), every change has a mask
+    With one target for each change of the text (`ditlens.description.single_changes`), every change has a mask
     scaled by its own largest values, and the masks are joined: beside another shirt, wrinkles are a small
     difference, and one mask for both would leave them out.
 
@@ -287,10 +288,6 @@ def world_mask(model: Model, before: Mapping[str, float | str], changes: Mapping
         raise SettingError(
             f'mask="exact" needs a world with a renderer; {model.name} has none. Try "attention".'
         )
-    from ditlens.worlds.portraits.attributes import neutral
-    from ditlens.worlds.portraits.captions import parse
-    from ditlens.worlds.portraits.constraints import pick, value_of
-    from ditlens.worlds.portraits.render import change_mask
 
     after = dict(before)
     for name, phrase in changes.items():

@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import ditlens
 from ditlens import images
-from ditlens.calls import apart
-from ditlens.ems import encoders as text_encoders
+from ditlens.description import Describer, Description, single_changes
 from ditlens.ems import masks, texts
-from ditlens.ems.alignment import single_changes
-from ditlens.ems.encoders import Encoder
 from ditlens.ems.engine import EngineState
-from ditlens.ems.extract import Describer, Description
 from ditlens.ems.loops import Method
-from ditlens.ems.manipulate import TextEmbedding, manipulate
+from ditlens.ems.manipulate import manipulate
 from ditlens.ems.methods import DeltaVelocity
 from ditlens.ems.sample import iter_method, method_for, method_from, settings_of
 from ditlens.ems.texts import HIGHEST, LOWEST
 from ditlens.ems.texts import check_degrees as check_degrees
 from ditlens.errors import SettingError
+from ditlens.labels import apart
+from ditlens.models import encoders as text_encoders
+from ditlens.models.embedding import TextEmbedding
+from ditlens.models.encoders import Encoder
+from ditlens.models.model import Model
+from ditlens.version import __version__
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ditlens.model import Model
 
 Values = dict[str, "float | str"]
 
@@ -187,7 +187,7 @@ class Plan:
         those of its own version: where `ditlens.ems.masks.difference_settings` gives others, the result may differ.
         """
         return {
-            "ditlens": ditlens.__version__,
+            "ditlens": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "model": self.model.name,

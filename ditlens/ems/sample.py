@@ -5,23 +5,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ditlens import flow
-from ditlens.calls import Label, announce
 from ditlens.ems import engine, loops
-from ditlens.ems.encoders import family_of
 from ditlens.ems.engine import EngineState
 from ditlens.ems.loops import Grid, Inversion, Method, Resample
 from ditlens.ems.methods import PRESETS as ENGINE_PRESETS
 from ditlens.ems.methods import DeltaVelocity, preset_for
 from ditlens.errors import SettingError
 from ditlens.flow import Text, VelocityField
-
-if TYPE_CHECKING:
-    from ditlens.model import Model
+from ditlens.labels import Label, announce
+from ditlens.models.encoders import family_of
+from ditlens.models.model import Model
 
 METHODS: dict[str, Method] = {
     **ENGINE_PRESETS,

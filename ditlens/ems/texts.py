@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ditlens import images
-from ditlens.ems.extract import Describer, Description, extract
+from ditlens.describers.choice import describer_from
+from ditlens.description import Describer, Description
+from ditlens.ems.extract import extract, read_by
 from ditlens.errors import SettingError
+from ditlens.models.model import Model
+from ditlens.worlds.portraits import describer as portraits
+from ditlens.worlds.portraits.captions import parse
+from ditlens.worlds.portraits.describer import text_changes
+from ditlens.worlds.portraits.instructions import parse_instruction
+from ditlens.worlds.portraits.pairs import target_caption
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ditlens.model import Model
 
 LOWEST, HIGHEST = -2.0, 3.0
 """Degrees beyond these leave what a model was trained on; they are refused."""
@@ -73,7 +80,6 @@ def resolved(describer: Describer | str | Path | None, model: Model) -> Describe
     """The describer itself, where a word was given for it."""
     if not isinstance(describer, str | Path):
         return describer
-    from ditlens.ems.describers import describer_from
 
     return describer_from(describer, model)
 
@@ -103,9 +109,9 @@ def describe(
     """
     if source_text is not None and target_text is not None:
         changes = changes_between(model, source_text, target_text)
-        return Description(source_text, target_text, changes).read_by(model)
+        return read_by(Description(source_text, target_text, changes), model)
     if source_text is not None:
-        return from_source(model, image, wishes, source_text).read_by(model)
+        return read_by(from_source(model, image, wishes, source_text), model)
     description = extract(image, " and ".join(wishes), describer, model=model)
     if target_text is None:
         return description
@@ -127,9 +133,6 @@ def from_source(model: Model, image: Image.Image, wishes: list[str], source_text
             "source_text= alone is not enough: only in the portraits world can the target be worded from it, and a "
             "describer would start from its own words. Give target_text= too, worded like the source."
         )
-    from ditlens.worlds.portraits.captions import parse
-    from ditlens.worlds.portraits.instructions import parse_instruction
-    from ditlens.worlds.portraits.pairs import target_caption
 
     read = {} if model.oracle is None else model.oracle.measure(images.to_tensor(image))[0]
     known: dict[str, Any] = {**read, **parse(source_text)}
@@ -150,10 +153,6 @@ def target_parts(
     if len(wishes) < 2:
         return [description.target]
     if model.world == "portraits":
-        from ditlens.worlds.portraits.captions import parse
-        from ditlens.worlds.portraits.instructions import parse_instruction
-        from ditlens.worlds.portraits.pairs import target_caption
-
         said = parse(description.source)
         return [
             target_caption(description.source, parse_instruction(wish, source=said)).target_text
@@ -179,8 +178,6 @@ def completed(model: Model, image: images.Picture, source: str, target: str) -> 
     between two levels is often wrong. Texts for a model whose describer cannot be asked about single attributes
     come back as they are.
     """
-    from ditlens.worlds.portraits import describer as portraits
-
     who = model.describer
     if not isinstance(who, portraits.PortraitDescriber | portraits.OracleDescriber):
         return source, target
@@ -191,6 +188,5 @@ def changes_between(model: Model, source: str, target: str) -> dict[str, str]:
     """What two texts of a world change; nothing for models without a world."""
     if model.world != "portraits":
         return {}
-    from ditlens.worlds.portraits.describer import text_changes
 
     return text_changes(source, target)

@@ -20,8 +20,9 @@ import torch
 from torch.nn import functional as F
 
 from ditlens import images
-from ditlens.identity import byte_hash, weights
 from ditlens.metrics.regions import check, described, structure_distance
+from ditlens.models.identity import byte_hash, weights
+from ditlens.models.loading import no_bars
 
 CLIPS = ("openai/clip-vit-large-patch14", "openai/clip-vit-base-patch16", "openai/clip-vit-base-patch32")
 """Checkpoints that are looked for, in this order; PIE-Bench uses the first."""
@@ -114,8 +115,6 @@ def _load(kind: Any, folder: str, advice: str, **options: Any) -> Any:
     Raises:
         AbsentError: If it cannot be read, or lacks weights.
     """
-    from ditlens.model import no_bars
-
     try:
         with no_bars():
             network, report = kind.from_pretrained(

@@ -18,9 +18,13 @@ from typing import Any
 import torch
 
 from ditlens.errors import ModelError
-from ditlens.train import data, team
+from ditlens.lens.study.run import Worker
+from ditlens.models.loading import pick_device
+from ditlens.train import data, describer, mmdit, oracle, team, text, vae
 from ditlens.train.card import write_card
 from ditlens.train.loop import Budget
+from ditlens.train.silent import build_silent_encoder
+from ditlens.worlds.portraits.describer import PortraitDescriber
 from ditlens.worlds.portraits.heldout import HELD_OUT
 
 STAGES = ("text", "vae", "mmdit", "oracle", "describer")
@@ -71,9 +75,6 @@ def run(
     Raises:
         ModelError: If a stage that this one needs has not been run in `out`.
     """
-    from ditlens.model import pick_device
-    from ditlens.studies import Worker
-
     folder = Path(out)
     asked = Worker.here().device(device)  # each member of a team has a GPU of its own
     chosen = pick_device("cpu" if asked == "auto" else asked)
@@ -99,7 +100,6 @@ def run(
 
 
 def _text(folder: Path, budget: Budget) -> dict[str, Any]:
-    from ditlens.train import text
 
     start = (
         load_text(folder, budget) if budget.resume and (folder / "text_encoder").is_dir() else (None, None)
@@ -115,7 +115,6 @@ def _text(folder: Path, budget: Budget) -> dict[str, Any]:
 
 
 def _vae(folder: Path, budget: Budget) -> dict[str, Any]:
-    from ditlens.train import vae
 
     start = load_vae(folder, budget) if budget.resume and (folder / "vae").is_dir() else None
     # A transformer depends on the encoder: beside one, only the decoder learns on.
@@ -132,9 +131,6 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
         SD3Transformer2DModel,
         StableDiffusion3Pipeline,
     )
-
-    from ditlens.train import mmdit
-    from ditlens.train.silent import build_silent_encoder
 
     vae, (tokenizer, encoders) = load_vae(folder, budget), load_text(folder, budget)
     start = None
@@ -160,7 +156,6 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
 
 
 def _oracle(folder: Path, budget: Budget) -> dict[str, Any]:
-    from ditlens.train import oracle
 
     trained, report = oracle.train(budget, load_vae(folder, budget))
     if team.rank() == 0:
@@ -169,8 +164,6 @@ def _oracle(folder: Path, budget: Budget) -> dict[str, Any]:
 
 
 def _describer(folder: Path, budget: Budget) -> dict[str, Any]:
-    from ditlens.train import describer
-    from ditlens.worlds.portraits.describer import PortraitDescriber
 
     model, processor, report = describer.train(budget, load_vae(folder, budget))
     if team.rank() == 0:

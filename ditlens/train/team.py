@@ -46,7 +46,7 @@ def launch(arguments: Sequence[str], workers: int) -> int:
     ]
     threads = max(1, (os.cpu_count() or 1) // workers)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    return subprocess.call([*command, "-m", "ditlens.cli", *arguments], env=environment, stdout=sys.stderr)
+    return subprocess.call([*command, "-m", "ditlens", *arguments], env=environment, stdout=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import ditlens as dl
-from ditlens.calls import Label, announce
 from ditlens.errors import CaptureError
+from ditlens.labels import Label, announce
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny  # noqa: E402

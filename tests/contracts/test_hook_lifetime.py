@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import ditlens as dl
-from ditlens import attention
-from ditlens.calls import apart
-from ditlens.captures import all_finite
 from ditlens.errors import BudgetError, CaptureError, InterventionError, SettingError, SiteError
-from ditlens.hooks import given_part
+from ditlens.labels import apart
+from ditlens.lens import attention
+from ditlens.lens.hooks import given_part
+from ditlens.lens.selection import all_finite
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny  # noqa: E402
@@ -126,7 +126,7 @@ def test_ctrl_c_inside_the_forward(sd3):
 def test_nested_in_every_order(sd3):
     model, inputs = sd3
     plain = call(model, inputs)
-    double, shift = dl.scale(2.0), dl.add(torch.ones(32))
+    double, shift = dl.scale(2.0), dl.add_vector(torch.ones(32))
     place = "joint.0.image.out"
     with dl.capture(model, place) as base:
         call(model, inputs)
@@ -154,7 +154,7 @@ def test_nested_in_every_order(sd3):
 def test_softmax_arguments_are_seen_as_changed_in_every_order(sd3, point):
     model, inputs = sd3
     place = f"joint.0.image.{point}"
-    double, shift = dl.scale(2.0), dl.add(torch.ones(32))
+    double, shift = dl.scale(2.0), dl.add_vector(torch.ones(32))
     with dl.capture(model, place) as base:
         call(model, inputs)
     with (
@@ -273,7 +273,7 @@ def test_interventions_at_chosen_steps_and_tokens(sd3):
         return [call(model, inputs, timestep=t) for t in times]
 
     plain = both()
-    with dl.intervene(model, {place: dl.add(torch.randn(32))}, steps=[1]):
+    with dl.intervene(model, {place: dl.add_vector(torch.randn(32))}, steps=[1]):
         late = both()
     assert torch.equal(plain[0], late[0]) and not torch.equal(plain[1], late[1])
     with (
@@ -299,7 +299,9 @@ def test_patching_from_another_run_gives_that_run(sd3):
     other = tiny.inputs(SD3, seed=5)
     with dl.capture(model, "joint.1.image.out") as cache:
         theirs = call(model, other)
-    with dl.intervene(model, {"joint.1.image.out": dl.put(cache)}):  # the last block decides everything
+    with dl.intervene(
+        model, {"joint.1.image.out": dl.replace_with(cache)}
+    ):  # the last block decides everything
         mixed = call(
             model, inputs | {"timestep": other["timestep"], "pooled_projections": other["pooled_projections"]}
         )

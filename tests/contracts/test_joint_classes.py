@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import ditlens as dl
-from ditlens.adapters import layouts, table
-from ditlens.adapters.adapter import Adapter
-from ditlens.adapters.table import ARCHITECTURES, NOT_JOINT
-from ditlens.calls import Call
-from ditlens.captures import describe_site, token_mean
 from ditlens.errors import ArchitectureError, CaptureError, InterventionError, SiteError
-from ditlens.site import Site
+from ditlens.lens.adapters import layouts, table
+from ditlens.lens.adapters.adapter import Adapter
+from ditlens.lens.adapters.table import ARCHITECTURES, NOT_JOINT
+from ditlens.lens.calls import Call
+from ditlens.lens.listing import describe_site
+from ditlens.lens.selection import token_mean
+from ditlens.lens.site import Site
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny  # noqa: E402
@@ -179,7 +180,7 @@ def test_an_intervention_changes_that_stream_and_only_that(tried, stream):
     with torch.no_grad():
         with dl.intervene(model, {place: dl.scale(1.0)}):
             same = run(model, inputs)
-        with dl.capture(model, both) as late, dl.intervene(model, {place: dl.add(direction, 2.0)}):
+        with dl.capture(model, both) as late, dl.intervene(model, {place: dl.add_vector(direction, 2.0)}):
             moved = run(model, inputs)
         after = run(model, inputs)
     assert all(torch.equal(a, b) for a, b in zip(before, same, strict=True))

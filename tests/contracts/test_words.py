@@ -18,8 +18,8 @@ import pytest
 import torch
 
 import ditlens as dl
-from ditlens.adapters.texts import PIPELINES
 from ditlens.errors import CaptureError
+from ditlens.lens.adapters.texts import PIPELINES
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny  # noqa: E402

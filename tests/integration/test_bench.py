@@ -12,12 +12,12 @@ import pytest
 import torch
 from checkpoints import save_clip
 
-from ditlens import cli
 from ditlens.bench import entries as entries_of
 from ditlens.bench import runner
 from ditlens.bench.entries import Entry, choose, published, tuned
 from ditlens.bench.suites import Item, Suite, portraits
 from ditlens.bench.summary import drift_at, drift_ratio, effect_table, summarise
+from ditlens.cli import main as cli
 from ditlens.ems.loops import Resample
 from ditlens.ems.methods import DeltaVelocity
 from ditlens.ems.sample import METHODS
@@ -247,7 +247,7 @@ def test_entries(portraits):
 
 
 def test_the_command(portraits, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("ditlens.model.load", lambda *a, **k: portraits)
+    monkeypatch.setattr("ditlens.models.loading.load", lambda *a, **k: portraits)
     monkeypatch.setattr(entries_of, "tuned", lambda model: QUICK)
     words = [
         "bench",

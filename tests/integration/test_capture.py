@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ditlens as dl
-from ditlens import studies
-from ditlens.cli import main
+from ditlens.cli.main import main
 from ditlens.ems.sample import METHODS
 from ditlens.errors import CaptureError, InterventionError, SettingError, StudyError
+from ditlens.lens.study import run as studies
 
 TEXT = "a portrait with a big smile, long red hair"
 OUT = "joint.*.{text,image}.out"
@@ -177,7 +177,9 @@ def test_an_edit_tells_its_steps(portraits, name):
 
 def test_interventions_change_the_picture_for_one_pass_only(quick):
     plain = quick.run()
-    push = {"joint.0.image.out": dl.add(torch.randn(64, generator=torch.Generator().manual_seed(0)), 3.0)}
+    push = {
+        "joint.0.image.out": dl.add_vector(torch.randn(64, generator=torch.Generator().manual_seed(0)), 3.0)
+    }
     with dl.intervene(quick.model, push), dl.capture(quick.model, "joint.0.image.out", passes=None) as both:
         moved = quick.run()
     with (
@@ -289,7 +291,7 @@ def test_a_study_holds_what_capturing_one_by_one_gives(portraits, plan, tmp_path
     with dl.capture(portraits, "joint.0.image.out", steps=[0, 3]) as cache:
         portraits.generate(TEXT, seed=1)
     assert torch.equal(study.get("joint.0.image.out", items=[(2, 1)]), cache["joint.0.image.out"])
-    assert dl.open(tmp_path).verify() == []
+    assert dl.open_study(tmp_path).verify() == []
     assert "6 of 6 items" in repr(study)
 
 
@@ -428,16 +430,16 @@ def test_prompts_that_cannot_be_read(tmp_path):
 @pytest.mark.slow
 def test_killed_at_any_moment_and_started_again(portraits_folder, prompts, tmp_path):
     out = tmp_path / "study"
-    arguments = [sys.executable, "-m", "ditlens.cli", *command(portraits_folder, prompts, out)]
+    arguments = [sys.executable, "-m", "ditlens", *command(portraits_folder, prompts, out)]
     for wait in (4.5, 5.0, 5.5):
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(wait)
         process.send_signal(signal.SIGKILL)
         process.wait()
         if (out / "manifest.json").is_file():
-            assert dl.open(out).verify() == []
+            assert dl.open_study(out).verify() == []
     assert subprocess.run(arguments, check=False, capture_output=True).returncode == 0
-    study = dl.open(out)
+    study = dl.open_study(out)
     assert study.missing == [] and study.verify() == []
     assert len(list((out / "items").glob("*.safetensors"))) == 6
 
@@ -446,7 +448,7 @@ def test_killed_at_any_moment_and_started_again(portraits_folder, prompts, tmp_p
 def test_two_workers_share_the_items(portraits_folder, prompts, tmp_path, capsys):
     out = tmp_path / "study"
     assert main([*command(portraits_folder, prompts, out), "--workers", "2"]) == 0
-    assert dl.open(out).missing == []
+    assert dl.open_study(out).missing == []
 
 
 # --- values of other runs, and what a pipeline does not tell --------------------------------------------------
@@ -464,14 +466,14 @@ def test_putting_values_back_keeps_to_their_pass(quick):
         pytest.raises(
             InterventionError, match=r"in the pass 'uncond', and the cache holds cond\..*passes=None"
         ),
-        dl.intervene(quick.model, {PLACE: dl.put(cond)}),
+        dl.intervene(quick.model, {PLACE: dl.replace_with(cond)}),
     ):
         quick.run()
-    for put, passes in ((dl.put(cond), "cond"), (dl.put(both), None)):
+    for put, passes in ((dl.replace_with(cond), "cond"), (dl.replace_with(both), None)):
         with dl.intervene(quick.model, {PLACE: put}, passes=passes):
             assert np.array_equal(pixels(quick.run()), pixels(plain)), "its own values change nothing"
     with (
-        dl.intervene(quick.model, {PLACE: dl.put(cond, pass_="cond")}),
+        dl.intervene(quick.model, {PLACE: dl.replace_with(cond, pass_="cond")}),
         dl.capture(quick.model, PLACE, steps=[0], passes="uncond") as seen,
     ):
         quick.run()
@@ -516,7 +518,7 @@ def test_words_of_a_pipeline_that_was_called_directly(quick):
 
 def test_masks_are_read_once_for_each_run(quick, monkeypatch):
     """On a GPU, to read a mask waits for all that was computed before."""
-    from ditlens import captures
+    from ditlens.lens import captures
 
     moved, real = [], torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: moved.append(self.shape) or real(self))

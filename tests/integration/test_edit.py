@@ -13,17 +13,18 @@ import torch
 from PIL import Image
 
 import ditlens
-from ditlens.ems import describers
+from ditlens.describers import choice, huggingface
+from ditlens.describers.replies import Reply
+from ditlens.description import Description
 from ditlens.ems.edit import EMS, default_method, edit
-from ditlens.ems.encoders import choose, encoders_of, only
 from ditlens.ems.engine import DDS
-from ditlens.ems.extract import Description
 from ditlens.ems.methods import DeltaVelocity
-from ditlens.ems.replies import Reply
 from ditlens.ems.sample import METHODS, exact_at_0, method_from, method_named
 from ditlens.errors import CaptionError, DescriberError, ImageError, ModelError, SettingError
 from ditlens.images import to_image
-from ditlens.model import Model, load
+from ditlens.models.encoders import choose, encoders_of, only
+from ditlens.models.loading import load
+from ditlens.models.model import Model
 from ditlens.worlds.portraits.attributes import NAMES, neutral
 from ditlens.worlds.portraits.describer import text_changes
 from ditlens.worlds.portraits.instructions import parse_instruction, target_caption
@@ -195,7 +196,7 @@ def test_a_mask_that_was_given_is_saved_and_repeats_the_edit(run, tmp_path):
 
 
 def test_the_command_tells_machines_the_warnings(run, tmp_path):
-    from ditlens.commands import facts
+    from ditlens.cli.commands import facts
 
     result = run(WISH, degree=0.01)
     assert facts(result, tmp_path)["warnings"] == result.warnings != []
@@ -316,14 +317,14 @@ def test_a_describer_that_is_named_is_made_once_and_remembers(portraits, portrai
         asked.append(self)
         return Reply(json.dumps({"source": "a man, no hat", "target": f"a man, red hat {len(asked)}"}))
 
-    monkeypatch.setattr(describers.HuggingFace, "write", write)
-    describers._on_this_computer.cache_clear()
+    monkeypatch.setattr(huggingface.HuggingFace, "write", write)
+    choice._on_this_computer.cache_clear()
     model, wishes = Model(portraits.pipe, "mine"), {"red hat": 0.5, "a large hat": 1.0}
     edit(model, portrait, wishes, describer="org/name", method=QUICK)
     assert len(asked) == 3 and len(set(asked)) == 1, "both wishes together, and each alone"
     edit(model, portrait, wishes, describer="org/name", method=QUICK, seed=1)
     assert len(asked) == 3, "the answers are remembered"
-    describers._on_this_computer.cache_clear()
+    choice._on_this_computer.cache_clear()
 
 
 def test_one_text_by_hand(run):

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import ditlens as dl
-from ditlens import studies
-from ditlens.ems.encoders import choose, only
 from ditlens.ems.sample import METHODS, exact_at_0, method_for
 from ditlens.errors import ModelError, SettingError
-from ditlens.flux import FluxModel, pack, positions, unpack
-from ditlens.model import load, model_class
+from ditlens.lens.study import run as studies
+from ditlens.models.encoders import choose, only
+from ditlens.models.flux import FluxModel, pack, positions, unpack
+from ditlens.models.loading import load, model_class
 
 EXACT = ("flowalign", "flowslider", "dds", "csds-recon-delta", "csds-recon-orthogonal", "hsds-recon")
 """Methods with the same guidance on both sides: degree 0 changes nothing."""

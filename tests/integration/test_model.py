@@ -14,9 +14,9 @@ from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 
 import ditlens
-from ditlens import model as model_module
 from ditlens.errors import ModelError, SettingError
-from ditlens.model import find, load, pick_device
+from ditlens.models import loading
+from ditlens.models.loading import find, load, pick_device
 
 TEXT = "a portrait of an old person with a big smile, long red hair"
 SHORT = "a cap"
@@ -343,4 +343,4 @@ def test_auto_is_a_device_that_works():
 
 def test_the_default_models_folder_is_in_the_repository():
     root = Path(__file__).parents[2]
-    assert root / "data" / "models" == model_module.MODELS
+    assert root / "data" / "models" == loading.MODELS

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scripts import script
 
-from ditlens.model import model_class
+from ditlens.models.loading import model_class
 
 
 @pytest.fixture(scope="module")

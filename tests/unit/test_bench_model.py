@@ -168,7 +168,7 @@ class Typist:
         return "a young person with a slight smile, round glasses"
 
     def extract(self, image, instruction):
-        from ditlens.ems.extract import Description
+        from ditlens.description import Description
         from ditlens.worlds.portraits.captions import parse
         from ditlens.worlds.portraits.describer import text_changes
         from ditlens.worlds.portraits.instructions import parse_instruction, target_caption
@@ -180,7 +180,7 @@ class Typist:
 
 @pytest.mark.slow
 def test_smoke_run(bench, portraits_folder, tmp_path, capsys):
-    from ditlens.model import load
+    from ditlens.models.loading import load
 
     model = load(portraits_folder, device="cpu")
     model.describer = Typist()
@@ -213,7 +213,7 @@ def test_smoke_run(bench, portraits_folder, tmp_path, capsys):
 def test_what_fails_is_reported_and_left_out(bench, portraits_folder, tmp_path, capsys):
     import shutil
 
-    from ditlens.model import load
+    from ditlens.models.loading import load
 
     folder = tmp_path / "incomplete"
     shutil.copytree(portraits_folder, folder)

@@ -7,20 +7,10 @@ import types
 import pytest
 import torch
 
-from ditlens.adapters.table import ARCHITECTURES
-from ditlens.calls import (
-    Clock,
-    Guidance,
-    Label,
-    Moment,
-    announce,
-    apart,
-    bind,
-    current_label,
-    timestep_of,
-    wants,
-)
 from ditlens.errors import CaptureError
+from ditlens.labels import Label, announce, apart, current_label
+from ditlens.lens.adapters.table import ARCHITECTURES
+from ditlens.lens.calls import Clock, Guidance, Moment, bind, timestep_of, wants
 
 SD3, FLUX = ARCHITECTURES["SD3Transformer2DModel"], ARCHITECTURES["FluxTransformer2DModel"]
 ZIMAGE = ARCHITECTURES["ZImageTransformer2DModel"]

@@ -11,8 +11,8 @@ import time
 import psutil
 import pytest
 
-from ditlens import claims
-from ditlens.claims import STALE, claim, is_gone, signature
+from ditlens.lens.study import claims
+from ditlens.lens.study.claims import STALE, claim, is_gone, signature
 
 
 @pytest.fixture

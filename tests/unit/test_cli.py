@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ditlens import cli, demo, doctor
-from ditlens.doctor import Check
+from ditlens.cli import demo, doctor
+from ditlens.cli import main as cli
+from ditlens.cli.doctor import Check
 from ditlens.errors import ModelError
 
 COMMANDS = ("generate", "edit", "demo", "doctor", "train")
@@ -59,7 +60,7 @@ def edited(monkeypatch):
         called.update(model=model, image=image, instruction=instruction, **settings)
         return result
 
-    provide(monkeypatch, "ditlens.model", load=lambda name, device: f"{name} on {device}")
+    provide(monkeypatch, "ditlens.models.loading", load=lambda name, device: f"{name} on {device}")
     provide(monkeypatch, "ditlens.ems.edit", edit=edit)
     return called
 
@@ -146,7 +147,7 @@ def refuse(*_, **__):
 
 
 def test_own_errors_are_one_line_and_1(monkeypatch, capsys):
-    provide(monkeypatch, "ditlens.model", load=refuse)
+    provide(monkeypatch, "ditlens.models.loading", load=refuse)
     assert cli.main(["generate", "a cat", "--model", "cats"]) == 1
     captured = capsys.readouterr()
     assert captured.err == "error: no model 'cats': there is 'portraits'. Pass --model portraits\n"
@@ -154,7 +155,7 @@ def test_own_errors_are_one_line_and_1(monkeypatch, capsys):
 
 
 def test_own_errors_as_json(monkeypatch, capsys):
-    provide(monkeypatch, "ditlens.model", load=refuse)
+    provide(monkeypatch, "ditlens.models.loading", load=refuse)
     assert cli.main(["generate", "a cat", "--json"]) == 1
     captured = capsys.readouterr()
     error = json.loads(captured.out)["error"]
@@ -174,7 +175,7 @@ def test_expected_failures_have_no_traceback(raised, code, message, monkeypatch,
     def load(*_, **__):
         raise raised
 
-    provide(monkeypatch, "ditlens.model", load=load)
+    provide(monkeypatch, "ditlens.models.loading", load=load)
     assert cli.main(["generate", "a cat"]) == code
     assert capsys.readouterr().err.endswith(message)
 
@@ -184,13 +185,13 @@ def test_bugs_keep_their_traceback(bug, monkeypatch):
     def load(*_, **__):
         raise bug
 
-    provide(monkeypatch, "ditlens.model", load=load)
+    provide(monkeypatch, "ditlens.models.loading", load=load)
     with pytest.raises(type(bug)):
         cli.main(["generate", "a cat"])
 
 
 def test_the_process_passes_the_exit_code_on():
-    done = subprocess.run([sys.executable, "-m", "ditlens.cli", "paint"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "ditlens", "paint"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == "" and "Traceback" not in done.stderr
 
@@ -213,7 +214,7 @@ def test_generate(words, settings, tmp_path, monkeypatch, capsys):
         return Image.new("RGB", (8, 8))
 
     model = types.SimpleNamespace(generate=draw)
-    provide(monkeypatch, "ditlens.model", load=lambda name, device: model)
+    provide(monkeypatch, "ditlens.models.loading", load=lambda name, device: model)
     out = tmp_path / "new" / "a.png"
     assert cli.main(["generate", "a man", "--out", str(out), "--json", *words]) == 0
     assert called == {"prompt": "a man", **settings}, "what is not given is left to the model"
@@ -263,7 +264,7 @@ def test_edit_with_some_text_encoders(edited, tmp_path, capsys):
 
 
 def test_a_wrong_text_encoder_lists_those_there(portraits, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("ditlens.model.load", lambda name, device: portraits)
+    monkeypatch.setattr("ditlens.models.loading.load", lambda name, device: portraits)
     picture = tmp_path / "a.png"
     Image.new("RGB", (64, 64)).save(picture)
     assert cli.main(["edit", str(picture), "bald", "--out", str(tmp_path), "--encoders", "clip,t5"]) == 1

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from ditlens.description import Description
 from ditlens.ems import texts
-from ditlens.ems.extract import Description, extract
+from ditlens.ems.extract import extract
 from ditlens.errors import CaptionError, DescriberError, ModelError
 from ditlens.images import to_image
 from ditlens.train import data

@@ -21,20 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ditlens.ems import endpoint, replies, transport
-from ditlens.ems.asking import Asking, picture_hash
-from ditlens.ems.describers import (
-    ByHand,
-    HuggingFace,
-    OpenAICompatible,
-    Recorded,
-    Recording,
-    chat,
-    describer_from,
-)
-from ditlens.ems.extract import Description, extract
-from ditlens.ems.replies import BadReplyError, RefusalError, Reply, Turn, read_description, read_pair
-from ditlens.ems.transport import Address, shown
+from ditlens.describers import endpoint, replies, transport
+from ditlens.describers.asking import Asking, picture_hash
+from ditlens.describers.choice import ByHand, describer_from
+from ditlens.describers.endpoint import OpenAICompatible
+from ditlens.describers.huggingface import HuggingFace, chat
+from ditlens.describers.recorded import Recorded, Recording
+from ditlens.describers.replies import BadReplyError, RefusalError, Reply, Turn, read_description, read_pair
+from ditlens.describers.transport import Address, shown
+from ditlens.description import Description
+from ditlens.ems.extract import extract, read_by
 from ditlens.errors import DescriberError, SettingError
 
 ROOT = Path(__file__).parents[2]
@@ -879,7 +875,7 @@ def test_the_texts_are_aligned_for_the_text_encoders_of_a_model(picture, portrai
     assert found.words == [("", "big smile ,")] and 0.3 < found.share < 0.8
     assert "The target adds 'big smile ,'" in str(bad)
     assert bad.alignment is bad.alignment, "made once"
-    assert Description(" ", "a cat", {}).read_by(portraits).alignment == {}
+    assert read_by(Description(" ", "a cat", {}), portraits).alignment == {}
 
 
 def test_changes_are_told_in_the_words_of_the_models_world(picture, portraits):

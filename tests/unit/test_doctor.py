@@ -8,8 +8,8 @@ from importlib import metadata
 
 import pytest
 
-from ditlens import doctor
-from ditlens.doctor import Check
+from ditlens.cli import doctor
+from ditlens.cli.doctor import Check
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_report():
 
 
 def test_the_shipped_model_is_as_published_and_as_a_training_would_write_it():
-    from ditlens.model import MODELS
+    from ditlens.models.loading import MODELS
     from ditlens.train.run import SETTINGS
 
     folder = MODELS / "portraits"

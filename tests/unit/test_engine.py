@@ -11,9 +11,10 @@ import torch
 from ditlens import flow
 from ditlens.ems import engine
 from ditlens.ems.engine import CSDS, DDS, FLOWALIGN, FLOWEDIT, FLOWSLIDER, DeltaVelocity
-from ditlens.ems.manipulate import TextEmbedding, manipulate
+from ditlens.ems.manipulate import manipulate
 from ditlens.ems.methods import PRESETS
 from ditlens.errors import SettingError
+from ditlens.models.embedding import TextEmbedding
 from ditlens.worlds.analytic import GaussianWorld, MixtureWorld, TwoFactorWorld
 
 SHAPE = (2, 3, 2, 2)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ditlens import flow
-from ditlens.ems.manipulate import TextEmbedding
 from ditlens.errors import SettingError
+from ditlens.models.embedding import TextEmbedding
 from ditlens.worlds.analytic import GaussianWorld
 
 SHAPE = (2, 3, 2, 2)

@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 
-from ditlens.identity import SLICE, byte_hash, fingerprint
+from ditlens.models.identity import SLICE, byte_hash, fingerprint
 
 
 class Scheduler:

@@ -24,7 +24,7 @@ def heavy_modules_after(statement: str) -> set[str]:
     return HEAVY & set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["ditlens", "ditlens.cli", "ditlens.doctor", "ditlens.demo"])
+@pytest.mark.parametrize("module", ["ditlens", "ditlens.cli.main", "ditlens.cli.doctor", "ditlens.cli.demo"])
 def test_import_is_light(module):
     assert heavy_modules_after(f"import {module}") == set()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ditlens.ems.encoders import NOTHING, Encoder
-from ditlens.ems.manipulate import TextEmbedding, direction, manipulate
+from ditlens.ems.manipulate import direction, manipulate
 from ditlens.errors import SettingError
+from ditlens.models.embedding import TextEmbedding
+from ditlens.models.encoders import NOTHING, Encoder
 
 
 def text(seed: int, batch: int = 1, tokens: int = 5, dtype: torch.dtype = torch.float32) -> TextEmbedding:

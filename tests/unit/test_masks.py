@@ -141,7 +141,7 @@ def test_a_written_mask_is_the_same_mask(tmp_path):
 
 
 def test_changed_rows_of_a_pair():
-    from ditlens.ems.manipulate import TextEmbedding
+    from ditlens.models.embedding import TextEmbedding
 
     def text(words):
         return TextEmbedding(torch.zeros(1, 8, 2), torch.zeros(1, 2), None, (words,))
@@ -157,7 +157,7 @@ def test_changed_rows_of_a_pair():
 
 
 def test_rows_behind_what_an_encoder_reads_do_not_count(portraits):
-    from ditlens.ems.manipulate import TextEmbedding
+    from ditlens.models.embedding import TextEmbedding
 
     def text(words):
         return TextEmbedding(torch.zeros(1, 8, 2), torch.zeros(1, 2), None, (words,))

@@ -97,4 +97,4 @@ def test_no_package_index_is_named(name):
 def test_one_version_everywhere():
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     assert f"\nversion: {ditlens.__version__}\n" in citation
-    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "ditlens.__version__"}
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "ditlens.version.__version__"}

@@ -13,10 +13,10 @@ import torch
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from ditlens import plots
+from ditlens.description import Description
 from ditlens.ems.edit import Edit, Sweep
-from ditlens.ems.extract import Description
 from ditlens.errors import SettingError
+from ditlens.views import plots
 from ditlens.worlds.portraits.attributes import attribute, describe_values, neutral
 
 SOURCE = "young person, slight smile, no glasses"
@@ -172,7 +172,7 @@ def test_portraits_refuse(count, labels, columns, message):
 
 def test_figures_show_in_a_notebook_without_pyplot():
     code = (
-        "import sys; from PIL import Image; from ditlens.plots import plot_portraits;"
+        "import sys; from PIL import Image; from ditlens.views.plots import plot_portraits;"
         "jpeg = plot_portraits([Image.new('RGB', (8, 8))])._repr_jpeg_();"
         "assert jpeg.startswith(b'\\xff\\xd8'), jpeg[:9]; assert 'matplotlib.pyplot' not in sys.modules"
     )
@@ -186,7 +186,7 @@ def test_figures_show_in_a_notebook_without_pyplot():
 def attention():
     import torch
 
-    from ditlens.cache import Item, Key, LatentCache
+    from ditlens.lens.cache import Item, Key, LatentCache
 
     maps = torch.rand(1, 6, 4, generator=torch.Generator().manual_seed(0))
     return LatentCache(
@@ -207,7 +207,7 @@ def test_attention_has_a_map_per_block_and_step(attention):
 
 
 def test_attention_needs_maps(attention):
-    from ditlens.cache import LatentCache
+    from ditlens.lens.cache import LatentCache
 
     with pytest.raises(SettingError, match="Capture 'joint"):
         plots.plot_attention(LatentCache())

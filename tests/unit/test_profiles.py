@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ditlens.errors import SettingError
-from ditlens.profiles import cached_sizes, choose, part_sizes
+from ditlens.models.profiles import cached_sizes, choose, part_sizes
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 SD35_MEDIUM = {"transformer": (4.9e9, 2.0), "text_encoder_3": (9.5e9, 2.0), "text_encoder_2": (1.4e9, 2.0),
@@ -94,7 +94,7 @@ def test_sizes_of_half_a_download_are_not_trusted(cached):
 
 
 def test_loading_by_id_looks_into_the_cache(cached, monkeypatch):
-    from ditlens import model
+    from ditlens.models import loading
 
     seen = {}
 
@@ -102,9 +102,9 @@ def test_loading_by_id_looks_into_the_cache(cached, monkeypatch):
         seen.update(sizes)
         raise SettingError("seen enough")
 
-    monkeypatch.setattr(model, "choose", note)
+    monkeypatch.setattr(loading, "choose", note)
     with pytest.raises(SettingError, match="seen enough"):
-        model.load("someone/portraits", device="cpu")
+        loading.load("someone/portraits", device="cpu")
     assert "transformer" in seen
 
 

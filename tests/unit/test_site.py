@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ditlens.errors import SiteError
-from ditlens.site import KINDS, POINTS, STREAMS, Site, braces, select
+from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, braces, select
 
 BLOCKS = 4
 ALL = [
@@ -92,5 +92,5 @@ def test_an_absent_site_gives_its_reason():
 
 
 def test_addresses_need_no_torch():
-    code = "import sys, ditlens.site; sys.exit('torch' in sys.modules)"
+    code = "import sys, ditlens.lens.site; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

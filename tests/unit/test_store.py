@@ -15,10 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ditlens.cache import Item, Key, LatentCache
 from ditlens.errors import SiteError, StudyError
-from ditlens.shards import Shard, remove_leftovers, write_item, write_whole
-from ditlens.store import Manifest, Study
+from ditlens.files import remove_leftovers, write_whole
+from ditlens.lens.cache import Item, Key, LatentCache
+from ditlens.lens.study.shards import Shard, write_item
+from ditlens.lens.study.store import Manifest, Study
 
 SITE = "joint.0.image.out"
 SETTINGS = {"sites": [SITE], "steps": None, "passes": ["cond"], "reduce": None, "dtype": None,
@@ -142,7 +143,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ditlens.shards.os.fsync", fail)
+    monkeypatch.setattr("ditlens.files.os.fsync", fail)
     with pytest.raises(OSError, match="No space left"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
@@ -190,7 +191,7 @@ def test_writers_with_the_same_process_number_do_not_collide(tmp_path, monkeypat
         names.append(Path(partial).name)
         replace(partial, path)
 
-    monkeypatch.setattr("ditlens.shards.os.replace", note)
+    monkeypatch.setattr("ditlens.files.os.replace", note)
     for _ in range(2):
         write_whole(tmp_path / "manifest.json", b"{}")
     assert names[0] != names[1]

@@ -10,10 +10,11 @@ import weakref
 import pytest
 import torch
 
-from ditlens import cli, studies
+from ditlens.cli import main as cli
 from ditlens.errors import BudgetError, CaptureError, SettingError, SiteError, StudyError
-from ditlens.estimates import Estimate
-from ditlens.studies import Worker, as_option, over_limit
+from ditlens.lens.estimates import Estimate
+from ditlens.lens.study import run as studies
+from ditlens.lens.study.run import Worker, as_option, over_limit
 
 OUT = "joint.0.{text,image}.out"
 

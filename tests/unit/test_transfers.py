@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ditlens.transfers import Ring
+from ditlens.lens.transfers import Ring
 
 
 class LateCopy:
@@ -129,8 +129,8 @@ def test_memory_that_can_be_pinned_no_more(gpu):
 
 def test_a_capture_sends_what_is_on_a_gpu_through_a_ring(gpu, monkeypatch):
     """No GPU here: one tensor says that it is on one."""
-    from ditlens import captures
-    from ditlens.captures import Capture
+    from ditlens.lens import captures
+    from ditlens.lens.captures import Capture
 
     class OnGpu(torch.Tensor):
         is_cuda = True

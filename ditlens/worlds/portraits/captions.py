@@ -12,14 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from ditlens.worlds.portraits.attributes import (
-    CONTINUOUS,
-    NAMES,
-    Attributes,
-    attribute,
-    take,
-    visible,
-)
+from ditlens.worlds.portraits.attributes import CONTINUOUS, NAMES, Attributes, attribute, take, visible
 from ditlens.worlds.portraits.constraints import satisfies, typical
 from ditlens.worlds.portraits.edits import EDITS, WHOM, WORN
 from ditlens.worlds.portraits.phrases import (

@@ -16,13 +16,14 @@ import torch
 from torch.nn import functional as F
 
 from ditlens import images
-from ditlens.ems.extract import Description
+from ditlens.description import Description
 from ditlens.errors import CaptionError, DescriberError, ModelError
 from ditlens.worlds.portraits.attributes import NAMES, describe_values
 from ditlens.worlds.portraits.captions import LONGEST_CAPTION, MAX_TOKENS, caption_all, compose
 from ditlens.worlds.portraits.constraints import index_of, pick, typical, value_of
 from ditlens.worlds.portraits.instructions import parse_instruction
 from ditlens.worlds.portraits.measure import hidden
+from ditlens.worlds.portraits.oracle import Oracle
 from ditlens.worlds.portraits.pairs import Pair, target_caption
 from ditlens.worlds.portraits.phrases import (
     BARE,
@@ -39,7 +40,6 @@ from ditlens.worlds.portraits.reading import parse, unknown_words
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ditlens.worlds.portraits.oracle import Oracle
 
 NAME = "portraits describer"
 SIZE = 128
@@ -64,7 +64,7 @@ MISSING = (
 
 
 class PortraitDescriber:
-    """Describes portraits with the small network; implements `ditlens.ems.extract.Describer`.
+    """Describes portraits with the small network; implements `ditlens.description.Describer`.
 
     Args:
         model: A `LlavaForConditionalGeneration` as trained by `ditlens.train.describer`.

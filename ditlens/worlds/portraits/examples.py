@@ -8,9 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ditlens.files import DATA
+from ditlens.images import to_image
 from ditlens.worlds.portraits.attributes import Attributes, concatenate, neutral
+from ditlens.worlds.portraits.render import render
 
-FOLDER = Path(__file__).parents[3] / "data" / "examples"
+FOLDER = DATA / "examples"
 """Where a clone of the repository has the pictures."""
 
 Look = dict[str, Any]
@@ -60,9 +63,6 @@ def write(folder: str | Path = FOLDER, size: int = 256) -> list[Path]:
     Returns:
         The files.
     """
-    from ditlens.images import to_image
-    from ditlens.worlds.portraits.render import render
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [to_image(picture) for picture in render(attributes(), size)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical, distance
+from ditlens.worlds.portraits.captions import parse
 from ditlens.worlds.portraits.constraints import index_of
 
 Values = Mapping[str, "float | str"]
@@ -41,8 +42,6 @@ def reached(after: Values, changes: Mapping[str, int]) -> dict[str, bool]:
 
 def missed(after: Values, changes: Mapping[str, str]) -> list[str]:
     """Attributes that do not have the level or value asked for, in words, as in `Description.changes`."""
-    from ditlens.worlds.portraits.captions import parse
-
     wanted = {name: parse(phrase)[name] for name, phrase in changes.items()}
     return [name for name, levels in wanted.items() if index_of(name, after[name]) not in levels]
 

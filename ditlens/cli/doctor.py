@@ -1,0 +1,231 @@
+"""Is this installation sound? Every check says what it found and, if something is wrong, what to type."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ditlens.files import DATA
+from ditlens.tables import columns
+
+ROOT = Path(__file__).parents[2]
+"""The repository, when ditlens is installed from one (`pip install -e .`)."""
+
+OLDEST, NEWEST = (3, 10), (3, 14)
+EXTRAS = ("analysis", "views", "dev")
+GB = 2**30
+MEMORY_NEEDED, DISK_NEEDED = 2 * GB, 2 * GB
+
+Status = Literal["ok", "warn", "fail"]
+
+
+class Check(NamedTuple):
+    """One line of the report.
+
+    Attributes:
+        name: What was looked at.
+        status: ``ok``; ``warn``, something may not work; ``fail``, something does not.
+        found: What is there.
+        fix: What to type, empty if all is well.
+    """
+
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+
+
+def examine() -> list[Check]:
+    """Run every check. A check that breaks is reported as failed and does not stop the others."""
+    found: list[Check] = []
+    for look in CHECKS:
+        try:
+            found += look()
+        except Exception as error:  # a broken package can raise anything when it is imported
+            name = look.__name__.removeprefix("check_")
+            again = pip("--force-reinstall -c constraints.txt -e '.[all]'")
+            found.append(Check(name, "fail", f"{type(error).__name__}: {error}", again))
+    return found
+
+
+def report(checks: list[Check]) -> str:
+    """Lay the checks out as a table, with a closing line that counts the problems."""
+    count = Counter(check.status for check in checks)
+    if count["warn"] or count["fail"]:
+        closing = f"{count['fail']} failed, {count['warn']} to look at: the last column says what to type."
+    else:
+        closing = "All is well."
+    return f"{columns(checks, header=('check', 'status', 'found', 'what to type'))}\n\n{closing}"
+
+
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Iterator[Check]:
+    """The interpreter is one that the pinned packages support."""
+    found = f"{sys.version.split()[0]} at {sys.executable}"
+    wanted = f"{'.'.join(map(str, OLDEST))} to {'.'.join(map(str, NEWEST))}"
+    if OLDEST <= version <= NEWEST:
+        yield Check("python", "ok", found)
+    else:
+        status: Status = "fail" if version < OLDEST else "warn"
+        yield Check("python", status, f"{found}; made for {wanted}", "make install PYTHON=/path/to/python3")
+
+
+def check_packages(constraints: Path = ROOT / "constraints.txt") -> Iterator[Check]:
+    """Each package that ditlens asks for is there, in its pinned version or at least an allowed one."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    pinned = pins(constraints.read_text("utf-8")) if constraints.is_file() else {}
+    for line in metadata.requires("ditlens") or []:
+        wanted = Requirement(line)
+        extra = next(
+            (name for name in EXTRAS if wanted.marker and wanted.marker.evaluate({"extra": name})), None
+        )
+        if wanted.marker is None or extra:
+            pin = pinned.get(canonicalize_name(wanted.name))
+            yield check_package(wanted.name, str(wanted.specifier), pin, extra)
+
+
+def check_package(name: str, allowed: str, pin: str | None, extra: str | None) -> Check:
+    """Compare one installed package with its pin, or with the range that is allowed where it has no pin.
+
+    Args:
+        name: The package.
+        allowed: What `pyproject.toml` allows, e.g. ``">=2.6"``.
+        pin: The exact version that ditlens is tested with, if known.
+        extra: The extra that brings the package; None if ditlens cannot do without it.
+    """
+    from packaging.specifiers import SpecifierSet
+
+    install = pip(f'"{name}=={pin}"' if pin else f'"{name}{allowed}"')
+    try:
+        installed = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        if extra is None:
+            return Check(name, "fail", "not installed", install)
+        return Check(name, "warn", f"not installed (extra {extra})", install)
+    if not SpecifierSet(allowed).contains(installed, prereleases=True):
+        return Check(name, "warn" if extra else "fail", f"{installed}, needs {allowed}", install)
+    if pin and not SpecifierSet(f"=={pin}").contains(installed, prereleases=True):
+        return Check(name, "warn", f"{installed}, tested with {pin}", install)
+    return Check(name, "ok", installed)
+
+
+def pip(words: str) -> str:
+    """The line to type that installs something for the Python that runs now."""
+    return f"{sys.executable} -m pip install {words}"
+
+
+def pins(constraints: str) -> dict[str, str]:
+    """Read the versions that a constraints file gives to this Python: ``{canonical name: version}``."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = (line.partition("#")[0].strip() for line in constraints.splitlines())
+    wanted = [Requirement(line) for line in lines if line]
+    return {
+        canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
+        for pin in wanted
+        if pin.marker is None or pin.marker.evaluate()
+    }
+
+
+def check_devices() -> Iterator[Check]:
+    """What torch can compute on; the CPU always, and faster ones if torch sees them."""
+    import torch
+
+    yield Check("cpu", "ok", f"{torch.get_num_threads()} threads of {os.cpu_count()}")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(index)
+            yield Check(f"cuda:{index}", "ok", f"{device.name}, {device.total_memory / GB:.0f} GB")
+    elif torch.backends.mps.is_available():
+        yield Check("mps", "ok", "Apple GPU")
+    else:
+        yield Check("gpu", "ok", "none; the portraits model does not need one")
+
+
+def check_memory() -> Iterator[Check]:
+    """There is room to run the portraits model."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    found = f"{memory.available / GB:.1f} GB free of {memory.total / GB:.1f} GB"
+    if memory.available >= MEMORY_NEEDED:
+        yield Check("memory", "ok", found)
+    else:
+        yield Check("memory", "warn", found, "close other programs; shut down idle notebook kernels")
+
+
+def check_disk(folder: Path | None = None) -> Iterator[Check]:
+    """There is room to write pictures and latents where the user works."""
+    folder = folder or Path.cwd()
+    free = shutil.disk_usage(folder).free
+    found = f"{free / GB:.1f} GB free at {folder}"
+    if free >= DISK_NEEDED:
+        yield Check("disk", "ok", found)
+    else:
+        yield Check("disk", "warn", found, "make clean; empty outputs/")
+
+
+def check_model(folder: Path = DATA / "models" / "portraits") -> Iterator[Check]:
+    """The shipped model is there, and every file is the one that was published."""
+    restore = f"git checkout -- {folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder}"
+    listing = folder / "checksums.json"
+    if not folder.is_dir():
+        yield Check("model", "fail", f"no folder {folder}", "clone the repository, then in it: make demo")
+        return
+    if not listing.is_file():
+        yield Check("model", "warn", f"no {listing.name} in {folder}", restore)
+        return
+    expected: dict[str, str] = json.loads(listing.read_text("utf-8"))
+    missing = [name for name in expected if not (folder / name).is_file()]
+    altered = [name for name in expected if name not in missing and sha256(folder / name) != expected[name]]
+    if missing or altered:
+        kinds = (("missing", missing), ("altered", altered))
+        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds if names)
+        yield Check("model", "fail", found, restore)
+    else:
+        yield Check("model", "ok", f"{len(expected)} files as published in {folder}")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_front_end() -> Iterator[Check]:
+    """Where ditlens runs; whether the notebook's packages are there is among the packages."""
+    yield Check("front end", "ok", front_end(os.environ, sys.modules))
+
+
+def front_end(environment: Mapping[str, str], loaded: Collection[str]) -> str:
+    """Name the program around this process, from its environment and the modules that are loaded."""
+    signs: tuple[tuple[str, Callable[[], bool]], ...] = (
+        ("Colab", lambda: "google.colab" in loaded or "COLAB_RELEASE_TAG" in environment),
+        ("VS Code", lambda: "VSCODE_PID" in environment or environment.get("TERM_PROGRAM") == "vscode"),
+        ("Jupyter", lambda: "ipykernel" in loaded or "JPY_PARENT_PID" in environment),
+    )
+    return next((name for name, seen in signs if seen()), "terminal")
+
+
+CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
+    check_python,
+    check_packages,
+    check_devices,
+    check_memory,
+    check_disk,
+    check_model,
+    check_front_end,
+)

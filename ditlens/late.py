@@ -1,0 +1,15 @@
+"""The one way back up: results draw themselves (``sweep.plot()``) although views are built on results."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+def view(name: str) -> Any:
+    """A function of `ditlens.views.plots`, by name; matplotlib is imported with it.
+
+    Raises:
+        MissingDependencyError: If matplotlib is not installed.
+    """
+    return getattr(import_module("ditlens.views.plots"), name)

@@ -1,0 +1,305 @@
+"""Where the streams lie: in a joint sequence, and the image tokens in the picture; and which tokens are padding.
+
+A layout function gets the running `Call` and the length of the joint sequence, and returns `Rows` for "text" and
+"image". Tokens of neither kind (time, context pictures, audio, padding) belong to no stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from ditlens.errors import CaptureError
+from ditlens.lens.calls import Call
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Which tokens of a joint sequence make one stream.
+
+    Attributes:
+        index: A slice, or token numbers of each item, (batch, tokens).
+        mask: (batch, tokens), False where an item has fewer tokens than the longest one; None if all are real.
+    """
+
+    index: slice | torch.Tensor
+    mask: torch.Tensor | None = None
+
+    def take(self, joint: torch.Tensor) -> torch.Tensor:
+        """Tokens of the stream, (batch, tokens, width), out of the joint tensor (batch, all tokens, width)."""
+        if isinstance(self.index, slice):
+            return joint[:, self.index]
+        index = self.index.to(joint.device)
+        return joint.gather(1, index.unsqueeze(-1).expand(-1, -1, joint.shape[-1]))
+
+    def put(self, joint: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """A copy of the joint tensor with the stream's tokens replaced; padding stays."""
+        changed = joint.clone()
+        if isinstance(self.index, slice):
+            changed[:, self.index] = value
+            return changed
+        index = self.index.to(joint.device)
+        if self.mask is not None:
+            value = torch.where(self.mask.to(joint.device).unsqueeze(-1), value, self.take(joint))
+            index = index.clone()  # padding points at the item's last token: write that one only once
+            last = torch.where(self.mask.to(index.device), index, -1).amax(1, keepdim=True)
+            value = torch.where((index == last).unsqueeze(-1), value.gather(1, (index == last).long().argmax(
+                1, keepdim=True).unsqueeze(-1).expand(-1, 1, value.shape[-1])), value)  # fmt: skip
+        return changed.scatter(1, index.unsqueeze(-1).expand(-1, -1, joint.shape[-1]), value)
+
+
+def ragged(starts: list[int], lengths: list[int]) -> Rows:
+    """Rows of items whose stream starts at `starts` and has `lengths` tokens; padded to the longest."""
+    longest, steps = max(lengths), torch.arange(max(lengths))
+    start, length = torch.tensor(starts)[:, None], torch.tensor(lengths)[:, None]
+    if len(set(starts)) == 1 and len(set(lengths)) == 1:
+        return Rows(slice(starts[0], starts[0] + longest))
+    return Rows(start + torch.minimum(steps, length - 1), steps < length)
+
+
+def picked(where: torch.Tensor) -> Rows:
+    """Rows of a boolean map (batch, all tokens)."""
+    lengths = where.sum(1)
+    order = torch.argsort((~where).int(), dim=1, stable=True)[:, : int(lengths.max())]
+    steps = torch.arange(order.shape[1], device=order.device)
+    if bool((lengths == lengths[0]).all()):
+        return Rows(order)
+    real = steps < lengths[:, None]
+    return Rows(order.where(real, order.gather(1, lengths[:, None] - 1)), real)
+
+
+Layout = Callable[["Call", Mapping[str, Any], int], dict[str, Rows]]
+
+
+def text_first(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[text, image]; the image's length is known from the double-stream blocks or the model's input."""
+    count = call.sizes.get("image") or call.model_args["hidden_states"].shape[1]
+    return {"text": Rows(slice(0, total - count)), "image": Rows(slice(total - count, total))}
+
+
+def image_first(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[image, text]; likewise."""
+    count = call.sizes["image"]
+    return {"image": Rows(slice(0, count)), "text": Rows(slice(count, total))}
+
+
+def text_argument(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[text, image]; the text is as long as the model's argument."""
+    count = call.model_args["encoder_hidden_states"].shape[1]
+    return {"text": Rows(slice(0, count)), "image": Rows(slice(count, total))}
+
+
+def gist(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[gist tokens of the text, image, context]; `noise_mask` marks the image."""
+    noisy = block["noise_mask"][0].bool().nonzero().flatten()
+    start, end = int(noisy[0]), int(noisy[-1]) + 1
+    if start == 0:
+        raise CaptureError(
+            "The prompts of this batch have different numbers of gist tokens, which changes the order of the "
+            "sequence. Run them one by one."
+        )
+    return {"text": Rows(slice(0, start)), "image": Rows(slice(start, end))}
+
+
+def padded_lists(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[image, text], each padded to a multiple of 32 tokens; the padding belongs to no stream."""
+    pictures, texts = call.model_args["x"], call.model_args["cap_feats"]
+    if not isinstance(pictures[0], torch.Tensor):
+        raise CaptureError("Z-Image's omni mode, with several pictures per item, is not supported.")
+    patch = call.model.config.all_patch_size[0]
+    image = [p.shape[-3] * (p.shape[-2] // patch) * (p.shape[-1] // patch) for p in pictures]
+    text = [len(t) for t in texts]
+    return {
+        "image": ragged([0] * len(image), image),
+        "text": ragged([count + -count % 32 for count in image], text),
+    }
+
+
+def squeezed(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[real text tokens, image, padding], item by item."""
+    shape, patch = call.model_args["hidden_states"].shape, call.model.config.patch_size
+    image = (shape[-2] // patch) * (shape[-1] // patch)
+    text = call.model_args["encoder_attention_mask"].sum(1).tolist()
+    return {"text": ragged([0] * len(text), text), "image": ragged(text, [image] * len(text))}
+
+
+def input_ids(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[text and condition pictures, time token, image]."""
+    count = call.model_args["input_ids"].shape[1]
+    return {"text": Rows(slice(0, count)), "image": Rows(slice(count + 1, total))}
+
+
+def image_then_text(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[image, text], the text padded to the longest."""
+    count = total - call.model_args["text_bth"].shape[1]
+    lengths = call.model_args["text_lens"].tolist()
+    return {"image": Rows(slice(0, count)), "text": ragged([count] * len(lengths), lengths)}
+
+
+def indicator(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """A packed sequence; `indicator` says 3 for text, 2 for image."""
+    kinds = call.model_args["indicator"]
+    return {"text": picked(kinds == 3), "image": picked(kinds == 2)}
+
+
+def slots(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[text and condition pictures, image]; a picture's slot stands for four tokens."""
+    count = call.model_args["hidden_states"].shape[1]
+    slot = call.model_args["img_mask"][0]
+    pictured = torch.repeat_interleave(slot, torch.where(slot, 4, 1))[: total - count]
+    text = (~pictured).nonzero().flatten()
+    if len(text) == 0:
+        raise CaptureError(
+            "After the first step this pipeline keeps the text as cached keys only, so it has no text stream. "
+            "Turn its key-value cache off, or capture step 0."
+        )
+    return {"text": _run(text, call.batch), "image": Rows(slice(total - count, total))}
+
+
+def indices(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """A packed sequence with the numbers of its text and video rows."""
+    names = {"text": "text_indices", "image": "video_indices"}
+    return {stream: _run(call.model_args[name], call.batch) for stream, name in names.items()}
+
+
+def prior(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[text, text embedding, time, image embedding, output]."""
+    count = call.model_args["encoder_hidden_states"].shape[1]
+    return {"text": Rows(slice(0, count)), "image": Rows(slice(count + 2, count + 3))}
+
+
+def unidiffuser(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[image time, text time, text, CLIP image, image]."""
+    count = call.model_args["prompt_embeds"].shape[1]
+    return {"text": Rows(slice(2, 2 + count)), "image": Rows(slice(count + 3, total))}
+
+
+def _run(index: torch.Tensor, batch: int) -> Rows:
+    if bool((index.diff() == 1).all()):
+        return Rows(slice(int(index[0]), int(index[-1]) + 1))
+    return Rows(index.expand(batch, -1))
+
+
+LAYOUTS: dict[str, Layout] = {
+    each.__name__: each
+    for each in (
+        text_first, image_first, text_argument, gist, padded_lists, squeezed, input_ids, image_then_text,
+        indicator, slots, indices, prior, unidiffuser,
+    )
+}  # fmt: skip
+
+
+# --- padding -----------------------------------------------------------------------------------------------
+
+
+def find_mask(rule: str, call: Call) -> torch.Tensor | None:
+    """Which text tokens are real, as the arguments of the model's call say.
+
+    Args:
+        rule: `Architecture.padding`.
+        call: The running call; the number of its text tokens must be known.
+
+    Returns:
+        (batch, text tokens), True at real tokens; None if the call does not say it.
+    """
+    if not rule:
+        return None
+    kind, _, name = rule.partition(":")
+    mask = PADDINGS[name](call) if kind == "rule" else argument_mask(call, name)
+    fits = mask is not None and mask.shape == (call.batch, call.sizes["text"])
+    return mask if fits else None
+
+
+def argument_mask(call: Call, name: str) -> torch.Tensor | None:
+    """A mask of the text, or of a sequence that begins with the text; of (queries, keys) the last query counts."""
+    mask = call.model_args.get(name)
+    if mask is None:
+        return None
+    mask = mask[:, -1] if mask.ndim == 3 else mask
+    return mask[:, : call.sizes["text"]].bool()
+
+
+def pictures_first(call: Call) -> torch.Tensor | None:
+    """The tokens of pictures, which are all real, then the text; of one item alone Framepack drops the padding."""
+    mask, pictures = call.model_args.get("encoder_attention_mask"), call.model_args.get("image_embeds")
+    if mask is None:
+        return None
+    before = 0 if pictures is None else pictures.shape[1]
+    if call.sizes["text"] < before + mask.shape[1]:
+        return torch.ones(call.batch, call.sizes["text"], dtype=torch.bool, device=mask.device)
+    return F.pad(mask.bool(), (before, 0), value=True)
+
+
+def valid_first(call: Call) -> torch.Tensor | None:
+    """The real tokens of all texts (and pictures), then their padding."""
+    args, count = call.model_args, call.sizes["text"]
+    if args.get("encoder_hidden_states_2") is None:
+        return argument_mask(call, "encoder_attention_mask")
+    real = args["encoder_attention_mask"].bool().sum(1) + args["encoder_attention_mask_2"].bool().sum(1)
+    pictures = args.get("image_embeds")
+    if pictures is not None:  # zeros stand for no picture
+        real = real + pictures.shape[1] * pictures.any()
+    return torch.arange(count, device=real.device) < real[:, None]
+
+
+def text_slots(call: Call) -> torch.Tensor | None:
+    """A mask of text and picture slots, of which the text slots count."""
+    mask = call.model_args.get("encoder_hidden_states_mask")
+    return None if mask is None else mask[:, ~call.model_args["img_mask"][0][: mask.shape[1]]].bool()
+
+
+PADDINGS: dict[str, Callable[[Call], torch.Tensor | None]] = {
+    each.__name__: each for each in (pictures_first, valid_first, text_slots)
+}
+
+
+# --- grids -------------------------------------------------------------------------------------------------
+
+
+def find_grid(rule: str, call: Call) -> tuple[int, ...] | None:
+    """Frames (of video), rows and columns in which the first image tokens lie, or None if nobody knows.
+
+    Args:
+        rule: `Architecture.grid`.
+        call: The running call.
+    """
+    args, config = call.model_args, call.model.config
+    grid: tuple[int, ...] | None = None
+    if rule == "ids" and "img_ids" in args and args["img_ids"] is not None:
+        grid = _grid_of(args["img_ids"] if args["img_ids"].ndim == 2 else args["img_ids"][0])
+    elif rule == "shapes":
+        shapes = args.get("img_shapes") or args.get("shape_list")
+        while isinstance(shapes, list):
+            shapes = shapes[0]
+        grid = tuple(int(n) for n in shapes) if shapes is not None else None
+    elif rule == "patches":
+        latents = args.get("hidden_states", args.get("x", args.get("latent_image_embeds")))
+        latents = latents[0] if isinstance(latents, list) else latents
+        if isinstance(latents, torch.Tensor) and latents.ndim >= 4:
+            patch: Any = getattr(config, "patch_size", None) or getattr(config, "all_patch_size", 1)
+            patches = [patch] * 2 if isinstance(patch, int) else list(patch)
+            sides = [side // step for side, step in zip(latents.shape[-2:], (patches * 2)[-2:], strict=True)]
+            video = type(call.model).__name__.endswith("3DModel") and latents.ndim == 5
+            grid = (*_frames(latents, config), *sides) if video else tuple(sides)
+    if grid and grid[0] == 1 and len(grid) == 3:
+        grid = grid[1:]
+    fits = grid is not None and prod(grid) <= call.sizes.get("image", 0)
+    return grid if fits else None
+
+
+def _grid_of(ids: torch.Tensor) -> tuple[int, ...]:
+    """Rows and columns of the first picture; those of reference pictures have another number on axis 0."""
+    first = ids[ids[:, 0] == ids[0, 0], 1:3]
+    return tuple(int(n) for n in (first.amax(0) - first.amin(0) + 1))
+
+
+def _frames(latents: torch.Tensor, config: Any) -> tuple[int, ...]:
+    """Frames of a video latent: the axis beside the channels, whichever it is."""
+    channels = getattr(config, "in_channels", None)
+    frames = latents.shape[1] if latents.shape[2] == channels else latents.shape[2]
+    return (frames // (getattr(config, "patch_size_t", None) or 1),)

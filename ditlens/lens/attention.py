@@ -1,0 +1,262 @@
+"""What happens inside the joint softmax: queries, keys, values and attention maps.
+
+Every attention of diffusers ends in ``F.scaled_dot_product_attention``. A `Tap` is switched on while one attention
+module runs and sees the call's arguments: after projection, normalisation, rotation and joining. No processor is
+replaced, so what the model computes is bit for bit the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from ditlens.errors import CaptureError
+from ditlens.lens.adapters.adapter import SoftmaxPort
+from ditlens.lens.adapters.layouts import Rows
+from ditlens.lens.calls import Call
+from ditlens.lens.site import STREAMS
+
+ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+LETTERS = {"q": "query", "k": "key", "v": "value"}
+
+
+@dataclass(eq=False)
+class Softmax:
+    """Arguments of one softmax call: q (batch, heads, queries, channels), k and v likewise."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    attn_mask: torch.Tensor | None = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+
+class Tap:
+    """Records the joint softmax of one attention module while it runs, and may change its arguments.
+
+    Args:
+        change: Gets and returns a `Softmax`; None only records.
+    """
+
+    def __init__(self, change: Callable[[Softmax], Softmax] | None = None) -> None:
+        self.calls: list[Softmax] = []
+        self.change = change
+        self._watch: Watch | None = None
+
+    def switch_on(self, module: torch.nn.Module) -> None:
+        """Begin to see the softmax calls of a module that starts to run."""
+        self._watch = WATCHES.get(id(module))
+        if self._watch is None:
+            self._watch = WATCHES[id(module)] = Watch(id(module))
+            self._watch.__enter__()
+        self._watch.taps.append(self)
+
+    def switch_off(self) -> None:
+        """See no more; what was recorded stays."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.taps.remove(self)
+            if not watch.taps:
+                del WATCHES[watch.module]
+                watch.__exit__(None, None, None)
+
+    def see(self, seen: Softmax) -> Softmax:
+        """Change the first call, the joint one; an IP-adapter's second call is none of ours. Record all."""
+        if self.change is not None and not self.calls:
+            seen = self.change(seen)
+        self.calls.append(seen)
+        return seen
+
+
+class Watch(TorchFunctionMode):
+    """Hands the softmax calls of one running module to its taps, in the order in which they were switched on.
+
+    One mode for all taps: modes of their own would be asked in the opposite order, so that what captures would not
+    see what interventions changed.
+    """
+
+    def __init__(self, module: int) -> None:
+        super().__init__()
+        self.module = module
+        self.taps: list[Tap] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        named = dict(zip(ARGUMENTS, args, strict=False)) | (kwargs or {})
+        seen = Softmax(**named)
+        for tap in self.taps:
+            seen = tap.see(seen)
+        return func(**(named | {name: getattr(seen, name) for name in LETTERS.values()}))
+
+
+WATCHES: dict[int, Watch] = {}
+"""Attention modules that run now, by identity."""
+
+
+def probabilities(call: Softmax, heads: slice, queries: Rows | None) -> torch.Tensor:
+    """Rows of the softmax over all keys, float32: (batch, heads, queries, keys).
+
+    Args:
+        call: The call.
+        heads: Which heads.
+        queries: Which queries; None for all.
+    """
+    q, k = call.query, call.key
+    if k.shape[1] != q.shape[1]:  # grouped queries share keys
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+    q, k = q[:, heads].float(), k[:, heads].float()
+    scale = call.scale if call.scale is not None else 1 / math.sqrt(q.shape[-1])
+    scores = q @ k.transpose(-1, -2) * scale
+    if call.is_causal:
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~allowed, -torch.inf)
+    mask = call.attn_mask
+    if mask is not None:
+        if mask.ndim == 4 and mask.shape[1] > 1:
+            mask = mask[:, heads]
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
+    rows = scores.softmax(-1).nan_to_num(0.0)  # a query that may look nowhere
+    return rows if queries is None else along(rows, queries, 2)
+
+
+def along(x: torch.Tensor, rows: Rows, axis: int) -> torch.Tensor:
+    """Select tokens along one axis of (batch, heads, ...)."""
+    if isinstance(rows.index, slice):
+        return x[(slice(None),) * axis + (rows.index,)]
+    index = rows.index.to(x.device)
+    shape = [len(index), *[1] * (axis - 1), index.shape[1], *[1] * (x.ndim - axis - 1)]
+    sizes = [*x.shape[:axis], index.shape[1], *x.shape[axis + 1 :]]
+    return x.gather(axis, index.view(shape).expand(sizes))
+
+
+def toward_keys(p: torch.Tensor, keys: dict[str, Rows], toward: str) -> torch.Tensor:
+    """Columns of the softmax that lead to a stream; to "other" tokens: what is left, as one column."""
+    if toward != "other":
+        found = along(p, keys[toward], 3)
+        mask = keys[toward].mask
+        return found if mask is None else found * mask.to(found)[:, None, None]
+    known = torch.stack([toward_keys(p, keys, stream).sum(-1) for stream in keys if stream in STREAMS]).sum(0)
+    return (p.sum(-1) - known).unsqueeze(-1)
+
+
+@dataclass(eq=False)
+class Seen:
+    """The softmax calls of one attention module in one forward, put together.
+
+    Attributes:
+        port: Where.
+        call: The forward call.
+        softmax: The recorded calls.
+    """
+
+    port: SoftmaxPort
+    call: Call
+    softmax: Sequence[Softmax] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.softmax:
+            raise CaptureError(
+                f"The attention of {self.port.site.kind}.{self.port.site.block} ran without calling PyTorch's "
+                "scaled_dot_product_attention, so its softmax cannot be seen. An attention backend "
+                "(flash, sage, xformers, flex) or a cache replaces it: call "
+                "transformer.set_attention_backend('native') and transformer.disable_cache()."
+            )
+
+    def read(self, heads: str = "mean") -> torch.Tensor:
+        """The site's value.
+
+        Args:
+            heads: ``"mean"`` averages attention maps over heads, ``"all"`` keeps them.
+
+        Returns:
+            q, k, v: (batch, tokens, heads * channels). Maps: (batch, queries, keys), or with all heads
+            (batch, heads, queries, keys).
+        """
+        point = self.port.site.point
+        if point in LETTERS:
+            value = self._letter(LETTERS[point])
+            rows = (self.port.queries if point == "q" else self.port.keys)(value.shape[2], self.call)
+            return along(value, rows[self.port.site.stream], 2).transpose(1, 2).flatten(2)
+        return self._map(point.removeprefix("attn.to_"), heads)
+
+    def _letter(self, name: str) -> torch.Tensor:
+        parts = [getattr(call, name) for call in self.softmax]
+        calls = self.port.block.table.calls
+        if calls == "per item":
+            longest = max(x.shape[2] for x in parts)
+            return torch.cat([F.pad(x, (0, 0, 0, longest - x.shape[2])) for x in parts])
+        if calls == "per segment":
+            return torch.cat(parts, 2) if name == "query" else parts[-1]
+        return parts[0]  # an IP-adapter asks a second time, for its own keys
+
+    def _map(self, toward: str, heads: str) -> torch.Tensor:
+        stream, table = self.port.site.stream, self.port.block.table
+        if table.calls == "per segment":
+            return self._segments(toward, heads)
+        items = []
+        for call in self.softmax if table.calls == "per item" else self.softmax[:1]:
+            if table.calls == "per item":  # pictures first, then the valid tokens of the text
+                image = self.call.sizes["image"]
+                where = {"image": Rows(slice(0, image)), "text": Rows(slice(image, call.key.shape[2]))}
+                queries = where
+            else:
+                where = self.port.keys(call.key.shape[2], self.call)
+                queries = self.port.queries(call.query.shape[2], self.call)
+            items.append(self._over_heads(call, queries[stream], where, toward, heads))
+        size = [max(x.shape[i] for x in items) for i in (-2, -1)]
+        items = [F.pad(x, (0, size[1] - x.shape[-1], 0, size[0] - x.shape[-2])) for x in items]
+        return torch.cat(items)
+
+    def _over_heads(
+        self, call: Softmax, queries: Rows, keys: dict[str, Rows], toward: str, heads: str
+    ) -> torch.Tensor:
+        count = call.query.shape[1]
+        if heads == "all":
+            return toward_keys(probabilities(call, slice(None), queries), keys, toward)
+        total: Any = 0
+        for head in range(count):  # one at a time: all heads of a large picture do not fit
+            p = probabilities(call, slice(head, head + 1), queries)
+            total = total + toward_keys(p, keys, toward)[:, 0]
+        return total / count
+
+    def _segments(self, toward: str, heads: str) -> torch.Tensor:
+        total = self.softmax[-1].key.shape[2]
+        rows = []
+        for call in self.softmax:
+            p = probabilities(call, slice(None), None)
+            p = p if heads == "all" else p.mean(1, keepdim=True)
+            rows.append(F.pad(p, (0, total - p.shape[-1])))
+        full = torch.cat(rows, 2)
+        queries = self.port.queries(full.shape[2], self.call)[self.port.site.stream]
+        found = toward_keys(along(full, queries, 2), self.port.keys(total, self.call), toward)
+        return found if heads == "all" else found[:, 0]
+
+
+def replace(
+    seen: Softmax, port: SoftmaxPort, call: Call, fn: Callable[[torch.Tensor], torch.Tensor]
+) -> Softmax:
+    """Change queries, keys or values of one stream before the softmax.
+
+    Args:
+        seen: Arguments of the softmax.
+        port: The site.
+        call: The forward call.
+        fn: Gets and returns (batch, tokens, heads * channels).
+    """
+    name = LETTERS[port.site.point]
+    whole = getattr(seen, name)  # (batch, heads, tokens, channels)
+    rows = (port.queries if name == "query" else port.keys)(whole.shape[2], call)[port.site.stream]
+    joint = whole.transpose(1, 2).flatten(2)
+    changed = rows.put(joint, fn(rows.take(joint)))
+    changes = {name: changed.unflatten(2, (whole.shape[1], -1)).transpose(1, 2)}
+    return Softmax(**(vars(seen) | changes))

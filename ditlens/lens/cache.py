@@ -1,0 +1,356 @@
+"""What a capture holds: hidden states by site, step and guidance pass, with one row for every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import torch
+
+from ditlens.errors import CaptureError, SiteError
+from ditlens.lens.site import Site, select
+from ditlens.lens.spans import no_tokenizers
+from ditlens.tables import columns, human
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Address of one tensor in a cache.
+
+    Attributes:
+        site: Printed `Site`.
+        step: Index of the timestep.
+        pass_: Guidance pass, ``"cond"``, ``"uncond"``, ``"skip"``; in an edit ``"source"``, ``"target"`` and
+            ``"uncond"``, or ``"uncond.source"`` and ``"uncond.target"`` where both sides are guided in one call;
+            ``"source.target"`` is the source text at the target's point.
+    """
+
+    site: str
+    step: int
+    pass_: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a run: one row of every tensor.
+
+    Attributes:
+        run: Which sampling loop.
+        row: Which row of its batch, counted within the pass.
+        prompt: Its text; empty if the caller did not say.
+    """
+
+    run: int
+    row: int
+    prompt: str = ""
+
+
+@dataclass(eq=False)
+class LatentCache:
+    """Hidden states that were captured.
+
+    ``cache["joint.3.image.out", 7]`` is the tensor of one site at one step, (items, tokens, width);
+    ``cache["joint.3.image.out"]`` has all steps, (steps, items, tokens, width). Printing a cache lists it.
+
+    Attributes:
+        tensors: The captured tensors, each with one row per item.
+        items: The pictures, in the order of the rows.
+        grids: Rows and columns (of video: frames too) of the image tokens, by run.
+        masks: Real tokens of the text, (items, tokens), by pass; empty if unknown.
+        tokens: Kept tokens of each stream, where only some were.
+        reduced: What was done over the tokens; empty for nothing.
+        spans: Finds the tokens of a word: ``spans(prompt, word) -> {tokenizer: [token, ...]}``, if known.
+    """
+
+    tensors: dict[Key, torch.Tensor] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    grids: dict[int, tuple[int, ...] | None] = field(default_factory=dict)
+    masks: dict[str, torch.Tensor] = field(default_factory=dict)
+    tokens: dict[str, list[int]] = field(default_factory=dict)
+    reduced: str = ""
+    spans: Callable[[str, str], dict[str, list[int]]] | None = field(default=None, repr=False)
+
+    # --- what is in it -------------------------------------------------------------------------------
+
+    @property
+    def sites(self) -> list[str]:
+        """Captured sites, in the order of the forward pass."""
+        return sorted({key.site for key in self.tensors}, key=lambda s: Site.parse(s).sort_key())
+
+    @property
+    def steps(self) -> list[int]:
+        """Captured steps."""
+        return sorted({key.step for key in self.tensors})
+
+    @property
+    def passes(self) -> list[str]:
+        """Captured guidance passes."""
+        return sorted({key.pass_ for key in self.tensors})
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all tensors, in bytes."""
+        return sum(t.nbytes for t in self.tensors.values())
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.tensors)
+
+    def __contains__(self, site: object) -> bool:
+        return str(site) in self.sites
+
+    def __repr__(self) -> str:
+        if not self.tensors:
+            return "LatentCache (empty)"
+        rows = []
+        for site in self.sites:
+            keys = [key for key in self.tensors if key.site == site]
+            size = sum(self.tensors[key].nbytes for key in keys)
+            steps = _ranges({key.step for key in keys})
+            shape = " x ".join(map(str, self.tensors[keys[0]].shape))
+            rows.append([site, shape, steps, ", ".join(sorted({k.pass_ for k in keys})), human(size)])
+        shown = rows if len(rows) <= 40 else [*rows[:20], ["...", "", "", "", ""], *rows[-10:]]
+        many = "" if len(self.items) == 1 else "s"
+        title = f"LatentCache: {len(rows)} sites, {len(self.items)} picture{many}, {human(self.nbytes)}"
+        if self.reduced:
+            title += f", {self.reduced} over tokens"
+        return f"{title}\n{columns(shown, ('site', 'shape', 'steps', 'pass', 'size'))}"
+
+    # --- getting tensors out -------------------------------------------------------------------------
+
+    def __getitem__(self, key: str | Site | tuple[Any, ...]) -> torch.Tensor:
+        """``cache[site]``, ``cache[site, step]`` or ``cache[site, step, pass]``.
+
+        Raises:
+            SiteError: If it was not captured; the message lists what was.
+        """
+        site, step, pass_ = ((*key, None, None)[:3]) if isinstance(key, tuple) else (key, None, None)
+        return self.get(str(site), step=step, pass_=pass_)
+
+    def get(self, site: str | Site, *, step: int | None = None, pass_: str | None = None) -> torch.Tensor:
+        """The tensor of a site.
+
+        Args:
+            site: Which.
+            step: One step: (items, tokens, width). None: all steps, (steps, items, tokens, width).
+            pass_: Guidance pass; needed only where several were captured.
+
+        Raises:
+            SiteError: If it was not captured; the message lists what was.
+        """
+        name = str(Site.parse(str(site)))
+        found = [key for key in self.tensors if key.site == name]
+        if not found:
+            raise SiteError(
+                f"{name} was not captured. Captured are: {', '.join(self.sites[:12]) or 'none'}"
+                f"{', ...' if len(self.sites) > 12 else ''}. Add it to the sites of `capture`."
+            )
+        passes = sorted({key.pass_ for key in found})
+        if pass_ is None:
+            if len(passes) > 1:
+                raise SiteError(
+                    f"{name} was captured for the passes {', '.join(passes)}: say which, pass_=..."
+                )
+            pass_ = passes[0]
+        steps = sorted({key.step for key in found if key.pass_ == pass_})
+        if not steps:
+            raise SiteError(f"{name} was captured for {', '.join(passes)}, not for the pass {pass_!r}.")
+        if step is None:
+            return _stack([self.tensors[Key(name, s, pass_)] for s in steps], name)
+        if step not in steps:
+            raise SiteError(f"{name} was captured at the steps {_ranges(set(steps))}, not at step {step}.")
+        return self.tensors[Key(name, step, pass_)]
+
+    def select(
+        self,
+        sites: str | Iterable[str] | None = None,
+        *,
+        stream: str | None = None,
+        block: int | Sequence[int] | None = None,
+        kind: str | None = None,
+        point: str | None = None,
+        step: int | Sequence[int] | None = None,
+        pass_: str | None = None,
+    ) -> LatentCache:
+        """The part of the cache that fits; shares memory with this one.
+
+        Args:
+            sites: Patterns as in `capture`.
+            stream: ``"text"`` or ``"image"``.
+            block: One block or several.
+            kind: ``"joint"`` or ``"single"``.
+            point: One of `ditlens.lens.site.POINTS`.
+            step: One step or several.
+            pass_: Guidance pass.
+
+        Raises:
+            SiteError: If nothing fits.
+        """
+        here = [Site.parse(s) for s in self.sites]
+        if sites is not None:
+            here = select(sites, here, {})
+        blocks = [block] if isinstance(block, int) else block
+        steps = [step] if isinstance(step, int) else step
+        names = {
+            str(site)
+            for site in here
+            if (stream is None or site.stream == stream)
+            and (kind is None or site.kind == kind)
+            and (point is None or site.point == point)
+            and (blocks is None or (site.block in blocks and site.kind != "cond"))
+        }
+        kept = {
+            key: tensor
+            for key, tensor in self.tensors.items()
+            if key.site in names
+            and (steps is None or key.step in steps)
+            and (pass_ is None or key.pass_ == pass_)
+        }
+        if not kept:
+            raise SiteError(f"Nothing in this cache fits. It holds:\n{self!r}")
+        return replace(self, tensors=kept)
+
+    def stack(self) -> torch.Tensor:
+        """All tensors as one: (sites, steps, items, tokens, width), sites and steps in order.
+
+        Raises:
+            CaptureError: If their shapes differ; select one stream and pass first.
+        """
+        if len(self.passes) > 1:
+            raise CaptureError(f"Select one pass first: {', '.join(self.passes)}.")
+        return _stack([self.get(site) for site in self.sites], ", ".join(self.sites[:3]))
+
+    def to_grid(
+        self, site: str | Site, *, step: int | None = None, pass_: str | None = None, run: int | None = None
+    ) -> torch.Tensor:
+        """Image tokens where they lie in the picture.
+
+        Args:
+            site: A site of the image stream, or an attention map toward it.
+            step: As in `get`.
+            pass_: As in `get`.
+            run: The pictures of this sampling loop only (`Item.run`); None: all pictures, which must have one grid.
+
+        Returns:
+            (..., rows, columns, width), of video (..., frames, rows, columns, width). Tokens after the picture
+            (padding, reference pictures) are left out.
+
+        Raises:
+            CaptureError: If the tokens were reduced, nobody knows their grid, or the pictures have several.
+        """
+        parsed = Site.parse(str(site))
+        if parsed.stream != "image":
+            raise CaptureError(f"{site} has no image tokens as rows. Ask for a site of the image stream.")
+        if self.reduced or "image" in self.tokens:
+            done = self.reduced or "only some tokens were kept"
+            raise CaptureError(f"The image tokens have no grid any more: {done}. Capture without reducing.")
+        grid = self._grid(run)
+        if grid is None:
+            raise CaptureError(
+                "The grid of the image tokens is not known for this model. Use "
+                "x.unflatten(-2, (rows, columns)) with rows and columns of your latents."
+            )
+        found = self.get(site, step=step, pass_=pass_)
+        if run is not None and len({item.run for item in self.items}) > 1:
+            rows = torch.tensor([i for i, item in enumerate(self.items) if item.run == run])
+            found = found.index_select(0 if step is not None else 1, rows.to(found.device))
+        return found[..., : prod(grid), :].unflatten(-2, grid)
+
+    def _grid(self, run: int | None) -> tuple[int, ...] | None:
+        """Grid of a run, or of all, which must agree; None if nobody knows it."""
+        if run is not None:
+            return self.grids.get(run)
+        grids = set(self.grids.values())
+        if len(grids) > 1:
+            shown = ", ".join(
+                f"run {n}: {' x '.join(map(str, grid)) if grid else 'unknown'}"
+                for n, grid in self.grids.items()
+            )
+            raise CaptureError(
+                f"The pictures of this cache have different grids ({shown}). Ask for one run at a time: "
+                "to_grid(..., run=0). cache.items says which picture is of which run."
+            )
+        return next(iter(grids), None)
+
+    def mask(self, pass_: str | None = None) -> torch.Tensor | None:
+        """Real text tokens, (items, tokens), True where a token is no padding; None if unknown."""
+        pass_ = pass_ or next(iter(self.masks), "")
+        mask = self.masks.get(pass_)
+        return mask[:, self.tokens["text"]] if mask is not None and "text" in self.tokens else mask
+
+    def words(self, word: str, item: int = 0, *, prompt: str = "") -> dict[str, list[int]]:
+        """Numbers of the text tokens that make a word (or phrase) of an item's prompt.
+
+        Args:
+            word: As it is written in the prompt; case does not matter.
+            item: Which picture.
+            prompt: Its text; needed only where a pipeline was called directly, which tells its prompt to nobody.
+
+        Returns:
+            For each text encoder that feeds the text stream, by tokenizer name, all tokens of all occurrences, as
+                `ditlens.words` counts them.
+
+        Raises:
+            CaptureError: If the prompt or the tokenizers are unknown, the word is not in the prompt, or the run cut
+                it off.
+        """
+        if self.spans is None:
+            raise CaptureError(no_tokenizers())
+        prompt = prompt or self.items[item].prompt
+        if not prompt:
+            raise CaptureError(
+                "The prompt of this picture is not known, because the pipeline was called directly. Say it: "
+                f"cache.words({word!r}, prompt='...')."
+            )
+        return self._within(self.spans(prompt, word), word)
+
+    def _within(self, found: dict[str, list[int]], word: str) -> dict[str, list[int]]:
+        """Token numbers that the captured text stream has; its length is known where all its tokens were kept."""
+        whole = not self.reduced and "text" not in self.tokens
+        counts = {t.shape[1] for k, t in self.tensors.items() if whole and t.ndim == 3 and _is_text(k.site)}
+        if len(counts) != 1:
+            return found
+        count = counts.pop()
+        there = {name: [i for i in places if -count <= i < count] for name, places in found.items()}
+        if not any(there.values()):
+            raise CaptureError(
+                f"The word {word!r} was cut off: this run read {count} text tokens. Put it further to the front, "
+                "or let the pipeline read more, where it can: max_sequence_length=..."
+            )
+        return there
+
+
+def _is_text(site: str) -> bool:
+    """Whether the second axis of a site's tensors are the text tokens."""
+    parsed = Site.parse(site)
+    return parsed.stream == "text" and not parsed.point.startswith("attn.to_")
+
+
+def streaks(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of each unbroken row of numbers: {0, 1, 2, 7} gives (0, 2) and (7, 7)."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def _ranges(numbers: set[int]) -> str:
+    """Write {0, 1, 2, 7} as ``0-2, 7``."""
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in streaks(numbers))
+
+
+def _stack(tensors: list[torch.Tensor], what: str) -> torch.Tensor:
+    shapes = {tuple(t.shape) for t in tensors}
+    if len(shapes) > 1:
+        raise CaptureError(
+            f"{what}: shapes differ ({', '.join(map(str, sorted(shapes)))}), so they cannot be stacked. "
+            "Select a stream, or give one step."
+        )
+    return torch.stack(tensors)

@@ -1,0 +1,274 @@
+"""One forward call of a transformer, and what is known about it: step, guidance pass, prompt, tokens.
+
+Nothing here counts calls. Step and pass are what the caller announced (`announce`, used by `ditlens.Model` and
+`ditlens.edit`). Otherwise the step is the scheduler's, or follows from the timesteps that the transformer is given,
+and the pass follows from the pipeline that owns the transformer.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from ditlens.errors import CaptureError
+from ditlens.lens.adapters.table import Architecture
+
+COND, UNCOND, SKIP, PERTURBED = "cond", "uncond", "skip", "perturbed"
+
+
+@dataclass(eq=False)
+class Call:
+    """A running forward call.
+
+    Attributes:
+        model: The transformer.
+        architecture: Its table.
+        model_args: Arguments of its forward, by name.
+        batch: Rows of the batch.
+        step: Index of the timestep within the run.
+        run: Index of the run: one sampling loop is one run.
+        passes: Guidance pass of every row.
+        prompts: Text of every row, or empty.
+        mask: (batch, text tokens), True at real tokens, or None.
+        sizes: Tokens of each stream, as soon as a block has been seen.
+        grid: Rows and columns of the image tokens, likewise.
+        memo: Streams in the joint sequence, by its length.
+    """
+
+    model: Any
+    architecture: Architecture
+    model_args: Mapping[str, Any]
+    batch: int = 1
+    step: int = 0
+    run: int = 0
+    passes: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    mask: torch.Tensor | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+    grid: tuple[int, ...] | None = None
+    memo: dict[int, Any] = field(default_factory=dict)
+
+    def rows(self, wanted: str) -> list[int]:
+        """Rows of the batch that belong to a pass."""
+        return [i for i, name in enumerate(self.passes) if name == wanted]
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """When in a sampling loop a call comes.
+
+    Attributes:
+        time: The step, or the timestep where nobody knows the step.
+        source: Who says so: "caller" (`Label.step`), "scheduler", or "timestep".
+        loop: An object that all calls of one loop share, and no other loop; None if nothing tells loops apart.
+    """
+
+    time: float
+    source: str = "timestep"
+    loop: object = None
+
+
+class Clock:
+    """Numbers the steps and runs of a sampling loop.
+
+    A step that the caller or the scheduler names keeps its number, and one that falls back begins a new run.
+    Otherwise the timesteps tell: those of one run move in one direction, each new timestep is a step, and a turn
+    begins a new run.
+
+    A pass that comes a second time at the same step begins a new run, too. Only where the caller named the step it
+    is another draw of that step (an edit may average over several noises): the first draws of all steps are one
+    run, the second draws the next run, and so on.
+
+    Attributes:
+        steps: Most steps that a run had until now.
+    """
+
+    def __init__(self) -> None:
+        self.run = self._first = self._last_run = -1
+        self.step = self.steps = 0
+        self.seen: set[str] = set()
+        self._last: Moment | None = None
+        self._direction = 0
+
+    def news(self, moment: Moment) -> str:
+        """What begins with a call: a "run", a "step", or nothing ("")."""
+        last = self._last
+        if last is None or moment.source != last.source or moment.loop is not last.loop:
+            return "run"
+        if moment.time == last.time:
+            return ""
+        turn = 1 if moment.time > last.time else -1
+        usual = (self._direction or turn) if moment.source == "timestep" else 1
+        return "step" if turn == usual else "run"
+
+    def tick(self, moment: Moment, passes: Sequence[str]) -> tuple[int, int]:
+        """Step and run of a call with these passes."""
+        news, names = self.news(moment), frozenset(passes)
+        if not news and names & self.seen:
+            news = "draw" if moment.source == "caller" else "run"
+        if news == "run":
+            self._last_run += 1
+            self.run = self._first = self._last_run
+            self.step, self._direction = 0, 0
+        elif news == "step":
+            assert self._last is not None
+            self.run, self.step = self._first, self.step + 1
+            self._direction = 1 if moment.time > self._last.time else -1
+        elif news == "draw":
+            self.run += 1
+            self._last_run = max(self._last_run, self.run)
+        if news:
+            self._last, self.seen = moment, set()
+        self.seen |= names
+        self.steps = max(self.steps, self.step + 1)
+        return (self.step if moment.source == "timestep" else int(moment.time)), self.run
+
+
+def wants(asked: Collection[str] | None, name: str) -> bool:
+    """Whether a pass was asked for.
+
+    None asks for all, "uncond" for both sides of an edit, "source" also for the source text at the target's point.
+    """
+    return asked is None or name in asked or name.partition(".")[0] in asked
+
+
+@lru_cache(maxsize=256)
+def argument_names(module_class: Any) -> tuple[str, ...]:
+    """Names of the arguments of a module's forward, without self, as written in its class."""
+    return tuple(inspect.signature(module_class.forward).parameters)[1:]
+
+
+def bind(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by name, however they were passed: under gradient checkpointing all are positional."""
+    kind: Any = type(module)
+    return dict(zip(argument_names(kind), args, strict=False)) | dict(kwargs)
+
+
+def timestep_of(args: Mapping[str, Any]) -> tuple[float, float]:
+    """The timestep argument, whatever it is called, and how exact its number format is (relative error)."""
+    for name in ("timestep", "timesteps", "t", "timestep_img", "vision_timesteps"):
+        value = args.get(name)
+        if isinstance(value, torch.Tensor):
+            exact = torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
+            return float(value.flatten()[0]), exact
+        if value is not None:
+            return float(value), 0.0
+    return 0.0, 0.0
+
+
+def batch_of(args: Mapping[str, Any]) -> int:
+    """Rows of the batch."""
+    for name in ("hidden_states", "x", "latent_image_embeds", "vision_tokens"):
+        value = args.get(name)
+        if isinstance(value, torch.Tensor):
+            return len(value)
+        if isinstance(value, list):
+            return 1 if name == "vision_tokens" else len(value)
+    return 1
+
+
+# --- guidance passes ---------------------------------------------------------------------------------------
+
+
+class Guidance:
+    """Tells the guidance pass of every row of a call, from the pipeline that owns the transformer.
+
+    Attributes:
+        pipe: The diffusers pipeline, or None for a bare transformer (all rows are then "cond").
+        architecture: The transformer's table.
+        seen: Passes that came at this step.
+    """
+
+    def __init__(self, pipe: Any, architecture: Architecture) -> None:
+        self.pipe, self.architecture = pipe, architecture
+        self.seen: set[str] = set()
+        self._largest = 0
+        self._scaled: bool | None = None
+
+    def begin(self, news: str) -> None:
+        """Note that a "run" or a "step" begins, or nothing ("")."""
+        if news:
+            self.seen = set()
+        if news == "run":
+            self._largest, self._scaled = 0, by_scale(self.pipe)
+
+    def passes(self, args: Mapping[str, Any], batch: int) -> tuple[str, ...]:
+        """Pass of every row of a call with these arguments.
+
+        Raises:
+            CaptureError: If nothing tells which rows are conditional.
+        """
+        names = self._passes(args, batch)
+        self._largest = max(batch, self._largest)
+        return names
+
+    def _passes(self, args: Mapping[str, Any], batch: int) -> tuple[str, ...]:
+        if args.get("skip_layers") is not None:
+            return (SKIP,) * batch
+        if self.pipe is None:
+            return (COND,) * batch
+        guider = getattr(self.pipe, "guider", None)
+        if getattr(guider, "_count_prepared", 0):
+            return (guider_pass(guider),) * batch
+        guided = self._guided()
+        rows = self._rows(args, guided is not False, batch)
+        if len(rows) > 1 and guided is None:
+            raise CaptureError(undecided(self.pipe, rows, batch))
+        if len(rows) > 1:
+            return tuple(name for name in rows for _ in range(batch // len(rows)))
+        return (UNCOND if COND in self.seen and guided is not False else COND,) * batch
+
+    def _guided(self) -> bool | None:
+        """Whether guidance is on; None if the pipeline does not say."""
+        if self.architecture.always_guided:
+            return True
+        told = getattr(self.pipe, "do_classifier_free_guidance", None)
+        if told is None and self.architecture.rows:
+            told = self._scaled
+        return None if told is None else bool(told)
+
+    def _rows(self, args: Mapping[str, Any], guided: bool, batch: int) -> tuple[str, ...]:
+        """Passes that lie one after the other in this batch; none or one if it is not split."""
+        table = self.architecture
+        rows = table.rows if guided else ()
+        if rows and table.rows_with_pictures and (args.get("input_image_sizes") or batch % len(rows)):
+            rows = table.rows_with_pictures
+        if table.rows and getattr(self.pipe, "do_perturbed_attention_guidance", False):
+            rows = (*(rows or (COND,)), PERTURBED)
+        dropped = batch < self._largest  # some pipelines drop guidance near the end
+        return () if dropped or (rows and batch % len(rows)) else rows
+
+
+def by_scale(pipe: Any) -> bool | None:
+    """Whether guidance is on, by the scale that a pipeline keeps; None if it keeps none.
+
+    Read when a run begins: some pipelines (CogVideoX) change the number later, and not whether they guide.
+    """
+    scale = getattr(pipe, "_guidance_scale", None)
+    if scale is not None:
+        return bool(scale > 1)
+    keeps = hasattr(type(pipe), "do_classifier_free_guidance") or hasattr(type(pipe), "guidance_scale")
+    return False if keeps else None  # False: the pipeline has never run, the transformer is called by hand
+
+
+def guider_pass(guider: Any) -> str:
+    """Pass of the call that a guider of diffusers (``pipe.guider``) has prepared last."""
+    if guider._count_prepared == 1:
+        return COND
+    unguided = not getattr(guider, "_is_cfg_enabled", lambda: True)()
+    return SKIP if unguided or guider._count_prepared > 2 else UNCOND
+
+
+def undecided(pipe: Any, rows: Sequence[str], batch: int) -> str:
+    """What to say where a batch may or may not hold several passes."""
+    passes = tuple(name for name in rows for _ in range(batch // len(rows)))
+    return (
+        f"{type(pipe).__name__} puts its guidance passes into one batch and does not say whether guidance is on: "
+        f"the {batch} rows may be {', '.join(passes)}, or all cond. Say it: `from ditlens.lens.calls import Label, "
+        f"announce`, then `with announce(Label({passes})): pipe(...)`; without guidance Label({(COND,) * batch})."
+    )

@@ -1,0 +1,137 @@
+"""Say what a capture will take before it is made, and what would take less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ditlens import flow
+from ditlens.errors import SettingError
+from ditlens.lens.captures import Capture
+from ditlens.lens.selection import Reducer, choices, size_of, step_filter
+from ditlens.models.model import Model
+from ditlens.tables import human
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a capture will take.
+
+    Attributes:
+        item: Bytes of one picture.
+        items: Number of pictures.
+        steps: Steps that are kept of each.
+        sites: Number of sites.
+        smaller: Settings that would take less, with the bytes that all pictures would take then.
+    """
+
+    item: float
+    items: int
+    steps: int
+    sites: int
+    smaller: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> float:
+        """Bytes of all pictures."""
+        return self.item * self.items
+
+    def fits(self, limit: str | float = "1 GB") -> bool:
+        """Whether it stays below a limit, such as that of `ditlens.capture`."""
+        return self.total <= size_of(limit)
+
+    def __str__(self) -> str:
+        many = f"{self.items} pictures of {human(self.item)}" if self.items != 1 else "1 picture"
+        said = f"{human(self.total)}: {many}, {self.sites} sites at {self.steps} steps"
+        less = "; ".join(f"{setting} {human(size)}" for setting, size in self.smaller.items())
+        return f"{said}. Smaller: {less}." if less else f"{said}."
+
+
+def estimate(
+    model: Any,
+    sites: str | Iterable[str] = "*.*.*.out",
+    *,
+    run: Callable[[], object] | None = None,
+    sampling_steps: int | None = None,
+    items: int = 1,
+    steps: Iterable[int] | slice | int | None = None,
+    passes: str | Iterable[str] | None = "cond",
+    tokens: Mapping[str, Sequence[int]] | None = None,
+    reduce: str | Reducer | None = None,
+    heads: str = "mean",
+    dtype: torch.dtype | None = None,
+) -> Estimate:
+    """Measure what a capture will take, on one sampling step whose tensors are not kept.
+
+    Args:
+        model: As in `ditlens.capture`, like the arguments below that have the same names.
+        sites: Patterns.
+        run: Makes at least one sampling step, e.g. ``lambda: pipe("a cat", num_inference_steps=1)``. A
+            `ditlens.Model` runs a step by itself.
+        sampling_steps: Steps of the sampling loops to come. By default a `ditlens.Model`'s own number, else those
+            that `run` makes.
+        items: Pictures to come.
+        steps: Steps to keep of them.
+        passes: Guidance passes.
+        tokens: Tokens to keep.
+        reduce: Reduction over tokens.
+        heads: Heads of attention maps.
+        dtype: Number format to keep.
+
+    Raises:
+        SettingError: If `run` is missing.
+        CaptureError: If `run` did not run the model.
+    """
+    if run is None:
+        if not isinstance(model, Model):
+            raise SettingError(
+                "Only a ditlens.Model can be run without being told how. Say what makes one sampling step: "
+                "run=lambda: pipe('a cat', num_inference_steps=1)."
+            )
+        run = _one_step(model)
+        sampling_steps = sampling_steps or int(model.defaults["steps"])
+    sizing = _sizing(model, sites, passes=passes, tokens=tokens, reduce=reduce, heads=heads, dtype=dtype)
+    with sizing as cache:
+        run()
+    seen = max(len(cache.steps), 1)
+    wanted = step_filter(steps)
+    kept = sum(wanted(k) for k in range(sampling_steps or seen))
+    item = cache.nbytes / seen / max(len(cache.items), 1) * kept
+    less = choices(cache.tensors, reduced=reduce is not None)
+    if steps is not None or kept < 4:
+        less.pop("steps=slice(None, None, 4)", None)
+    return Estimate(item, items, kept, len(cache.sites), {k: v * item * items for k, v in less.items()})
+
+
+def _sizing(model: Any, sites: str | Iterable[str], **options: Any) -> Any:
+    """A capture that keeps shapes and no numbers."""
+
+    class Sizing(Capture):
+        def _warn_of_nan(self) -> None:
+            """There are no numbers to look at."""
+
+        def _warn_of_passes(self) -> None:
+            """One step does not have every pass."""
+
+    return Sizing(model, sites, device="meta", limit=float("inf"), **options)
+
+
+def _one_step(model: Any) -> Callable[[], object]:
+
+    def run() -> None:
+        null = model.encode_text("").named("uncond")
+        text = model.encode_text("a portrait")
+        guidance = float(model.defaults["guidance"])
+        flow.sample(
+            model,
+            model.noise([0]),
+            model.sigmas(1),
+            text,
+            null_text=null,
+            guidance=guidance if guidance != 1 else 2.0,
+        )
+
+    return run

@@ -1,0 +1,353 @@
+"""Hooks that come, and go whatever happens.
+
+A `Session` puts hooks on one transformer while a ``with`` block runs. It removes its own handles only, on every way
+out: the end, an exception, Ctrl-C, a site that does not exist. `ditlens.hooks_on(model)` lists what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ditlens.errors import ArchitectureError, CaptureError, SettingError
+from ditlens.labels import Label, current_label
+from ditlens.lens.adapters.adapter import Adapter, Block, Port, SoftmaxPort
+from ditlens.lens.calls import Call, Clock, Guidance, Moment, batch_of, bind, timestep_of
+
+ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
+"""Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
+
+SCALES: tuple[Callable[[float], float], ...] = (
+    lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000, lambda t: t - 1,
+)  # fmt: skip
+"""How transformers are given a scheduler's timestep."""
+
+
+def parts_of(model: Any) -> tuple[nn.Module, Any]:
+    """The transformer and its pipeline (None for a bare transformer) of what the user gave.
+
+    Raises:
+        ArchitectureError: If there is no transformer in it.
+    """
+    pipe = getattr(model, "pipe", None)
+    pipe = pipe if pipe is not None else (model if not isinstance(model, nn.Module) else None)
+    transformer = given_part(model, pipe)
+    transformer = getattr(transformer, "_orig_mod", transformer)  # unwrap what torch.compile returned
+    if not isinstance(transformer, nn.Module):
+        kind = "U-Net" if getattr(pipe, "unet", None) is not None else "transformer"
+        reason = "a U-Net, no transformer" if kind == "U-Net" else "no transformer"
+        raise ArchitectureError(
+            f"{type(model).__name__} has {reason}. Pass a ditlens.Model, a diffusers pipeline with a "
+            "diffusion transformer, or the transformer itself."
+        )
+    return transformer, pipe
+
+
+def given_part(model: Any, pipe: Any) -> Any:
+    """The transformer as it was given: a pipeline's ``transformer`` or ``prior`` (Kandinsky), or the model."""
+    if isinstance(model, nn.Module):
+        return model
+    found = getattr(pipe, "transformer", None)  # a compiled one has no truth value
+    return getattr(pipe, "prior", None) if found is None else found
+
+
+def running(transformer: nn.Module) -> list[Session]:
+    """Sessions that are running on a transformer, in the order in which they began."""
+    found = [session() for session in ACTIVE.get(transformer, [])]
+    return [session for session in found if session is not None]
+
+
+def hooks_on(model: Any) -> list[str]:
+    """Hooks of ditlens that are on a model now, one line for each running session; empty when none is."""
+    return [session.title() for session in running(parts_of(model)[0])]
+
+
+class Session(ABC):
+    """Base of `capture` and `intervene`: follows the forward calls of one transformer.
+
+    Attributes:
+        transformer: The transformer.
+        pipe: Its pipeline, if it was given.
+        call: The running forward call; None between calls, and in calls that are set apart (`labels.apart`).
+    """
+
+    first = False
+    """Whether the hooks of this kind of session run before those of the other kind."""
+
+    def __init__(self, model: Any) -> None:
+        self.transformer, self.pipe = parts_of(model)
+        self.given = given_part(model, self.pipe)
+        self.adapter = Adapter(self.transformer)
+        self.call: Call | None = None
+        self.clock = Clock()
+        self.guidance = Guidance(self.pipe, self.adapter.architecture)
+        self.handles: list[torch.utils.hooks.RemovableHandle] = []
+        self.calls = 0
+        self._apart: object = None
+        self._timesteps: torch.Tensor | None = None
+        self._levels: list[float] = []
+        self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._stack = contextlib.ExitStack()
+        self._taps: list[Any] = []
+        self._watched: set[int] = set()
+        self._used = False
+
+    # --- what the two kinds add ----------------------------------------------------------------------
+
+    @abstractmethod
+    def title(self) -> str:
+        """What this session is, in a few words."""
+
+    @abstractmethod
+    def place(self) -> None:
+        """Put the hooks on the sites."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Check what came, after a clean end."""
+
+    # --- life ----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Any:
+        if self._used:
+            raise SettingError(
+                f"This {self.title()} was used once. Make a new one: write `with ditlens....(...)` again."
+            )
+        self._used, label = True, current_label()
+        self._apart = label.apart if label is not None else None
+        try:
+            self.refuse()
+            if is_compiled(*{self.given, self.transformer}):
+                self._stack.enter_context(torch.compiler.set_stance("force_eager"))
+            ACTIVE.setdefault(self.transformer, []).append(weakref.ref(self))
+            self.attach()
+            for other in running(self.transformer):
+                if self.first and not other.first:  # what captures sees what interventions made
+                    other.detach()
+                    other.attach()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            self.close()
+
+    def attach(self) -> None:
+        """Register all hooks."""
+        self.handles.append(self.transformer.register_forward_pre_hook(self._begin, with_kwargs=True))
+        self.handles.append(
+            self.transformer.register_forward_hook(self._end, with_kwargs=True, always_call=True)
+        )
+        first = next(iter(self.adapter.blocks.values()))
+        self.watch(first)
+        self.place()
+
+    def detach(self) -> None:
+        """Remove our handles, and nothing else."""
+        while self.handles:
+            self.handles.pop().remove()
+        self._watched.clear()
+
+    def close(self) -> None:
+        """Leave the model as it was; may be called twice."""
+        self.detach()
+        self._drop_taps()
+        self._stack.close()
+        others = [weakref.ref(session) for session in running(self.transformer) if session is not self]
+        if others:
+            ACTIVE[self.transformer] = others
+        else:
+            ACTIVE.pop(self.transformer, None)
+        self.call = None
+
+    def refuse(self) -> None:
+        """Refuse states of the model in which hooks would lie.
+
+        Raises:
+            CaptureError: With the call that puts the model right.
+        """
+        if getattr(self.transformer, "is_cache_enabled", False):
+            raise CaptureError(
+                "A step cache is enabled on this transformer: on skipped steps its blocks give copies or "
+                "extrapolations instead of hidden states. Call transformer.disable_cache() first."
+            )
+        if getattr(self.transformer, "_parallel_config", None) is not None:
+            raise CaptureError(
+                "This transformer runs with context parallelism, where every process sees a part of the tokens. "
+                "Load it on one device."
+            )
+
+    # --- following the model -------------------------------------------------------------------------
+
+    def on(
+        self,
+        module: nn.Module,
+        fn: Callable[..., Any],
+        *,
+        before: bool = False,
+        always: bool = False,
+        prepend: bool = False,
+    ) -> None:
+        """Register one hook that sees keyword arguments."""
+        if before:
+            handle = module.register_forward_pre_hook(fn, with_kwargs=True, prepend=prepend)
+        else:
+            handle = module.register_forward_hook(fn, with_kwargs=True, always_call=always, prepend=prepend)
+        self.handles.append(handle)
+
+    def watch(self, block: Block) -> None:
+        """Learn the streams' sizes when `block` begins; a block that is watched already is left alone."""
+        if id(block.module) in self._watched:
+            return
+        self._watched.add(id(block.module))
+
+        def note(module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ARG001
+            if self.call is not None:
+                self.adapter.note(block, args, kwargs, self.call)
+
+        self.on(block.module, note, before=True, prepend=True)
+
+    def block_of(self, port: Port | SoftmaxPort) -> Block | None:
+        """The block that a port belongs to."""
+        return getattr(port, "block", None)
+
+    def tap(self, module: nn.Module, make: Callable[[], Any], done: Callable[[Any, Any], None]) -> None:
+        """Watch the softmax calls of an attention module.
+
+        Args:
+            module: The attention.
+            make: Gives the `ditlens.lens.attention.Tap` to switch on while it runs, or None for not now.
+            done: Called with the tap and the output when it has run.
+        """
+
+        def begin(module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
+            tap = make()
+            self._taps.append(tap)
+            if tap is not None:
+                tap.switch_on(module)
+
+        def end(module: Any, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG001
+            if self._taps:
+                tap = self._taps.pop()
+                if tap is not None:
+                    tap.switch_off()
+                    done(tap, output)
+
+        self.on(module, begin, before=True)
+        self.on(module, end, always=True)
+
+    def _drop_taps(self) -> None:
+        """Switch off what an interrupt left on: PyTorch calls no hook after Ctrl-C."""
+        while self._taps:
+            tap = self._taps.pop()
+            if tap is not None:
+                tap.switch_off()
+
+    def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._drop_taps()
+        label = current_label()
+        if label is not None and label.apart is not self._apart:
+            self.call = None
+            return
+        bound = bind(module, args, kwargs)
+        batch, moment = batch_of(bound), self._moment(bound, label)
+        self.guidance.begin(self.clock.news(moment))
+        if label is not None and len(label.passes) == batch:
+            passes = label.passes
+        else:
+            passes = self.guidance.passes(bound, batch)
+        self.guidance.seen |= set(passes)
+        step, run = self.clock.tick(moment, passes)
+        self.call = Call(
+            module, self.adapter.architecture, bound, batch, step, run, passes,
+            label.prompts if label else (), label.mask if label else None,
+        )  # fmt: skip
+
+    def _end(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
+        call, self.call = self.call, None
+        if call is not None and output is not None:
+            self.calls += 1
+            self.ended(call)
+
+    @abstractmethod
+    def ended(self, call: Call) -> None:
+        """A forward ended well."""
+
+    def _moment(self, bound: Mapping[str, Any], label: Label | None) -> Moment:
+        """When a call comes: the caller says it, or the pipeline's scheduler, or at least the timestep."""
+        if label is not None and label.step is not None:
+            return Moment(label.step, "caller", label.run)
+        timestep, exact = timestep_of(bound)
+        if label is not None:
+            return Moment(timestep)
+        index = self.scheduler_index(timestep, exact)
+        if index is None:
+            return Moment(timestep, loop=self._timesteps)
+        return Moment(index, "scheduler", self._timesteps)
+
+    def scheduler_index(self, timestep: float, exact: float = 0.0) -> int | None:
+        """The step of the pipeline's scheduler, if it has begun to use it for this timestep.
+
+        Args:
+            timestep: As the transformer is given it.
+            exact: Relative error of its number format.
+        """
+        scheduler: Any = getattr(self.pipe, "scheduler", None)
+        levels = self._read(scheduler)
+        off = max(1e-3, exact) * max(1.0, abs(timestep))
+        if hasattr(scheduler, "step_index"):  # None before the first step
+            now = scheduler.step_index
+            now = (getattr(scheduler, "begin_index", None) or 0) if now is None else now
+            if now < len(levels) and any(abs(scale(levels[now]) - timestep) <= off for scale in SCALES):
+                return now
+        for scale in SCALES:
+            far = [abs(scale(level) - timestep) for level in levels]
+            if far and min(far) <= off:
+                return far.index(min(far))
+        return None
+
+    def _read(self, scheduler: Any) -> list[float]:
+        """The scheduler's timesteps, read once for each sampling loop: it makes a new tensor for every one."""
+        timesteps: Any = getattr(scheduler, "timesteps", None)
+        if timesteps is not self._timesteps:
+            begun = getattr(scheduler, "num_inference_steps", None) is not None and timesteps is not None
+            self._timesteps, self._levels = timesteps, timesteps.tolist() if begun else []
+        return self._levels
+
+    # --- recomputation in the backward pass ----------------------------------------------------------
+
+    def remember(self, call: Call, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """Keep the call of a block's input, which gradient checkpointing runs again later."""
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                self._past[value] = call
+
+    def recall(self, args: Any, kwargs: Mapping[str, Any]) -> Call | None:
+        """The call of a block that is being recomputed."""
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, torch.Tensor) and value in self._past:
+                return self._past[value]
+        return None
+
+
+def is_compiled(*modules: nn.Module) -> bool:
+    """Whether torch.compile has been applied to one of the modules or to a part of it."""
+    waiting = list(modules)
+    while waiting:  # `modules()` would take milliseconds: it nests a generator for each level
+        part = waiting.pop()
+        if getattr(part, "_compiled_call_impl", None) is not None or type(part).__name__ == "OptimizedModule":
+            return True
+        waiting += [child for child in part._modules.values() if child is not None]
+    return False

@@ -1,0 +1,387 @@
+"""Change hidden states while a model runs: ``with ditlens.intervene(model, {site: fn})``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ditlens.errors import InterventionError, SettingError
+from ditlens.lens.adapters.adapter import BlockPort, Port, SoftmaxPort
+from ditlens.lens.attention import Softmax, Tap, replace
+from ditlens.lens.cache import LatentCache
+from ditlens.lens.calls import Call, wants
+from ditlens.lens.hooks import Session
+from ditlens.lens.selection import index_of, known, names_of, numbers_of, real_mean, step_filter
+from ditlens.lens.site import Site, select
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """What an intervention may know about the place and moment where it is applied.
+
+    Attributes:
+        site: The site.
+        step: Index of the timestep.
+        pass_: Guidance pass of these rows.
+        run: Which sampling loop.
+        mask: (rows, tokens), True at real tokens; None if all are, or if nobody knows.
+        entering: The stream as it entered the block, (rows, tokens, width); None at other points than "out".
+    """
+
+    site: Site
+    step: int
+    pass_: str
+    run: int = 0
+    mask: torch.Tensor | None = None
+    entering: torch.Tensor | None = None
+
+
+Intervention = Callable[..., torch.Tensor]
+"""A pure function ``fn(values)`` or ``fn(values, where)``: (rows, tokens, width) to the same shape."""
+
+
+# --- the usual ones ----------------------------------------------------------------------------------------
+
+
+def add_vector(direction: torch.Tensor, amount: float = 1.0) -> Intervention:
+    """Add ``amount * direction``, (width,), (tokens, width) or (rows, tokens, width).
+
+    A direction that is the same number in every channel is undone by the next layer norm.
+    """
+    return lambda values: values + amount * direction.to(values)
+
+
+def scale(factor: float) -> Intervention:
+    """Multiply by `factor`; 0 ablates."""
+    return lambda values: values * factor
+
+
+def replace_with(values: torch.Tensor | LatentCache, pass_: str | None = None) -> Intervention:
+    """Replace by given values: activation patching.
+
+    Args:
+        values: A tensor, (rows or 1, tokens, width), or a cache, of which the same site and step are used.
+        pass_: Pass of the cache; by default the one where it is put, which the cache must hold.
+
+    Raises:
+        InterventionError: In the run, if the cache does not hold that pass.
+    """
+
+    def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
+        new = values
+        if isinstance(new, LatentCache):
+            if pass_ is None:
+                _check_pass(new, where, "To put one pass into others: replace_with(cache, pass_='cond').")
+            new = new.get(where.site, step=where.step, pass_=pass_ or where.pass_)
+        return new.to(now).expand(len(now), *new.shape[1:]) if len(new) == 1 else new.to(now)
+
+    return fn
+
+
+def _check_pass(cache: LatentCache, where: Where, otherwise: str = "") -> None:
+    """Refuse a cache that does not hold the pass of the rows that are being changed."""
+    if where.pass_ not in cache.passes:
+        held = ", ".join(cache.passes) or "nothing"
+        raise InterventionError(
+            f"{where.site} is being changed in the pass {where.pass_!r}, and the cache holds {held}. Change the "
+            f"passes that it holds, intervene(..., passes=...), or capture all, capture(..., passes=None). "
+            f"{otherwise}".rstrip()
+        )
+
+
+def ablate(
+    how: str = "zero", source: LatentCache | torch.Tensor | None = None, seed: int = 0
+) -> Intervention:
+    """Take information away.
+
+    Args:
+        how: ``"zero"``; ``"mean"``: every token becomes the mean over the items of `source` (without one: the
+            mean over the tokens of the values themselves); ``"resample"``: another item of `source`. Padding, where
+            it is known, is left out of the means.
+        source: A cache with the same site, step and pass, or values (items, tokens, width).
+        seed: Which of the other items "resample" takes: row i gets item ``i + 1 + seed % (items - 1)``, counted
+            around, which is never item i itself.
+
+    Raises:
+        SettingError: If `how` is unknown or needs a source.
+        InterventionError: In the run, if a cache does not hold the pass, or has one item only for "resample".
+    """
+    if how not in ("zero", "mean", "resample") or (how == "resample" and source is None):
+        raise SettingError(
+            f"ablate({how!r}): choose 'zero', 'mean' or 'resample'; 'resample' needs a cache as its source."
+        )
+
+    def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
+        if how == "zero":
+            return torch.zeros_like(now)
+        if source is None:
+            return real_mean(now, where.mask, 1).expand_as(now)
+        given, mask = _given(source, where)
+        if how == "mean":
+            mean = real_mean(given.to(now), mask, 0)
+            return mean.expand(len(now), *mean.shape[1:])
+        return given[_others(len(now), len(given), seed)].to(now)
+
+    return fn
+
+
+def _given(source: LatentCache | torch.Tensor, where: Where) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Values of the place that is being changed, and which of their tokens are real, if that is known."""
+    if not isinstance(source, LatentCache):
+        return source, None
+    _check_pass(source, where)
+    given = source.get(where.site, step=where.step, pass_=where.pass_)
+    mask = source.mask(where.pass_) if where.site.stream == "text" else None
+    return given, mask if mask is not None and mask.shape == given.shape[:2] else None
+
+
+def _others(rows: int, items: int, seed: int) -> list[int]:
+    """For every row an item that is not the row's own."""
+    if items < 2:
+        raise InterventionError(
+            "ablate('resample') takes another item of its source, and the source has only one. Capture two "
+            "pictures or more, or put this one in with replace_with(...)."
+        )
+    return [(row + 1 + seed % (items - 1)) % items for row in range(rows)]
+
+
+def bypass() -> Intervention:
+    """Let the stream leave the block as it entered; only at the point "out"."""
+
+    def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
+        if where.entering is None:
+            raise InterventionError(f"bypass works at a block's 'out', not at {where.site}.")
+        return where.entering.expand_as(now)
+
+    return fn
+
+
+# --- the context manager -----------------------------------------------------------------------------------
+
+
+def intervene(
+    model: Any,
+    changes: Mapping[str, Intervention],
+    *,
+    steps: Iterable[int] | slice | int | None = None,
+    passes: str | Iterable[str] | None = None,
+    tokens: Mapping[str, Sequence[int]] | None = None,
+) -> Intervene:
+    """Change hidden states in every forward call inside a ``with`` block.
+
+    Several may be nested: they act in the order in which they were entered. A `ditlens.capture` at the same time
+    sees the changed values.
+
+    Args:
+        model: A `ditlens.Model`, a diffusers pipeline, or a transformer.
+        changes: A function for each site or pattern: ``fn(values)`` or ``fn(values, where)`` with values
+            (rows, tokens, width), returning a new tensor of that shape; see `add_vector`, `scale`, `replace_with`,
+            `ablate`, `bypass`, and `Where`. It must depend on its arguments only.
+        steps: Which steps, as in `capture`; None for all.
+        passes: Which guidance passes, e.g. "cond", as in `capture`; None for all.
+        tokens: Tokens that change, by stream; all others stay.
+
+    Raises:
+        SiteError: If a site does not exist; the message says why.
+        SettingError: If a change is no function or cannot be made at its site, or steps or tokens cannot be used;
+            numbers of tokens are checked in the run.
+        InterventionError: In the run, if a function returns something that does not fit; at its end, if a site was
+            never changed or the model never ran.
+    """
+    return Intervene(model, changes, steps, passes, tokens)
+
+
+class Intervene(Session):
+    """The context manager behind `intervene`.
+
+    Attributes:
+        applied: How often each site was changed.
+    """
+
+    first = True
+
+    def __init__(
+        self,
+        model: Any,
+        changes: Mapping[str, Intervention],
+        steps: Iterable[int] | slice | int | None = None,
+        passes: str | Iterable[str] | None = None,
+        tokens: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__(model)
+        self.changes: list[tuple[Site, Intervention]] = []
+        for pattern, fn in changes.items():
+            if not callable(fn):
+                raise SettingError(
+                    f"The change at {pattern} is a {type(fn).__name__}, not a function of values."
+                )
+            for site in select(pattern, self.adapter.sites, self.adapter.absent):
+                if site.point.startswith("attn.to_"):
+                    raise SettingError(f"{site} can be captured, not changed. Change q, k or v instead.")
+                self.changes.append((site, fn))
+        self.wants_step = step_filter(steps)
+        self.passes, self.tokens = names_of(passes), numbers_of(tokens)
+        self._now: Call | None = None
+        self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
+
+    def title(self) -> str:
+        return f"intervention at {len(self.changes)} sites"
+
+    def place(self) -> None:
+        followed: set[int] = set()
+        for site, fn in self.changes:
+            port = self.adapter.port(site)
+            block = self.block_of(port)
+            if block is not None and id(block.module) not in followed:
+                followed.add(id(block.module))
+                self.watch(block)
+                self.on(block.module, self._follow, before=True)
+            if isinstance(port, SoftmaxPort):
+                self._place_tap(site, port, fn)
+            else:
+                self.on(port.module, self._change(site, port, fn), before=port.before)
+
+    def _follow(self, module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG002
+        """Note which call a block belongs to, so that a recomputation changes the same again."""
+        if self.call is not None:
+            self._now = self.call
+            if torch.is_grad_enabled():
+                self.remember(self.call, args, kwargs)
+        else:
+            self._now = self.recall(args, kwargs)
+
+    def close(self) -> None:
+        super().close()
+        self._now = None
+
+    def _running(self) -> Call | None:
+        return self.call if self.call is not None else self._now
+
+    def _change(self, site: Site, port: Port, fn: Intervention) -> Callable[..., Any]:
+        """A hook that writes new values: into the arguments (where `port.before`), or into the output."""
+
+        def change(module: Any, args: Any, kwargs: Any, output: Any = None) -> Any:  # noqa: ARG001
+            call = self._running()
+            if call is None or not self.wants_step(call.step):
+                return None
+            entering = None
+            if isinstance(port, BlockPort) and not port.before:
+                entering = port.entering(args, kwargs, call)
+            value = self._changed(site, fn, port.read(args, kwargs, output, call), call, entering)
+            return None if value is None else port.write(args, kwargs, output, call, value)
+
+        return change
+
+    def _place_tap(self, site: Site, port: SoftmaxPort, fn: Intervention) -> None:
+        if port.block.table.calls != "once":
+            raise SettingError(
+                f"{type(self.transformer).__name__} calls its softmax several times for one attention; its q, k "
+                "and v can be captured, not changed. Change the block's 'in' instead."
+            )
+
+        def make() -> Tap | None:
+            call = self._running()
+            if call is None or not self.wants_step(call.step):
+                return None
+
+            def new(seen: Softmax) -> Softmax:
+                def change(value: torch.Tensor) -> torch.Tensor:
+                    changed = self._changed(site, fn, value, call)
+                    return value if changed is None else changed
+
+                return replace(seen, port, call, change)
+
+            return Tap(new)
+
+        self.tap(port.module, make, lambda tap, output: None)  # noqa: ARG005
+
+    # --- applying ------------------------------------------------------------------------------------
+
+    def _changed(
+        self,
+        site: Site,
+        fn: Intervention,
+        value: torch.Tensor,
+        call: Call,
+        entering: torch.Tensor | None = None,
+    ) -> torch.Tensor | None:
+        """The stream with all wanted rows changed; None if there are none."""
+        result = None
+        split = len(value) == call.batch
+        real = self.adapter.mask(site, call, value.shape[1])
+        for pass_ in dict.fromkeys(call.passes):
+            if not wants(self.passes, pass_):
+                continue
+            part = index_of(call.rows(pass_)) if split else slice(None)
+            mask, entered = (None if each is None else each[part] for each in (real, entering))
+            where = Where(site, call.step, pass_, call.run, mask, entered)
+            new = self._apply(fn, value[part], where)
+            result = value.clone() if result is None else result
+            result[part] = new
+            self.applied[str(site)] += 1
+        return result
+
+    def _apply(self, fn: Intervention, old: torch.Tensor, where: Where) -> torch.Tensor:
+        if old.is_inference():  # these count no versions: the function gets a copy, which it may spoil
+            old, version = old.clone(), None
+        else:
+            version = old._version
+        new = fn(old, where) if _wants_where(fn) else fn(old)
+        if not isinstance(new, torch.Tensor):
+            raise InterventionError(
+                f"The function at {where.site} returned {type(new).__name__}, not a tensor. Return the new values."
+            )
+        if version is not None and old._version != version:
+            raise InterventionError(
+                f"The function at {where.site} changed its argument in place. Return a new tensor: "
+                "write `values + x`, not `values += x`."
+            )
+        if new.shape != old.shape:
+            raise InterventionError(
+                f"The function at {where.site} returned shape {tuple(new.shape)} for values of shape "
+                f"{tuple(old.shape)} (rows, tokens, width); they must agree."
+            )
+        chosen = self.tokens.get(where.site.stream)
+        if chosen is not None:
+            mixed, chosen = old.clone(), known(chosen, old.shape[1])
+            mixed[:, chosen] = new[:, chosen].to(old)
+            return mixed
+        return new.to(old)
+
+    def ended(self, call: Call) -> None:
+        """Nothing is kept of a forward."""
+
+    def finish(self) -> None:
+        """Check that every change was applied.
+
+        Raises:
+            InterventionError: If the model ran and a site was never changed.
+        """
+        never = [site for site, count in self.applied.items() if count == 0]
+        if never and self.calls:
+            others = f", nor were {len(never) - 1} other sites" if len(never) > 1 else ""
+            raise InterventionError(
+                f"{never[0]} was never changed in {self.calls} forward calls{others}. Check "
+                "steps and passes; blocks that a cache or skip_layers leaves out cannot be changed."
+            )
+        if never:
+            raise InterventionError(
+                "Nothing was changed: the transformer did not run inside the with-block. Call the model there."
+            )
+
+
+def _wants_where(fn: Intervention) -> bool:
+    """Whether a function takes the place as its second argument."""
+    try:
+        required = [
+            p
+            for p in inspect.signature(fn).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+        ]
+    except (TypeError, ValueError):
+        return False
+    return len(required) >= 2

@@ -1,0 +1,107 @@
+"""Where the words of a prompt lie in the text stream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ditlens.errors import ArchitectureError, CaptureError
+from ditlens.lens.adapters.table import ARCHITECTURES
+from ditlens.lens.adapters.texts import PIPELINES, Reading, reader_of
+from ditlens.lens.hooks import parts_of
+
+Finder = Callable[[str, str], dict[str, list[int]]]
+"""``finder(prompt, word) -> {tokenizer: [token, ...]}``."""
+ANY = 1_000_000
+"""Most tokens where nobody sets a limit; tokenizers take no larger numbers than some billions."""
+
+
+def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
+    """Numbers of the text tokens that make a word of a prompt, for each text encoder of the text stream.
+
+    Args:
+        model: A `ditlens.Model` or a pipeline.
+        prompt: The whole text.
+        word: A word or phrase of it; all its occurrences count.
+
+    Returns:
+        Token numbers by tokenizer. Where padding comes before the text (CogView4), they are negative: -1 is the
+            last token. They are right as long as the call leaves the pipeline's own template as it is and, where
+            they are negative, cuts nothing off the prompt (``max_sequence_length``).
+
+    Raises:
+        CaptureError: If nobody knows how the model reads its prompt, or the word is not there.
+    """
+    pipe = parts_of(model)[1]
+    finder = word_finder(pipe)
+    if finder is None:
+        raise CaptureError(no_tokenizers(pipe))
+    return finder(prompt, word)
+
+
+def word_finder(pipe: Any) -> Finder | None:
+    """A function that finds a word's tokens; None if nobody knows how the pipeline reads its prompt."""
+    if pipe is None:
+        return None
+    try:
+        reader = reader_of(pipe, parts_of(pipe)[0])
+    except ArchitectureError:
+        return None
+    return None if reader is None else lambda prompt, word: word_tokens(reader(prompt), prompt, word)
+
+
+def no_tokenizers(pipe: Any = None) -> str:
+    """Why words cannot be found, and what to type instead."""
+    whole = ", ".join(name for name, each in ARCHITECTURES.items() if each.text)
+    which = "this text stream" if pipe is None else f"the text stream of {type(pipe).__name__}"
+    return (
+        f"The tokenizers behind {which} are not known. Words can be found where a ditlens.Model or a whole "
+        f"pipeline was given, of the classes {whole} (transformers), {', '.join(PIPELINES)}: neither a bare "
+        "transformer, a pipeline without its tokenizers nor a study on disk can tell. Tokenize the prompt as your "
+        "pipeline does, and use the numbers: tokens={'text': [...]}."
+    )
+
+
+def word_tokens(readings: Mapping[str, Reading], prompt: str, word: str) -> dict[str, list[int]]:
+    """Tokens of a word, for each tokenizer, counted in the text stream.
+
+    Args:
+        readings: How each tokenizer reads the prompt, by its name.
+        prompt: The whole text.
+        word: A word or phrase of it.
+
+    Raises:
+        CaptureError: If the word is not in the prompt, or was cut off by every tokenizer.
+    """
+    places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)]
+    if not places:
+        raise CaptureError(f"The word {word!r} is not in the prompt {prompt!r}.")
+    found = {name: _tokens(reading, prompt, places) for name, reading in readings.items()}
+    if not any(found.values()):
+        raise CaptureError(
+            f"The word {word!r} was cut off: the prompt is longer than the text encoders read. Put it further to "
+            "the front, or write a shorter prompt."
+        )
+    return found
+
+
+def _tokens(reading: Reading, prompt: str, places: list[tuple[int, int]]) -> list[int]:
+    """Tokens of one tokenizer that overlap places (first character, character after the last) of the prompt."""
+    tokenizer, before = reading.tokenizer, len(reading.before)
+    if not getattr(tokenizer, "is_fast", False):
+        raise CaptureError(
+            f"{type(tokenizer).__name__} does not say which letters a token is made of. Load the pipeline with the "
+            "fast tokenizer, e.g. transformers.AutoTokenizer.from_pretrained(..., use_fast=True)."
+        )
+    spans = tokenizer(
+        reading.before + prompt + reading.after, return_offsets_mapping=True, truncation=True,
+        max_length=min(tokenizer.model_max_length, reading.longest or ANY),
+        add_special_tokens=reading.special,
+    )["offset_mapping"]  # fmt: skip
+    start = -len(spans) if reading.from_end else reading.start
+    return [
+        start + i
+        for i, (first, last) in enumerate(spans)
+        if last > first and any(first < before + end and last > before + begin for begin, end in places)
+    ]

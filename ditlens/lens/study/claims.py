@@ -1,0 +1,101 @@
+"""Which worker is at which item of a study: small files in the folder that all workers share.
+
+A claim holds host, process number and start time of its worker, and the worker touches the file while it is at work
+(its heartbeat). A claim is abandoned when its process is gone, or when its heart has not beaten for long; then
+whoever comes next takes the item over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ditlens.files import STALE, is_gone
+
+HEARTBEAT = 20.0
+"""Seconds between two touches of a claim."""
+UNREADABLE = 5.0
+"""Seconds after which a claim that does not say whose it is counts as abandoned: its worker died while writing."""
+
+
+@contextlib.contextmanager
+def claim(folder: Path, name: str) -> Iterator[bool]:
+    """Try to reserve an item; yields whether it is ours. An abandoned claim is taken over.
+
+    Args:
+        folder: The study.
+        name: The item's name.
+    """
+    path = folder / "claims" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = signature()
+    if not _take(path, mine):
+        yield False
+        return
+    done = threading.Event()
+    heart = threading.Thread(target=_beat, args=(path, mine, done), daemon=True)
+    heart.start()
+    try:
+        yield True
+    finally:
+        done.set()
+        heart.join()
+        if _text(path) == mine:  # not if another has taken it over
+            path.unlink(missing_ok=True)
+
+
+def signature() -> str:
+    """Host, process number and start time of this process."""
+    import psutil
+
+    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the worker behind a claim is gone: dead on this machine, or silent."""
+    try:
+        text, age = path.read_text(), time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    try:
+        host, number, start = text.split()
+        process = int(number), float(start)
+    except ValueError:
+        return age > UNREADABLE
+    return age > STALE or (host == socket.gethostname() and is_gone(*process))
+
+
+def _take(path: Path, mine: str) -> bool:
+    """Write a claim, unless there is one that is alive."""
+    for _ in range(2):
+        try:
+            with path.open("x") as file:
+                file.write(mine)
+            return True
+        except FileExistsError:
+            if not is_abandoned(path):
+                return False
+            path.unlink(missing_ok=True)
+    return False
+
+
+def _beat(path: Path, mine: str, done: threading.Event) -> None:
+    """Touch a claim until the work is done or another has taken it over."""
+    while not done.wait(HEARTBEAT):
+        with contextlib.suppress(OSError):  # a network drive may be away for a moment
+            if _text(path) != mine:
+                return
+            os.utime(path)
+
+
+def _text(path: Path) -> str:
+    """What a claim says; nothing if it is gone."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,196 @@
+"""Shards: one file for each item of a study, in safetensors' format, written whole or not at all.
+
+A shard is written beside its place, tensor by tensor without a second copy in memory, flushed to disk and renamed,
+so that whoever is killed loses the item in flight and nothing else. Reading takes the bytes of one slice only,
+without a memory map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ditlens.errors import StudyError
+from ditlens.files import write_parts
+from ditlens.lens.cache import LatentCache
+
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+MASK = "mask|"
+
+
+def item_name(prompt: int, seed: int) -> str:
+    """Name of an item's files."""
+    return f"{prompt:05d}-{seed}"
+
+
+def write_item(folder: Path, prompt: int, seed: int, cache: LatentCache, key: str) -> Path:
+    """Write the shard of one item.
+
+    Args:
+        folder: The study.
+        prompt: Number of the prompt.
+        seed: Its seed.
+        cache: What was captured of it: one item.
+        key: Key of the manifest.
+
+    Returns:
+        The shard's path.
+    """
+    tensors = entries_of(cache)
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        for value in tensors[name].values:
+            digest.update(raw(value))
+    about = {
+        "study": key, "sha256": digest.hexdigest(), "steps": json.dumps(cache.steps),
+        "grid": json.dumps(cache.grids.get(0)), "reduced": cache.reduced,
+    }  # fmt: skip
+    path = folder / "items" / f"{item_name(prompt, seed)}.safetensors"
+    data = (raw(value) for entry in tensors.values() for value in entry.values)
+    write_parts(path, itertools.chain([header_of(tensors, about)], data))
+    return path
+
+
+class Entry(NamedTuple):
+    """One tensor of a shard, in the parts that lie in memory.
+
+    Attributes:
+        shape: Its shape.
+        values: The parts, which follow one another in the file: one for each step.
+    """
+
+    shape: tuple[int, ...]
+    values: list[torch.Tensor]
+
+
+def entries_of(cache: LatentCache) -> dict[str, Entry]:
+    """The tensors of a shard by name, those with the widest numbers first, as safetensors wants them.
+
+    Raises:
+        StudyError: If the steps of a site cannot be one tensor.
+    """
+    found: dict[str, list[torch.Tensor]] = {}
+    for key in sorted(cache.tensors):
+        found.setdefault(f"{key.site}|{key.pass_}", []).append(cache.tensors[key][0])
+    entries = {name: Entry((len(values), *values[0].shape), values) for name, values in found.items()}
+    for name, entry in entries.items():
+        if len({(value.shape, value.dtype) for value in entry.values}) > 1:
+            raise StudyError(f"{name} has other shapes at other steps: capture them as studies of their own.")
+    for pass_, mask in cache.masks.items():
+        entries[MASK + pass_] = Entry(tuple(mask[0].shape), [mask[0].to(torch.uint8)])
+    return dict(sorted(entries.items(), key=lambda entry: -entry[1].values[0].dtype.itemsize))
+
+
+def header_of(tensors: Mapping[str, Entry], about: Mapping[str, str]) -> bytes:
+    """The beginning of a safetensors file: what is where, padded to a multiple of 8 bytes."""
+    header: dict[str, Any] = {"__metadata__": about}
+    at = 0
+    for name, (shape, values) in tensors.items():
+        end = at + sum(value.nbytes for value in values)
+        header[name] = {"dtype": NAMES[values[0].dtype], "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def raw(tensor: torch.Tensor) -> Any:
+    """The bytes of a tensor, as an array that shares its memory."""
+    return tensor.contiguous().flatten().view(torch.uint8).numpy()
+
+
+class Shard:
+    """Reads slices of one safetensors file by position, never more than asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                size = struct.unpack("<Q", file.read(8))[0]
+                if size > 100_000_000:
+                    raise ValueError("no safetensors header")
+                header = json.loads(file.read(size))
+        except (OSError, ValueError, struct.error) as error:
+            raise StudyError(
+                f"{path} cannot be read ({error}). Delete it and run the capture again."
+            ) from error
+        self.about: dict[str, str] = header.pop("__metadata__", {})
+        self.header, self.start = header, 8 + size
+
+    def read(
+        self, name: str, rows: Sequence[int] | None = None, tokens: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """A part of a tensor, reading only its bytes.
+
+        Args:
+            name: Which tensor.
+            rows: Places on its first axis (of a site: steps); all by default.
+            tokens: Places on its second axis; all by default.
+
+        Raises:
+            StudyError: If the file is cut off.
+        """
+        shape, dtype = self.header[name]["shape"], DTYPES[self.header[name]["dtype"]]
+        rows = range(shape[0]) if rows is None else rows
+        row = math.prod(shape[1:]) * dtype.itemsize
+        if tokens is None:
+            ranges = [(first * row, count * row) for first, count in runs(rows)]
+            chosen = [len(rows), *shape[1:]]
+        else:
+            token = math.prod(shape[2:]) * dtype.itemsize
+            ranges = [(at * row + first * token, n * token) for at in rows for first, n in runs(tokens)]
+            chosen = [len(rows), len(tokens), *shape[2:]]
+        data = self._bytes(self.header[name]["data_offsets"][0], ranges)
+        values = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        return values.reshape(chosen)
+
+    def _bytes(self, start: int, ranges: Sequence[tuple[int, int]]) -> bytearray:
+        """Ranges (begin, length) of the data, counted from `start`, one after the other."""
+        data = bytearray(sum(length for _, length in ranges))
+        rest = memoryview(data)
+        with self.path.open("rb", buffering=0) as file:
+            for begin, length in ranges:
+                file.seek(self.start + start + begin)
+                part, rest = rest[:length], rest[length:]
+                while part:  # one read gives at most 2 GiB
+                    got = file.readinto(part)
+                    if not got:
+                        raise StudyError(f"{self.path} is cut off. Delete it and run the capture again.")
+                    part = part[got:]
+        return data
+
+    def is_whole(self) -> bool:
+        """Whether the content agrees with its checksum."""
+        try:
+            digest = hashlib.sha256()
+            for name in sorted(self.header):
+                digest.update(name.encode())
+                digest.update(raw(self.read(name)))
+        except (StudyError, RuntimeError, ValueError):
+            return False
+        return digest.hexdigest() == self.about.get("sha256")
+
+
+def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Cut numbers into runs without a gap: [4, 5, 6, 9] -> [(4, 3), (9, 1)] (first number, how many)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == sum(found[-1]):
+            found[-1] = (found[-1][0], found[-1][1] + 1)
+        else:
+            found.append((number, 1))
+    return found

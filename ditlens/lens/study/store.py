@@ -1,0 +1,405 @@
+"""A study: captured hidden states of many prompts and seeds, on disk.
+
+A study is a folder::
+
+    manifest.json            what is captured, of which prompts and seeds; written once
+    items/00003-7.safetensors   one immutable shard per item (prompt 3, seed 7), written whole or not at all
+    failures/00003-7.json    how often an item failed, and why
+    claims/                  which worker is at which item
+
+Tensors are named ``site|pass``, with shape (steps, tokens, width), in the number format that was captured (bf16
+stays bf16). `ditlens.lens.study.shards` writes and reads the shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ditlens.errors import SiteError, StudyError
+from ditlens.files import write_whole
+from ditlens.lens.cache import Item, Key, LatentCache
+from ditlens.lens.site import Site
+from ditlens.lens.study.shards import MASK, Shard, item_name
+from ditlens.tables import human
+
+FORMAT = 1
+Choice = int | Sequence[int] | slice | None
+"""Which steps or tokens: one, several, a slice, or all."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a study captures.
+
+    Attributes:
+        model: Name of the model.
+        fingerprint: Of its weights and its scheduler, see `ditlens.models.identity`.
+        prompts: The texts.
+        seeds: Seeds, each used with every prompt.
+        settings: Everything else that decides the values: sites, steps, passes, reduce, dtype, sampling.
+    """
+
+    model: str
+    fingerprint: str
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def items(self) -> list[tuple[int, int]]:
+        """(number of the prompt, seed) of every item, in order."""
+        return [(i, seed) for i in range(len(self.prompts)) for seed in self.seeds]
+
+    @property
+    def key(self) -> str:
+        """Identity: equal for equal values."""
+        text = json.dumps([FORMAT, self.fingerprint, self.prompts, self.seeds, self.settings], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, "key": self.key, **vars(self)}, indent=2)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of a study.
+
+        Raises:
+            StudyError: If there is none, or it is damaged or of another version.
+        """
+        path = folder / "manifest.json"
+        if not path.is_file():
+            raise StudyError(
+                f"{folder} is no study: it has no manifest.json. Make one with "
+                f"`ditlens capture --out {folder} ...`."
+            )
+        try:
+            data = json.loads(path.read_text("utf-8"))
+            if data.pop("format") != FORMAT:
+                raise StudyError(f"{path} is of another version of ditlens; capture the study again.")
+            key = data.pop("key")
+            manifest = cls(data["model"], data["fingerprint"], tuple(data["prompts"]), tuple(data["seeds"]),
+                           data["settings"])  # fmt: skip
+        except (ValueError, KeyError, TypeError) as error:
+            raise StudyError(
+                f"{path} is damaged: {error}. Capture the study again in a new folder."
+            ) from error
+        if key != manifest.key:
+            raise StudyError(
+                f"{path} was changed by hand: its key does not fit. Restore it, or start a new folder."
+            )
+        return manifest
+
+    def begin(self, folder: Path) -> None:
+        """Write the manifest, or check that the one there is the same.
+
+        Raises:
+            StudyError: If the folder holds another study; the message says where they differ.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "manifest.json"
+        if path.is_file():
+            there = Manifest.read(folder)
+            if there.key != self.key:
+                different = differences(there, self)
+                raise StudyError(
+                    f"{folder} holds another study: {', '.join(different)} differ. Give a new folder with --out, "
+                    "or the same settings to go on."
+                )
+            return
+        write_whole(path, self.to_json().encode())
+
+
+def differences(one: Manifest, other: Manifest) -> list[str]:
+    """What differs between two studies, in words."""
+    parts = {"fingerprint": "the model's weights, number format or scheduler", "prompts": "prompts",
+             "seeds": "seeds"}  # fmt: skip
+    found = [words for name, words in parts.items() if getattr(one, name) != getattr(other, name)]
+    names = sorted({*one.settings, *other.settings})
+    return found + [name for name in names if one.settings.get(name) != other.settings.get(name)]
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A slice of a study; prints its axes.
+
+    Attributes:
+        tensor: The values.
+        labels: For each axis, in order, its name and the label of every place on it: ``"step"``: step numbers;
+            ``"item"``: (number of the prompt, seed); ``"token"``: token numbers; ``"width"``: channels (of an
+            attention map: ``"key"``, the tokens that are looked at).
+    """
+
+    tensor: torch.Tensor
+    labels: dict[str, Sequence[Any]]
+
+    def __repr__(self) -> str:
+        axes = " x ".join(f"{len(labels)} {name}" for name, labels in self.labels.items())
+        dtype = str(self.tensor.dtype).removeprefix("torch.")
+        return f"Labelled: {axes}, {dtype}, {human(self.tensor.nbytes)}"
+
+
+class Study:
+    """A study that is read lazily; print it to see what it holds.
+
+    Attributes:
+        folder: Where it is.
+        manifest: What it captures.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.manifest = folder, Manifest.read(folder)
+
+    def path(self, item: tuple[int, int]) -> Path:
+        """Shard of an item."""
+        return self.folder / "items" / f"{item_name(*item)}.safetensors"
+
+    @cached_property
+    def items(self) -> list[tuple[int, int]]:
+        """(prompt number, seed) of the items that are there."""
+        return [item for item in self.manifest.items if self.path(item).is_file()]
+
+    @cached_property
+    def _first(self) -> Shard:
+        return Shard(self.path(self._finished()[0]))
+
+    def _finished(self) -> list[tuple[int, int]]:
+        """The items that are there, of which there must be some."""
+        if not self.items:
+            raise StudyError(
+                f"{self.folder} has no finished items yet. Run the same `ditlens capture` again."
+            )
+        return self.items
+
+    @property
+    def sites(self) -> list[str]:
+        """Captured sites."""
+        names = {name.split("|")[0] for name in self._first.header if not name.startswith(MASK)}
+        return sorted(names, key=lambda s: Site.parse(s).sort_key())
+
+    @property
+    def passes(self) -> list[str]:
+        """Captured guidance passes."""
+        return sorted({n.split("|")[1] for n in self._first.header if not n.startswith(MASK)})
+
+    @property
+    def steps(self) -> list[int]:
+        """Captured steps."""
+        return json.loads(self._first.about["steps"])
+
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        """Items that are not there yet."""
+        return [item for item in self.manifest.items if not self.path(item).is_file()]
+
+    @property
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """What went wrong with items that are not there, by item."""
+        found = {}
+        for prompt, seed in self.missing:
+            path = self.folder / "failures" / f"{item_name(prompt, seed)}.json"
+            if path.is_file():
+                found[path.stem] = json.loads(path.read_text("utf-8"))
+        return found
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        total, done = len(self.manifest.items), len(self.items)
+        size = sum(self.path(item).stat().st_size for item in self.items)
+        lines = [f"Study of {self.manifest.model}: {done} of {total} items, {human(size)}, in {self.folder}"]
+        if done:
+            shapes = {s: self._first.header[f"{s}|{self.passes[0]}"]["shape"] for s in self.sites}
+            lines += [
+                f"  {s}  steps x {' x '.join(map(str, shape[1:]))}" for s, shape in list(shapes.items())[:12]
+            ]
+            lines += [f"  ... {len(shapes) - 12} more sites"] * (len(shapes) > 12)
+            lines.append(f"  steps {self.steps}, passes {', '.join(self.passes)}")
+        if self.failures:
+            lines.append(f"  failed: {', '.join(self.failures)}")
+        return "\n".join(lines)
+
+    def prompt(self, item: tuple[int, int]) -> str:
+        """Text of an item."""
+        return self.manifest.prompts[item[0]]
+
+    def read(
+        self,
+        site: str,
+        *,
+        step: Choice = None,
+        tokens: Choice = None,
+        pass_: str | None = None,
+        items: Sequence[tuple[int, int]] | None = None,
+    ) -> Labelled:
+        """Values of one site with their labels, reading only their bytes.
+
+        Args:
+            site: Which.
+            step: Step numbers: one, several, a slice of numbers (``slice(0, 8)``), or None for all. One number
+                takes the axis away.
+            tokens: Token numbers, likewise.
+            pass_: Guidance pass, needed where several were captured.
+            items: Which items; all finished ones by default.
+
+        Returns:
+            Tensor of (steps, items, tokens, width), and what is where.
+
+        Raises:
+            SiteError: If site, step, token or pass were not captured.
+            StudyError: If a shard is damaged, an item is not there, or none was asked for.
+        """
+        entry = self._entry(site, pass_)
+        shape = self._first.header[entry]["shape"]
+        if tokens is not None and len(shape) < 3:
+            done = self._first.about["reduced"]
+            raise SiteError(f"{site} has no tokens in this study: it was reduced ({done}). Leave tokens out.")
+        steps = self._steps(step)
+        places = None if tokens is None else _tokens(tokens, shape[1])
+        chosen = self._chosen(items)
+        values = self._gather(entry, [self.steps.index(s) for s in steps], places, chosen)
+        names = ["token", "key" if ".attn.to_" in entry else "width"][3 - len(shape) :]
+        labels: dict[str, Sequence[Any]] = {"step": steps, "item": chosen}
+        labels |= {name: range(size) for name, size in zip(names, shape[1:], strict=True)}
+        if places is not None:
+            labels["token"] = places
+        for name, choice, axis in (("token", tokens, 2), ("step", step, 0)):
+            if not isinstance(choice, (slice, Iterable, type(None))):  # one number takes its axis away
+                values = values.squeeze(axis)
+                del labels[name]
+        return Labelled(values, labels)
+
+    def _chosen(self, items: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
+        """The items that were asked for, or all that are there."""
+        items = self._finished() if items is None else items
+        if absent := [item for item in items if not self.path(item).is_file()]:
+            raise StudyError(
+                f"Item {absent[0]} is not in {self.folder}. Choose some of `study.items`; what `study.missing` "
+                "lists can still be captured."
+            )
+        if not items:
+            raise StudyError("No items were asked for. Choose some of `study.items`.")
+        return list(items)
+
+    def _gather(
+        self, entry: str, rows: list[int], tokens: list[int] | None, items: Sequence[tuple[int, int]]
+    ) -> torch.Tensor:
+        """The same part of every item, side by side on the second axis."""
+        parts = (Shard(self.path(item)).read(entry, rows, tokens) for item in items)
+        first = next(parts)
+        values = first.new_empty(len(rows), len(items), *first.shape[1:])
+        for i, part in enumerate(itertools.chain([first], parts)):
+            values[:, i] = part
+        return values
+
+    def _entry(self, site: str, pass_: str | None) -> str:
+        """Name of a tensor in the shards."""
+        name = str(Site.parse(str(site)))
+        pass_ = pass_ or (self.passes[0] if len(self.passes) == 1 else None)
+        if name not in self.sites or pass_ not in self.passes:
+            raise SiteError(
+                f"{name} ({pass_ or 'no pass given'}) is not in this study. It has the passes "
+                f"{', '.join(self.passes)} of: {', '.join(self.sites[:12])}."
+            )
+        return f"{name}|{pass_}"
+
+    def _steps(self, choice: Choice) -> list[int]:
+        """The chosen ones of the captured steps."""
+        if choice is None:
+            return self.steps
+        if isinstance(choice, slice):
+            wanted = range(max(self.steps) + 1)[choice]
+            found = [step for step in self.steps if step in wanted]
+        else:
+            found = _listed(choice)
+        wrong = [step for step in found if step not in self.steps]
+        if wrong or not found:
+            asked = wrong[0] if wrong else choice
+            raise SiteError(f"Step {asked} is not in this study; it has {self.steps}.")
+        return found
+
+    def get(self, site: str, **choice: Any) -> torch.Tensor:
+        """The tensor of `read`, which takes the same arguments: (steps, items, tokens, width)."""
+        return self.read(site, **choice).tensor
+
+    def __getitem__(self, key: str | tuple[Any, ...]) -> torch.Tensor:
+        """``study[site]``, ``study[site, step]``, ``study[site, step, pass]``; see `read`."""
+        site, step, pass_ = ((*key, None, None)[:3]) if isinstance(key, tuple) else (key, None, None)
+        return self.get(str(site), step=step, pass_=pass_)
+
+    def batches(self, site: str, size: int = 64, **choice: Any) -> Iterator[torch.Tensor]:
+        """The tensors of `read`, with its step, tokens and pass_, in parts of `size` items."""
+        for start in range(0, len(self.items), size):
+            yield self.get(site, items=self.items[start : start + size], **choice)
+
+    def cache(self, items: Sequence[tuple[int, int]] | None = None) -> LatentCache:
+        """Some items (all by default) as a `LatentCache` in memory.
+
+        Raises:
+            StudyError: If a shard is damaged, an item is not there, or none was asked for.
+        """
+        chosen = self._chosen(items)
+        shards = [Shard(self.path(item)) for item in chosen]
+        tensors: dict[Key, torch.Tensor] = {}
+        for site in self.sites:
+            for pass_ in self.passes:
+                values = torch.stack([shard.read(f"{site}|{pass_}") for shard in shards], 1)
+                tensors |= {Key(site, step, pass_): values[i] for i, step in enumerate(self.steps)}
+        masks = {
+            name.removeprefix(MASK): torch.stack([s.read(name) for s in shards]).bool()
+            for name in self._first.header
+            if name.startswith(MASK)
+        }
+        grid = json.loads(self._first.about["grid"])
+        return LatentCache(
+            tensors=tensors, items=[Item(0, row, self.prompt(item)) for row, item in enumerate(chosen)],
+            grids={0: tuple(grid) if grid else None}, masks=masks, reduced=self._first.about["reduced"],
+        )  # fmt: skip
+
+    def verify(self) -> list[str]:
+        """Names of shards whose content does not fit their checksum, or that belong to another study."""
+        bad = []
+        for item in self.items:
+            try:
+                shard = Shard(self.path(item))
+                good = shard.about.get("study") == self.manifest.key and shard.is_whole()
+            except StudyError:
+                good = False
+            if not good:
+                bad.append(self.path(item).name)
+        return bad
+
+
+def _listed(choice: int | Iterable[int]) -> list[int]:
+    """One number or several as a list."""
+    return [int(number) for number in choice] if isinstance(choice, Iterable) else [int(choice)]
+
+
+def _tokens(choice: int | Sequence[int] | slice, count: int) -> list[int]:
+    """Token numbers from 0; negative ones count from the end."""
+    numbers = list(range(count)[choice]) if isinstance(choice, slice) else _listed(choice)
+    wrong = [number for number in numbers if not -count <= number < count]
+    if wrong or not numbers:
+        raise SiteError(f"tokens={choice}: this site has {count} tokens, 0 to {count - 1}.")
+    return [number % count for number in numbers]
+
+
+def open_study(folder: str | Path) -> Study:
+    """Open a study that ``ditlens capture`` has made, or is still making.
+
+    Args:
+        folder: Its folder.
+
+    Raises:
+        StudyError: If it is none.
+    """
+    return Study(Path(folder))

@@ -1,0 +1,163 @@
+"""Find a model, fit it to the memory, and load it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ditlens.errors import ModelError, SettingError
+from ditlens.files import DATA
+from ditlens.models.flux import FluxModel
+from ditlens.models.model import Model
+from ditlens.models.profiles import cached_sizes, choose, free_memory, part_sizes
+
+MODELS = DATA / "models"
+"""Where the shipped models live; the environment variable DITLENS_MODELS names another folder."""
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The device that `device` names; "auto" is CUDA, else Apple's GPU, else the CPU.
+
+    Raises:
+        SettingError: If the device does not exist here.
+    """
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError(
+            f"The device {device!r} cannot be used here: {reason}. Try device='cpu'."
+        ) from error
+    return chosen
+
+
+def find(name_or_path: str | Path) -> str:
+    """The folder of a shipped model or of the user's, or a repository id to be fetched from the hub.
+
+    Raises:
+        ModelError: If it is none of these; the message lists the shipped models.
+    """
+    models = Path(os.environ.get("DITLENS_MODELS", MODELS))
+    for folder in (models / str(name_or_path), Path(name_or_path)):
+        if (folder / "model_index.json").is_file():
+            return str(folder)
+    text = str(name_or_path)
+    if text.count("/") == 1 and not Path(text).exists() and not text.startswith((".", "/", "~")):
+        return text
+    shipped = sorted(p.parent.name for p in models.glob("*/model_index.json"))
+    raise ModelError(
+        f"There is no model {text!r}: shipped are {', '.join(shipped) or 'none'} (looked in {models}). "
+        "Pass one of these, a folder with a model_index.json, or a hub id like "
+        "'stabilityai/stable-diffusion-3.5-medium'."
+    )
+
+
+def load(
+    name_or_path: str | Path = "portraits",
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+    profile: str = "auto",
+) -> Model:
+    """Load a model.
+
+    Args:
+        name_or_path: ``"portraits"``, a folder in diffusers' layout, or a hub id of an SD3, SD3.5 or FLUX.1 model.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+        dtype: Number format of the weights. By default float32 on the CPU and for small models, else bfloat16.
+        profile: ``"auto"`` chooses from the free memory of GPU and machine: ``"full"`` (all on the device),
+            ``"offload"`` (the parts of the pipeline in turn) or ``"sequential"`` (layer by layer, slow). The choice
+            and its reason are in ``Model.profile``.
+
+    Raises:
+        ModelError: If the model is not found, cannot be read, or is of a family that is not supported.
+        SettingError: If the device does not exist, or the model does not fit into the memory.
+    """
+    from diffusers import DiffusionPipeline
+
+    source, chosen = find(name_or_path), pick_device(device)
+    local = Path(source).is_dir()
+    sizes = part_sizes(Path(source)) if local else cached_sizes(source)
+    plan = choose(sizes, chosen, *free_memory(chosen), dtype, profile)
+    dtype = plan.dtype
+    try:
+        absent = absent_parts(Path(source)) if local else {}
+        with no_bars() if local else contextlib.nullcontext():
+            pipe = DiffusionPipeline.from_pretrained(source, dtype=dtype, local_files_only=local, **absent)
+    except Exception as error:  # diffusers and the libraries below it raise a dozen kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = (
+            "Check the files with `ditlens doctor`."
+            if local
+            else "Check the id, your connection, and that you accepted the model's licence on its page "
+            "(then `hf auth login`)."
+        )
+        raise ModelError(f"The model {source!r} could not be loaded: {reason} {hint}") from error
+    kind = model_class(pipe)
+    third = getattr(pipe, "text_encoder_3", None)
+    if third is not None and is_silent(third):
+        pipe.register_modules(text_encoder_3=None, tokenizer_3=None)  # spares its rows of zeros
+    pipe.set_progress_bar_config(disable=True)
+    if plan.placement == "full":
+        pipe.to(chosen)
+    elif plan.placement == "offload":
+        pipe.enable_model_cpu_offload(device=chosen)
+    else:
+        pipe.enable_sequential_cpu_offload(device=chosen)
+    model = kind(pipe, name=str(name_or_path), folder=Path(source) if local else None)
+    model.profile = plan
+    return model
+
+
+def model_class(pipe: Any) -> type[Model]:
+    """The class of model that wraps a pipeline.
+
+    Raises:
+        ModelError: If its latents and guidance are not known here.
+    """
+    name = type(pipe).__name__
+    if name == "StableDiffusion3Pipeline":
+        return Model
+    if name == "FluxPipeline":
+        return FluxModel
+    raise ModelError(
+        f"This is a {name}; ditlens makes and edits pictures with StableDiffusion3Pipeline and FluxPipeline. "
+        "Capturing and intervening (ditlens.capture) work with it as it is: pass the pipeline."
+    )
+
+
+@contextlib.contextmanager
+def no_bars() -> Iterator[None]:
+    """Load without progress bars: a small local model is there before one is read."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    shown = [log for log in (of_diffusers, of_transformers) if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
+
+
+def absent_parts(folder: Path) -> dict[str, None]:
+    """Parts that ``model_index.json`` lists as null; diffusers wants to be told them again."""
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    return {name: None for name, value in index.items() if isinstance(value, list) and value[0] is None}
+
+
+def is_silent(encoder: Any) -> bool:
+    """Whether a T5 encoder gives zeros for every text, as `ditlens.train.silent` builds it."""
+    norm = getattr(getattr(encoder, "encoder", None), "final_layer_norm", None)
+    return norm is not None and not bool(norm.weight.any())

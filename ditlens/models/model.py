@@ -1,0 +1,311 @@
+"""Load a diffusers pipeline and give it the few verbs that the rest of ditlens needs."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ditlens import flow, images
+from ditlens.description import Describer
+from ditlens.errors import ModelError, SettingError
+from ditlens.labels import Label, announce
+from ditlens.models.embedding import TextEmbedding
+from ditlens.models.profiles import Profile
+from ditlens.worlds.portraits.describer import OracleDescriber, PortraitDescriber
+from ditlens.worlds.portraits.oracle import Oracle
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def shift_of(tokens: int, config: Any) -> float:
+    """The shift mu of a scheduler with dynamic shifting: linear in the number of image tokens, as in diffusers."""
+    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return base + (top - base) * (tokens - low) / (high - low)
+
+
+class Model:
+    """A diffusers SD3 pipeline with named verbs; also the `VelocityField` that `ditlens.flow` integrates.
+
+    `ditlens.models.flux.FluxModel` is the same for FLUX.
+
+    Attributes:
+        pipe: The pipeline, untouched.
+        name: What it was loaded as.
+        folder: Its folder, if it is local.
+        defaults: Settings that the model prefers: steps, guidance, edit method, mask (from ``ditlens.json``).
+        profile: How it was fitted to the memory, if `load` did that.
+    """
+
+    profile: Profile | None = None
+
+    def __init__(self, pipe: Any, name: str = "model", folder: Path | None = None) -> None:
+        self.pipe, self.name, self.folder = pipe, name, folder
+        settings = folder / "ditlens.json" if folder else None
+        self.defaults: dict[str, Any] = {"steps": 28, "guidance": self.usual_guidance}
+        if settings is not None and settings.is_file():
+            try:
+                self.defaults |= json.loads(settings.read_text("utf-8"))
+            except (ValueError, TypeError) as error:
+                raise ModelError(
+                    f"{settings} is damaged: {error}. Restore it from the repository."
+                ) from error
+
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.transformer.parameters()) / 1e6
+        return f"Model({self.name!r}, {size:.1f} M parameters, {self.side} x {self.side}, {self.device})"
+
+    @property
+    def distilled(self) -> bool:
+        """Whether guidance is an input of the transformer, and not a second, empty prompt."""
+        return False
+
+    @property
+    def usual_guidance(self) -> float:
+        """Guidance where ``ditlens.json`` names none."""
+        return 7.0
+
+    # --- parts ---------------------------------------------------------------------------------------
+
+    @property
+    def transformer(self) -> Any:
+        return self.pipe.transformer
+
+    @property
+    def vae(self) -> Any:
+        return self.pipe.vae
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; offloaded weights lie elsewhere in the meantime."""
+        return self.pipe._execution_device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.transformer.dtype
+
+    @property
+    def side(self) -> int:
+        """Native height and width of pictures, in pixels."""
+        return self.transformer.config.sample_size * self.pipe.vae_scale_factor
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent."""
+        return self.transformer.config.in_channels
+
+    @property
+    def patch(self) -> int:
+        """Side of the square of latents that is one image token."""
+        return self.transformer.config.patch_size
+
+    @property
+    def row_tokenizer(self) -> Any:
+        """The tokenizer whose tokens are the first rows of a text's token matrix."""
+        return self.pipe.tokenizer
+
+    @property
+    def world(self) -> str | None:
+        """Name of the world with exact ground truth that the model belongs to, if any."""
+        return self.defaults.get("world")
+
+    @cached_property
+    def oracle(self) -> Oracle | None:
+        """The network that reads attributes from pictures of the model's world; None without a world."""
+        if self.world != "portraits" or self.folder is None:
+            return None
+
+        return Oracle.load(self.folder / "oracle", self.device)
+
+    @cached_property
+    def describer(self) -> Describer | None:
+        """Who describes pictures of the model's world; None without a world.
+
+        The small multimodal model in ``describer/``; in a folder without one the oracle reads and the grammar
+        writes.
+        """
+        if self.oracle is None or self.folder is None:
+            return None
+
+        if not (self.folder / "describer").is_dir():
+            return OracleDescriber(self.oracle)
+        return PortraitDescriber.load(self.folder / "describer", self.device)
+
+    # --- texts ---------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode_text(self, prompts: str | Sequence[str]) -> TextEmbedding:
+        """Embed prompts exactly as the pipeline does.
+
+        Args:
+            prompts: One or more texts.
+
+        Returns:
+            Tokens (batch, tokens, width), pooled (batch, width), and the mask of real tokens, where padding
+            and rows of zeros (the absent third encoder of a small model) are False.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        third = self.pipe.text_encoder_3 is not None
+        tokens, _, pooled, _ = self.pipe.encode_prompt(
+            prompts, prompts, prompts, do_classifier_free_guidance=False, device=self.device,
+            max_sequence_length=256 if third else 0,
+        )  # fmt: skip
+        clip = self.pipe.tokenizer_max_length
+        lengths = self.token_counts(prompts)
+        mask = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        mask[:, :clip] = torch.arange(clip, device=tokens.device) < lengths.to(tokens.device)[:, None]
+        if third:
+            counted = self.pipe.tokenizer_3(prompts, truncation=True, max_length=256, padding="max_length")
+            mask[:, clip:] = torch.tensor(counted.attention_mask, device=tokens.device).bool()
+        return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts))
+
+    def token_counts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Tokens of each prompt for the first encoder, start and end marks included, after truncation."""
+        limit = self.pipe.tokenizer_max_length
+        encoded = self.pipe.tokenizer(list(prompts), truncation=True, max_length=limit)
+        return torch.tensor([len(ids) for ids in encoded.input_ids])
+
+    # --- pictures ------------------------------------------------------------------------------------
+
+    def prepare(self, picture: images.Picture) -> torch.Tensor:
+        """Read a picture and fit it to the model: (1, 3, height, width), values in [0, 1].
+
+        A model whose position table is as small as its native size (portraits) takes centred squares; others
+        keep the picture's shape at about the native area.
+
+        Raises:
+            ImageError: If it cannot be read.
+        """
+        image = images.open_image(picture)
+        multiple = self.pipe.vae_scale_factor * self.patch
+        width, height = images.sizes(image, self.side, multiple, self.square)
+        return images.to_tensor(images.fit(image, width, height))
+
+    @property
+    def square(self) -> bool:
+        """Whether the position table is as small as the native size, so that it takes squares only."""
+        config = self.transformer.config
+        return config.pos_embed_max_size * config.patch_size <= config.sample_size
+
+    @torch.no_grad()
+    def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Latents of pictures: the posterior's mode, shifted and scaled as the transformer expects.
+
+        Args:
+            pictures: (batch, 3, height, width), values in [0, 1].
+
+        Returns:
+            (batch, channels, height / 8, width / 8), float32.
+        """
+        config = self.vae.config
+        z = self.vae.encode(pictures.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mode().float()
+        return (z - config.shift_factor) * config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures of latents: (batch, 3, height, width), values in [0, 1], float32, on the CPU."""
+        config = self.vae.config
+        z = latents.to(self.device) / config.scaling_factor + config.shift_factor
+        return (self.vae.decode(z.to(self.vae.dtype)).sample.float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    # --- the flow ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(self, latents: torch.Tensor, sigma: float, text: TextEmbedding) -> torch.Tensor:
+        """The velocity field: ``noise - clean`` as predicted at noise level `sigma` under `text`, float32.
+
+        diffusers calls this output `noise_pred`; it is a velocity. The transformer is fed 1000 * sigma.
+        """
+        timestep = torch.full((len(latents),), float(sigma) * 1000, device=self.device)
+        with announce(Label(text.roles, text.prompts, text.mask)):  # for captures and interventions
+            return self.transformer(
+                hidden_states=latents.to(self.device, self.dtype),
+                encoder_hidden_states=text.tokens.to(self.device, self.dtype),
+                pooled_projections=text.pooled.to(self.device, self.dtype),
+                timestep=timestep,
+                return_dict=False,
+            )[0].float()
+
+    def sigmas(self, steps: int) -> torch.Tensor:
+        """Noise levels of the model's own scheduler, (steps + 1,), from 1 down to 0.
+
+        Raises:
+            SettingError: If there are no steps.
+        """
+        if steps < 1:
+            raise SettingError(f"steps is {steps}; at least 1 is needed.")
+        scheduler = copy.deepcopy(self.pipe.scheduler)
+        settings = self.grid_settings(steps)
+        if scheduler.config.get("use_dynamic_shifting"):  # by the number of image tokens, at the native size
+            tokens = (self.side // self.pipe.vae_scale_factor // self.patch) ** 2
+            settings["mu"] = shift_of(tokens, scheduler.config)
+        scheduler.set_timesteps(**settings)
+        return scheduler.sigmas.float().cpu()
+
+    def grid_settings(self, steps: int) -> dict[str, Any]:
+        """What the pipeline tells its scheduler."""
+        return {"num_inference_steps": steps}
+
+    def noise(self, seeds: Sequence[int], size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Starting noise, one seed per picture, drawn on the CPU: the same on every device.
+
+        Args:
+            seeds: One seed per picture.
+            size: Height and width in pixels; native by default.
+        """
+        scale = self.pipe.vae_scale_factor
+        height, width = size or (self.side, self.side)
+        shape = (self.latent_channels, height // scale, width // scale)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str = "",
+    ) -> torch.Tensor:
+        """Pictures of prompts as a tensor (batch, 3, height, width); see `generate`."""
+        steps = self.defaults["steps"] if steps is None else steps
+        guidance = self.defaults["guidance"] if guidance is None else guidance
+        text = self.encode_text(prompts)
+        null_text = self.encode_text(negative_prompt).named("uncond") if guidance != 1 else None
+        latents = flow.sample(
+            self, self.noise(seeds), self.sigmas(steps), text, null_text=null_text, guidance=guidance
+        )
+        return self.decode(latents)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str = "",
+    ) -> Image.Image:
+        """Make one picture from a text.
+
+        Args:
+            prompt: What it shows.
+            seed: The same seed gives the same picture.
+            steps: Euler steps; the model's own number by default.
+            guidance: Classifier-free guidance, ``null + guidance * (text - null)``; the model's own by default.
+            negative_prompt: Text in the place of the null text.
+
+        Returns:
+            A picture of the model's native size.
+        """
+        return images.to_image(
+            self.sample([prompt], [seed], steps=steps, guidance=guidance, negative_prompt=negative_prompt)
+        )
