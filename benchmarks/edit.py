@@ -30,7 +30,7 @@ from model import hardware, ordered  # noqa: E402
 from ditlens.bench import runner  # noqa: E402
 from ditlens.bench.entries import choose, tuned  # noqa: E402
 from ditlens.bench.scores import Scorer  # noqa: E402
-from ditlens.bench.suites import portraits  # noqa: E402
+from ditlens.bench.suites import open_suite  # noqa: E402
 from ditlens.bench.summary import drift_at, drift_ratio, effect_table, number  # noqa: E402
 from ditlens.bench.workers import run_workers  # noqa: E402
 from ditlens.metrics.continuous import linearity, spearman  # noqa: E402
@@ -38,7 +38,7 @@ from ditlens.metrics.statistics import estimate, paired  # noqa: E402
 from ditlens.models.loading import load  # noqa: E402
 
 COMMAND = "make bench-edit"
-OWN = ("ems", "ems-more-texts", "ems-no-mask", "ems-attention-mask", "ems-exact-mask", "ems-tokens", "ems-pooled",
+OWN = ("ems", "ems-no-mask", "ems-exact-mask", "ems-tokens", "ems-pooled",
        "text-only", "image-only", "joint")  # fmt: skip
 """Entries that are EMS with one thing changed or parts of it, and no baselines."""
 BORROWERS = ("flowedit-mask", "flowalign-mask", "flowslider-mask")
@@ -114,7 +114,7 @@ def edits(options: argparse.Namespace) -> Results:
         while (best := best_baseline(ratios(), left_out)) and best not in measured:
             run([best], min(options.ems, count), DEGREES)
             measured.add(best)
-    runner.report(options.out, portraits(max(options.ems, options.others, options.finding)))
+    runner.report(options.out, open_suite("portraits", max(options.ems, options.others, options.finding)))
     rows = rows_of(options.out, model, scorer)
     return {
         **of_ems(rows),
@@ -134,7 +134,7 @@ def run_part(
 ) -> None:
     """Run some methods on the first `count` edits, in several processes."""
     runner.plan_bench(
-        model, portraits(count), choose(model, ",".join(names)), options.out, degrees, 0, scorer
+        model, open_suite("portraits", count), choose(model, ",".join(names)), options.out, degrees, 0, scorer
     )
     run_workers(
         Namespace(
@@ -150,7 +150,7 @@ def rows_of(folder: Path, model: Any, scorer: Scorer) -> Rows:
     common, entries = runner.made_with(model, scorer), tuned(model)
     found = {name: {path.stem for path in (folder / "parts" / name).glob("*.json")} for name in entries}
     rows: Rows = []
-    for seed, item in enumerate(portraits(max(map(len, found.values()), default=0) or 1).items):
+    for seed, item in enumerate(open_suite("portraits", max(map(len, found.values()), default=0) or 1).items):
         for name in (name for name, items in found.items() if item.id in items):
             now = {**common, **runner.made_from(entries[name], item, seed)}
             rows += runner.kept_rows(runner.read_part(folder, name, item.id), now)
@@ -268,13 +268,13 @@ def degree0(rows: Rows, options: argparse.Namespace) -> Results:
     from ditlens.images import to_image
 
     model = load("portraits")
-    items = {item.id: item for item in portraits(50).items}
+    items = {item.id: item for item in open_suite("portraits", 50).items}
     exact = []
     if "OMP_NUM_THREADS" not in os.environ:  # as in the runs: the last bits depend on the number of threads
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
     for row in [row for row in of(rows, "ems", 0.0) if row["item"] in items]:
         # From the suite, not from sources/: what is edited has not been through 8 bits.
-        kept = to_image(model.decode(model.encode_image(model.prepare(items[row["item"]].picture()))))
+        kept = to_image(model.decode(model.encode_image(model.prepare(items[row["item"]].image()))))
         exact.append(
             ImageChops.difference(kept, Image.open(options.out / row["picture"]).convert("RGB")).getbbox()
             is None
@@ -295,15 +295,15 @@ def reversed_edits(model: Any, options: argparse.Namespace) -> Results:
     from ditlens.worlds.portraits.measure import drift
 
     method, apart, pixels = tuned(model)["ems"].method, [], []
-    for k, item in enumerate(portraits(min(options.others, 20)).items):
-        picture = item.picture()
+    for k, item in enumerate(open_suite("portraits", min(options.others, 20)).items):
+        picture = item.image()
         there = edit_picture(
             model, picture, item.instruction, source_text=item.source_text, target_text=item.target_text,
             method=method, seed=k,
         )  # fmt: skip
         back = there.reverse()
         start = there.plan.reconstruction
-        before, after = (model.oracle.measure(to_tensor(image))[0] for image in (start, back.image))
+        before, after = (model.world.measure(to_tensor(image))[0] for image in (start, back.image))
         apart.append(drift(before, after, ()))
         pixels.append(pixel_rms(to_tensor(start), to_tensor(back.image)))
     return {

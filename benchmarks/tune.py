@@ -20,11 +20,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from ditlens.bench import runner  # noqa: E402
 from ditlens.bench.entries import Entry  # noqa: E402
-from ditlens.bench.suites import Suite, portraits  # noqa: E402
+from ditlens.bench.suites import Suite, open_suite  # noqa: E402
 from ditlens.bench.summary import drift_at, effect_table  # noqa: E402
 from ditlens.ems import loops  # noqa: E402
 from ditlens.ems.loops import Method  # noqa: E402
-from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, DeltaVelocity  # noqa: E402
+from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, Distillation  # noqa: E402
 from ditlens.models.loading import load  # noqa: E402
 
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
@@ -85,7 +85,7 @@ def baselines() -> dict[str, list[Method]]:
     return found
 
 
-def _score(preset: DeltaVelocity, lr: float, strength: float) -> DeltaVelocity:
+def _score(preset: Distillation, lr: float, strength: float) -> Distillation:
     return replace(
         preset,
         steps=16,
@@ -98,10 +98,9 @@ def _score(preset: DeltaVelocity, lr: float, strength: float) -> DeltaVelocity:
 
 def own() -> list[Entry]:
     """What was tried for EMS itself: rules of movement and guidance, within its mask."""
-    rising = DeltaVelocity(
+    rising = Distillation(
         "ems",
-        coupling="dvrf",
-        rule="gradient",
+        eta=(0.0, 1.0),
         weight="one",
         source_guidance=3.0,
         target_guidance=3.0,
@@ -148,7 +147,7 @@ def main() -> None:
     tried = {entry.name: entry for entry in own()} | tried
     if options.only:
         tried = {n: e for n, e in tried.items() if n.partition("@")[0] in options.only.split(",")}
-    dev = portraits(max(options.edits) + 1, "dev")
+    dev = open_suite("portraits-dev", max(options.edits) + 1)
     suite = Suite(dev.name, [dev.items[k] for k in options.edits])
     runner.run_bench(
         load("portraits"), suite, tried, options.out, degrees=options.degrees, share=tuple(options.share),

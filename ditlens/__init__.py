@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
     from ditlens.ems.edit import edit_steps as edit_steps
-    from ditlens.ems.engine import DDS as DDS
-    from ditlens.ems.engine import FLOWEDIT as FLOWEDIT
-    from ditlens.ems.engine import DeltaVelocity as DeltaVelocity
     from ditlens.ems.extract import extract as extract
     from ditlens.ems.judge import check_image as check_image
     from ditlens.ems.manipulate import manipulate as manipulate
+    from ditlens.ems.methods import DDS as DDS
+    from ditlens.ems.methods import FLOWEDIT as FLOWEDIT
+    from ditlens.ems.methods import DeltaVelocity as DeltaVelocity
+    from ditlens.ems.methods import Distillation as Distillation
+    from ditlens.ems.methods import OdeEdit as OdeEdit
     from ditlens.lens.cache import LatentCache as LatentCache
     from ditlens.lens.captures import capture as capture
     from ditlens.lens.estimates import Estimate as Estimate
@@ -46,10 +48,10 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
-    "ditlens.ems.engine": ("DDS", "FLOWEDIT", "DeltaVelocity"),
     "ditlens.ems.extract": ("extract",),
     "ditlens.ems.judge": ("check_image",),
     "ditlens.ems.manipulate": ("manipulate",),
+    "ditlens.ems.methods": ("DDS", "FLOWEDIT", "DeltaVelocity", "Distillation", "OdeEdit"),
     "ditlens.lens.cache": ("LatentCache",),
     "ditlens.lens.captures": ("capture",),
     "ditlens.lens.estimates": ("Estimate", "estimate"),

@@ -17,6 +17,7 @@ from intervals import clustered
 
 from ditlens.models.model import Model
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Attributes, sample
+from ditlens.worlds.portraits.world import Portraits
 from portraits.sheets import Tile
 
 SEEDS = {"vae": 7, "captions": 101, "edits": 102, "sweeps": 103, "describer": 104, "exact": 105,
@@ -82,8 +83,8 @@ def progress(what: str, total: int) -> Iterator[int]:
 
 def measure(bench: Bench, pictures: torch.Tensor) -> list[dict[str, float | str]]:
     """What the oracle reads."""
-    assert bench.model.oracle is not None, "the model has no oracle"
-    return bench.model.oracle.measure(pictures)
+    assert isinstance(bench.model.world, Portraits), "the model has no portraits world"
+    return bench.model.world.oracle.measure(pictures)
 
 
 def by_attribute(trials: Sequence[dict[str, bool]]) -> dict[str, Result]:

@@ -27,6 +27,7 @@ from ditlens.worlds.portraits.attributes import (
 )
 from ditlens.worlds.portraits.captions import caption_all, nameable, parse, satisfies
 from ditlens.worlds.portraits.render import render
+from ditlens.worlds.portraits.world import Portraits
 from portraits.common import SEEDS, Bench, Results, brief, measure, people, progress, result, share
 from portraits.sheets import Tile
 
@@ -141,9 +142,11 @@ def describer(bench: Bench) -> Results:
 
 def oracle(bench: Bench) -> Results:
     """The oracle's worst attribute on held-out renders, and on the autoencoder's reconstructions of them."""
-    assert bench.model.oracle is not None, "the model has no oracle"
+    assert isinstance(bench.model.world, Portraits), "the model has no portraits world"
     print(f"oracle: {bench.renders} renders", file=sys.stderr, flush=True)
-    scores = oracle_training.evaluate(bench.model.oracle, bench.model.device, bench.model.vae, bench.renders)
+    scores = oracle_training.evaluate(
+        bench.model.world.oracle, bench.model.device, bench.model.vae, bench.renders
+    )
     results = {}
     for key, specs, unit in (
         ("oracle_r2_min", CONTINUOUS, "R2"),

@@ -19,6 +19,7 @@ from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, take
 from ditlens.worlds.portraits.captions import caption_all, compose, parse, satisfies
 from ditlens.worlds.portraits.heldout import HELD_OUT, held_out, match
 from ditlens.worlds.portraits.render import render
+from ditlens.worlds.portraits.world import Portraits
 from portraits.common import SEEDS, Bench, Results, measure, people, progress, result
 from portraits.quality import BATCH, caption_samples
 from portraits.speed import load_note, timed
@@ -75,8 +76,8 @@ def frechet_ratio(bench: Bench) -> Results:
 @torch.no_grad()
 def read_features(bench: Bench, pictures: torch.Tensor) -> torch.Tensor:
     """The oracle's features, (batch, 256)."""
-    assert bench.model.oracle is not None, "the model has no oracle"
-    return bench.model.oracle.features(pictures).double()
+    assert isinstance(bench.model.world, Portraits), "the model has no portraits world"
+    return bench.model.world.oracle.features(pictures).double()
 
 
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ditlens.ems import masks
 from ditlens.ems.loops import DDIB, FIREFLOW, RF_INVERSION, RF_SOLVER, SDEDIT, Method, Resample
-from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, DeltaVelocity
+from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, Distillation
 from ditlens.ems.plan import default_method
 from ditlens.ems.sample import METHODS, method_for, settings_of
 from ditlens.errors import SettingError
@@ -22,11 +22,9 @@ class Entry:
     Attributes:
         name: Its name.
         method: The method with its settings.
-        mask: How the edit is confined: None, "difference", "attention" or "exact".
+        mask: How the edit is confined: None, "difference" or "exact".
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
-        asks: Whether the model's describer is asked about what the texts of an edit leave out: its words are put
-            behind both texts (`ditlens.ems.texts.completed`). Without it the texts are used as they are given.
         about: What it is, in a few words.
     """
 
@@ -35,7 +33,6 @@ class Entry:
     mask: str | None = None
     tokens: bool = True
     pooled: bool = True
-    asks: bool = False
     about: str = ""
 
     def settings(self) -> dict[str, Any]:
@@ -44,7 +41,6 @@ class Entry:
             "mask": self.mask,
             "tokens": self.tokens,
             "pooled": self.pooled,
-            "asks": self.asks,
             "about": self.about,
         }
         if self.mask == "difference":
@@ -73,9 +69,7 @@ def tuned(model: Model) -> dict[str, Entry]:
     flowslider = replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=1.0)
     found = [
         Entry("ems", ems, mask, about="the default of ditlens.edit"),
-        Entry("ems-more-texts", ems, mask, asks=True, about="EMS, what the texts leave out is asked about"),
         Entry("ems-no-mask", ems, about="EMS without a mask"),
-        Entry("ems-attention-mask", ems, "attention", about="EMS in a mask read from attention"),
         Entry("ems-exact-mask", ems, "exact", about="EMS in the renderer's own mask: an upper bound"),
         Entry("ems-tokens", ems, mask, pooled=False, about="EMS, only the token matrix moves"),
         Entry("ems-pooled", ems, mask, tokens=False, about="EMS, only the pooled vector moves"),
@@ -124,7 +118,7 @@ def tuned(model: Model) -> dict[str, Entry]:
     return {entry.name: entry for entry in found}
 
 
-def _csds(constraint: str, lr: float, strength: float | None = None) -> DeltaVelocity:
+def _csds(constraint: str, lr: float, strength: float | None = None) -> Distillation:
     method = replace(CSDS[constraint], steps=16, source_guidance=4.0, target_guidance=4.0, lr=lr)
     return method if strength is None else replace(method, strength=strength)
 
@@ -135,13 +129,18 @@ def published(model: Model) -> dict[str, Entry]:
     return found | {name: Entry(name, method_for(model, name)) for name in METHODS}
 
 
+TUNED: dict[str | None, Callable[[Model], dict[str, Entry]]] = {"portraits": tuned}
+"""The methods with settings tuned for a world's model; elsewhere they have their published ones."""
+
+
 def choose(model: Model, names: str) -> dict[str, Entry]:
     """The entries that a comma-separated list names; "all" is every one.
 
     Raises:
         SettingError: If a name is unknown.
     """
-    known: Mapping[str, Entry] = tuned(model) if model.world == "portraits" else published(model)
+    world = None if model.world is None else model.world.name
+    known: Mapping[str, Entry] = TUNED.get(world, published)(model)
     if names == "all":
         return dict(known)
     wanted = [name.strip() for name in names.split(",") if name.strip()]

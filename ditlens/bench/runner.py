@@ -26,17 +26,18 @@ from ditlens.bench.folder import COLUMNS, FIRST, LAST
 from ditlens.bench.page import write_page
 from ditlens.bench.scores import Scorer
 from ditlens.bench.sheets import write_sheets
-from ditlens.bench.suites import Item, Suite
+from ditlens.bench.suites import Suite
 from ditlens.bench.summary import summarise
-from ditlens.ems import texts
 from ditlens.ems.edit import results
-from ditlens.ems.plan import check_degrees, make_plan
+from ditlens.ems.extract import degree_of
+from ditlens.ems.plan import EditSettings, make_plan
 from ditlens.errors import DitlensError, SettingError, StudyError
 from ditlens.models.identity import byte_hash, fingerprint
 from ditlens.models.identity import weights as weights_of
 from ditlens.models.model import Model
 from ditlens.tables import columns
 from ditlens.version import __version__
+from ditlens.worlds.world import Continuous, SuiteItem
 
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
 """From low degrees on: some methods reach 0.8 of the way before 0.5."""
@@ -58,7 +59,7 @@ def plan_bench(
         SettingError: If a degree is out of range or there is nothing to run.
         StudyError: If the folder holds another run.
     """
-    check_degrees(degrees)
+    degrees = [degree_of(degree) for degree in degrees]
     if not (entries and suite.items and degrees):
         raise SettingError(
             "There is nothing to run: a benchmark needs a suite with items, methods and degrees."
@@ -76,6 +77,7 @@ def plan_bench(
         "methods": {name: entry.settings() for name, entry in entries.items()},
         "metrics": scorer.about(),
         "absent": scorer.absent(),
+        "continuous": continuous(model),
     }
     path = folder / "bench.json"
     if path.is_file():
@@ -99,6 +101,12 @@ def plan_bench(
     return about
 
 
+def continuous(model: Model) -> list[str]:
+    """Names of the continuous attributes of the model's world; none without a world."""
+    known = {} if model.world is None else model.world.attributes
+    return [name for name, attribute in known.items() if isinstance(attribute, Continuous)]
+
+
 def made_with(model: Model, scorer: Scorer) -> dict[str, str]:
     """What all rows of a run have in common: the weights, and how they are measured."""
     return {"weights": fingerprint(model), "metrics": measured_with(model, scorer)}
@@ -107,23 +115,19 @@ def made_with(model: Model, scorer: Scorer) -> dict[str, str]:
 def measured_with(model: Model, scorer: Scorer) -> str:
     """A short hash of the metrics and of the networks that stand between a result and its numbers."""
     found: dict[str, Any] = {name: about["identity"] for name, about in scorer.about().items()}
-    describer = getattr(model.describer, "model", None)  # answers for the metrics and for rows that ask
-    for name, module in (("vae", model.vae), ("oracle", model.oracle), ("describer", describer)):
-        if module is not None:
-            found[name] = [(key, byte_hash(value)) for key, value in weights_of(module)]
+    for name, module in {"vae": model.vae, **(model.world.networks if model.world else {})}.items():
+        found[name] = [(key, byte_hash(value)) for key, value in weights_of(module)]
     return _digest(found)
 
 
-def made_from(entry: Entry, item: Item, seed: int) -> dict[str, Any]:
+def made_from(entry: Entry, item: SuiteItem, seed: int) -> dict[str, Any]:
     """What decides the rows of a pair beside that: rows made from anything else are not mixed with these."""
     return {"settings": _json(entry.settings()), "asked": asked_of(item, seed)}
 
 
-def asked_of(item: Item, seed: int) -> str:
+def asked_of(item: SuiteItem, seed: int) -> str:
     """A short hash of what a pair was asked: items of two suites may have one name."""
-    return _digest(
-        [item.kind, item.instruction, item.source_text, item.target_text, dict(item.changes), seed]
-    )
+    return _digest([item.kind, item.instruction, item.source_text, item.target_text, dict(item.wanted), seed])
 
 
 def _digest(value: Any) -> str:
@@ -137,7 +141,9 @@ def kept_rows(part: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> list
     return list(part["rows"])
 
 
-def in_turn(suite: Suite, entries: Mapping[str, Entry], share: tuple[int, int]) -> list[tuple[Entry, Item]]:
+def in_turn(
+    suite: Suite, entries: Mapping[str, Entry], share: tuple[int, int]
+) -> list[tuple[Entry, SuiteItem]]:
     """All pairs in the order in which one of several processes looks at them: its own share first.
 
     The shares are of all pairs, not of those that are missing now, because the others may have begun already. What
@@ -177,7 +183,7 @@ def run_bench(
         entries: Methods.
         folder: Where everything is written.
         degrees: Editing degrees.
-        seed: Item k is edited with the seed ``seed + k``, by every method.
+        seed: SuiteItem k is edited with the seed ``seed + k``, by every method.
         share: (k, n): as process k of n, do every n-th pair, and then what the others have not come to.
         plan: Write ``bench.json`` first; False where it has been written.
         progress: Receives (done, total, what) after every pair.
@@ -199,7 +205,9 @@ def run_bench(
         for entry, item in in_turn(suite, entries, share)
     ]
 
-    def rows_and_rest(entry: Entry, item: Item, origin: dict[str, Any]) -> tuple[list[dict], list[float]]:
+    def rows_and_rest(
+        entry: Entry, item: SuiteItem, origin: dict[str, Any]
+    ) -> tuple[list[dict], list[float]]:
         rows = kept_rows(read_part(folder, entry.name, item.id), origin)
         return rows, [d for d in wanted if d not in {row["degree"] for row in rows}]
 
@@ -219,19 +227,23 @@ def run_bench(
 
 
 def run_pair(
-    model: Model, entry: Entry, item: Item, folder: Path, degrees: Sequence[float], seed: int, scorer: Scorer
+    model: Model,
+    entry: Entry,
+    item: SuiteItem,
+    folder: Path,
+    degrees: Sequence[float],
+    seed: int,
+    scorer: Scorer,
 ) -> list[dict[str, Any]]:
     """Edit one item with one method at all degrees; an error becomes rows that tell it."""
     base = {"item": item.id, "kind": item.kind, "method": entry.name, "seed": seed}
     started = time.perf_counter()
     try:
-        picture, source, target = item.picture(), item.source_text, item.target_text
-        if entry.asks and source and target:
-            source, target = texts.completed(model, picture, source, target)
-        plan = make_plan(
-            model, picture, item.instruction, source_text=source or None, target_text=target or None,
-            method=entry.method, mask=entry.mask, tokens=entry.tokens, pooled=entry.pooled, seed=seed,
+        settings = EditSettings(
+            source_text=item.source_text or None, target_text=item.target_text or None, seed=seed,
+            method=entry.method, mask=entry.mask, tokens=entry.tokens, pooled=entry.pooled,
         )  # fmt: skip
+        plan = make_plan(model, item.image(), item.instruction, settings)
         (state,) = deque(plan.states(degrees), maxlen=1)  # the last one
         edits = results(plan, degrees, state, plan.clock())
         calls = state.calls + plan.mask_cost[0]
@@ -281,7 +293,7 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
         if (folder / "sources" / f"{item.id}.png").is_file()
     ]  # fmt: skip
     table(folder / "items.csv", list(lines[0]) if lines else ["item"], lines)
-    summary = summarise(rows, list(about["metrics"]))
+    summary = summarise(rows, list(about["metrics"]), about.get("continuous", []))
     write(folder / "summary.json", json.dumps(_finite(summary), indent=2) + "\n")
     return rows
 
@@ -324,7 +336,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def save_mask(folder: Path, item: Item) -> str:
+def save_mask(folder: Path, item: SuiteItem) -> str:
     """Write the mask of an item as a picture; returns its name, empty if it has none."""
     if item.mask is None:
         return ""

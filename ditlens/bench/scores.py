@@ -5,42 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ditlens import images
-from ditlens.bench.suites import Item
 from ditlens.ems.edit import Edit
-from ditlens.errors import DitlensError
 from ditlens.metrics import continuous, regions
 from ditlens.metrics.networks import Pair, open_networks
 from ditlens.metrics.regions import described
 from ditlens.models.model import Model
-from ditlens.worlds.portraits.captions import parse
-from ditlens.worlds.portraits.constraints import index_of
-from ditlens.worlds.portraits.describer import PortraitDescriber
-from ditlens.worlds.portraits.measure import drift, hidden, progress, reached
-from ditlens.worlds.portraits.questions import question
+from ditlens.worlds.world import SuiteItem, World
 
 WORLD = {
     "success": described(
         "target reached", "higher", "share",
-        "every changed attribute has the wanted level or value, read by the portraits oracle; v1",
+        "every changed attribute has the wanted level or value, read by the world's oracle; v1",
     ),
     "effect": described(
         "effect", "higher", "share",
         "share of the way from the reconstruction's value to the centre of the wanted level, in [-1, 1], a "
-        "category 0 or 1, mean over the changed attributes, read by the portraits oracle; v2",
+        "category 0 or 1, mean over the changed attributes, read by the world's oracle; v2",
     ),
     "drift": described(
         "non-target drift", "lower", "range",
         "mean change, from the reconstruction (degree 0) to the result, of the attributes that are not targets and "
-        "visible in both, in units of range, a category 0 or 1, read by the portraits oracle; v2",
+        "visible in both, in units of range, a category 0 or 1, read by the world's oracle; v2",
     ),
     "drift_from_source": described(
         "drift from the picture given", "lower", "range",
         "the same from the picture before it was encoded: holds the autoencoder's share, alike for all methods; "
-        "read by the portraits oracle; v1",
+        "read by the world's oracle; v1",
     ),
     "text_agreement": described(
         "agreement with the target text", "higher", "share",
-        "share of the attributes of the suite's target text that the portraits oracle reads in the result; the "
+        "share of the attributes of the suite's target text that the world's oracle reads in the result; the "
         "in-domain counterpart of CLIP similarity; v2",
     ),
     "vqa": described(
@@ -71,7 +65,6 @@ class Scorer:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.world = model.world == "portraits" and model.oracle is not None
         self.networks, self._without = open_networks()
 
     def about(self) -> dict[str, dict[str, str]]:
@@ -82,20 +75,21 @@ class Scorer:
         for network in self.networks:
             shown |= network.about
         sized = {n: {**a, "identity": f"{a['identity']}; pictures of {size}"} for n, a in shown.items()}
-        return {**(WORLD if self.world else {}), **sized, "structure": dict(STRUCTURE), **PATH}
+        return {**(WORLD if self.model.world else {}), **sized, "structure": dict(STRUCTURE), **PATH}
 
     def absent(self) -> dict[str, str]:
         """Metrics that people will look for and that are not computed, with the reason."""
-        world = {} if self.world else dict.fromkeys(WORLD, "the model has no world with an oracle")
+        world = {} if self.model.world else dict.fromkeys(WORLD, "the model has no world that measures")
         return {**self._without, **world}
 
-    def score(self, item: Item, edit: Edit) -> dict[str, float]:
+    def score(self, item: SuiteItem, edit: Edit) -> dict[str, float]:
         """All metrics of one edit, by name; NaN where one has no value."""
-        result: dict[str, float] = self._world(item, edit) if self.world else {}
+        world = self.model.world
+        result: dict[str, float] = {} if world is None else in_world(world, item, edit)
         before, after = images.to_tensor(edit.source_image), images.to_tensor(edit.image)
         mask = item.mask
         if mask is not None and mask.shape[-2:] != before.shape[-2:]:
-            height, width = item.picture().shape[-2:]
+            height, width = item.image().shape[-2:]
             mask = images.fit_mask(mask, (width, height), edit.source_image.size).gt(0).float()
         for name, metric in regions.METRICS.items():
             result[name] = float("nan") if mask is None else float(metric.compute(before, after, mask)[0])
@@ -118,38 +112,20 @@ class Scorer:
             "straightness": continuous.straightness(pictures),
         }
 
-    def _world(self, item: Item, edit: Edit) -> dict[str, float]:
 
-        given, after, oracle = edit.before, edit.after, self.model.oracle
-        assert given is not None and after is not None and oracle is not None
-        if not item.changes:
-            return dict.fromkeys(WORLD, float("nan"))
-        before = oracle.measure(images.to_tensor(edit.plan.reconstruction))[0]
-        told = {
-            n: levels
-            for n, levels in parse(item.target_text or edit.target_text).items()
-            if n not in hidden(after)
-        }
-        agree = [index_of(name, after[name]) in levels for name, levels in told.items()]
-        return {
-            "success": float(all(reached(after, item.changes).values())),
-            "effect": progress(before, after, item.changes),
-            "drift": drift(before, after, item.changes),
-            "drift_from_source": drift(given, after, item.changes),
-            "text_agreement": sum(agree) / len(agree) if agree else float("nan"),
-            "vqa": self._answers(item, edit) if edit.degree == 1 else float("nan"),
-        }
-
-    def _answers(self, item: Item, edit: Edit) -> float:
-
-        describer = self.model.describer
-        if not isinstance(describer, PortraitDescriber):
-            return float("nan")
-        right = []
-        for name, wanted in item.changes.items():
-            try:
-                told = parse(describer.answer(edit.image, question(name)))
-            except DitlensError:
-                told = {}
-            right.append(wanted in told.get(name, ()))
-        return sum(right) / len(right)
+def in_world(world: World, item: SuiteItem, edit: Edit) -> dict[str, float]:
+    """What the model's world measures of an edit; NaN without wanted changes."""
+    given, after = edit.before, edit.after
+    assert given is not None and after is not None
+    if not item.wanted:
+        return dict.fromkeys(WORLD, float("nan"))
+    before = world.measure(images.to_tensor(edit.plan.reconstruction))[0]
+    asked = edit.degree == 1
+    return {
+        "success": float(not world.missed(after, item.wanted)),
+        "effect": world.progress(before, after, item.wanted),
+        "drift": world.drift(before, after, item.wanted),
+        "drift_from_source": world.drift(given, after, item.wanted),
+        "text_agreement": world.agreement(item.target_text or edit.target_text, after),
+        "vqa": world.answers(images.to_tensor(edit.image), item.wanted) if asked else float("nan"),
+    }

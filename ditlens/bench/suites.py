@@ -1,15 +1,14 @@
 """What a benchmark edits: pictures, wishes, texts, and masks of what may change.
 
-`portraits` is built in and exact. `pie_bench` and `records` read data that the user brings; nothing of them is
-shipped.
+Worlds bring suites of their own, which are exact. `pie_bench` and `records` read data that the user brings; nothing
+of them is shipped.
 """
 
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,58 +18,15 @@ import torch
 
 from ditlens import images
 from ditlens.ems.masks import read_mask
-from ditlens.errors import CaptionError, SettingError, SuiteError
-from ditlens.worlds.portraits.attributes import NAMES, describe_values, neutral, sample
-from ditlens.worlds.portraits.constraints import value_of
-from ditlens.worlds.portraits.instructions import instruction
-from ditlens.worlds.portraits.pairs import target_caption
-from ditlens.worlds.portraits.render import change_mask, render
-
-SPLITS = {"dev": 600, "test": 760}
-"""Splits of the portraits suite. Their seeds, millions times these numbers, are no other module's.
-
-The test split is a fresh one whenever a setting has been chosen after looking at it: 700, 710, 720, 730 and 750
-were the ones before, and 740 has been looked at by mistake.
-"""
+from ditlens.errors import SuiteError
+from ditlens.worlds import world as worlds
+from ditlens.worlds.world import SuiteItem
 
 PIE_SIDE = 512
 PIE_KINDS = {
     "0": "random", "1": "change object", "2": "add object", "3": "delete object", "4": "attribute content",
     "5": "pose", "6": "color", "7": "material", "8": "background", "9": "style",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Item:
-    """One edit to make.
-
-    Attributes:
-        id: Its name, fit for a file's name.
-        kind: What it is about: attribute names joined by +, or a category.
-        instruction: The wish; may be empty if both texts are there.
-        source_text: What the picture shows; may be empty.
-        target_text: What it should show; may be empty.
-        read: Reads the picture.
-        mask: Where it may change, (1, 1, H, W), 0 or 1; None if unknown.
-        changes: Wanted level or value of each attribute that changes; empty outside a world.
-        truth: True attributes of the picture; empty outside a world.
-        licence: Under which licence the picture is.
-    """
-
-    id: str
-    kind: str
-    instruction: str
-    source_text: str
-    target_text: str
-    read: Callable[[], torch.Tensor] = field(repr=False)
-    mask: torch.Tensor | None = field(default=None, repr=False)
-    changes: Mapping[str, int] = field(default_factory=dict)
-    truth: Mapping[str, float | str] = field(default_factory=dict, repr=False)
-    licence: str = ""
-
-    def picture(self) -> torch.Tensor:
-        """The picture, (1, 3, H, W), values in [0, 1]."""
-        return self.read()
 
 
 @dataclass(frozen=True)
@@ -84,7 +40,7 @@ class Suite:
     """
 
     name: str
-    items: list[Item]
+    items: list[SuiteItem]
     remarks: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -95,62 +51,6 @@ class Suite:
             f"{kind} {count}" for kind, count in Counter(i.kind for i in self.items).most_common(12)
         )
         return "\n".join([f"{self.name}: {len(self.items)} edits ({kinds})", *self.remarks])
-
-
-# --- portraits ---------------------------------------------------------------------------------------------
-
-
-def portraits(count: int = 300, split: str = "test", side: int = 128) -> Suite:
-    """Held-out portraits with wishes about all attributes: two thirds single changes, one third double ones.
-
-    Item k depends on the split's seed and k only, not on the count: portrait and wish. Texts and masks are exact:
-    the texts come from the grammar (canonical caption, target caption), the mask from rendering both.
-
-    Args:
-        count: Number of edits.
-        split: "dev" to tune on, "test" to report.
-        side: Pixels.
-
-    Raises:
-        SettingError: If the split is unknown or the count not positive.
-    """
-    if split not in SPLITS:
-        raise SettingError(f"The portraits suite has the splits {', '.join(SPLITS)}; got {split!r}.")
-    if count < 1:
-        raise SettingError(f"count is {count}; a suite has at least one edit.")
-    return Suite(f"portraits-{split}", [_portrait(k, split, side) for k in range(count)])
-
-
-def _portrait(k: int, split: str, side: int) -> Item:
-
-    names = list(NAMES)
-    round_, place = divmod(k, len(names))
-    first, double = (
-        names[place],
-        (place + round_) % 3 == 2,
-    )  # every attribute alone twice and in a pair once in 3
-    rng = random.Random(f"{SPLITS[split]} {k}")
-    for attempt in range(100):  # until what changes can be seen
-        person = sample(1, torch.Generator().manual_seed(SPLITS[split] * 1_000_000 + 1000 * k + attempt))
-        second = rng.choice([n for n in names if n != first])
-        try:
-            wish = instruction(person, 0, rng, names=[first, second] if double else [first])
-        except CaptionError:  # hidden in this portrait
-            continue
-        if len(wish.changes) != 1 + double:  # the second one is
-            continue
-        values = describe_values(person)
-        pair = target_caption(values, wish.changes)
-        after = {**values, **{name: value_of(name, level) for name, level in wish.changes.items()}}
-        mask = change_mask(person, neutral(1, **after), side)
-        if bool(mask.any()) and pair.changed_spans:
-            break
-    else:
-        raise SuiteError(f"No portrait was found in which {first} can be changed.")
-    return Item(
-        f"{split}{k:04d}", "+".join(sorted(wish.changes)), wish.text, pair.source_text, pair.target_text,
-        lambda: render(person, side), mask.float(), dict(wish.changes), values, "Apache-2.0, drawn by ditlens",
-    )  # fmt: skip
 
 
 # --- data that the user brings -----------------------------------------------------------------------------
@@ -190,7 +90,7 @@ def pie_bench(folder: str | Path) -> Suite:
         remarks += _remarks(key, source, target, float(mask[..., 1:-1, 1:-1].mean()))
         kind = PIE_KINDS.get(str(entry.get("editing_type_id", "")), "unknown")
         items.append(
-            Item(
+            SuiteItem(
                 _file_name(f"pie{key}"),
                 kind,
                 _plain(entry.get("editing_instruction", "")),
@@ -266,7 +166,7 @@ def records(path: str | Path) -> Suite:
             remarks += _remarks(name, source, target, None if mask is None else float(mask.mean()))
         kind = str(entry.get("attribute", "unknown"))
         items.append(
-            Item(
+            SuiteItem(
                 _file_name(name), kind,
                 str(entry.get("instruction", "")), source, target, _reader(picture), mask,
                 licence=str(entry.get("licence", "")),
@@ -276,7 +176,7 @@ def records(path: str | Path) -> Suite:
 
 
 def open_suite(spec: str, count: int = 300) -> Suite:
-    """A suite by name or path: "portraits", "portraits-dev", a PIE-Bench folder, a .json or .jsonl file.
+    """A suite by name or path: a world's ("portraits", "portraits-dev"), a PIE-Bench folder, a .json or .jsonl.
 
     Args:
         spec: Name or path.
@@ -285,8 +185,10 @@ def open_suite(spec: str, count: int = 300) -> Suite:
     Raises:
         SuiteError: If there is no such suite.
     """
-    if spec in ("portraits", "portraits-test", "portraits-dev"):
-        return portraits(count, "dev" if spec.endswith("dev") else "test")
+    world, _, split = spec.partition("-")
+    if world in worlds.names():
+        split = split or "test"
+        return Suite(f"{world}-{split}", list(worlds.open_world(world).suite(count, split)))
     path = Path(spec).expanduser()
     if path.is_dir():
         suite = pie_bench(path)
@@ -294,13 +196,13 @@ def open_suite(spec: str, count: int = 300) -> Suite:
         suite = records(path)
     else:
         raise SuiteError(
-            f"There is no suite {spec!r}. Suites: portraits, portraits-dev, a PIE-Bench folder, or a .json or "
-            ".jsonl list of edits."
+            f"There is no suite {spec!r}. Suites: {', '.join(f'{n}, {n}-dev' for n in worlds.names())}, a folder "
+            "of PIE-Bench, or a .json or .jsonl list of edits."
         )
     return Suite(suite.name, suite.items[:count], suite.remarks)
 
 
-def _suite(name: str, items: list[Item], remarks: list[str], where: Path) -> Suite:
+def _suite(name: str, items: list[SuiteItem], remarks: list[str], where: Path) -> Suite:
     twice = [i for i, n in Counter(item.id for item in items).items() if n > 1]
     if twice:
         raise SuiteError(f"{where} has several edits of the name {twice[0]!r}; every edit needs its own.")

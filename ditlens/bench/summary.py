@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ditlens.metrics.continuous import at_effect, linearity, slope, span, spearman
 from ditlens.metrics.statistics import estimate, paired
-from ditlens.worlds.portraits.attributes import CONTINUOUS
 
 GOALS = (0.5, 0.8)
 """Effects at which the drift of methods is compared."""
@@ -19,12 +18,13 @@ COST = ("nfe", "calls", "seconds")
 Rows = Sequence[Mapping[str, Any]]
 
 
-def summarise(rows: Rows, metrics: Sequence[str]) -> dict[str, Any]:
+def summarise(rows: Rows, metrics: Sequence[str], continuous: Collection[str] = ()) -> dict[str, Any]:
     """All numbers of the report.
 
     Args:
         rows: The rows of the table.
         metrics: Names of the metrics.
+        continuous: Names of the world's continuous attributes, whose edits are read as curves.
 
     Returns:
         ``{"shared_degrees", "methods": {name: {"degrees", "sweep", "matched", "cost", "errors"}}}``.
@@ -34,7 +34,8 @@ def summarise(rows: Rows, metrics: Sequence[str]) -> dict[str, Any]:
     return {
         "shared_degrees": shared,
         "methods": {
-            name: _method([r for r in rows if r["method"] == name], metrics, shared) for name in methods
+            name: _method([r for r in rows if r["method"] == name], metrics, shared, continuous)
+            for name in methods
         },
     }
 
@@ -55,7 +56,9 @@ def at_degrees(rows: Rows, degrees: Sequence[float]) -> list[Mapping[str, Any]]:
     return [row for row in rows if float(row["degree"]) in degrees]
 
 
-def _method(rows: Rows, metrics: Sequence[str], shared: Sequence[float]) -> dict[str, Any]:
+def _method(
+    rows: Rows, metrics: Sequence[str], shared: Sequence[float], continuous: Collection[str]
+) -> dict[str, Any]:
     fine = [row for row in rows if not row.get("error")]
     degrees = sorted({float(row["degree"]) for row in fine})
     at = {
@@ -69,7 +72,7 @@ def _method(rows: Rows, metrics: Sequence[str], shared: Sequence[float]) -> dict
     curves = curves_of(at_degrees(fine, [d for d in shared if 0 <= d <= 1]))
     result: dict[str, Any] = {
         "degrees": at,
-        "sweep": sweep_of(curves),
+        "sweep": sweep_of(curves, continuous),
         "matched": {},
         "cost": {
             c: float(np.mean([row[c] for row in fine])) for c in COST if fine and all(c in r for r in fine)
@@ -102,10 +105,11 @@ def curves_of(rows: Rows) -> dict[str, tuple[list[float], list[float], str]]:
     return {item: curve for item, curve in found.items() if len(curve[0]) > 2}
 
 
-def sweep_of(curves: Mapping[str, tuple[list[float], list[float], str]]) -> dict[str, Any]:
+def sweep_of(
+    curves: Mapping[str, tuple[list[float], list[float], str]], continuous: Collection[str]
+) -> dict[str, Any]:
     """How the measured attributes follow the degree, over items whose changed attributes are all continuous."""
-    smooth = {c.name for c in CONTINUOUS}
-    chosen = [(d, e) for d, e, kind in curves.values() if set(kind.split("+")) <= smooth]
+    chosen = [(d, e) for d, e, kind in curves.values() if set(kind.split("+")) <= set(continuous)]
     if not chosen:
         return {}
     return {

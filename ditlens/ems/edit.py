@@ -19,16 +19,13 @@ from ditlens import images, late
 from ditlens.description import Describer, Description
 from ditlens.ems import judge
 from ditlens.ems.engine import EngineState
+from ditlens.ems.extract import degree_of
 from ditlens.ems.loops import Method
-from ditlens.ems.plan import EMS as EMS
-from ditlens.ems.plan import MASK_FILE, Plan, make_plan
-from ditlens.ems.plan import default_method as default_method
+from ditlens.ems.plan import MASK_FILE, EditSettings, Plan, make_plan
 from ditlens.ems.sample import exact_at_0
-from ditlens.ems.texts import check_degrees
 from ditlens.errors import SettingError
 from ditlens.models.encoders import Choice
 from ditlens.models.model import Model
-from ditlens.worlds.portraits.measure import drift, missed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
 Values = dict[str, "float | str"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Edit:
     """A finished edit.
 
@@ -90,18 +87,18 @@ class Edit:
 
         Counted over the attributes that can be seen before and after.
         """
-        if self.before is None or self.after is None:
+        world = self.plan.model.world
+        if world is None or self.before is None or self.after is None:
             return None
-
-        return drift(self.before, self.after, self.targets)
+        return world.drift(self.before, self.after, self.targets)
 
     @property
     def missed(self) -> list[str]:
         """Names of the attributes that were asked for and are not as asked, as the oracle reads the result."""
-        if self.after is None or not self.description.changes:
+        world = self.plan.model.world
+        if world is None or self.after is None:
             return []
-
-        return missed(self.after, self.description.changes)
+        return world.missed(self.after, world.wanted(self.source_text, self.target_text))
 
     @property
     def warnings(self) -> list[str]:
@@ -123,9 +120,7 @@ class Edit:
         Args:
             degree: Another degree; the edit's own by default.
         """
-        degree = self.degree if degree is None else degree
-        check_degrees([degree])
-        return EditSteps(self.plan, degree)
+        return EditSteps(self.plan, degree_of(self.degree if degree is None else degree))
 
     def reverse(self, degree: float = 1.0) -> Edit:
         """Edit the result back, from the text that it was made with to the source text.
@@ -133,7 +128,7 @@ class Edit:
         Args:
             degree: How far back; 1 goes the whole way that this edit came, whatever its own degree.
         """
-        check_degrees([degree])
+        degree = degree_of(degree)
         return finish(self.plan.reversed(self.latents, self.image, self.degree), [degree])[0]
 
     def apply(self, image: images.Picture, degree: float | None = None) -> Edit:
@@ -146,8 +141,7 @@ class Edit:
         Raises:
             SettingError: If a text came by hand, which describes the first picture, or a mask does not fit.
         """
-        degree = self.degree if degree is None else degree
-        check_degrees([degree])
+        degree = degree_of(self.degree if degree is None else degree)
         return finish(self.plan.on(image), [degree])[0]
 
     def sweep(self, degrees: Sequence[float] = (-1.0, 0.0, 0.5, 1.0, 1.5)) -> Sweep:
@@ -282,8 +276,8 @@ def edit(
         method: Settings of a method, or a name from `ditlens.ems.sample.METHODS`: as published for the model's
             family and for latents of this size. The model's own by default.
         mask: Where the picture may change: a picture, an array or a file (white may change), drawn on the picture
-            or on what the model sees of it; "difference" takes where the two texts pull apart, "attention" where
-            the picture looks at the changed words; "exact" draws it, in the portraits world; "auto" is the model's
+            or on what the model sees of it; "difference" takes where the two texts pull apart;
+            "exact" draws it, in a world with a renderer; "auto" is the model's
             own choice. None or "none": everywhere.
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
@@ -297,12 +291,12 @@ def edit(
         DescriberError: If nobody can describe the picture.
         SettingError: If a setting is out of range, contradicts another, or a mask does not fit the picture.
     """
-    check_degrees([degree])
-    plan = make_plan(
-        model, image, instruction, seed=seed, source_text=source_text, target_text=target_text,
-        describer=describer, method=method, mask=mask, tokens=tokens, pooled=pooled, encoders=encoders,
+    degree = degree_of(degree)
+    settings = EditSettings(
+        seed=seed, source_text=source_text, target_text=target_text, describer=describer, method=method, mask=mask,
+        tokens=tokens, pooled=pooled, encoders=encoders,
     )  # fmt: skip
-    return finish(plan, [degree], on_step)[0]
+    return finish(make_plan(model, image, instruction, settings), [degree], on_step)[0]
 
 
 def finish(
@@ -313,7 +307,7 @@ def finish(
     Raises:
         SettingError: If a degree is out of range.
     """
-    check_degrees(degrees)
+    degrees = [degree_of(degree) for degree in degrees]
     state = None
     begun = plan.clock()
     for state in plan.states(degrees):
@@ -330,15 +324,16 @@ def results(plan: Plan, degrees: Sequence[float], state: EngineState, begun: flo
     pictures = torch.cat([model.decode(latent) for latent in state.latents.split(1)])
     seconds = (plan.clock() - begun) / len(degrees)
     read: Sequence[Values | None] = [None] * len(degrees)
-    if model.oracle is not None:
-        read = model.oracle.measure(pictures)
+    if model.world is not None:
+        read = model.world.measure(pictures)
     return [
         Edit(
-            images.to_image(pictures[i]), plan.source_image, plan.reconstruction, plan.description, float(d),
-            seconds, plan.recipe(d), plan.before, read[i], state.evaluations // len(degrees) + plan.mask_cost[1],
-            state.latents[i : i + 1], plan,
+            image=images.to_image(pictures[i]), source_image=plan.source_image, reconstruction=plan.reconstruction,
+            description=plan.description, degree=degree, seconds=seconds, recipe=plan.recipe(degree),
+            before=plan.before, after=read[i], evaluations=state.evaluations // len(degrees) + plan.mask_cost[1],
+            latents=state.latents[i : i + 1], plan=plan,
         )
-        for i, d in enumerate(degrees)
+        for i, degree in enumerate(map(float, degrees))
     ]  # fmt: skip
 
 
@@ -435,5 +430,5 @@ def edit_steps(
         ...     display(state.preview)
         >>> steps.result.save("outputs/smile")
     """
-    check_degrees([degree])
-    return EditSteps(make_plan(model, image, instruction, **settings), degree)
+    degree = degree_of(degree)
+    return EditSteps(make_plan(model, image, instruction, EditSettings(**settings)), degree)

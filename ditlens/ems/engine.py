@@ -13,12 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from ditlens import flow
-from ditlens.ems.methods import CSDS as CSDS
-from ditlens.ems.methods import DDS as DDS
-from ditlens.ems.methods import FLOWALIGN as FLOWALIGN
-from ditlens.ems.methods import FLOWEDIT as FLOWEDIT
-from ditlens.ems.methods import FLOWSLIDER as FLOWSLIDER
-from ditlens.ems.methods import DeltaVelocity as DeltaVelocity
+from ditlens.ems.methods import DeltaVelocity, Distillation, Look
 from ditlens.errors import SettingError
 from ditlens.flow import Text, VelocityField
 
@@ -81,7 +76,6 @@ def plan_prompts(
         SettingError: If a text does not fit the batch, or guidance needs a null text that is missing.
     """
     source, target = flow.expand_text(source, batch), flow.expand_text(target, batch)
-    needs_source = config.reference != "noise" or config.constraint == "orthogonal"
     guidance: float | torch.Tensor = config.target_guidance
     slider_at_zero: bool | torch.Tensor = config.guide_from == "source" and guidance == 0  # at_p is [source]
     if slides is not None and config.slide == "guidance":
@@ -92,10 +86,8 @@ def plan_prompts(
         _named(text, role)
         for text, role in ((source, "source.target"), (source, "source"), (target, "target"))
     )
-    at_q = flow.guidance_texts(source, null_text, config.source_guidance) if needs_source else []
-    texts = (
-        config.target_guidance if isinstance(guidance, float | int) else 2.0
-    )  # 2: both, whatever the items'
+    at_q = flow.guidance_texts(source, null_text, config.source_guidance) if config.needs_source else []
+    texts = config.target_guidance if isinstance(guidance, float | int) else 2.0  # 2: both, for all items
     told = flow.told_guidance(target, guidance)  # None, unless the model is guidance-distilled
     if config.guide_from == "source":
         if told is not None:  # all three velocities are of one field, also of a guidance-distilled model
@@ -117,26 +109,6 @@ def _named(text: Text, role: str) -> Text:
     return text if named is None else named(role)
 
 
-def noise_levels(config: DeltaVelocity, sigmas: torch.Tensor | None) -> list[tuple[float, float]]:
-    """List the noise levels (t, t') of every step; a random level has no next one, there t' = t.
-
-    Raises:
-        SettingError: If the grid is not strictly decreasing to 0.
-    """
-    if config.schedule == "random":
-        low, high = config.sigma_range
-        draws = torch.rand(config.steps, generator=torch.Generator().manual_seed(config.schedule_seed))
-        return [(sigma, sigma) for sigma in (low + (high - low) * draws).tolist()]
-    grid = flow.check_sigmas(flow.sigmas_linear(config.steps) if sigmas is None else sigmas)
-    start = flow.first_active(len(grid) - 1, config.active)
-    return list(zip(grid[start:-1], grid[start + 1 :], strict=True))
-
-
-def coupling(config: DeltaVelocity, progress: float) -> float:
-    """Return eta, which couples the target point to the source point, at progress k / T in [0, 1)."""
-    return {"dds": 0.0, "flowedit": 1.0, "dvrf": config.eta * progress}[config.coupling]
-
-
 def compare(
     field: VelocityField,
     x: torch.Tensor,
@@ -155,7 +127,8 @@ def compare(
     """
     q = flow.interpolate(x, noise, sigma)
     p = q + (1 - (1 - eta) * sigma) * (z - x)
-    own = p if config.reference == "same" else q
+    reference = config.reference if isinstance(config, Distillation) else "source"
+    own = p if reference == "same" else q
     rows = [(own, text) for text in prompts.at_q] + [(p, text) for text in prompts.at_p]
     velocities = flow.evaluate(field, sigma, rows)
     v_source = v_noise = noise - x
@@ -164,38 +137,7 @@ def compare(
     v_target = flow.merge_guidance(velocities[len(prompts.at_q) :], flow.per_item(prompts.guidance, x))
     # For these items p = q and the texts agree: only rounding, which may differ between rows, is undone.
     v_target = torch.where(flow.per_item(prompts.same, x), v_source, v_target)
-    return v_target - (v_noise if config.reference == "noise" else v_source), v_source - v_noise
-
-
-def ode_update(
-    config: DeltaVelocity, sigma: float, next_sigma: float, difference: torch.Tensor, delta: torch.Tensor
-) -> torch.Tensor:
-    """FlowEdit, FlowSlider, FlowAlign: (t' - t) Dv + zeta (clean(q) - clean(p)), clean(p) = p - t v(p)."""
-    return (next_sigma - sigma) * difference + config.zeta * (sigma * difference - delta)
-
-
-def gradient_update(
-    config: DeltaVelocity, sigma: float, next_sigma: float, gradient: torch.Tensor, delta: torch.Tensor
-) -> torch.Tensor:
-    """DDS, DVRF, CSDS-recon: -lr (weight g + lam delta), g = Dv + (1 - eta) delta, lam only for C1."""
-    lr = sigma - next_sigma if config.lr is None else config.lr
-    weight = 1 - sigma if config.weight == "clean" else 1.0
-    penalty = config.strength if config.constraint == "penalty" else 0.0
-    return -lr * (weight * gradient + penalty * delta)
-
-
-def remove_along(gradient: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """C4: remove from each item's gradient its part along `own`: g - own <g, own> / <own, own>."""
-    along, square = (gradient * own).flatten(1).sum(1), own.square().flatten(1).sum(1)
-    return gradient - flow.per_item(torch.where(square > 0, along / square, 0.0), own) * own
-
-
-def into_ball(latents: torch.Tensor, center: torch.Tensor, radius: float) -> torch.Tensor:
-    """C2: project each item onto the ball around its center whose radius is a root mean square."""
-    delta = latents - center
-    distance = delta.square().flatten(1).mean(1).sqrt()
-    shrunk = center + flow.per_item(radius / distance.clamp_min(radius), delta) * delta
-    return torch.where(flow.per_item(distance > radius, delta), shrunk, latents)
+    return v_target - (v_noise if reference == "noise" else v_source), v_source - v_noise
 
 
 def iter_edit(
@@ -236,14 +178,11 @@ def iter_edit(
     Raises:
         SettingError: If grid, texts, guidance, mask or (at the first step) seeds do not fit.
     """
-    levels = noise_levels(config, sigmas)
+    levels = config.levels(sigmas)
     prompts = plan_prompts(source_text, target_text, null_text, config, len(latents), slides)
-    before = prompts
-    if config.onset < 1:  # until then the target text is the source text
-        before = plan_prompts(source_text, source_text, null_text, config, len(latents), slides)
     generators = flow.seeded_generators(seeds, len(latents))
     mask = check_mask(mask, latents)
-    return _iterate(field, flow.accumulator(latents), levels, (before, prompts), config, generators, mask)
+    return _iterate(field, flow.accumulator(latents), levels, prompts, config, generators, mask)
 
 
 @torch.no_grad()
@@ -251,35 +190,25 @@ def _iterate(
     field: VelocityField,
     x: torch.Tensor,
     levels: list[tuple[float, float]],
-    plans: tuple[_Prompts, _Prompts],
+    prompts: _Prompts,
     config: DeltaVelocity,
     generators: list[torch.Generator],
     mask: torch.Tensor | None,
 ) -> Iterator[EngineState]:
-    z, calls, evaluations = x, 0, 0
+    z, rows = x, len(x) * (len(prompts.at_q) + len(prompts.at_p))
     for step, (sigma, next_sigma) in enumerate(levels):
-        prompts = plans[sigma <= config.onset]
-        eta, delta = coupling(config, step / len(levels)), z - x
+        eta = config.coupling(step / len(levels))
         difference, own = torch.zeros_like(x), torch.zeros_like(x)
         for _ in range(config.averages):
             noise = flow.seeded_noise(generators, x)
             parts = compare(field, x, z, noise, sigma, eta, prompts, config)
             difference, own = difference + parts[0] / config.averages, own + parts[1] / config.averages
-        calls += config.averages
-        evaluations += config.averages * len(x) * (len(prompts.at_q) + len(prompts.at_p))
-        clean = z - sigma * difference
-        if config.rule == "ode":
-            z = z + ode_update(config, sigma, next_sigma, difference, delta)
-        else:
-            gradient = difference if config.reference == "same" else difference + (1 - eta) * delta
-            if config.constraint == "orthogonal":
-                gradient = remove_along(gradient, own)
-            z = z + gradient_update(config, sigma, next_sigma, gradient, delta)
-        if config.constraint == "ball":
-            z = into_ball(z, x, config.strength)
-        z, clean = blend(z, x, mask), blend(clean, x, mask)
-        preview = clean if config.rule == "ode" else z
-        yield EngineState(step, len(levels), sigma, z, preview, evaluations, calls)
+        look = Look(sigma, next_sigma, eta, z - x, difference, own)
+        clean = config.preview(z, look)
+        z = blend(config.constrained(z + config.update(look), x), x, mask)
+        clean = z if clean is None else blend(clean, x, mask)
+        calls = (step + 1) * config.averages
+        yield EngineState(step, len(levels), sigma, z, clean, calls * rows, calls)
 
 
 def check_mask(mask: torch.Tensor | None, latents: torch.Tensor) -> torch.Tensor | None:
@@ -310,22 +239,3 @@ def blend(edited: torch.Tensor, kept: torch.Tensor, mask: torch.Tensor | None) -
     mask = mask.to(edited.dtype)
     mixed = kept + mask * (edited - kept)
     return torch.where(mask == 1, edited, torch.where(mask == 0, kept, mixed))
-
-
-def run(
-    field: VelocityField,
-    latents: torch.Tensor,
-    source_text: Text,
-    target_text: Text,
-    sigmas: torch.Tensor | None,
-    config: DeltaVelocity,
-    *,
-    null_text: Text | None = None,
-    seeds: Sequence[int] | None = None,
-) -> EngineState:
-    """Edit to the end and return the last state; args and errors are those of `iter_edit`."""
-    texts = (source_text, target_text)
-    states = iter_edit(field, latents, *texts, sigmas, config, null_text=null_text, seeds=seeds)
-    for state in states:  # keeps one state only; a list would hold the latents of every step
-        last = state
-    return last

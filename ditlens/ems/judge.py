@@ -9,7 +9,6 @@ import torch
 
 from ditlens import images
 from ditlens.models.model import Model
-from ditlens.worlds.portraits.render import render
 
 UNSEEN = 0.012
 """Root mean square of a change, in units of the brightness range, below which people see none."""
@@ -71,9 +70,8 @@ def check_image(model: Model, image: images.Picture) -> Check:
     """
     picture = model.prepare(image)
     kept = psnr(model.decode(model.encode_image(picture)), picture)
-    drawn = None
-    if model.world == "portraits" and model.oracle is not None:
-        drawn = psnr(render(model.oracle.read(picture), picture.shape[-1]), picture)
+    redrawn = None if model.world is None else model.world.redraw(picture)
+    drawn = None if redrawn is None else psnr(redrawn, picture)
     light = worse(light_of(kept, RECONSTRUCTION_DB), "green" if drawn is None else light_of(drawn, WORLD_DB))
     return Check(light, _sentence(light, kept, drawn, model.name), kept, drawn)
 
@@ -152,7 +150,7 @@ def warnings_of(
     if drift is not None and drift > BROKEN:
         found.append(
             f"identity broke: what was not asked for moved by {drift:.2f} of its range. Lower the degree below "
-            f"{degree:g}, try another seed, or pass mask='attention'."
+            f"{degree:g}, try another seed, or confine the edit with mask=."
         )
     if missed and degree >= 1 and moved >= UNSEEN:
         names = ", ".join(name.replace("_", " ") for name in missed)

@@ -70,7 +70,6 @@ class Resample:
         guidance: Classifier-free guidance away from the null text.
         text: Which text samples: "target", or "source" (then only the latents carry the edit).
         first: How the clean latents move before.
-        onset: Above this noise level the source text is used, in [0, 1].
 
     Raises:
         SettingError: If a knob is out of range.
@@ -82,13 +81,11 @@ class Resample:
     guidance: float = 7.0
     text: str = "target"
     first: DeltaVelocity | None = None
-    onset: float = 1.0
 
     def __post_init__(self) -> None:
         require(self, self.steps >= 1, "steps is at least 1")
         require(self, 0 < self.active <= 1, "active lies in (0, 1]")
         require(self, self.text in ("target", "source"), "text is target or source")
-        require(self, 0 <= self.onset <= 1, "onset lies in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,6 @@ class Inversion:
         gamma: Pull of the way up towards one noise that the seed gives, in [0, 1].
         eta: Pull of the way down towards the picture, in [0, 1].
         eta_stop: Share of the steps during which eta acts.
-        onset: Above this noise level the way down uses the source text, in [0, 1].
 
     Raises:
         SettingError: If a knob is out of range.
@@ -118,13 +114,12 @@ class Inversion:
     gamma: float = 0.0
     eta: float = 0.0
     eta_stop: float = 0.25
-    onset: float = 1.0
 
     def __post_init__(self) -> None:
         require(self, self.steps >= 1, "steps is at least 1")
         require(self, self.solver in SOLVERS, f"solver is one of {', '.join(SOLVERS)}")
         require(self, self.invert_with in ("source", "null"), "invert_with is source or null")
-        for knob in ("gamma", "eta", "eta_stop", "onset"):
+        for knob in ("gamma", "eta", "eta_stop"):
             require(self, 0 <= getattr(self, knob) <= 1, f"{knob} lies in [0, 1]")
         pulled = self.gamma > 0 or self.eta > 0
         require(self, not pulled or self.solver == "euler", "gamma and eta need solver euler")
@@ -202,7 +197,7 @@ def iter_resample(
     levels = levels[flow.first_active(len(levels) - 1, config.active) :]
     z, made, total = x, 0, len(levels) - 1
     if config.first is not None:
-        total += len(engine.noise_levels(config.first, grid(config.first.steps)))
+        total += len(config.first.levels(grid(config.first.steps)))
         for state in engine.iter_edit(
             count, x, source, target, grid(config.first.steps), config.first,
             null_text=null_text, seeds=seeds, mask=mask,
@@ -213,8 +208,7 @@ def iter_resample(
     wanted = target if config.text == "target" else source
 
     def drift(point: torch.Tensor, sigma: float) -> torch.Tensor:
-        text = wanted if sigma <= config.onset else source
-        return flow.guided_velocity(count, point, sigma, text, null_text, config.guidance)
+        return flow.guided_velocity(count, point, sigma, wanted, null_text, config.guidance)
 
     def keep(point: torch.Tensor, sigma: float) -> torch.Tensor:
         return engine.blend(point, flow.interpolate(x, noise, sigma), mask)
@@ -250,8 +244,7 @@ def iter_inversion(
         return torch.lerp(velocity, (end - point) / (1 - sigma), config.gamma) if config.gamma else velocity
 
     def down(point: torch.Tensor, sigma: float) -> torch.Tensor:
-        text = target if sigma <= config.onset else source
-        velocity = flow.guided_velocity(count, point, sigma, text, null_text, config.guidance)
+        velocity = flow.guided_velocity(count, point, sigma, target, null_text, config.guidance)
         pulled = config.eta > 0 and made < config.steps + stop
         return torch.lerp(velocity, (point - x) / sigma, config.eta) if pulled else velocity
 

@@ -70,7 +70,7 @@ def manipulate(
             )
     switched = {"tokens": tokens, "pooled": pooled}
     degrees = {part: named.get(part, 0.0) if switched[part] else 0.0 for part in PARTS}
-    return only(source, move(source, target, degrees["tokens"], degrees["pooled"]), encoders)
+    return only(source, move(source, (target, degrees["tokens"], degrees["pooled"])), encoders)
 
 
 @dataclass(frozen=True, eq=False)

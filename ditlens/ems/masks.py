@@ -1,4 +1,4 @@
-"""Where an edit may act: a mask given by hand, read from attention, or known exactly from a world's renderer.
+"""Where an edit may act: a mask that was given, or one made from where the two texts pull apart.
 
 A mask of latents has one number in [0, 1] per latent cell, (1, 1, h, w): 1 may change, 0 is kept bit for bit, what
 is between is mixed in that share.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ditlens import flow, images
-from ditlens.description import Tokenize, align
 from ditlens.errors import SettingError
 from ditlens.flow import Text, VelocityField
-from ditlens.lens.captures import capture
-from ditlens.models.embedding import TextEmbedding
-from ditlens.models.model import Model
-from ditlens.worlds.portraits.attributes import neutral
-from ditlens.worlds.portraits.captions import parse
-from ditlens.worlds.portraits.constraints import pick, value_of
-from ditlens.worlds.portraits.render import change_mask
 
-BLOCKS = "*.*.image.attn.to_text"
-LEVEL = 0.6
-"""Noise level at which attention is read: objects have their places, details are still open."""
+MASKS = ("none", "difference", "exact")
+"""Masks that are made here, by name; anything else is a mask that is given."""
 HIGH = 0.8
 """Noise level of `difference_mask`; docs/decisions/0003-ems.md has what other levels give."""
 DRAWS = 4
@@ -56,6 +47,8 @@ def read_mask(mask: Any) -> torch.Tensor:
         ImageError: If the file cannot be read.
     """
     name = _name(mask)
+    if isinstance(mask, str) and not Path(mask).suffix and not Path(mask).exists():
+        raise SettingError(f"mask={mask!r} is neither a file nor one of {', '.join(MASKS)}, auto.")
     if isinstance(mask, str | Path | Image.Image):
         mask = np.array(images.open_image(mask).convert("L"))
     values = torch.as_tensor(np.asarray(mask) if not isinstance(mask, torch.Tensor) else mask)
@@ -138,69 +131,6 @@ def latent_mask(mask: Any, size: Sequence[int], grow: int = 0) -> torch.Tensor:
 
 
 @torch.no_grad()
-def attention_mask(
-    model: Model,
-    latents: torch.Tensor,
-    source: TextEmbedding,
-    target: TextEmbedding,
-    words: tuple[Sequence[int], Sequence[int]],
-    *,
-    level: float = LEVEL,
-    share: float = 0.35,
-    seed: int = 0,
-    blocks: str = BLOCKS,
-) -> torch.Tensor:
-    """A mask from how much the image tokens look at the words that change.
-
-    The picture is noised to one level and shown to the model with each text; the attention of every image token to
-    the changed words, over all blocks and heads, is summed over both texts, less what the same tokens give to the
-    average word. The highest `share` of the cells may change, with a soft edge.
-
-    Args:
-        model: The model.
-        latents: Clean latents of one picture, (1, C, h, w).
-        source: Its text.
-        target: The wanted text.
-        words: Numbers of the changed text tokens, in the source's rows and in the target's rows.
-        level: Noise level.
-        share: Share of the cells that may change, in (0, 1].
-        seed: Seed of the noise.
-        blocks: Which blocks to ask, a pattern of sites.
-
-    Returns:
-        (1, 1, h, w), values in [0, 1].
-
-    Raises:
-        SettingError: If no words changed, or the share is out of range.
-    """
-    if not (words[0] or words[1]):
-        raise SettingError(
-            "The two texts have the same words, as far as the text encoder reads: there is nothing to look at. "
-            'Give a picture as mask=, or mask="none".'
-        )
-    if not 0 < share <= 1:
-        raise SettingError(f"share is {share:g}; it is the part of the picture that may change, in (0, 1].")
-    noise = flow.seeded_noise(flow.seeded_generators([seed], 1), latents.float())
-    point = flow.interpolate(latents.float(), noise.to(latents.device), level)
-    heat = torch.zeros(latents.shape[-2:])
-    for text, changed in ((source, words[0]), (target, words[1])):
-        if not changed:
-            continue
-        with capture(model, blocks, passes=None) as cache:
-            model(point, level, text)
-        for site in cache.sites:
-            to_words = cache.to_grid(site, step=cache.steps[0])[0]  # (rows, columns, text tokens)
-            real = text.real_tokens()[0].cpu().nonzero().flatten()
-            share_of_word = to_words[..., list(changed)].mean(-1) - to_words[..., real].mean(-1)
-            heat += F.interpolate(
-                share_of_word[None, None], heat.shape, mode="bilinear", align_corners=False
-            )[0, 0]
-    edge = heat.flatten().quantile(1 - share)
-    width = heat.std().clamp_min(1e-8) / 2
-    return ((heat - edge) / width + 0.5).clamp(0, 1)[None, None]
-
-
-@torch.no_grad()
 def difference_mask(
     field: VelocityField,
     latents: torch.Tensor,
@@ -268,52 +198,3 @@ def difference_mask(
 def difference_settings() -> dict[str, Any]:
     """The settings of `difference_mask` where none are given, ready for JSON: they may differ between versions."""
     return {"level": HIGH, "draws": DRAWS, "edge": list(EDGE), "least": LEAST}
-
-
-def world_mask(model: Model, before: Mapping[str, float | str], changes: Mapping[str, str]) -> torch.Tensor:
-    """The exact mask of a change in the portraits world: where the renders before and after differ.
-
-    Args:
-        model: A model of the portraits world.
-        before: Attributes of the picture, as the oracle reads them.
-        changes: For each attribute that changes the wanted value in words, as in `Description.changes`.
-
-    Returns:
-        Mask of the picture, (1, 1, side, side), 0 or 1.
-
-    Raises:
-        SettingError: If the model has no such world, or nothing changes.
-    """
-    if model.world != "portraits":
-        raise SettingError(
-            f'mask="exact" needs a world with a renderer; {model.name} has none. Try "attention".'
-        )
-
-    after = dict(before)
-    for name, phrase in changes.items():
-        after[name] = value_of(name, pick(name, parse(phrase)[name]))
-    found = change_mask(neutral(1, **dict(before)), neutral(1, **after), model.side)
-    if not bool(found.any()):
-        raise SettingError("The picture is already as wished: the exact mask is empty. Leave mask= out.")
-    return found.float()
-
-
-def changed_rows(
-    source: TextEmbedding, target: TextEmbedding, tokenize: Tokenize, limit: int | None = None
-) -> tuple[list[int], list[int]]:
-    """Rows of the tokens in which two texts differ, for one text encoder.
-
-    Args:
-        source: Text of the picture.
-        target: Wanted text.
-        tokenize: The encoder's tokenizer, or a function from text to a list of tokens.
-        limit: Tokens that the encoder reads; what comes behind them has no rows.
-
-    Returns:
-        Rows of the source, rows of the target.
-    """
-    changes = align(source.prompts[0], target.prompts[0], tokenize, limit).changes
-    return (
-        [span.source_start + k for span in changes for k in range(len(span.source))],
-        [span.target_start + k for span in changes for k in range(len(span.target))],
-    )

@@ -36,65 +36,164 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import torch
+
+from ditlens import flow
 from ditlens.errors import SettingError
 
-OPTIONS = {
-    "coupling": ("dds", "flowedit", "dvrf"),
-    "rule": ("ode", "gradient"),
-    "reference": ("source", "noise", "same"),
-    "slide": ("text", "guidance"),
-    "guide_from": ("null", "source"),
-    "weight": ("clean", "one"),
-    "schedule": ("grid", "random"),
-    "constraint": ("none", "penalty", "ball", "orthogonal"),
-}
+
+class Look(NamedTuple):
+    """What a step has seen, from which an update rule makes the step; all tensors are (B, C, H, W).
+
+    Attributes:
+        sigma: Noise level t.
+        next_sigma: Noise level t' of the next step; t where there is none.
+        eta: Coupling of the target point to the source point.
+        delta: z - x.
+        difference: Dv.
+        own: v_source(q) - (eps - x), along which the source text would move its own image.
+    """
+
+    sigma: float
+    next_sigma: float
+    eta: float
+    delta: torch.Tensor
+    difference: torch.Tensor
+    own: torch.Tensor
 
 
 @dataclass(frozen=True)
 class DeltaVelocity:
-    """The knobs of the engine; a method is one setting of them.
+    """What both update rules have in common: which velocities are compared, and where.
 
     Attributes:
         name: Name in tables and recipes.
-        coupling: "dds" eta = 0, "flowedit" eta = 1, "dvrf" eta rising from 0 towards `eta` over the run.
-        eta: End of the rise of "dvrf".
-        rule: "ode", z += (t' - t) Dv, or "gradient", z -= lr weight (Dv + (1 - eta) delta).
-        reference: v_target is compared with v_"source"(q), with eps - x, the velocity of the "noise", or with
-            v_source at the "same" point p (HSDS-recon).
-        guide_from: What v_target is guided away from: the "null" text or the "source" text, at p.
         source_guidance: Guidance of v_source, away from the null text.
         target_guidance: Guidance of v_target. With guide_from "source" it is FlowSlider's slider.
+        guide_from: What v_target is guided away from: the "null" text or the "source" text, at p.
         steps: Number of steps where no grid is given.
         active: Share of the grid's steps that run, at its clean end: FlowEdit's n_max / N.
         averages: Noise draws per step over which Dv is averaged; each is one call.
+        slide: What the degree of an edit moves: the target "text", or the "guidance" of v_target.
+
+    Raises:
+        SettingError: If a setting is out of range or two contradict each other.
+    """
+
+    name: str
+    source_guidance: float = 1.0
+    target_guidance: float = 1.0
+    guide_from: str = "null"
+    steps: int = 50
+    active: float = 1.0
+    averages: int = 1
+    slide: str = "text"
+
+    def __post_init__(self) -> None:
+        self._one_of("guide_from", "null", "source")
+        self._one_of("slide", "text", "guidance")
+        self._require(min(self.steps, self.averages) >= 1, "steps and averages are at least 1")
+        self._require(0 < self.active <= 1, "active lies in (0, 1]")
+        if self.guide_from == "source":
+            self._require(self.source_guidance == 1, "guide_from source needs source_guidance 1")
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether v_source is evaluated at all."""
+        return True
+
+    @property
+    def keeps_equal(self) -> bool:
+        """Whether an item whose two texts are equal comes back bit for bit.
+
+        Both velocities must be guided alike: two guidances edit by what they differ.
+        """
+        return self.guide_from == "source" or self.source_guidance == self.target_guidance
+
+    @property
+    def exact_at_0(self) -> bool:
+        """Whether degree 0 returns the reconstruction bit for bit."""
+        return self.keeps_equal and (self.slide == "text" or self.guide_from == "source")
+
+    def coupling(self, progress: float) -> float:
+        """The coupling eta at progress k / T in [0, 1)."""
+        raise NotImplementedError
+
+    def update(self, look: Look) -> torch.Tensor:
+        """The step from z, (B, C, H, W)."""
+        raise NotImplementedError
+
+    def preview(self, latents: torch.Tensor, look: Look) -> torch.Tensor | None:
+        """The result to which the step points; None: where it ends."""
+        return None
+
+    def constrained(self, latents: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        """The latents after the step, held where the rule allows them."""
+        return latents
+
+    def levels(self, sigmas: torch.Tensor | None) -> list[tuple[float, float]]:
+        """The noise levels (t, t') of every step.
+
+        Args:
+            sigmas: Grid (steps + 1,), strictly decreasing to 0; None for a linear one.
+
+        Raises:
+            SettingError: If the grid is not strictly decreasing to 0.
+        """
+        grid = flow.check_sigmas(flow.sigmas_linear(self.steps) if sigmas is None else sigmas)
+        start = flow.first_active(len(grid) - 1, self.active)
+        return list(zip(grid[start:-1], grid[start + 1 :], strict=True))
+
+    def _one_of(self, setting: str, *values: str) -> None:
+        self._require(getattr(self, setting) in values, f"{setting} is one of {', '.join(values)}")
+
+    def _require(self, holds: bool, rule: str) -> None:
+        if not holds:
+            raise SettingError(f"The setting {self.name!r} is not possible: {rule}. Got {self}.")
+
+
+@dataclass(frozen=True)
+class OdeEdit(DeltaVelocity):
+    """FlowEdit, FlowAlign, FlowSlider: z += (t' - t) Dv + zeta (clean(q) - clean(p)), where clean(p) = p - t v(p).
+
+    Attributes:
         zeta: FlowAlign's source consistency.
-        lr: Learning rate of the gradient rule; None takes the gap t - t' of the grid.
+    """
+
+    zeta: float = 0.0
+
+    def coupling(self, progress: float) -> float:
+        return 1.0
+
+    def update(self, look: Look) -> torch.Tensor:
+        sigma, difference = look.sigma, look.difference
+        return (look.next_sigma - sigma) * difference + self.zeta * (sigma * difference - look.delta)
+
+    def preview(self, latents: torch.Tensor, look: Look) -> torch.Tensor:
+        return latents - look.sigma * look.difference
+
+
+@dataclass(frozen=True)
+class Distillation(DeltaVelocity):
+    """DDS, DVRF, CSDS-recon: z -= lr (weight g + lam delta), g = Dv + (1 - eta) delta, lam only for C1.
+
+    Attributes:
+        eta: Coupling at the first step and, reached linearly, behind the last; DDS has (0, 0), DVRF (0, 1).
+        reference: v_target is compared with v_"source"(q), with eps - x, the velocity of the "noise", or with
+            v_source at the "same" point p (HSDS-recon).
+        lr: Learning rate; None takes the gap t - t' of the grid.
         weight: Weight of the gradient: "clean" is 1 - t, "one" is 1.
         schedule: Walk down a "grid", or draw `steps` "random" noise levels from sigma_range.
         sigma_range: Range of the random noise levels, within (0, 1).
         schedule_seed: Seed of the random noise levels, which all items of a batch share.
         constraint: "none", "penalty" (C1), "ball" (C2) or "orthogonal" (C4).
         strength: lam of the penalty; radius of the ball, a root mean square of z - x over an item's elements.
-        slide: What the degree of an edit moves: the target "text", or the "guidance" of v_target.
-        onset: Above this noise level the target text is the source text, in [0, 1].
-
-    Raises:
-        SettingError: If a knob is out of range or two knobs contradict each other.
     """
 
-    name: str
-    coupling: str = "flowedit"
-    eta: float = 1.0
-    rule: str = "ode"
+    eta: tuple[float, float] = (0.0, 0.0)
     reference: str = "source"
-    guide_from: str = "null"
-    source_guidance: float = 1.0
-    target_guidance: float = 1.0
-    steps: int = 50
-    active: float = 1.0
-    averages: int = 1
-    zeta: float = 0.0
     lr: float | None = None
     weight: str = "clean"
     schedule: str = "grid"
@@ -102,70 +201,89 @@ class DeltaVelocity:
     schedule_seed: int = 0
     constraint: str = "none"
     strength: float = 0.0
-    slide: str = "text"
-    onset: float = 1.0
 
     def __post_init__(self) -> None:
-        for knob, words in OPTIONS.items():
-            self._require(getattr(self, knob) in words, f"{knob} is one of {', '.join(words)}")
-        ode, grid, (low, high) = self.rule == "ode", self.schedule == "grid", self.sigma_range
-        self._require(min(self.steps, self.averages) >= 1, "steps and averages are at least 1")
-        self._require(0 < self.active <= 1, "active lies in (0, 1]")
-        self._require(0 <= self.onset <= 1, "onset lies in [0, 1]")
+        super().__post_init__()
+        self._one_of("reference", "source", "noise", "same")
+        self._one_of("weight", "clean", "one")
+        self._one_of("schedule", "grid", "random")
+        self._one_of("constraint", "none", "penalty", "ball", "orthogonal")
+        grid, (low, high) = self.schedule == "grid", self.sigma_range
         self._require(0 < low <= high < 1, "sigma_range lies within (0, 1)")
         self._require(
             grid if self.lr is None else self.lr > 0, "lr is positive; it may be None on a grid only"
         )
         if self.constraint in ("penalty", "ball"):
             self._require(self.strength > 0, f"constraint {self.constraint} needs strength > 0")
-        if ode:
-            self._require(grid and self.coupling == "flowedit", "rule ode needs a grid and coupling flowedit")
-            self._require(self.constraint in ("none", "ball"), "this constraint needs rule gradient")
-        else:
-            self._require(self.zeta == 0, "zeta needs rule ode")
         if self.reference != "source":
-            self._require(self.coupling == "dds", f"reference {self.reference} needs coupling dds")
-        if self.guide_from == "source":
-            self._require(self.source_guidance == 1, "guide_from source needs source_guidance 1")
+            self._require(self.eta == (0, 0), f"reference {self.reference} needs eta (0, 0)")
+
+    @property
+    def needs_source(self) -> bool:
+        return self.reference != "noise" or self.constraint == "orthogonal"
 
     @property
     def keeps_equal(self) -> bool:
-        """Whether an item whose two texts are equal comes back bit for bit.
+        """See `DeltaVelocity.keeps_equal`; plain score distillation moves an image even under its own text."""
+        return self.needs_source and super().keeps_equal
 
-        Both velocities must be the model's, and guided alike: plain score distillation moves a picture even under
-        its own description, and two guidances edit by what they differ.
-        """
-        compares = self.reference != "noise" or self.constraint == "orthogonal"
-        return compares and (self.guide_from == "source" or self.source_guidance == self.target_guidance)
+    def coupling(self, progress: float) -> float:
+        return self.eta[0] + progress * (self.eta[1] - self.eta[0])
 
-    @property
-    def exact_at_0(self) -> bool:
-        """Whether degree 0 returns the reconstruction bit for bit."""
-        return self.keeps_equal and (self.slide == "text" or self.guide_from == "source")
+    def update(self, look: Look) -> torch.Tensor:
+        gradient = (
+            look.difference if self.reference == "same" else look.difference + (1 - look.eta) * look.delta
+        )
+        if self.constraint == "orthogonal":
+            gradient = remove_along(gradient, look.own)
+        lr = look.sigma - look.next_sigma if self.lr is None else self.lr
+        weight = 1 - look.sigma if self.weight == "clean" else 1.0
+        penalty = self.strength if self.constraint == "penalty" else 0.0
+        return -lr * (weight * gradient + penalty * look.delta)
 
-    def _require(self, holds: bool, rule: str) -> None:
-        if not holds:
-            raise SettingError(f"The setting {self.name!r} is not possible: {rule}. Got {self}.")
+    def constrained(self, latents: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        return into_ball(latents, source, self.strength) if self.constraint == "ball" else latents
+
+    def levels(self, sigmas: torch.Tensor | None) -> list[tuple[float, float]]:
+        """The noise levels (t, t') of every step; a random level has no next one, there t' = t."""
+        if self.schedule == "grid":
+            return super().levels(sigmas)
+        low, high = self.sigma_range
+        draws = torch.rand(self.steps, generator=torch.Generator().manual_seed(self.schedule_seed))
+        return [(sigma, sigma) for sigma in (low + (high - low) * draws).tolist()]
 
 
-FLOWEDIT = DeltaVelocity("flowedit", source_guidance=3.5, target_guidance=13.5, steps=50, active=33 / 50)
+def remove_along(gradient: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """C4: remove from each item's gradient its part along `own`: g - own <g, own> / <own, own>."""
+    along, square = (gradient * own).flatten(1).sum(1), own.square().flatten(1).sum(1)
+    return gradient - flow.per_item(torch.where(square > 0, along / square, 0.0), own) * own
+
+
+def into_ball(latents: torch.Tensor, center: torch.Tensor, radius: float) -> torch.Tensor:
+    """C2: project each item onto the ball around its center whose radius is a root mean square."""
+    delta = latents - center
+    distance = delta.square().flatten(1).mean(1).sqrt()
+    shrunk = center + flow.per_item(radius / distance.clamp_min(radius), delta) * delta
+    return torch.where(flow.per_item(distance > radius, delta), shrunk, latents)
+
+
+FLOWEDIT = OdeEdit("flowedit", source_guidance=3.5, target_guidance=13.5, steps=50, active=33 / 50)
 """FlowEdit with its published SD3 settings."""
 
 FLOWEDIT_FLUX = replace(FLOWEDIT, source_guidance=1.5, target_guidance=5.5, steps=28, active=24 / 28)
 """FlowEdit with its published FLUX settings."""
 
-FLOWALIGN = DeltaVelocity("flowalign", guide_from="source", target_guidance=7.5, steps=33, zeta=0.01)
+FLOWALIGN = OdeEdit("flowalign", guide_from="source", target_guidance=7.5, steps=33, zeta=0.01)
 """FlowAlign; its script uses guidance 13.5. Retune zeta whenever steps or guidance change."""
 
-FLOWSLIDER = DeltaVelocity(
+FLOWSLIDER = OdeEdit(
     "flowslider", guide_from="source", target_guidance=1.0, steps=50, active=33 / 50, slide="guidance"
 )
 """FlowSlider, equation inferred from its abstract. target_guidance slides: 0 source, 1 target, 2 beyond."""
 
-DVRF = DeltaVelocity(
+DVRF = Distillation(
     "dvrf",
-    coupling="dvrf",
-    rule="gradient",
+    eta=(0.0, 1.0),
     weight="one",
     source_guidance=6.0,
     target_guidance=16.5,
@@ -173,10 +291,8 @@ DVRF = DeltaVelocity(
 )
 """DVRF with its published SD3 settings but for the learning rate: here the gap of the grid, there a hump."""
 
-DDS = DeltaVelocity(
+DDS = Distillation(
     "dds",
-    coupling="dds",
-    rule="gradient",
     schedule="random",
     source_guidance=7.5,
     target_guidance=7.5,
@@ -197,7 +313,9 @@ CSDS = {
 HSDS = replace(DDS, name="hsds-recon", reference="same", constraint="penalty", strength=0.1)
 """HSDS-recon: our reading of the direction of EIM (arXiv 2411.08196), held back by a penalty."""
 
-PRESETS = {c.name: c for c in (FLOWEDIT, FLOWALIGN, FLOWSLIDER, DVRF, DDS, *CSDS.values(), HSDS)}
+PRESETS: dict[str, DeltaVelocity] = {
+    c.name: c for c in (FLOWEDIT, FLOWALIGN, FLOWSLIDER, DVRF, DDS, *CSDS.values(), HSDS)
+}
 """Every preset by its name, as for SD3 and latents of 64 x 64."""
 
 
@@ -219,6 +337,6 @@ def preset_for(name: str, family: str = "sd3", size: Sequence[int] = (64, 64)) -
     if name not in PRESETS:
         raise SettingError(f"There is no preset {name!r}. Choose from: {', '.join(PRESETS)}.")
     preset = FLOWEDIT_FLUX if (name, family) == (FLOWEDIT.name, "flux") else PRESETS[name]
-    if preset.lr == DDS.lr:
+    if isinstance(preset, Distillation) and preset.lr == DDS.lr:
         preset = replace(preset, lr=min(1.0, round(0.1 * 2000 / (size[0] * size[1]), 4)))
     return preset

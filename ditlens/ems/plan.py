@@ -1,8 +1,7 @@
-"""What an edit is made from: the picture, both texts, the method. A plan can be carried out at any degree."""
+"""What an edit is made from: the image, both texts, the method. A plan can be carried out at any degree."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 import platform
@@ -16,18 +15,23 @@ import torch
 
 from ditlens import images
 from ditlens.description import Describer, Description, single_changes
-from ditlens.ems import masks, texts
+from ditlens.ems import masks
 from ditlens.ems.engine import EngineState
+from ditlens.ems.extract import (
+    changes_of,
+    check_texts,
+    chosen_describer,
+    describe,
+    instructions_of,
+    target_texts,
+)
 from ditlens.ems.loops import Method
-from ditlens.ems.manipulate import manipulate
-from ditlens.ems.methods import DeltaVelocity
+from ditlens.ems.methods import DeltaVelocity, OdeEdit
 from ditlens.ems.sample import iter_method, method_for, method_from, settings_of
-from ditlens.ems.texts import HIGHEST, LOWEST
-from ditlens.ems.texts import check_degrees as check_degrees
 from ditlens.errors import SettingError
 from ditlens.labels import apart
 from ditlens.models import encoders as text_encoders
-from ditlens.models.embedding import TextEmbedding
+from ditlens.models.embedding import TextEmbedding, move
 from ditlens.models.encoders import Encoder
 from ditlens.models.model import Model
 from ditlens.version import __version__
@@ -35,46 +39,54 @@ from ditlens.version import __version__
 if TYPE_CHECKING:
     from PIL import Image
 
-
 Values = dict[str, "float | str"]
 
-EMS = DeltaVelocity("ems", source_guidance=3.0, target_guidance=3.0, steps=20, active=0.9)
+EMS = OdeEdit("ems", source_guidance=3.0, target_guidance=3.0, steps=20, active=0.9)
 """The default edit for models that bring no settings of their own.
 
 The delta-velocity rule with equal guidance on both sides: at degree 0 both sides are the same evaluation and
-the picture is returned exactly as reconstructed.
+the image is returned exactly as reconstructed.
 """
-
-MASKS = ("none", "attention", "difference", "exact")
-"""Masks that are made here, by name; anything else is a mask that is given."""
 
 MASK_FILE = "mask.png"
 """Where `Edit.save` writes a mask that was given, beside ``edit.json``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class EditSettings:
+    """How an edit is made; `ditlens.edit` takes the same arguments and explains them."""
+
+    seed: int = 0
+    source_text: str | None = None
+    target_text: str | None = None
+    describer: Describer | str | Path | None = None
+    method: Method | str | None = None
+    mask: Any = field(default="auto", repr=False)
+    tokens: bool = True
+    pooled: bool = True
+    encoders: text_encoders.Choice = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """An edit before its degree is known.
 
     Attributes:
         model: The model.
-        source_image: The picture as the model sees it.
-        reconstruction: The picture after encoding and decoding.
+        source_image: The image as the model sees it.
+        reconstruction: The image after encoding and decoding.
         latents: Its latents, (1, C, H, W).
         description: Both texts.
-        wishes: Each wish with its own degree; empty if the texts came by hand.
+        instructions: Each instruction with its own degree; empty if both texts were given.
         source: Embedding of the source text.
-        targets: Embeddings of the target texts, one per wish, each with its wish's degree.
+        targets: Embeddings of the target texts, one per instruction, each with its degree.
         method: How the latents move.
         mask: Where they may, (1, 1, H, W); None: everywhere.
         mask_name: How the mask was made, for the recipe.
         mask_cost: Calls of the transformer to make the mask, and (latents, text, sigma) triples in them.
-        before: Attributes read from the picture; None without an oracle.
-        seed: Seed of the noise.
-        tokens: Whether the token matrix of the text moves.
-        pooled: Whether the pooled vector of the text moves.
+        before: Attributes read from the image; None without a world.
         encoders: The text encoders whose part of the text moves; None: all.
-        settings: What `make_plan` was called with, to plan the same for another picture.
+        settings: What `make_plan` was given, to plan the same for another image.
     """
 
     model: Model
@@ -82,7 +94,7 @@ class Plan:
     reconstruction: Image.Image
     latents: torch.Tensor = field(repr=False)
     description: Description
-    wishes: dict[str, float]
+    instructions: dict[str, float]
     source: TextEmbedding
     targets: tuple[tuple[TextEmbedding, float], ...]
     method: Method
@@ -90,11 +102,8 @@ class Plan:
     mask_name: str
     mask_cost: tuple[int, int]
     before: Values | None
-    seed: int
-    tokens: bool
-    pooled: bool
     encoders: tuple[Encoder, ...] | None
-    settings: dict[str, Any] = field(repr=False)
+    settings: EditSettings = field(repr=False)
 
     @staticmethod
     def clock() -> float:
@@ -103,31 +112,10 @@ class Plan:
 
     def moved(self, degree: float) -> TextEmbedding:
         """The manipulated text: c0 + degree * sum of w_i (c_i - c0)."""
-        if len(self.targets) == 1:
-            target, weight = self.targets[0]
-            return manipulate(
-                self.source, target, degree * weight, tokens=self.tokens, pooled=self.pooled,
-                encoders=self.encoders, low=2 * LOWEST, high=2 * HIGHEST,
-            )  # fmt: skip
-        tokens, pooled = self.source.tokens, self.source.pooled
-        mask = self.source.real_tokens()
-        for target, weight in self.targets:
-            if degree * weight == 0:
-                continue
-            mask = mask | target.real_tokens()
-            if self.tokens:
-                tokens = tokens + degree * weight * (target.tokens - self.source.tokens)
-            if self.pooled:
-                pooled = pooled + degree * weight * (target.pooled - self.source.pooled)
-        moved = replace(
-            self.source,
-            tokens=tokens,
-            pooled=pooled,
-            mask=mask,
-            prompts=(self.description.target,),
-            roles=("target",),
-        )
-        return text_encoders.only(self.source, moved, self.encoders)
+        chosen = self.settings
+        steps = [(c, degree * w * chosen.tokens, degree * w * chosen.pooled) for c, w in self.targets]
+        text = text_encoders.only(self.source, move(self.source, *steps), self.encoders)
+        return replace(text, prompts=(self.description.target,), roles=("target",))
 
     def states(self, degrees: Sequence[float]) -> Iterator[EngineState]:
         """Carry the plan out, one item per degree, step by step."""
@@ -141,7 +129,7 @@ class Plan:
         return iter_method(
             model, self.latents.expand(count, -1, -1, -1), self.source.expand(count), TextEmbedding.cat(texts),
             method, grid=model.sigmas, null_text=model.encode_text("").named("uncond"),
-            seeds=[self.seed] * count, mask=self.mask, slides=slides,
+            seeds=[self.settings.seed] * count, mask=self.mask, slides=slides,
         )  # fmt: skip
 
     def reversed(self, latents: torch.Tensor, image: Image.Image, degree: float) -> Plan:
@@ -149,63 +137,63 @@ class Plan:
 
         Args:
             latents: The result.
-            image: The result as a picture.
+            image: The result as an image.
             degree: The degree at which it was made. Its text was moved that far, so that is what leads back.
         """
         model, old = self.model, self.description
         who = f"{old.describer}, reversed from degree {degree:g}"
-        changes = texts.changes_between(model, old.target, old.source)
+        changes = changes_of(model, old.target, old.source)
         return replace(
             self, source_image=image, reconstruction=images.to_image(model.decode(latents)), latents=latents,
             description=replace(old, source=old.target, target=old.source, changes=changes, describer=who),
-            wishes={}, source=self.moved(degree).named("source"), targets=((self.source.named("target"), 1.0),),
-            before=None if model.oracle is None else model.oracle.measure(images.to_tensor(image))[0],
+            instructions={}, source=self.moved(degree).named("source"),
+            targets=((self.source.named("target"), 1.0),), before=measured(model, images.to_tensor(image)),
         )  # fmt: skip
 
     def on(self, image: images.Picture) -> Plan:
-        """The same plan for another picture.
+        """The same plan for another image.
 
         Raises:
-            SettingError: If the texts came by hand: they describe this picture.
+            SettingError: If a text was given: it describes this image.
         """
-        by_hand = any(self.settings[name] is not None for name in ("source_text", "target_text"))
-        if by_hand or not self.wishes:
+        given = self.settings.source_text is not None or self.settings.target_text is not None
+        if given or not self.instructions:
             raise SettingError(
-                "This edit was made from texts by hand, which describe its own picture. "
-                "Call ditlens.edit with the other picture and its texts."
+                "This edit was made from texts that describe its own image. Call ditlens.edit with the other image "
+                "and its texts."
             )
-        return make_plan(self.model, image, dict(self.wishes), **self.settings)
+        return make_plan(self.model, image, dict(self.instructions), self.settings)
 
     def recipe(self, degree: float) -> dict[str, Any]:
         """What is needed to repeat the edit, ready for JSON.
 
-        Beside it you need the picture; the model, of which the recipe has the name; and a mask that was given, of
+        Beside it you need the image; the model, of which the recipe has the name; and a mask that was given, of
         which it has the checksum: `Edit.save` writes it to ``mask.png``. The way back from a result begins at that
         result: repeat the edit, then reverse it.
 
         Of a mask from the difference of the texts it has the settings. An edit that is repeated makes the mask with
         those of its own version: where `ditlens.ems.masks.difference_settings` gives others, the result may differ.
         """
+        chosen = self.settings
         return {
             "ditlens": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "model": self.model.name,
             "device": str(self.model.device),
-            "instruction": " and ".join(self.wishes),
-            "wishes": self.wishes,
+            "instruction": " and ".join(self.instructions),
+            "instructions": self.instructions,
             "source_text": self.description.source,
             "target_text": self.description.target,
             "target_texts": [target.prompts[0] for target, _ in self.targets],
             "describer": self.description.describer,
             "degree": float(degree),
-            "seed": self.seed,
-            "tokens": self.tokens,
-            "pooled": self.pooled,
+            "seed": chosen.seed,
+            "tokens": chosen.tokens,
+            "pooled": chosen.pooled,
             "encoders": None if self.encoders is None else [encoder.name for encoder in self.encoders],
             "mask": self.mask_name,
-            **self._mask_settings(),
-            **self._mask_file(),
+            **self._about_mask(),
             "method": settings_of(self.method),
         }
 
@@ -214,10 +202,9 @@ class Plan:
         """A mask that was given, as the bytes of a PNG; None if it was made here and can be made again."""
         return masks.as_png(self.mask) if self.mask_name == "given" and self.mask is not None else None
 
-    def _mask_settings(self) -> dict[str, Any]:
-        return {"mask_settings": masks.difference_settings()} if self.mask_name == "difference" else {}
-
-    def _mask_file(self) -> dict[str, str]:
+    def _about_mask(self) -> dict[str, Any]:
+        if self.mask_name == "difference":
+            return {"mask_settings": masks.difference_settings()}
         png = self.mask_png
         return {} if png is None else {"mask_file": MASK_FILE, "mask_sha256": hashlib.sha256(png).hexdigest()}
 
@@ -226,102 +213,90 @@ def make_plan(
     model: Model,
     image: images.Picture,
     instruction: str | Mapping[str, float] = "",
-    *,
-    seed: int = 0,
-    source_text: str | None = None,
-    target_text: str | None = None,
-    describer: Describer | str | Path | None = None,
-    method: Method | str | None = None,
-    mask: Any = "auto",
-    tokens: bool = True,
-    pooled: bool = True,
-    encoders: text_encoders.Choice = None,
+    settings: EditSettings | None = None,
 ) -> Plan:
-    """Read the picture, have it described, embed the texts; the arguments and errors are those of `edit`."""
-    wishes = texts.read_wishes(instruction)
-    texts.check_hand_texts(instruction, source_text, target_text)
-    who, chosen = texts.resolved(describer, model), text_encoders.choose(model, encoders)
-    settings = {
-        "seed": seed, "source_text": source_text, "target_text": target_text, "describer": who, "method": method,
-        "mask": mask, "tokens": tokens, "pooled": pooled, "encoders": encoders,
-    }  # fmt: skip
+    """Check everything that was asked for, then have the image described and embed the texts.
+
+    What can be wrong is refused before a network runs. Arguments and errors are those of `ditlens.edit`.
+    """
+    chosen = settings or EditSettings()
+    instructions = instructions_of(instruction)
+    check_texts(model, instruction, chosen.source_text, chosen.target_text)
+    encoders = text_encoders.choose(model, chosen.encoders)
+    given = chosen.source_text is not None
+    if given and chosen.target_text is not None:
+        instructions = {}
+    who = None if given else chosen_describer(chosen.describer, model)
     opened = images.open_image(image)
-    picture = model.prepare(opened)
-    source_image = images.to_image(picture)
-    description = texts.describe(model, source_image, list(wishes), who, source_text, target_text)
-    if source_text is not None and target_text is not None:
-        wishes = {}
-    parts = texts.target_parts(model, source_image, description, list(wishes), who)
-    source, targets = embed(model, description.source, parts, list(wishes.values()) or [1.0])
-    latents = model.encode_image(picture)
-    before = model.oracle.measure(picture)[0] if model.oracle is not None else None
-    mask = model.defaults.get("mask") if isinstance(mask, str) and mask == "auto" else mask
-    if mask is None or (isinstance(mask, str) and mask in MASKS):
+    pixels = model.fit(opened)
+    size = model.latent_size(pixels)
+    method = chosen_method(model, chosen.method, size)
+    mask_name, mask = chosen_mask(model, chosen.mask, opened.size, pixels, size)
+
+    source_image = images.to_image(pixels)
+    description = describe(
+        model, source_image, list(instructions), who, chosen.source_text, chosen.target_text
+    )
+    parts = target_texts(model, source_image, description, list(instructions), who)
+    first, *rest = one_by_one(model, [description.source, *parts])
+    source, texts = first.named("source"), [text.named("target") for text in rest]
+    latents, before = model.encode_image(pixels), measured(model, pixels)
+    cost = (0, 0)
+    if mask_name == "difference":
+        changes = [part for text in texts for part in changes_alone(model, source, text)]
         with apart():  # what looks for the mask is no step of the edit
-            found, mask_name, spent = find_mask(
-                model, mask, latents, source, targets, before, description, seed
-            )
-    else:
-        found = masks.given_mask(mask, opened.size, source_image.size, latents.shape[-2:])
-        mask_name, spent = "given", (0, 0)
+            mask = masks.difference_mask(model, latents, source, changes, seed=chosen.seed)
+        calls = math.ceil((1 + len(changes)) / masks.TOGETHER)
+        cost = masks.DRAWS * calls, masks.DRAWS * (1 + len(changes))
+    elif mask_name == "exact":
+        assert model.world is not None and before is not None
+        wanted = model.world.wanted(description.source, description.target)
+        mask = masks.latent_mask(model.world.change_mask(before, wanted, model.side), size, grow=1)
     return Plan(
-        model, source_image, images.to_image(model.decode(latents)), latents, description, wishes, source, targets,
-        chosen_method(model, method, latents.shape[-2:]), found, mask_name, spent, before, seed, tokens, pooled,
-        chosen, settings,
+        model=model, source_image=source_image, reconstruction=images.to_image(model.decode(latents)),
+        latents=latents, description=description, instructions=instructions, source=source,
+        targets=tuple(zip(texts, instructions.values() or [1.0], strict=True)), method=method, mask=mask,
+        mask_name=mask_name, mask_cost=cost, before=before, encoders=encoders,
+        settings=replace(chosen, describer=who),
     )  # fmt: skip
 
 
-def embed(
-    model: Model, source: str, parts: Sequence[str], weights: Sequence[float]
-) -> tuple[TextEmbedding, tuple[tuple[TextEmbedding, float], ...]]:
-    """Embeddings of the source text and of the target texts, each of these with its weight."""
-    first, *targets = one_by_one(model, [source, *parts])
-    return first.named("source"), tuple(
-        (target.named("target"), weight) for target, weight in zip(targets, weights, strict=True)
-    )
+def measured(model: Model, pixels: torch.Tensor) -> Values | None:
+    """Attributes of an image (1, 3, H, W) as the model's world reads them; None without a world."""
+    return None if model.world is None else model.world.measure(pixels)[0]
 
 
 def one_by_one(model: Model, prompts: Sequence[str]) -> list[TextEmbedding]:
     """The embedding of every text, from one call of the text encoders."""
-    rows = model.encode_text(prompts)
-    return [_row(rows, row) for row in range(len(prompts))]
+    return model.encode_text(prompts).split()
 
 
-def find_mask(
-    model: Model, mask: str | None, latents: torch.Tensor, source: TextEmbedding,
-    targets: Sequence[tuple[TextEmbedding, float]], before: Values | None, description: Description, seed: int,
-) -> tuple[torch.Tensor | None, str, tuple[int, int]]:  # fmt: skip
-    """A mask that is made here: the mask, its name for the recipe, its calls and evaluations of the transformer.
-
-    Raises:
-        SettingError: If it cannot be made.
-    """
-    if mask is None or mask == "none":
-        return None, "none", (0, 0)
-    if mask == "attention":
-        if len(targets) > 1:
-            raise SettingError('mask="attention" follows one wish; with several, give a picture as mask.')
-        target = targets[0][0]
-        first = text_encoders.with_rows(text_encoders.encoders_of(model))[0]
-        words = masks.changed_rows(source, target, first.tokenizer, first.limit)
-        found = masks.attention_mask(model, latents, source, target, words, seed=seed)
-        looks = sum(map(bool, words))
-        return found, "attention", (looks, looks)
-    if mask == "difference":
-        parts = [part for target, _ in targets for part in changes_of(model, source, target)]
-        found = masks.difference_mask(model, latents, source, parts, seed=seed)
-        calls, evaluations = math.ceil((1 + len(parts)) / masks.TOGETHER), 1 + len(parts)
-        return found, "difference", (masks.DRAWS * calls, masks.DRAWS * evaluations)
-    exact = masks.world_mask(model, before or {}, description.changes)
-    return masks.latent_mask(exact, latents.shape[-2:], grow=1), "exact", (0, 0)
-
-
-def changes_of(model: Model, source: TextEmbedding, target: TextEmbedding) -> list[TextEmbedding]:
+def changes_alone(model: Model, source: TextEmbedding, target: TextEmbedding) -> list[TextEmbedding]:
     """The target's changes one by one, embedded; the target itself if there are not several."""
     found = single_changes(source.prompts[0], target.prompts[0])
     if len(found) < 2:
         return [target]
     return [text.named("target") for text in one_by_one(model, found)]
+
+
+def chosen_mask(
+    model: Model, mask: Any, picture_size: images.Size, pixels: torch.Tensor, size: Sequence[int]
+) -> tuple[str, torch.Tensor | None]:
+    """How the mask is made ("none", "difference", "exact", "given"), and a mask that is given itself.
+
+    Raises:
+        SettingError: If it cannot be used.
+        ImageError: If its file cannot be read.
+    """
+    if isinstance(mask, str) and mask == "auto":
+        mask = model.defaults.get("mask")
+    if mask is None or (isinstance(mask, str) and mask in masks.MASKS):
+        if mask == "exact" and model.world is None:
+            raise SettingError(
+                f'mask="exact" needs a world with a renderer; {model.name} has none. Try "difference".'
+            )
+        return mask or "none", None
+    return "given", masks.given_mask(mask, picture_size, (pixels.shape[-1], pixels.shape[-2]), size)
 
 
 def chosen_method(model: Model, method: Method | str | None, size: Sequence[int]) -> Method:
@@ -335,12 +310,3 @@ def default_method(model: Model) -> Method:
     """The settings that a model brings in its ``ditlens.json``, or `EMS`."""
     settings = model.defaults.get("edit")
     return method_from(settings) if settings else EMS
-
-
-def _row(texts: TextEmbedding, row: int) -> TextEmbedding:
-    mask = None if texts.mask is None else texts.mask[row : row + 1]
-    tokens, pooled = texts.tokens[row : row + 1], texts.pooled[row : row + 1]
-    return dataclasses.replace(
-        texts, tokens=tokens, pooled=pooled, mask=mask, prompts=texts.prompts[row : row + 1],
-        roles=texts.roles[row : row + 1], guidance=texts.guidance and texts.guidance[row : row + 1],
-    )  # fmt: skip

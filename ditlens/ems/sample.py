@@ -14,7 +14,7 @@ from ditlens.ems import engine, loops
 from ditlens.ems.engine import EngineState
 from ditlens.ems.loops import Grid, Inversion, Method, Resample
 from ditlens.ems.methods import PRESETS as ENGINE_PRESETS
-from ditlens.ems.methods import DeltaVelocity, preset_for
+from ditlens.ems.methods import DeltaVelocity, Distillation, OdeEdit, preset_for
 from ditlens.errors import SettingError
 from ditlens.flow import Text, VelocityField
 from ditlens.labels import Label, announce
@@ -67,13 +67,18 @@ def exact_at_0(method: Method) -> bool:
     return isinstance(method, DeltaVelocity) and method.exact_at_0
 
 
-KINDS: dict[str, type[Any]] = {"delta-velocity": DeltaVelocity, "resample": Resample, "inversion": Inversion}
+KINDS: dict[str, type[Any]] = {
+    "ode": OdeEdit, "distillation": Distillation, "resample": Resample, "inversion": Inversion,
+}  # fmt: skip
 
 
 def settings_of(method: Method) -> dict[str, Any]:
     """A method as a dictionary, ready for JSON; `method_from` reads it."""
     kind = next(name for name, cls in KINDS.items() if isinstance(method, cls))
-    return {"kind": kind, **dataclasses.asdict(method)}
+    values = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
+    if values.get("first") is not None:
+        values["first"] = settings_of(values["first"])
+    return {"kind": kind, **values}
 
 
 def method_from(settings: Mapping[str, Any]) -> Method:
@@ -83,18 +88,16 @@ def method_from(settings: Mapping[str, Any]) -> Method:
         SettingError: If a knob is unknown or out of range.
     """
     knobs = dict(settings)
-    cls = KINDS.get(knobs.pop("kind", "delta-velocity"))
+    cls = KINDS.get(knobs.pop("kind", ""))
     known = {f.name for f in dataclasses.fields(cls)} if cls else set()
     if cls is None or not set(knobs) <= known:
         wrong = sorted(set(knobs) - known) if cls else settings.get("kind")
         raise SettingError(
-            f"A method has no setting {wrong}. Kinds: {', '.join(KINDS)}; knobs: {sorted(known)}."
+            f"A method has no setting {wrong}. Kinds: {', '.join(KINDS)}; settings: {sorted(known)}."
         )
     if isinstance(knobs.get("first"), Mapping):
         knobs["first"] = method_from(knobs["first"])
-    if "sigma_range" in knobs:
-        knobs["sigma_range"] = tuple(knobs["sigma_range"])
-    method: Method = cls(**knobs)
+    method: Method = cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in knobs.items()})
     return method
 
 
@@ -178,10 +181,3 @@ def _no_grad(states: Iterator[EngineState]) -> Iterator[EngineState]:
         if state is None:
             return
         yield state
-
-
-def run_method(*args: Any, **kwargs: Any) -> EngineState:
-    """The last state of `iter_method`, whose arguments it takes."""
-    for state in iter_method(*args, **kwargs):  # noqa: B007 - keeps one state only
-        pass
-    return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 
@@ -77,6 +78,18 @@ class TextEmbedding:
         guidance = None if first.guidance is None else tuple(g for text in texts for g in text.guidance or ())
         return cls(tokens, torch.cat([text.pooled for text in texts]), mask, prompts, roles, guidance)
 
+    def split(self) -> list[TextEmbedding]:
+        """The prompts one by one, each a batch of 1."""
+        return [self[row] for row in range(len(self))]
+
+    def __getitem__(self, row: int) -> TextEmbedding:
+        """One prompt, as a batch of 1."""
+        one = slice(row, row + 1)
+        return TextEmbedding(
+            self.tokens[one], self.pooled[one], None if self.mask is None else self.mask[one], self.prompts[one],
+            self.roles[one], self.guidance and self.guidance[one],
+        )  # fmt: skip
+
     def real_tokens(self) -> torch.Tensor:
         """Return the mask (B, T), all true if it is unknown."""
         if self.mask is not None:
@@ -115,7 +128,7 @@ class TextEmbedding:
 
     def lerp(self, other: TextEmbedding, degree: float) -> TextEmbedding:
         """Go the share `degree` of the way to `other`, in tokens and pooled alike; any real number."""
-        return move(self, other, degree, degree)
+        return move(self, (other, degree, degree))
 
 
 def check_aligned(source: TextEmbedding, target: TextEmbedding) -> None:
@@ -135,21 +148,42 @@ def check_aligned(source: TextEmbedding, target: TextEmbedding) -> None:
         raise SettingError(f"These embeddings come from different text encoders: {source!r} and {target!r}.")
 
 
-def _move_part(source: torch.Tensor, target: torch.Tensor, degree: float) -> torch.Tensor:
-    """Return source + degree * (target - source), with both ends bit for bit."""
-    if degree == 0:
+Step: TypeAlias = "tuple[TextEmbedding, float, float]"
+"""A target, and how far its token matrix and its pooled vector are moved to."""
+
+
+def move(source: TextEmbedding, *steps: Step) -> TextEmbedding:
+    """The point c0 + sum of degree_i (c_i - c0): with one target, 0 is the source and 1 the target, bit for bit.
+
+    Args:
+        source: The text c0.
+        steps: One or more (target c_i, degree of its tokens, degree of its pooled vector).
+
+    Raises:
+        SettingError: If token counts or widths differ.
+    """
+    for target, _, _ in steps:
+        check_aligned(source, target)
+    moved = {target for target, tokens, _ in steps if tokens}
+    mask = source.mask
+    if len(steps) == 1 and steps[0][1] == 1:
+        mask = steps[0][0].mask
+    elif moved and any(text.mask is not None for text in (source, *moved)):
+        mask = source.real_tokens()  # between the ends, the words of either text count
+        for target in moved:
+            mask = mask | target.real_tokens()
+    return replace(
+        steps[0][0],
+        tokens=_sum(source.tokens, [(target.tokens, degree) for target, degree, _ in steps]),
+        pooled=_sum(source.pooled, [(target.pooled, degree) for target, _, degree in steps]),
+        mask=mask,
+    )
+
+
+def _sum(source: torch.Tensor, targets: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
+    moving = [(target, degree) for target, degree in targets if degree != 0]
+    if not moving:
         return source
-    if degree == 1:
-        return target
-    return torch.lerp(source, target, degree)
-
-
-def move(source: TextEmbedding, target: TextEmbedding, tokens: float, pooled: float) -> TextEmbedding:
-    """The point source + degree * (target - source), with a degree for each route."""
-    check_aligned(source, target)
-    mask = source.mask if tokens == 0 else target.mask
-    if tokens not in (0, 1) and (source.mask is not None or target.mask is not None):
-        mask = source.real_tokens() | target.real_tokens()  # between the ends, either text's words count
-    moved = _move_part(source.tokens, target.tokens, tokens)
-    part = _move_part(source.pooled, target.pooled, pooled)
-    return replace(target, tokens=moved, pooled=part, mask=mask)
+    if len(moving) == 1 and moving[0][1] == 1:
+        return moving[0][0]
+    return source + torch.stack([degree * (target - source) for target, degree in moving]).sum(0)

@@ -17,8 +17,7 @@ from ditlens.errors import ModelError, SettingError
 from ditlens.labels import Label, announce
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.profiles import Profile
-from ditlens.worlds.portraits.describer import OracleDescriber, PortraitDescriber
-from ditlens.worlds.portraits.oracle import Oracle
+from ditlens.worlds.world import World, open_world
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,14 +39,17 @@ class Model:
         pipe: The pipeline, untouched.
         name: What it was loaded as.
         folder: Its folder, if it is local.
+        world: The domain with exact ground truth that it belongs to, if any: measures and describes its images.
         defaults: Settings that the model prefers: steps, guidance, edit method, mask (from ``ditlens.json``).
         profile: How it was fitted to the memory, if `load` did that.
     """
 
     profile: Profile | None = None
 
-    def __init__(self, pipe: Any, name: str = "model", folder: Path | None = None) -> None:
-        self.pipe, self.name, self.folder = pipe, name, folder
+    def __init__(
+        self, pipe: Any, name: str = "model", folder: Path | None = None, *, world: World | None = None
+    ) -> None:
+        self.pipe, self.name, self.folder, self.world = pipe, name, folder, world
         settings = folder / "ditlens.json" if folder else None
         self.defaults: dict[str, Any] = {"steps": 28, "guidance": self.usual_guidance}
         if settings is not None and settings.is_file():
@@ -57,6 +59,11 @@ class Model:
                 raise ModelError(
                     f"{settings} is damaged: {error}. Restore it from the repository."
                 ) from error
+        if world is None and "world" in self.defaults:
+            try:
+                self.world = open_world(self.defaults["world"], folder, self.device)
+            except ModelError as error:
+                raise ModelError(f"{settings} names a world that is not there. {error}") from error
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.transformer.parameters()) / 1e6
@@ -111,32 +118,10 @@ class Model:
         """The tokenizer whose tokens are the first rows of a text's token matrix."""
         return self.pipe.tokenizer
 
-    @property
-    def world(self) -> str | None:
-        """Name of the world with exact ground truth that the model belongs to, if any."""
-        return self.defaults.get("world")
-
-    @cached_property
-    def oracle(self) -> Oracle | None:
-        """The network that reads attributes from pictures of the model's world; None without a world."""
-        if self.world != "portraits" or self.folder is None:
-            return None
-
-        return Oracle.load(self.folder / "oracle", self.device)
-
     @cached_property
     def describer(self) -> Describer | None:
-        """Who describes pictures of the model's world; None without a world.
-
-        The small multimodal model in ``describer/``; in a folder without one the oracle reads and the grammar
-        writes.
-        """
-        if self.oracle is None or self.folder is None:
-            return None
-
-        if not (self.folder / "describer").is_dir():
-            return OracleDescriber(self.oracle)
-        return PortraitDescriber.load(self.folder / "describer", self.device)
+        """Who describes images of the model's world; None without a world."""
+        return None if self.world is None else self.world.describer
 
     # --- texts ---------------------------------------------------------------------------------------
 
@@ -183,10 +168,18 @@ class Model:
         Raises:
             ImageError: If it cannot be read.
         """
-        image = images.open_image(picture)
+        return self.fit(images.open_image(picture))
+
+    def fit(self, image: Image.Image) -> torch.Tensor:
+        """An upright RGB image fitted to the model, as `prepare` does."""
         multiple = self.pipe.vae_scale_factor * self.patch
         width, height = images.sizes(image, self.side, multiple, self.square)
         return images.to_tensor(images.fit(image, width, height))
+
+    def latent_size(self, pixels: torch.Tensor) -> tuple[int, int]:
+        """Height and width of the latents of images (batch, 3, height, width)."""
+        scale = self.pipe.vae_scale_factor
+        return pixels.shape[-2] // scale, pixels.shape[-1] // scale
 
     @property
     def square(self) -> bool:

@@ -42,7 +42,7 @@ SETTINGS: dict[str, Any] = {
     "steps": 20,
     "guidance": 3.0,
     "edit": {
-        "name": "ems", "coupling": "dvrf", "rule": "gradient", "weight": "one", "guide_from": "source",
+        "kind": "distillation", "name": "ems", "eta": [0.0, 1.0], "weight": "one", "guide_from": "source",
         "target_guidance": 1.5, "steps": 21,
     },
     "mask": "difference",

@@ -18,8 +18,7 @@ from ditlens import images as pictures
 from ditlens.ems.edit import Edit, Sweep
 from ditlens.errors import MissingDependencyError, SettingError
 from ditlens.lens.cache import LatentCache
-from ditlens.worlds.portraits.attributes import Categorical, Continuous, attribute
-from ditlens.worlds.portraits.describer import change_indices
+from ditlens.worlds.world import Categorical, Continuous
 
 try:
     from matplotlib.axes import Axes
@@ -110,7 +109,8 @@ def _plot_measured(figure: Figure, grid: GridSpec, degrees: list[float], edits: 
 
 def _targets(edit: Edit) -> tuple[list[Continuous], list[Categorical]]:
     """The attributes that an edit is about, by kind."""
-    specs = [attribute(name) for name in edit.targets]
+    world = edit.plan.model.world
+    specs = [] if world is None else [world.attributes[name] for name in edit.targets]
     return (
         [spec for spec in specs if isinstance(spec, Continuous)],
         [spec for spec in specs if isinstance(spec, Categorical)],
@@ -119,7 +119,8 @@ def _targets(edit: Edit) -> tuple[list[Continuous], list[Categorical]]:
 
 def _wanted(edit: Edit) -> dict[str, int]:
     """Index of the level or value that each changed attribute is to get."""
-    return change_indices(edit.source_text, edit.target_text)
+    world = edit.plan.model.world
+    return {} if world is None else world.wanted(edit.source_text, edit.target_text)
 
 
 def _plot_continuous(

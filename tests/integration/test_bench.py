@@ -15,23 +15,24 @@ from checkpoints import save_clip
 from ditlens.bench import entries as entries_of
 from ditlens.bench import runner
 from ditlens.bench.entries import Entry, choose, published, tuned
-from ditlens.bench.suites import Item, Suite, portraits
+from ditlens.bench.suites import Suite, open_suite
 from ditlens.bench.summary import drift_at, drift_ratio, effect_table, summarise
 from ditlens.cli import main as cli
 from ditlens.ems.loops import Resample
-from ditlens.ems.methods import DeltaVelocity
+from ditlens.ems.methods import OdeEdit
 from ditlens.ems.sample import METHODS
 from ditlens.errors import SettingError, StudyError
+from ditlens.worlds.world import SuiteItem
 
 QUICK = {
-    "ems": Entry("ems", DeltaVelocity("ems", source_guidance=2.0, target_guidance=2.0, steps=3)),
+    "ems": Entry("ems", OdeEdit("ems", source_guidance=2.0, target_guidance=2.0, steps=3)),
     "sdedit": Entry("sdedit", Resample("sdedit", steps=3, guidance=1.0)),
 }
 
 
 @pytest.fixture(scope="module")
 def suite():
-    return portraits(3, "dev")
+    return open_suite("portraits-dev", 3)
 
 
 @pytest.fixture
@@ -102,9 +103,7 @@ def test_a_damaged_part_is_made_again(run, tmp_path):
 
 def test_new_settings_weights_or_degrees_are_run_again(run, portraits, tmp_path):
     run()
-    other = QUICK | {
-        "ems": Entry("ems", DeltaVelocity("ems", source_guidance=2.0, target_guidance=2.0, steps=4))
-    }
+    other = QUICK | {"ems": Entry("ems", OdeEdit("ems", source_guidance=2.0, target_guidance=2.0, steps=4))}
     assert run(other) == 3
     assert run(other, degrees=(0.5,)) == 6
     weight = next(portraits.transformer.parameters())
@@ -177,7 +176,7 @@ def test_what_is_not_there_is_told(run, suite, tmp_path):
 
 
 def test_an_edit_that_fails_is_a_row_that_tells_it(run, suite, tmp_path):
-    bad = Item("bad", "smile", "", "", "", lambda: torch.rand(1, 3, 128, 128))
+    bad = SuiteItem("bad", "smile", "", "", "", lambda: torch.rand(1, 3, 128, 128))
     run(suite=Suite(suite.name, [suite.items[0], bad]))
     runner.collect(tmp_path, Suite(suite.name, [suite.items[0], bad]))
     errors = [row["error"] for row in rows_of(tmp_path) if row["item"] == "bad"]
@@ -185,32 +184,12 @@ def test_an_edit_that_fails_is_a_row_that_tells_it(run, suite, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["methods"]["ems"]["errors"] == 3
 
 
-def test_an_entry_that_asks_edits_with_longer_texts(run, suite, tmp_path, monkeypatch):
-    texts, make_plan = [], runner.make_plan
-
-    def watched(model, picture, wish, **options):
-        texts.append((options["source_text"], options["target_text"]))
-        return make_plan(model, picture, wish, **options)
-
-    monkeypatch.setattr(runner, "make_plan", watched)
-    monkeypatch.setattr(
-        runner.texts, "completed", lambda model, picture, *pair: tuple(f"{t}, cap" for t in pair)
-    )
-    one = Suite(suite.name, suite.items[:1])
-    given = (one.items[0].source_text, one.items[0].target_text)
-    assert run(suite=one, entries={"ems": QUICK["ems"]}) == 1
-    assert run(suite=one, entries={"ems": dataclasses.replace(QUICK["ems"], asks=True)}) == 1, (
-        "other settings"
-    )
-    assert texts == [given, tuple(f"{text}, cap" for text in given)]
-
-
 def test_every_method_is_scored_by_the_text_of_the_suite(portraits, suite, monkeypatch):
     from ditlens.bench.scores import Scorer
     from ditlens.ems.edit import edit
 
     item, scorer = suite.items[0], Scorer(portraits)
-    made = edit(portraits, item.picture(), source_text=item.source_text, target_text=item.target_text)
+    made = edit(portraits, item.image(), source_text=item.source_text, target_text=item.target_text)
     agreed = scorer.score(item, made)["text_agreement"]
     monkeypatch.setattr(type(made), "target_text", "an old person")  # whatever the edit was made with
     assert scorer.score(item, made)["text_agreement"] == agreed
@@ -248,7 +227,7 @@ def test_entries(portraits):
 
 def test_the_command(portraits, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("ditlens.models.loading.load", lambda *a, **k: portraits)
-    monkeypatch.setattr(entries_of, "tuned", lambda model: QUICK)
+    monkeypatch.setitem(entries_of.TUNED, "portraits", lambda model: QUICK)
     words = [
         "bench",
         "edit",
@@ -297,7 +276,7 @@ def test_drift_at_the_same_effect_and_its_ratio():
     assert drift_at(table, 0.8) == pytest.approx(0.8 / 1.055 * 0.065)
     ratio = drift_ratio(rows, "a", "b")
     assert ratio["low"] == pytest.approx(0.5) and ratio["high"] == pytest.approx(0.5) and ratio["n"] == 12
-    found = summarise(rows, ["effect", "drift"])["methods"]["a"]
+    found = summarise(rows, ["effect", "drift"], ["smile"])["methods"]["a"]
     assert found["sweep"]["spearman"]["value"] == 1 and found["sweep"]["r2"]["value"] == pytest.approx(1)
     assert found["matched"]["drift_at_0.8"]["value"] == pytest.approx(drift_at(table, 0.8))
 

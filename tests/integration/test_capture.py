@@ -107,7 +107,7 @@ def test_an_edit_guided_on_both_sides(portraits):
     """Each side has its own pass without text, at the same point as with its text."""
     from PIL import Image
 
-    method = dl.DeltaVelocity("both", source_guidance=1.5, target_guidance=5.5, steps=2)
+    method = dl.OdeEdit("both", source_guidance=1.5, target_guidance=5.5, steps=2)
     kept = {}
     for asked in (None, "uncond"):
         with dl.capture(portraits, "joint.0.image.in", steps=[1], passes=asked) as kept[asked]:
@@ -130,7 +130,7 @@ def test_an_edit_guided_away_from_the_source_text(portraits):
     """The source text is read at two points, under two names."""
     from PIL import Image
 
-    method = dl.DeltaVelocity("slider", guide_from="source", target_guidance=2.0, steps=2)
+    method = dl.OdeEdit("slider", guide_from="source", target_guidance=2.0, steps=2)
     with dl.capture(portraits, "joint.0.image.in", steps=[1], passes=["source", "target"]) as cache:
         dl.edit(
             portraits, Image.new("RGB", (128, 128), "gray"), source_text="a man", target_text="an old man",

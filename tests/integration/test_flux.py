@@ -153,7 +153,7 @@ def test_t5_writes_the_rows_and_clip_the_pooled_vector(model):
 
 def test_flowedit_tells_source_and_target_their_own_guidance(picture):
     model = FluxModel(pipeline(True), "tiny")
-    method = dl.DeltaVelocity("flowedit", source_guidance=1.5, target_guidance=5.5, steps=2)
+    method = dl.OdeEdit("flowedit", source_guidance=1.5, target_guidance=5.5, steps=2)
     told = []
     model.transformer.register_forward_pre_hook(
         lambda module, args, kwargs: told.append(kwargs["guidance"].tolist()), with_kwargs=True
@@ -168,13 +168,13 @@ def test_guidance_away_from_the_source_text_tells_all_three_the_same(picture):
     model.transformer.register_forward_pre_hook(
         lambda module, args, kwargs: told.append(kwargs["guidance"].tolist()), with_kwargs=True
     )
-    method = dl.DeltaVelocity("flowslider", guide_from="source", target_guidance=2.0, steps=2)
+    method = dl.OdeEdit("flowslider", guide_from="source", target_guidance=2.0, steps=2)
     dl.edit(model, picture, source_text=SOURCE, target_text=TARGET, method=method)
     assert told == [[1.0] * 3] * 2
 
 
 def test_captures_name_source_and_target(model, picture):
-    method = dl.DeltaVelocity("ems", source_guidance=2.0, target_guidance=2.0, steps=2)
+    method = dl.OdeEdit("ems", source_guidance=2.0, target_guidance=2.0, steps=2)
     with dl.capture(model, "{joint,single}.0.{text,image}.out", passes=["source", "target"]) as cache:
         dl.edit(model, picture, source_text=SOURCE, target_text=TARGET, method=method)
     assert cache.passes == ["source", "target"] and cache.steps == [0, 1]

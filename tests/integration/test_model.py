@@ -191,7 +191,7 @@ def test_prompts_and_seeds_must_match(portraits):
 
 def test_facts(portraits):
     assert portraits.side == 128
-    assert portraits.world == "portraits"
+    assert portraits.world.name == "portraits"
     assert repr(portraits).endswith("128 x 128, cpu)")
     assert portraits.noise([0], (64, 32)).shape == (1, 8, 8, 4)
 
@@ -199,7 +199,7 @@ def test_facts(portraits):
 def test_the_oracle_reads_every_attribute(portraits):
     from ditlens.worlds.portraits.attributes import NAMES
 
-    (read,) = portraits.oracle.measure(torch.rand(1, 3, 128, 128))
+    (read,) = portraits.world.measure(torch.rand(1, 3, 128, 128))
     assert tuple(read) == NAMES
 
 
@@ -231,7 +231,6 @@ def test_a_folder_saved_without_third_encoder_can_be_loaded(portraits, tmp_path)
     model = load(tmp_path / "model", device="cpu")
     assert torch.equal(model.encode_text(TEXT).tokens, portraits.encode_text(TEXT).tokens)
     assert model.world is None
-    assert model.oracle is None
     assert model.describer is None
     assert model.defaults == {"steps": 28, "guidance": 7.0}
 
@@ -321,14 +320,21 @@ def test_damaged_settings(copy):
 def test_missing_oracle(copy):
     shutil.rmtree(copy / "oracle")
     with pytest.raises(ModelError, match="No oracle in .*ditlens train oracle"):
-        load(copy, device="cpu").oracle  # noqa: B018
+        load(copy, device="cpu").world.measure(torch.rand(1, 3, 128, 128))
 
 
 def test_settings_are_data(copy):
-    (copy / "ditlens.json").write_text(json.dumps({"world": "elsewhere", "steps": 2}))
+    (copy / "ditlens.json").write_text(json.dumps({"steps": 2}))
     model = load(copy, device="cpu")
-    assert model.oracle is None
+    assert model.world is None and model.describer is None
     assert model.defaults["steps"] == 2
+
+
+def test_an_unknown_world_is_named(copy):
+    (copy / "ditlens.json").write_text(json.dumps({"world": "elsewhere"}))
+    fails(
+        copy, "ditlens.json names a world that is not there", "no world 'elsewhere'. Choose from: portraits"
+    )
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", ""])

@@ -113,10 +113,10 @@ def test_every_change_alone(source, target, texts):
 
 
 def test_every_change_of_a_suite_is_one_of_its_attributes():
-    for item in suites.portraits(36, "dev").items:
+    for item in suites.open_suite("portraits-dev", 36).items:
         texts = single_changes(item.source_text, item.target_text)
         alone = [text_changes(item.source_text, text) for text in texts]
-        assert sorted(name for changes in alone for name in changes) == sorted(item.changes), item
+        assert sorted(name for changes in alone for name in changes) == sorted(item.wanted), item
 
 
 def test_empty_texts_are_refused():

@@ -30,7 +30,7 @@ from ditlens.describers.recorded import Recorded, Recording
 from ditlens.describers.replies import BadReplyError, RefusalError, Reply, Turn, read_description, read_pair
 from ditlens.describers.transport import Address, shown
 from ditlens.description import Description
-from ditlens.ems.extract import extract, read_by
+from ditlens.ems.extract import extract, known_to
 from ditlens.errors import DescriberError, SettingError
 
 ROOT = Path(__file__).parents[2]
@@ -875,7 +875,7 @@ def test_the_texts_are_aligned_for_the_text_encoders_of_a_model(picture, portrai
     assert found.words == [("", "big smile ,")] and 0.3 < found.share < 0.8
     assert "The target adds 'big smile ,'" in str(bad)
     assert bad.alignment is bad.alignment, "made once"
-    assert read_by(Description(" ", "a cat", {}), portraits).alignment == {}
+    assert known_to(portraits, Description(" ", "a cat", {})).alignment == {}
 
 
 def test_changes_are_told_in_the_words_of_the_models_world(picture, portraits):

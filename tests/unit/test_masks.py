@@ -14,7 +14,6 @@ from ditlens import images
 from ditlens.ems.masks import (
     TOGETHER,
     as_png,
-    changed_rows,
     difference_mask,
     difference_settings,
     given_mask,
@@ -137,43 +136,6 @@ def test_a_written_mask_is_the_same_mask(tmp_path):
     assert torch.equal(given_mask(tmp_path / "mask.png", (300, 100), (128, 128), (16, 16)), soft)
 
 
-# --- words ---------------------------------------------------------------------------------------------------
-
-
-def test_changed_rows_of_a_pair():
-    from ditlens.models.embedding import TextEmbedding
-
-    def text(words):
-        return TextEmbedding(torch.zeros(1, 8, 2), torch.zeros(1, 2), None, (words,))
-
-    vocabulary = {w: i for i, w in enumerate("a small wide smile with glasses".split())}
-
-    def tokenize(words):
-        return [99, *(vocabulary[w] for w in words.split()), 98]
-
-    rows = changed_rows(text("a small smile"), text("a wide smile with glasses"), tokenize)
-    assert rows == ([2], [2, 4, 5])
-    assert changed_rows(text("a smile"), text("a smile"), tokenize) == ([], [])
-
-
-def test_rows_behind_what_an_encoder_reads_do_not_count(portraits):
-    from ditlens.models.embedding import TextEmbedding
-
-    def text(words):
-        return TextEmbedding(torch.zeros(1, 8, 2), torch.zeros(1, 2), None, (words,))
-
-    first, second = text("a b c d e f"), text("a x c d e g h")
-    assert changed_rows(first, second, str.split, 5) == ([1], [1])
-    long = "red hair, " * 60
-    rows = changed_rows(
-        text(f"a hat, {long} x"),
-        text(f"a crown, {long} y z"),
-        portraits.pipe.tokenizer,
-        portraits.pipe.tokenizer_max_length,
-    )
-    assert rows == ([2], [2]), "the words at the end have no rows"
-
-
 def change(size: float, rows: slice) -> torch.Tensor:
     """A text of the Gaussian world that wants other pictures in some rows: it shows as another velocity there."""
     text = torch.zeros(1, 2, 10, 10)
@@ -224,15 +186,16 @@ def test_the_settings_are_all_that_a_mask_is_made_with():
 
 
 def test_a_recipe_has_the_settings_of_a_mask_from_the_difference_only(portraits):
-    from ditlens.ems.plan import make_plan
+    from ditlens.ems.plan import EditSettings, make_plan
 
     def recipe(mask):
         texts = {"source_text": "a red shirt", "target_text": "a blue shirt"}
-        return make_plan(portraits, Image.new("RGB", (128, 128), "white"), mask=mask, **texts).recipe(1.0)
+        settings = EditSettings(mask=mask, **texts)
+        return make_plan(portraits, Image.new("RGB", (128, 128), "white"), settings=settings).recipe(1.0)
 
     stored = json.loads(json.dumps(recipe("difference")))
     assert stored["mask_settings"] == difference_settings()
-    for other in ("none", "attention", square(128)):
+    for other in ("none", "exact", square(128)):
         assert "mask_settings" not in recipe(other)
 
 

@@ -18,6 +18,7 @@ from ditlens.ems.edit import Edit, Sweep
 from ditlens.errors import SettingError
 from ditlens.views import plots
 from ditlens.worlds.portraits.attributes import attribute, describe_values, neutral
+from ditlens.worlds.portraits.world import Portraits
 
 SOURCE = "young person, slight smile, no glasses"
 TARGET = "young person, big smile, round glasses"
@@ -36,11 +37,12 @@ def make(degree: float = 1.0, *, oracle: bool = True, instruction: str = WISH, *
     values = {"smile": 0.3 + 0.3 * degree, "glasses": "round" if degree > 0.6 else "none"}
     drifted = {"head_tilt": 0.8 if degree == 2 else 0.0}
     result = Edit(
-        picture(100 + int(50 * degree)), picture(110), picture(100),
-        Description(SOURCE, TARGET, CHANGES, "typist"), degree, 1.0, {"instruction": instruction},
-        describe_values(neutral(smile=0.3)) if oracle else None,
-        describe_values(neutral(**values, **drifted)) if oracle else None,
-        4, torch.zeros(1), SimpleNamespace(mask=None),
+        image=picture(100 + int(50 * degree)), source_image=picture(110), reconstruction=picture(100),
+        description=Description(SOURCE, TARGET, CHANGES, "typist"), degree=degree, seconds=1.0,
+        recipe={"instruction": instruction}, before=describe_values(neutral(smile=0.3)) if oracle else None,
+        after=describe_values(neutral(**values, **drifted)) if oracle else None, evaluations=4,
+        latents=torch.zeros(1),
+        plan=SimpleNamespace(mask=None, model=SimpleNamespace(world=Portraits() if oracle else None)),
     )  # fmt: skip
     return dataclasses.replace(result, **options)
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ditlens.bench import suites
-from ditlens.bench.suites import open_suite, pie_bench, pie_mask, portraits, records
+from ditlens.bench.suites import open_suite, pie_bench, pie_mask, records
 from ditlens.errors import SettingError, SuiteError
+from ditlens.worlds.portraits import world
 from ditlens.worlds.portraits.attributes import NAMES, neutral
 from ditlens.worlds.portraits.captions import parse
 from ditlens.worlds.portraits.constraints import index_of, value_of
@@ -20,11 +20,11 @@ from ditlens.worlds.portraits.render import render
 
 @pytest.fixture(scope="module")
 def suite():
-    return portraits(54)
+    return open_suite("portraits", 54)
 
 
 def test_an_item_does_not_depend_on_the_count(suite):
-    few = portraits(3)
+    few = open_suite("portraits", 3)
     for a, b in zip(few.items, suite.items, strict=False):
         assert (a.id, a.instruction, a.source_text, a.target_text) == (
             b.id,
@@ -32,11 +32,11 @@ def test_an_item_does_not_depend_on_the_count(suite):
             b.source_text,
             b.target_text,
         )
-        assert torch.equal(a.picture(), b.picture()) and torch.equal(a.mask, b.mask)
+        assert torch.equal(a.image(), b.image()) and torch.equal(a.mask, b.mask)
 
 
 def test_all_attributes_take_part_a_third_in_pairs(suite):
-    kinds = [tuple(item.changes) for item in suite.items]
+    kinds = [tuple(item.wanted) for item in suite.items]
     assert sum(len(names) == 2 for names in kinds) == 18
     for name in NAMES:
         alone = sum(names == (name,) for names in kinds)
@@ -44,14 +44,14 @@ def test_all_attributes_take_part_a_third_in_pairs(suite):
 
 
 def test_dev_and_test_share_nothing():
-    dev, test = portraits(9, "dev"), portraits(9)
+    dev, test = open_suite("portraits-dev", 9), open_suite("portraits", 9)
     assert not {i.source_text for i in dev.items} & {i.source_text for i in test.items}
-    assert not any(torch.equal(a.picture(), b.picture()) for a, b in zip(dev.items, test.items, strict=True))
+    assert not any(torch.equal(a.image(), b.image()) for a, b in zip(dev.items, test.items, strict=True))
 
 
 def test_a_new_split_has_other_wishes(suite, monkeypatch):
-    monkeypatch.setitem(suites.SPLITS, "test", 1)
-    found = portraits(len(suite))
+    monkeypatch.setitem(world.SPLITS, "test", 1)
+    found = open_suite("portraits", len(suite))
     assert [i.kind.count("+") for i in found.items] == [i.kind.count("+") for i in suite.items]
     pairs = [(a, b) for a, b in zip(found.items, suite.items, strict=True) if "+" in a.kind]
     assert sum(a.kind == b.kind for a, b in pairs) < len(pairs) / 2, "another second change"
@@ -62,20 +62,20 @@ def test_texts_mask_and_changes_say_the_same(suite):
     for item in suite.items:
         before, after = parse(item.source_text), parse(item.target_text)
         changed = {n for n in after if before.get(n) != after[n]}
-        assert changed == set(item.changes) and item.kind == "+".join(sorted(changed))
-        for name, wanted in item.changes.items():
+        assert changed == set(item.wanted) and item.kind == "+".join(sorted(changed))
+        for name, wanted in item.wanted.items():
             assert wanted in after[name] and index_of(name, item.truth[name]) != wanted
-        values = {**item.truth, **{n: value_of(n, k) for n, k in item.changes.items()}}
+        values = {**item.truth, **{n: value_of(n, k) for n, k in item.wanted.items()}}
         target = render(neutral(1, **values), 128)
-        moved = (target - item.picture()).abs().amax(1, keepdim=True)
+        moved = (target - item.image()).abs().amax(1, keepdim=True)
         assert moved[item.mask == 0].max() <= 1 / 255 and moved[item.mask == 1].min() > 1 / 255
 
 
 def test_portraits_refuses_nonsense():
     with pytest.raises(SettingError, match="dev, test; got 'train'"):
-        portraits(3, "train")
+        open_suite("portraits-train", 3)
     with pytest.raises(SettingError, match="at least one"):
-        portraits(0)
+        open_suite("portraits", 0)
 
 
 # --- PIE-Bench ---------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_pie_bench_is_read(pie):
         "a red wall",
         "a blue wall",
     )
-    assert first.picture().shape == (1, 3, 512, 512)
+    assert first.image().shape == (1, 3, 512, 512)
     inside = first.mask[0, 0, 1:-1, 1:-1]
     assert inside.sum() == 5 and inside[0, :3].sum() == 3 and inside[1, :2].sum() == 2
     assert first.mask[0, 0, 0].all() and first.mask[0, 0, :, -1].all(), "the border counts as edited"

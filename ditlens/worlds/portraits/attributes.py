@@ -15,93 +15,16 @@ Continuous attributes are cut into *levels*. A level has three parts:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 
 from ditlens.errors import UnknownAttributeError
+from ditlens.worlds.world import Categorical as Categorical
+from ditlens.worlds.world import Continuous as Continuous
+from ditlens.worlds.world import Level as Level
 
 Attributes: TypeAlias = dict[str, torch.Tensor]
-
-CORE = 0.7
-"""Share of a level's cell, around its centre, in which captions name the level."""
-
-
-@dataclass(frozen=True)
-class Level:
-    """One named stretch of a continuous attribute.
-
-    Attributes:
-        name: Stable identifier, e.g. ``"big smile"``.
-        low: Lower end of the cell, in the attribute's units.
-        high: Upper end of the cell.
-        words: Phrases that captions use for it; the first one is canonical.
-    """
-
-    name: str
-    low: float
-    high: float
-    words: tuple[str, ...]
-
-    @property
-    def center(self) -> float:
-        return (self.low + self.high) / 2
-
-    def core(self, lowest: float, highest: float) -> tuple[float, float]:
-        """The part of the cell that captions name; it reaches the ends of the attribute's range."""
-        margin = (1 - CORE) / 2 * (self.high - self.low)
-        low = self.low if self.low <= lowest else self.low + margin
-        high = self.high if self.high >= highest else self.high - margin
-        return low, high
-
-
-@dataclass(frozen=True)
-class Continuous:
-    """A continuous attribute: a float in ``[low, high]``."""
-
-    name: str
-    low: float
-    high: float
-    neutral: float
-    levels: tuple[Level, ...]
-    region: str
-
-    @property
-    def range(self) -> float:
-        return self.high - self.low
-
-    def level_of(self, value: float) -> int:
-        """Index of the level whose cell holds `value` (values outside the range count as its ends)."""
-        for index, level in enumerate(self.levels):
-            if value < level.high:
-                return index
-        return len(self.levels) - 1
-
-    def named_level(self, value: float) -> int | None:
-        """Index of the level whose core holds `value`; None in the gaps between cores."""
-        index = self.level_of(value)
-        low, high = self.levels[index].core(self.low, self.high)
-        return index if low <= value <= high else None
-
-
-@dataclass(frozen=True)
-class Categorical:
-    """A categorical attribute: an index into ``values``; ``words[i]`` are the phrases for ``values[i]``."""
-
-    name: str
-    values: tuple[str, ...]
-    words: tuple[tuple[str, ...], ...]
-    region: str
-    neutral: int = 0
-
-    def index(self, value: str) -> int:
-        if value not in self.values:
-            raise UnknownAttributeError(
-                f"{self.name!r} has no value {value!r}: it can be {', '.join(self.values)}. "
-                f"Pass one of these names."
-            )
-        return self.values.index(value)
 
 
 def _continuous(

@@ -437,8 +437,12 @@ def text_changes(source_text: str, target_text: str) -> dict[str, str]:
         >>> text_changes("old person, slight smile, red hair", "old person, big smile, red hair")
         {'smile': 'a big smile'}
     """
-    changes = change_indices(source_text, target_text)
-    return {n: PHRASES[n][i][0] + (" hair" if n in HAIR else "") for n, i in changes.items()}
+    return {name: phrase(name, index) for name, index in change_indices(source_text, target_text).items()}
+
+
+def phrase(name: str, index: int) -> str:
+    """How captions name a level or value: its canonical phrase."""
+    return PHRASES[name][index][0] + (" hair" if name in HAIR else "")
 
 
 def reconcile(source: str, instruction: str, written: str, levels: Mapping[str, int] | None = None) -> Pair:

@@ -53,6 +53,11 @@ def attributes() -> Attributes:
     return concatenate([neutral(**look) for look in EXAMPLES.values()])
 
 
+def files() -> dict[str, Path]:
+    """The image files by name, ``portrait`` first."""
+    return {name: FOLDER / f"{name}.png" for name in ("portrait", *EXAMPLES)}
+
+
 def write(folder: str | Path = FOLDER, size: int = 256) -> list[Path]:
     """Draw every example as ``NAME.png``, and the first one as ``portrait.png`` too.
 

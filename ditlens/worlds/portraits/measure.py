@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical, distance
-from ditlens.worlds.portraits.captions import parse
 from ditlens.worlds.portraits.constraints import index_of
 
 Values = Mapping[str, "float | str"]
@@ -35,15 +34,9 @@ def drift(before: Values, after: Values, targets: Iterable[str]) -> float:
     return sum(moved) / len(moved) if moved else 0.0
 
 
-def reached(after: Values, changes: Mapping[str, int]) -> dict[str, bool]:
+def reached(after: Values, wanted: Mapping[str, int]) -> dict[str, bool]:
     """Whether each changed attribute now has the level or value asked for."""
-    return {name: index_of(name, after[name]) == wanted for name, wanted in changes.items()}
-
-
-def missed(after: Values, changes: Mapping[str, str]) -> list[str]:
-    """Attributes that do not have the level or value asked for, in words, as in `Description.changes`."""
-    wanted = {name: parse(phrase)[name] for name, phrase in changes.items()}
-    return [name for name, levels in wanted.items() if index_of(name, after[name]) not in levels]
+    return {name: index_of(name, after[name]) == level for name, level in wanted.items()}
 
 
 def progress(before: Values, after: Values, changes: Mapping[str, int]) -> float:

@@ -59,5 +59,4 @@ def answer(values: Mapping[str, float | str], name: str) -> str:
     index = index_of(name, values[name])
     if not visible(neutral(1, **values))[name].item():
         return HIDDEN
-    phrase = PHRASES[name][index][0]
-    return f"{phrase} hair" if name in HAIR else phrase
+    return PHRASES[name][index][0] + (" hair" if name in HAIR else "")
