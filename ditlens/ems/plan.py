@@ -227,6 +227,9 @@ def make_plan(
     if given and chosen.target_text is not None:
         instructions = {}
     who = None if given else chosen_describer(chosen.describer, model)
+    if model.world is not None and who in (None, model.describer):
+        for each in instructions:
+            model.world.check_instruction(each)
     opened = images.open_image(image)
     pixels = model.fit(opened)
     size = model.latent_size(pixels)

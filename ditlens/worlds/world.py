@@ -191,6 +191,13 @@ class World(Protocol):
             CaptionError: If a text or the instruction is not understood.
         """
 
+    def check_instruction(self, instruction: str) -> None:
+        """Refuse an instruction that cannot be understood, whatever the image.
+
+        Raises:
+            CaptionError: If nothing in it is an edit of this world.
+        """
+
     def wanted(self, source_text: str, target_text: str) -> dict[str, int]:
         """What two texts change; nothing where they are not understood."""
 

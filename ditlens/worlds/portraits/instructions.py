@@ -141,6 +141,25 @@ def write(edit: Edit, name: str, source: int, target: int, whom: str, rng: rando
     return " ".join(text.split())
 
 
+def check_instruction(text: str) -> None:
+    """Refuse a text in which nothing is an edit of a portrait; needs no image.
+
+    Raises:
+        CaptionError: If nothing is understood.
+    """
+    words = _resolve_pronouns(tokens(text))
+    if not scan(words, INSTRUCTIONS, _modifiers(words)[1] | _origins(words)):
+        raise CaptionError(not_understood(text))
+
+
+def not_understood(text: str) -> str:
+    """What to say about a text that asks for nothing that this world has."""
+    return (
+        f"Nothing in {text!r} is an edit of a portrait of this world. An instruction can change "
+        f"{', '.join(noun(name) for name in NAMES)}. Write for example: {EXAMPLE!r}."
+    )
+
+
 def parse_instruction(text: str, source: Source | None = None) -> Constraints:
     """Read an instruction, relative to a source portrait.
 
@@ -177,10 +196,7 @@ def parse_instruction(text: str, source: Source | None = None) -> Constraints:
                 )
             result[name] = allowed & result.get(name, allowed)
     if not result:
-        raise CaptionError(
-            f"Nothing in {text!r} is an edit of a portrait of this world. An instruction can change "
-            f"{', '.join(noun(name) for name in NAMES)}. Write for example: {EXAMPLE!r}."
-        )
+        raise CaptionError(not_understood(text))
     return result
 
 

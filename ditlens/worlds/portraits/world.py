@@ -17,7 +17,7 @@ from ditlens.worlds.portraits.attributes import ATTRIBUTES, NAMES, describe_valu
 from ditlens.worlds.portraits.constraints import index_of, value_of
 from ditlens.worlds.portraits.describer import OracleDescriber, PortraitDescriber, change_indices, phrase
 from ditlens.worlds.portraits.instructions import instruction as any_instruction
-from ditlens.worlds.portraits.instructions import parse_instruction
+from ditlens.worlds.portraits.instructions import check_instruction, parse_instruction
 from ditlens.worlds.portraits.oracle import Oracle
 from ditlens.worlds.portraits.pairs import target_caption
 from ditlens.worlds.portraits.questions import question
@@ -92,6 +92,9 @@ class Portraits:
         said: dict[str, Any] = {**(known or {}), **parse(source_text)}
         pair = target_caption(source_text, parse_instruction(instruction, source=said), values=known)
         return pair.source_text, pair.target_text
+
+    def check_instruction(self, instruction: str) -> None:
+        check_instruction(instruction)
 
     def wanted(self, source_text: str, target_text: str) -> dict[str, int]:
         return change_indices(source_text, target_text)
