@@ -248,10 +248,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "hangs up": Fault(hang_up, r"connection was closed before"),
     "breaks off": Fault(break_off, r"connection was closed before"),
-    "nobody there": Fault(hang, r"connection was refused", 0, lambda _: "http://127.0.0.1:9/v1"),
-    "no such scheme of HTTP": Fault(
-        lambda talk, _: talk.wfile.write(b"SSH-2.0-x\r\n"), r"gave no usable answer"
-    ),
+    "connection refused": Fault(hang, r"connection was refused", 0, lambda _: "http://127.0.0.1:9/v1"),
+    "not HTTP": Fault(lambda talk, _: talk.wfile.write(b"SSH-2.0-x\r\n"), r"gave no usable answer"),
     "5 MB announced": Fault(flood(True), r"more than 256 KB", most=0),
     "5 MB not announced": Fault(flood(False), r"more than 256 KB", most=LARGEST_REPLY + 1),
     # Status

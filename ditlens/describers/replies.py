@@ -118,6 +118,14 @@ def ask_again(messages: list[Message], reply: Reply, flaw: BadReplyError) -> lis
     return [*messages, Message("assistant", reply.text[:2000]), Message("user", AGAIN.format(flaw=flaw))]
 
 
+def as_reply(answer: str | Description) -> str:
+    """A checked answer as a model would have to reply to give it."""
+    if isinstance(answer, str):
+        return answer
+    texts = {"source": answer.source, "target": answer.target, "changes": answer.changes}
+    return json.dumps(texts, indent=2, ensure_ascii=False)
+
+
 # --- reading -----------------------------------------------------------------------------------------------
 
 _THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
@@ -155,14 +163,6 @@ def read_pair(reply: Reply) -> Description:
     if _words(source) == _words(target):
         raise BadReplyError('"source" and "target" say the same, so nothing would change')
     return Description(source, target, read_changes(found.get("changes")), describer="")
-
-
-def as_reply(answer: str | Description) -> str:
-    """A checked answer as a model would have to reply to give it."""
-    if isinstance(answer, str):
-        return answer
-    texts = {"source": answer.source, "target": answer.target, "changes": answer.changes}
-    return json.dumps(texts, indent=2, ensure_ascii=False)
 
 
 def read_description(reply: Reply) -> str:

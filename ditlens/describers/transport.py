@@ -43,7 +43,7 @@ _SECRET_NAMES = ("key", "token", "secret", "sig", "pass", "auth", "code")
 
 
 def _is_loggable(_: logging.LogRecord) -> bool:
-    """Whether a log record is about somebody else's request: httpx logs addresses, httpcore logs headers."""
+    """Whether a log record is not about a request of ours: httpx logs its address, httpcore its headers."""
     return threading.current_thread().name != THREAD
 
 
@@ -79,7 +79,8 @@ class Address:
     @property
     def shown(self) -> str:
         """The address as the user gave it, without user, password, query and fragment."""
-        return shown(self.url).removesuffix("/chat/completions")
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}{parts.path}".removesuffix("/chat/completions")
 
     @property
     def host(self) -> str:
@@ -93,7 +94,7 @@ class Address:
 
     @property
     def encrypted(self) -> bool:
-        """Whether nobody in between can read what is sent: https, or this machine."""
+        """Whether what is sent is safe from being read on the way: https, or this machine."""
         return self.url.startswith("https:") or self.local
 
     @property

@@ -382,7 +382,7 @@ def test_fault_is_handled(name, caplog):
         ("401 that repeats the key", (transport, "_any_form"), re.escape, "a secret was shown"),
         ("escapes the key in a reply", (transport, "_any_form"), re.escape, "a secret was shown"),
         ("header drips", (transport, "TOO_LATE"), "no", "does not say"),
-        ("nobody there", (transport, "_reason"), lambda error: "no", "does not say"),
+        ("connection refused", (transport, "_reason"), lambda error: "no", "does not say"),
         ("key in the address", (logging.getLogger("httpx"), "filters"), [], "a secret was shown"),
         (
             "redirect to another address",
@@ -641,6 +641,7 @@ def test_the_wait_before_the_second_try(picture, monkeypatch):
         ("http://u:p@a.b:8/v1?key=k#m", "http://a.b:8/v1", "http://a.b:8/v1/chat/completions?key=k"),
         ("http://[::1]:8/v1", "http://[::1]:8/v1", "http://[::1]:8/v1/chat/completions"),
         ("https://a.b/chat/completions", "https://a.b", "https://a.b/chat/completions"),
+        ("https://a.b/@v1?me=c@d", "https://a.b/@v1", "https://a.b/@v1/chat/completions?me=c@d"),
     ],
 )
 def test_addresses(url, seen, target):
