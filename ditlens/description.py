@@ -322,14 +322,9 @@ class Description:
             lines.setdefault(line.strip(), []).append(name)
         return [f"{', '.join(names)}: {line}" for line, names in lines.items()]
 
-    def rewritten(self, source: str | None = None, target: str | None = None) -> Description:
-        """The description with one or both texts replaced by a person."""
-        return replace(
-            self,
-            source=self.source if source is None else source,
-            target=self.target if target is None else target,
-            describer=f"{self.describer}, then by hand",
-        )
+    def rewritten(self, target: str) -> Description:
+        """The description with a target that a person wrote."""
+        return replace(self, target=target, describer=f"{self.describer}, then by hand")
 
 
 class Describer(Protocol):

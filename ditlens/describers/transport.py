@@ -224,9 +224,11 @@ async def _exchange(address: Address, data: bytes, key_env: str | None) -> Answe
     elif key and address.encrypted:
         headers["Authorization"] = f"Bearer {key}"
     secrets = [*address.secrets, key]
-    direct = httpx.AsyncHTTPTransport() if address.local else None  # else proxies as the environment has them
     hooks = {"response": [_set_location_aside]}
     try:
+        direct = (
+            httpx.AsyncHTTPTransport() if address.local else None
+        )  # else by the proxies of the environment
         async with (
             httpx.AsyncClient(timeout=None, transport=direct, event_hooks=hooks) as client,
             client.stream("POST", address.url, content=data, headers=headers) as response,

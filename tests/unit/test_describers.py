@@ -550,6 +550,13 @@ def test_this_machine_is_asked_without_a_proxy_and_others_by_one(picture, monkey
     assert "Authorization" not in server.requests[1][0]
 
 
+def test_certificates_that_are_missing_show_no_key(picture, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/missing.pem")
+    with pytest.raises(DescriberError, match="gave no usable answer: FileNotFoundError") as caught:
+        ask(faults.say(GOOD), picture, monkeypatch)
+    assert faults.KEY not in "".join(faults.variables(caught.value)[2:])  # all but the test's own frames
+
+
 def test_an_interrupt_closes_the_connection(picture, monkeypatch):
     def interrupted(thread, timeout):
         time.sleep(0.2)
