@@ -17,10 +17,7 @@ from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError
 from ditlens.models.loading import find
 from ditlens.models.model import Model
-from ditlens.worlds.portraits.describer import PortraitDescriber
-
-WORLDS = {"portraits": PortraitDescriber}
-"""The describers of the worlds that come with ditlens."""
+from ditlens.worlds import world
 
 
 class ByHand:
@@ -93,9 +90,10 @@ def describer_from(spec: str | Path | Describer, model: Model | None = None) -> 
                 f"'own' is the model's own describer, but {who}. Pass another one. {TYPE_BOTH}"
             )
         return model.describer
-    if text in WORLDS:
-        own = model.describer if model is not None and model.world == text else None
-        return own or _of_world(text)
+    if text in world.names():
+        if model is not None and model.world is not None and model.world.name == text:
+            return model.world.describer
+        return _of_world(text)
     if isinstance(spec, str) and re.match(r"https?://", text, re.IGNORECASE):
         url, _, name = text.partition("#")
         if not name:
@@ -110,7 +108,7 @@ def describer_from(spec: str | Path | Describer, model: Model | None = None) -> 
         return _on_this_computer(str(folder.resolve()) if folder.is_dir() else text)
     raise DescriberError(
         f"Unknown describer {shown(text) if '://' in text else text!r}. Pass 'own', the name of a world "
-        f"({', '.join(WORLDS)}), an address like 'http://127.0.0.1:11434/v1#llava', a .json file of "
+        f"({', '.join(world.names())}), an address like 'http://127.0.0.1:11434/v1#llava', a .json file of "
         "recorded texts, or a folder or id ('org/name') of a transformers model."
     )
 
@@ -118,7 +116,7 @@ def describer_from(spec: str | Path | Describer, model: Model | None = None) -> 
 @lru_cache(maxsize=2)
 def _of_world(name: str) -> Describer:
     """The describer of a world, with the networks of the model that comes with it."""
-    return WORLDS[name].load(Path(find(name)) / "describer")
+    return world.open_world(name, Path(find(name))).describer
 
 
 @lru_cache(maxsize=1)
