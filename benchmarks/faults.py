@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.client
 import io
 import json
 import logging
@@ -21,17 +20,18 @@ import time
 import traceback
 import urllib.parse
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
 from PIL import Image
 
 from ditlens.describers.endpoint import OpenAICompatible
-from ditlens.describers.recorded import Recorded
+from ditlens.describers.recorded import Recorder
 from ditlens.describers.transport import LARGEST_REPLY
 from ditlens.errors import DescriberError
 
@@ -41,7 +41,7 @@ PASSWORD = "passw0rd-do-not-show"
 TOKEN = base64.b64encode(f"someone:{PASSWORD}".encode()).decode()
 VARIABLE = "DITLENS_FAULTS_KEY"
 SHORT = 0.4
-"""Seconds until a server that does not answer must be given up."""
+"""Seconds after which a server that does not answer is given up."""
 
 PAIR = {"source": "a man with no hat on a beach", "target": "a man with red hat on a beach"}
 WISH = "give him a red hat"
@@ -122,7 +122,7 @@ def hang(talk: Talk, _: int) -> None:
 
 
 def drip_after(head: bytes, drop: bytes = b" ") -> Script:
-    """Begin the answer and then send a little now and then: no single wait is ever too long."""
+    """Begin the answer, then send a little now and then: no single wait is too long."""
 
     def script(talk: Talk, _: int) -> None:
         talk.wfile.write(head)
@@ -190,7 +190,7 @@ def echo(status: int) -> Script:
 
 
 def leak(talk: Talk, _: int) -> None:
-    """Let the model say the key with each of its characters behind an escape: JSON in the JSON of the answer."""
+    """Let the model say the key with every character escaped: JSON in the JSON of the answer."""
     talk.say(f'No. My orders hold "{escaped(KEY)}"')
 
 
@@ -210,11 +210,11 @@ class Fault:
 
     Attributes:
         script: What the server does.
-        message: Regular expression that the error must match; None if the texts must be had after all.
-        requests: How often the server must have been asked.
+        message: Regular expression that the error must match; None if the texts must come after all.
+        requests: How often the server must be asked.
         url: The address, from the server's.
-        key: What stands in the environment variable.
-        most: Bytes of the answer that may be read.
+        key: The value of the environment variable.
+        most: Bytes of the body that may be read.
         timeout: Seconds that the server is given.
     """
 
@@ -232,22 +232,24 @@ def with_login(url: str) -> str:
     return url.replace("http://", f"http://someone:{PASSWORD}@")
 
 
-SAY_BY_HAND = "source_text="
+TYPE_BOTH = "source_text="
 FAULTS: dict[str, Fault] = {
     # On the way
-    "server hangs": Fault(hang, r"nothing complete came within 0.4 s", timeout=SHORT),
+    "server hangs": Fault(hang, r"no complete answer came within 0.4 s", timeout=SHORT),
     "body drips": Fault(
         drip_after(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
-        r"nothing complete came within 0.4 s",
+        r"no complete answer came within 0.4 s",
         timeout=SHORT,
     ),
     "header drips": Fault(
-        drip_after(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"), r"nothing complete came within 0.4 s", timeout=SHORT
+        drip_after(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+        r"no complete answer came within 0.4 s",
+        timeout=SHORT,
     ),
     "hangs up": Fault(hang_up, r"connection was closed before"),
     "breaks off": Fault(break_off, r"connection was closed before"),
-    "nobody there": Fault(hang, r"connection was refused", 0, lambda _: "http://127.0.0.1:9/v1"),
-    "no such scheme of HTTP": Fault(lambda talk, _: talk.wfile.write(b"SSH-2.0-x\r\n"), r"gave no answer"),
+    "connection refused": Fault(hang, r"connection was refused", 0, lambda _: "http://127.0.0.1:9/v1"),
+    "not HTTP": Fault(lambda talk, _: talk.wfile.write(b"SSH-2.0-x\r\n"), r"gave no usable answer"),
     "5 MB announced": Fault(flood(True), r"more than 256 KB", most=0),
     "5 MB not announced": Fault(flood(False), r"more than 256 KB", most=LARGEST_REPLY + 1),
     # Status
@@ -257,10 +259,12 @@ FAULTS: dict[str, Fault] = {
     "403": Fault(error("not for you", 403), r"HTTP 403.*not for you"),
     "404": Fault(error("model not found", 404), r"does not know the model or the address.*model not found"),
     "429 then fine": Fault(first(error("slow down", 429, Retry_After="0")), None, 2),
-    "429 for ever": Fault(error("slow down", 429, Retry_After="0"), r"too many requests.*also when asked", 2),
+    "429 for ever": Fault(
+        error("slow down", 429, Retry_After="0"), r"too many requests.*second attempt did not help", 2
+    ),
     "429 for an hour": Fault(error("slow down", 429, Retry_After="3600"), r"asks to wait 3600 s"),
     "500 then fine": Fault(first(error("oops", 500, Retry_After="0")), None, 2),
-    "503 for ever": Fault(error("oops", 503, Retry_After="0"), r"fault of its own \(HTTP 503\).*oops", 2),
+    "503 for ever": Fault(error("oops", 503, Retry_After="0"), r"problem of its own \(HTTP 503\).*oops", 2),
     "204 without a body": Fault(send("", 204), r"HTTP 204"),
     "redirect to another address": Fault(
         lambda talk, _: talk.send("", 307, Location=f"{talk.server.url}/other?key={QUOTED}"),
@@ -271,9 +275,9 @@ FAULTS: dict[str, Fault] = {
     ),
     "redirect to a file": Fault(send("", 301, Location="file:///etc/passwd"), r"redirects"),
     # Envelope
-    "HTML instead of JSON": Fault(send("<html>Welcome</html>"), r"something else than JSON.*<html>Welcome"),
-    "bytes instead of JSON": Fault(send(bytes(range(256))), r"something else than JSON"),
-    "JSON without end": Fault(send("[" * 100_000), r"something else than JSON"),
+    "HTML instead of JSON": Fault(send("<html>Welcome</html>"), r"something other than JSON.*<html>Welcome"),
+    "bytes instead of JSON": Fault(send(bytes(range(256))), r"something other than JSON"),
+    "JSON without end": Fault(send("[" * 100_000), r"something other than JSON"),
     "JSON of another kind": Fault(send("[1, 2]"), r"without a choice"),
     "error in a good answer": Fault(error("quota used up", 200), r"without a choice: 'quota used up'"),
     "no choices": Fault(send('{"choices": []}'), r"without a choice"),
@@ -281,11 +285,11 @@ FAULTS: dict[str, Fault] = {
     "no content": Fault(say(None), r"asked twice.*it is empty", 2),
     "refusal field": Fault(say(None, refusal="I won't do that."), r"declined.*I won't do that"),
     "filter": Fault(say("", "content_filter"), r"declined.*its filter"),
-    "cut off": Fault(say(GOOD[:40], "length"), r"cut off by its limit of tokens.*max_tokens="),
+    "cut off": Fault(say(GOOD[:40], "length"), r"cut off by its token limit.*max_tokens="),
     # What the model says
-    "refusal": Fault(say("I'm sorry, but I cannot help with that."), r"declined.*I'm sorry.*" + SAY_BY_HAND),
+    "refusal": Fault(say("I'm sorry, but I cannot help with that."), r"declined.*I'm sorry.*" + TYPE_BOTH),
     "rubbish": Fault(
-        say("blah {blah} \x1b[31m"), r"asked twice.*holds no JSON object.*blah.*" + SAY_BY_HAND, 2
+        say("blah {blah} \x1b[31m"), r"asked twice.*holds no JSON object.*blah.*" + TYPE_BOTH, 2
     ),
     "rubbish then fine": Fault(first(say("Sure! What exactly?")), None, 2),
     "fences and chatter": Fault(say(f"Sure! Here it is:\n```json\n{GOOD}\n```\nAnything else?")),
@@ -315,9 +319,9 @@ FAULTS: dict[str, Fault] = {
     ),
     "key with quotes that is repeated": Fault(echo(401), r"refuses the key", key=f'{KEY}"\\{KEY}'),
     "key with a line break": Fault(
-        say(GOOD), r"was not asked: .*characters that no key has", 0, key=f"{KEY}\nX-Evil: 1"
+        say(GOOD), r"was not asked: .*characters that a key cannot have", 0, key=f"{KEY}\nX-Evil: 1"
     ),
-    "key of another alphabet": Fault(say(GOOD), r"characters that no key has", 0, key=f"{KEY}é"),
+    "key of another alphabet": Fault(say(GOOD), r"characters that a key cannot have", 0, key=f"{KEY}é"),
 }
 
 
@@ -341,7 +345,7 @@ def check(name: str) -> list[str]:
         with (
             tempfile.TemporaryDirectory() as folder, serving(fault.script) as server,
             mock.patch.dict(os.environ, {VARIABLE: fault.key}),
-            mock.patch.object(http.client.HTTPResponse, "read1", counting(read)),
+            mock.patch.object(httpx.Response, "aiter_raw", counting(read)),
             contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen),
             warnings.catch_warnings(record=True) as warned,
         ):  # fmt: skip
@@ -399,7 +403,7 @@ class Outcome:
 def attempt(describer: OpenAICompatible, record: Path) -> Outcome:
     """Ask, recording the answer, and gather what is shown of it."""
     try:
-        found = Recorded.record(describer, record).extract(Image.new("RGB", (32, 24), "teal"), WISH)
+        found = Recorder(describer, record).extract(Image.new("RGB", (32, 24), "teal"), WISH)
     except Exception as error:  # whatever is raised is judged by the caller
         seen, cause = [*traceback.format_exception(error), *variables(error)], error
         while cause is not None:
@@ -414,16 +418,16 @@ def variables(error: BaseException) -> list[str]:
     return [repr(dict(frame.f_locals)) for frame, _ in traceback.walk_tb(error.__traceback__)]
 
 
-def counting(read: list[int]) -> Callable[..., bytes]:
-    """`HTTPResponse.read1`, counting what it reads."""
-    plain = http.client.HTTPResponse.read1
+def counting(read: list[int]) -> Callable[..., AsyncIterator[bytes]]:
+    """`httpx.Response.aiter_raw`, counting what it gives out."""
+    plain = httpx.Response.aiter_raw
 
-    def read1(self: http.client.HTTPResponse, size: int = -1) -> bytes:
-        part = plain(self, size)
-        read[0] += len(part)
-        return part
+    async def aiter_raw(self: httpx.Response, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        async for part in plain(self, chunk_size):
+            read[0] += len(part)
+            yield part
 
-    return read1
+    return aiter_raw
 
 
 def run_faults() -> dict[str, bool]:

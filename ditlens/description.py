@@ -1,7 +1,7 @@
 """The two texts of an edit, and how they align: which words stay, and where an insertion shifts the rest.
 
-Embeddings of two texts are subtracted row by row, so a word that is inserted shifts everything behind it; `align`
-shows where.
+The embeddings of two texts are subtracted row by row, so an inserted word shifts everything after it; `align` shows
+where.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 Kind = Literal["kept", "replaced", "inserted", "removed"]
 KINDS: dict[str, Kind] = {"equal": "kept", "replace": "replaced", "insert": "inserted", "delete": "removed"}
 WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
-"""A word with its hyphens, or a single sign."""
+"""A word with its hyphens, or a punctuation mark."""
 JOINTS = frozenset(
     [*",;.:", *"and but with without on in at under over above behind beside near before".split()]
 )
-"""What stands between two things that a text says."""
+"""Tokens that separate the things a text says."""
 NEAR = 2
-"""Changes with at most so many kept words between them, and no joint, are one change."""
+"""Changes with at most this many kept words between them, and no joint, count as one."""
 Tokenize = Any
-"""A tokenizer of transformers, or a function from text to a list of tokens."""
+"""A transformers tokenizer, or a function from a text to a list of tokens."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of tokens that stays, or that is another in the target.
+    """A run of tokens that is the same in both texts, or differs.
 
     Attributes:
         kind: "kept", "replaced", "inserted" or "removed".
-        source: Its tokens in the source; none if inserted.
-        target: Its tokens in the target; none if removed.
-        source_start: Row of the first in the source.
-        target_start: Row of the first in the target.
+        source: Its tokens in the source; empty if inserted.
+        target: Its tokens in the target; empty if removed.
+        source_start: Row of the first one in the source.
+        target_start: Row of the first one in the target.
     """
 
     kind: Kind
@@ -51,14 +51,14 @@ class Span:
     target_start: int
 
     @property
-    def in_place(self) -> bool:
-        """Whether it leaves what follows in its place."""
-        return len(self.source) == len(self.target)
+    def shifts(self) -> bool:
+        """Whether it moves what follows to other rows."""
+        return len(self.source) != len(self.target)
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """What two texts have in common, token by token.
+    """What two texts have in common, token by token; `align` makes it.
 
     Attributes:
         spans: All tokens of both texts, in order.
@@ -68,8 +68,8 @@ class Alignment:
 
     @property
     def aligned(self) -> bool:
-        """Whether both have as many tokens, and every change replaces tokens by as many others."""
-        return all(span.in_place for span in self.spans)
+        """Whether every change replaces tokens by equally many, so that nothing is shifted."""
+        return not any(span.shifts for span in self.spans)
 
     @property
     def changes(self) -> tuple[Span, ...]:
@@ -78,7 +78,7 @@ class Alignment:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """(source row, target row) of what belongs together: kept tokens, and replaced ones as far as they go."""
+        """(source row, target row) of matching tokens: kept ones, and replaced ones in order."""
         return [
             (span.source_start + k, span.target_start + k)
             for span in self.spans
@@ -87,31 +87,32 @@ class Alignment:
 
     @property
     def share(self) -> float:
-        """Share of the rows at which both embeddings have what belongs together; 1 if the texts are aligned.
+        """Share of the rows, in [0, 1], in which matching tokens meet; 1 if the texts are aligned.
 
-        Counted over the rows of the longer text, start and end marks among them.
+        The rows are those of the longer text, including start and end tokens.
         """
         rows = max(sum(len(span.source) for span in self.spans), sum(len(span.target) for span in self.spans))
         return sum(row == other for row, other in self.pairs) / max(rows, 1)
 
     @property
     def words(self) -> list[tuple[str, str]]:
-        """What changes, as words: (before, after); one of them is empty where words are added or left out."""
-        return [(readable(span.source), readable(span.target)) for span in self.changes]
+        """What changes, as words: (before, after); one of them is empty where words are inserted or removed."""
+        return [(_readable(span.source), _readable(span.target)) for span in self.changes]
 
     @property
     def advice(self) -> str:
         """What to reword so that the texts are aligned; empty if they are."""
         if self.aligned:
             return ""
-        problems = [_problem(span) for span in self.spans if not span.in_place]
+        problems = " ".join(_problem(span) for span in self.spans if span.shifts)
         return (
-            f"{' '.join(problems)} Word both texts with the same number of tokens, the changed ones at the same "
-            'place: name in the source what the target adds ("no hat" / "red hat"), and keep the order of the rest.'
+            f"{problems} Give both texts the same number of tokens, with the changed ones in the same place: if "
+            'the target adds something, say in the source that it is missing ("no hat" / "red hat"), and keep the '
+            "order of the rest."
         )
 
     def __str__(self) -> str:
-        """Two lines: ``[replaced]``, ``{+inserted+}``, ``{-removed-}``, everything else is the same in both."""
+        """Two lines with ``[replaced]``, ``{+inserted+}`` and ``{-removed-}`` words; the rest is in both."""
         lines = ["source:", "target:"]
         for span in self.spans:
             cells = _cells(span)
@@ -126,18 +127,27 @@ def align(source: str, target: str, tokenize: Tokenize | None = None, limit: int
     """Align two texts token by token.
 
     Args:
-        source: The text of the picture as it is.
-        target: The text as wanted.
-        tokenize: A tokenizer of transformers (``model.pipe.tokenizer``): then rows are those of the embedding, with
-            start and end marks. Or a function from text to a list of tokens. Words, if left out.
-        limit: Tokens that the encoder reads; a tokenizer's own limit by default.
+        source: What the image shows.
+        target: What it should show.
+        tokenize: A transformers tokenizer (``model.pipe.tokenizer``): then rows are those of the embedding, with
+            start and end tokens. Or a function from a text to a list of tokens. By default, texts are split into
+            words.
+        limit: Tokens that the encoder reads; by default the tokenizer's own limit.
 
     Raises:
         SettingError: If a text is empty.
+
+    Example:
+        >>> found = align("a man with no hat", "a tall man with red hat")
+        >>> print(found)
+        source: a          man with [no]  hat
+        target: a {+tall+} man with [red] hat
+        >>> found.words, round(found.share, 2)
+        ([('', 'tall'), ('no', 'red')], 0.17)
     """
     if not source.strip() or not target.strip():
         raise SettingError(f"Two texts are needed to align them; got {source!r} and {target!r}.")
-    a, b = tokens_of(source, tokenize, limit), tokens_of(target, tokenize, limit)
+    a, b = _tokens(source, tokenize, limit), _tokens(target, tokenize, limit)
     return Alignment(
         tuple(
             Span(KINDS[step], tuple(map(str, a[i:j])), tuple(map(str, b[k:m])), i, k)
@@ -147,9 +157,9 @@ def align(source: str, target: str, tokenize: Tokenize | None = None, limit: int
 
 
 def _steps(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[str, int, int, int, int]]:
-    """The steps of difflib from `a` to `b`, but what both begin with is kept.
+    """The steps of difflib from `a` to `b`, except that a common beginning is always kept.
 
-    difflib takes the first of the longest matches; among words that come often ("a", ",") it may be a shifted one.
+    difflib takes the first of the longest matches; among frequent tokens ("a", ",") it may be a shifted one.
     """
     shorter = min(len(a), len(b))
     head = next((k for k in range(shorter) if a[k] != b[k]), shorter)
@@ -158,7 +168,7 @@ def _steps(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[str, int,
     return [*kept, *((step, head + i, head + j, head + k, head + m) for step, i, j, k, m in rest)]
 
 
-def tokens_of(text: str, tokenize: Tokenize | None = None, limit: int | None = None) -> Sequence[Hashable]:
+def _tokens(text: str, tokenize: Tokenize | None = None, limit: int | None = None) -> Sequence[Hashable]:
     """The tokens of a text, cut as the encoder cuts them."""
     if tokenize is None:
         return text.split()[:limit]
@@ -170,16 +180,18 @@ def tokens_of(text: str, tokenize: Tokenize | None = None, limit: int | None = N
 
 
 def single_changes(source: str, target: str) -> list[str]:
-    """Target texts that each make one of the changes only.
-
-    "a sad man, red hair" / "a happy man, blue hair" gives "a happy man, red hair" and "a sad man, blue hair".
+    """Target texts that each make only one of the changes.
 
     Args:
-        source: The text of the picture as it is.
-        target: The text as wanted.
+        source: What the image shows.
+        target: What it should show.
 
     Returns:
         One text for each change, in order; none if the texts have the same words.
+
+    Example:
+        >>> single_changes("a sad man, red hair", "a happy man, blue hair")
+        ['a happy man, red hair', 'a sad man, blue hair']
     """
     a, b = list(WORD.finditer(source)), list(WORD.finditer(target))
     words = [word.group() for word in a]
@@ -198,7 +210,7 @@ def single_changes(source: str, target: str) -> list[str]:
 def _with_change(
     source: str, target: str, a: Sequence[re.Match[str]], b: Sequence[re.Match[str]], change: Sequence[int]
 ) -> str:
-    """The source with one stretch of its words replaced by one of the target's."""
+    """The source with some of its words replaced by some of the target's."""
     first, end, k, m = change
     start = a[first].start() if first < len(a) else len(source)
     stop = a[end - 1].end() if end > first else start
@@ -211,11 +223,11 @@ def _with_change(
     return text if new else re.sub(r"\s+(?=[,;.:\s]|$)", "", text).strip()
 
 
-# --- words -------------------------------------------------------------------------------------------------
+# --- tokens as words -------------------------------------------------------------------------------------
 
 
-def readable(tokens: Sequence[str]) -> str:
-    """Tokens as words: without the signs by which tokenizers mark a word's end or start, and without marks."""
+def _readable(tokens: Sequence[str]) -> str:
+    """Tokens as words: without the marks by which tokenizers end or begin a word, and without special tokens."""
     words = [token for token in tokens if not (token.startswith("<") and token.endswith(">"))]
     if any(token.endswith("</w>") or token[:1] in "Ġ▁" for token in words):
         text = "".join(words)
@@ -226,16 +238,20 @@ def readable(tokens: Sequence[str]) -> str:
 
 
 def _problem(span: Span) -> str:
-    before, after = readable(span.source), readable(span.target)
+    before, after = (f"{_readable(tokens)!r} ({_count(tokens)})" for tokens in (span.source, span.target))
     if span.kind == "inserted":
-        return f"The target adds {after!r} ({len(span.target)} more)."
+        return f"The target adds {after}."
     if span.kind == "removed":
-        return f"The target leaves out {before!r} ({len(span.source)} fewer)."
-    return f"{before!r} has {len(span.source)} tokens, {after!r} has {len(span.target)}."
+        return f"The target leaves out {before}."
+    return f"{before} becomes {after}."
+
+
+def _count(tokens: Sequence[str]) -> str:
+    return f"{len(tokens)} token{'s' if len(tokens) > 1 else ''}"
 
 
 def _cells(span: Span) -> tuple[str, str]:
-    before, after = readable(span.source), readable(span.target)
+    before, after = _readable(span.source), _readable(span.target)
     if span.kind == "kept":
         return before, after
     if span.kind == "replaced":
@@ -246,8 +262,8 @@ def _cells(span: Span) -> tuple[str, str]:
 # --- the two texts ---------------------------------------------------------------------------------------
 
 
-class Reader(Protocol):
-    """A text encoder with token rows: its name, its tokenizer, and how many tokens it reads."""
+class TextEncoder(Protocol):
+    """A text encoder with a row for each token: its name, its tokenizer, and how many tokens it reads."""
 
     @property
     def name(self) -> str: ...
@@ -259,68 +275,65 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Description:
-    """What a picture shows and what it should show.
+    """What an image shows and what it should show.
 
     Attributes:
-        source: Text of the picture as it is.
-        target: Text of the picture as wanted; best worded like `source`, so that only the changed words differ.
+        source: What the image shows.
+        target: What it should show; best worded like `source`, so that only the changed words differ.
         changes: For each attribute that changes, the wanted value in words; empty if the describer does not know.
         describer: Who wrote the texts.
-        readers: The text encoders that will read the texts; none if no model is known yet.
+        readers: The text encoders that will read the texts; empty if no model is known yet.
+
+    Example:
+        >>> print(Description("a man, no hat", "a man, red hat", {"hat": "red hat"}))
+        source: a man, no hat
+        target: a man, red hat
     """
 
     source: str
     target: str
     changes: dict[str, str]
     describer: str = "by hand"
-    readers: tuple[Reader, ...] = field(default=(), repr=False, compare=False)
+    readers: tuple[TextEncoder, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         return "\n".join([f"source: {self.source}", f"target: {self.target}", *self._alignment_lines()])
 
     @cached_property
     def alignment(self) -> dict[str, Alignment]:
-        """The two texts side by side, as each text encoder with token rows reads them, by its name.
-
-        Made when it is first asked for; empty if no model is known, or a text is.
-        """
+        """How the texts align for each text encoder, by its name; empty if no model is known or a text is empty."""
         if not self.source.strip() or not self.target.strip():
             return {}
         return {r.name: align(self.source, self.target, r.tokenizer, r.limit) for r in self.readers}
 
     def alignment_facts(self) -> dict[str, dict[str, Any]]:
-        """For each text encoder the changed words and the share of rows that are aligned, ready for JSON."""
+        """For each text encoder the changed words and the share of aligned rows, ready for JSON."""
         return {
             name: {"changed": [list(pair) for pair in found.words], "share": round(found.share, 4)}
             for name, found in self.alignment.items()
         }
 
     def _alignment_lines(self) -> list[str]:
-        """A line for each way in which encoders read the texts, and what to reword if they are not aligned."""
-        readers: dict[str, list[str]] = {}
+        """A line for each way in which the encoders read the texts, and what to reword if they are not aligned."""
+        lines: dict[str, list[str]] = {}
         for name, found in self.alignment.items():
             changed = ", ".join(f"{before or '-'} -> {after or '-'}" for before, after in found.words)
-            told = f"{found.share:.0%} of the rows aligned; changed: {changed or 'nothing'}"
-            readers.setdefault(f"{told}\n{found.advice}".strip(), []).append(name)
-        return [f"{', '.join(names)}: {told}" for told, names in readers.items()]
+            line = f"{found.share:.0%} of the rows aligned; changed: {changed or 'nothing'}\n{found.advice}"
+            lines.setdefault(line.strip(), []).append(name)
+        return [f"{', '.join(names)}: {line}" for line, names in lines.items()]
 
-    def rewritten(self, source: str | None = None, target: str | None = None) -> Description:
-        """The description with one or both texts replaced by hand."""
-        return replace(
-            self,
-            source=self.source if source is None else source,
-            target=self.target if target is None else target,
-            describer=f"{self.describer}, then by hand",
-        )
+    def rewritten(self, target: str) -> Description:
+        """The description with a target that a person wrote."""
+        return replace(self, target=target, describer=f"{self.describer}, then by hand")
 
 
 class Describer(Protocol):
-    """Anything that looks at a picture and writes: the shipped small model, a large one, a person."""
+    """Whoever looks at an image and writes: the small model that comes with ditlens, a large one, a person."""
 
     name: str
 
     def describe(self, image: Image.Image) -> str:
-        """What the picture shows."""
+        """What the image shows."""
 
     def extract(self, image: Image.Image, instruction: str) -> Description:
-        """What the picture shows, and what it should show once the instruction is carried out."""
+        """What the image shows, and what it should show once the instruction is carried out."""

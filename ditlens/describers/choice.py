@@ -1,7 +1,4 @@
-"""Who can describe: texts by hand, recorded texts, any multimodal model of transformers, any chat endpoint.
-
-All of them implement `ditlens.description.Describer`. `describer_from` makes one from a word, a file or an address.
-"""
+"""Choosing a describer: texts that a person typed, or one that is named by a word, a file or an address."""
 
 from __future__ import annotations
 
@@ -11,29 +8,33 @@ from functools import lru_cache
 from pathlib import Path
 
 from ditlens import images
-from ditlens.describers.asking import BY_HAND
+from ditlens.describers.chat import TYPE_BOTH
 from ditlens.describers.endpoint import OpenAICompatible
 from ditlens.describers.huggingface import HuggingFace, is_hub_id
-from ditlens.describers.recorded import Recorded, Recording
+from ditlens.describers.recorded import Recorded
 from ditlens.describers.transport import shown
 from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError
 from ditlens.models.loading import find
 from ditlens.models.model import Model
-from ditlens.worlds.portraits.describer import PortraitDescriber
-
-__all__ = ["ByHand", "HuggingFace", "OpenAICompatible", "Recorded", "Recording", "describer_from"]
+from ditlens.worlds import world
 
 
 class ByHand:
-    """Texts that a person typed, whatever the picture and the instruction.
+    """Texts that a person typed, whatever the image and the instruction.
 
     Args:
-        source: What the picture shows.
+        source: What the image shows.
         target: What it should show.
 
     Raises:
         DescriberError: If a text is empty.
+
+    Example:
+        >>> from PIL import Image
+        >>> typed = ByHand("a street in summer", "a street in winter")
+        >>> typed.extract(Image.new("RGB", (8, 8)), "").target
+        'a street in winter'
     """
 
     name = "by hand"
@@ -55,27 +56,25 @@ class ByHand:
         return Description(self.source, self.target, {}, self.name)
 
 
-# --- transformers ------------------------------------------------------------------------------------------
-
-
-# --- from a word -------------------------------------------------------------------------------------------
-
-
 def describer_from(spec: str | Path | Describer, model: Model | None = None) -> Describer:
     """A describer from what a person types.
 
-    A model or a server is made once for the same words, and remembers its answers.
+    For the same words, a model or a server is made once, and remembers its answers.
 
     Args:
-        spec: ``"own"`` (the model's own), ``"portraits"`` (the shipped one), an address with a model's name
-            (``"http://127.0.0.1:11434/v1#llava"``), a ``.json`` file of recorded texts, a folder or an id
+        spec: ``"own"`` (the model's own), the name of a world that comes with ditlens, an address with a model's
+            name (``"http://127.0.0.1:11434/v1#llava"``), a ``.json`` file of recorded texts, a folder or an id
             (``"org/name"``) of a transformers model; or a describer, which is returned as it is.
         model: The model whose own describer is meant.
 
     Raises:
         DescriberError: If it is none of these, or the file is missing.
         SettingError: If an address is wrong.
-        ModelError: If the shipped describer is missing.
+        ModelError: If the networks of a world are missing.
+
+    Example:
+        >>> describer_from("http://127.0.0.1:11434/v1#llava")
+        OpenAICompatible('llava (127.0.0.1:11434)')
     """
     if not isinstance(spec, (str, Path)):
         if all(hasattr(spec, name) for name in ("name", "describe", "extract")):
@@ -84,13 +83,22 @@ def describer_from(spec: str | Path | Describer, model: Model | None = None) -> 
             f"A describer has a name, describe(image) and extract(image, instruction); got {type(spec).__name__}."
         )
     text = str(spec).strip()
-    if text in ("own", "portraits"):
-        return _own(text, model)
+    if text == "own":
+        if model is None or model.describer is None:
+            who = "no model is given" if model is None else f"{model.name} has none"
+            raise DescriberError(
+                f"'own' is the model's own describer, but {who}. Pass another one. {TYPE_BOTH}"
+            )
+        return model.describer
+    if text in world.names():
+        if model is not None and model.world is not None and model.world.name == text:
+            return model.world.describer
+        return _of_world(text)
     if isinstance(spec, str) and re.match(r"https?://", text, re.IGNORECASE):
         url, _, name = text.partition("#")
         if not name:
             raise DescriberError(
-                f"Which model at {shown(text)}? Write its name behind a #: 'http://127.0.0.1:11434/v1#llava'."
+                f"Which model at {shown(text)}? Write its name after a #: 'http://127.0.0.1:11434/v1#llava'."
             )
         return _at_address(urllib.parse.unquote(name), url)
     if text.lower().endswith(".json"):
@@ -99,15 +107,21 @@ def describer_from(spec: str | Path | Describer, model: Model | None = None) -> 
     if text and (folder.is_dir() or is_hub_id(text)):
         return _on_this_computer(str(folder.resolve()) if folder.is_dir() else text)
     raise DescriberError(
-        f"Nobody describes under the name {shown(text) if '://' in text else text!r}. Pass 'own', 'portraits', "
-        "an address like 'http://127.0.0.1:11434/v1#llava', a .json file of recorded texts, or a folder or id "
-        "('org/name') of a transformers model."
+        f"Unknown describer {shown(text) if '://' in text else text!r}. Pass 'own', the name of a world "
+        f"({', '.join(world.names())}), an address like 'http://127.0.0.1:11434/v1#llava', a .json file of "
+        "recorded texts, or a folder or id ('org/name') of a transformers model."
     )
+
+
+@lru_cache(maxsize=2)
+def _of_world(name: str) -> Describer:
+    """The describer of a world, with the networks of the model that comes with it."""
+    return world.open_world(name, Path(find(name))).describer
 
 
 @lru_cache(maxsize=1)
 def _on_this_computer(source: str) -> HuggingFace:
-    """The model of a name: the last one stays loaded, since it may be large, and remembers its answers."""
+    """The model of a name: only the last one stays loaded, since it may be large."""
     return HuggingFace(source)
 
 
@@ -115,14 +129,3 @@ def _on_this_computer(source: str) -> HuggingFace:
 def _at_address(name: str, url: str) -> OpenAICompatible:
     """The server of an address: the last ones remember their answers."""
     return OpenAICompatible(name, url=url)
-
-
-def _own(word: str, model: Model | None) -> Describer:
-    """The describer that a model brings, or the one that ditlens ships."""
-    if model is not None and model.describer is not None:
-        return model.describer
-    if word == "own":
-        name = "there is no model" if model is None else f"{model.name} brings none"
-        raise DescriberError(f"No describer of its own: {name}. Pass another describer=. Or: {BY_HAND}")
-
-    return PortraitDescriber.load(Path(find("portraits")) / "describer")

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ditlens.describers.asking import BY_HAND, Asking
-from ditlens.describers.replies import Reply, Turn
+from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
+from ditlens.describers.replies import Message, Reply
 from ditlens.errors import DescriberError, SettingError
 from ditlens.models.loading import no_bars, pick_device
 
@@ -17,20 +17,24 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class HuggingFace(Asking):
+class HuggingFace(ChatDescriber):
     """Describes with any image-text-to-text model of transformers that has a chat template.
 
-    It is loaded when it is first asked. It writes word by word the likeliest, without sampling.
+    It is loaded when it is first asked, and decodes greedily.
 
     Args:
         id_or_folder: A repository id such as ``"org/name"``, or a folder.
         device: "auto", "cpu", "cuda", "mps".
         dtype: Number format of the weights; by default float32 on the CPU, else bfloat16.
-        max_new_tokens: Limit of a reply.
+        max_new_tokens: Token limit of a reply.
         cache: A folder for the answers; by default they are kept in memory only.
 
     Raises:
         SettingError: If the limit is below 1.
+
+    Example:
+        >>> HuggingFace("org/name", device="cpu")  # nothing is loaded yet
+        HuggingFace('org/name')
     """
 
     def __init__(
@@ -44,12 +48,12 @@ class HuggingFace(Asking):
     ) -> None:
         if max_new_tokens < 1:
             raise SettingError(f"max_new_tokens is {max_new_tokens}; at least 1 is needed.")
-        self.source, self.device, self.dtype = str(id_or_folder), device, dtype
-        self.max_new_tokens = max_new_tokens
         folder = Path(id_or_folder).expanduser()
-        name = folder.resolve().name if folder.is_dir() else self.source
-        where = str(folder.resolve()) if folder.is_dir() else self.source
-        super().__init__(name, json.dumps([where, max_new_tokens]), cache)
+        self.local = folder.is_dir()
+        self.source = str(folder.resolve()) if self.local else str(id_or_folder)
+        self.device, self.dtype, self.max_new_tokens = device, dtype, max_new_tokens
+        name = Path(self.source).name if self.local else self.source
+        super().__init__(name, identity=json.dumps([self.source, max_new_tokens]), cache=cache)
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
@@ -57,45 +61,43 @@ class HuggingFace(Asking):
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        folder = Path(self.source).expanduser()
-        local = folder.is_dir()
-        if not local and not is_hub_id(self.source):
+        if not self.local and not is_hub_id(self.source):
             raise DescriberError(
-                f"There is no folder {self.source!r}, and it is no id like 'org/name'. Check it. Or: {BY_HAND}"
+                f"{self.source!r} is neither a folder nor an id like 'org/name'. Check it. {TYPE_BOTH}"
             )
-        device, source = pick_device(self.device), str(folder) if local else self.source
+        device = pick_device(self.device)
         dtype = self.dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
         try:
             with no_bars():
-                processor = AutoProcessor.from_pretrained(source, local_files_only=local)
+                processor = AutoProcessor.from_pretrained(self.source, local_files_only=self.local)
                 model = AutoModelForImageTextToText.from_pretrained(
-                    source, dtype=dtype, local_files_only=local
+                    self.source, dtype=dtype, local_files_only=self.local
                 )
         except Exception as error:  # transformers and the libraries below it raise a dozen kinds
-            raise DescriberError(loading_trouble(self.source, local, error)) from error
+            raise DescriberError(why_not_loaded(self.source, self.local, error)) from error
         if not getattr(processor, "chat_template", None):
             raise DescriberError(
-                f"{self.source} has no chat template, so it cannot be asked. Take a model whose name says "
-                f"'instruct', 'chat' or 'it'. Or: {BY_HAND}"
+                f"{self.source} has no chat template, so it cannot be asked. Choose a model whose name has "
+                f"'instruct', 'chat' or 'it' in it. {TYPE_BOTH}"
             )
         return processor, model.to(device).eval()
 
-    def write(self, image: Image.Image, turns: list[Turn]) -> Reply:
-        """What the model says next; see `Asking.write`."""
+    def reply(self, image: Image.Image, messages: list[Message]) -> Reply:
+        """What the model says next; see `ChatDescriber.reply`."""
         import torch
 
         processor, model = self._parts
         try:
             inputs = processor.apply_chat_template(
-                chat(image, turns), add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+                payload(image, messages), add_generation_prompt=True, tokenize=True, return_dict=True,
+                return_tensors="pt",
             ).to(model.device, model.dtype)  # fmt: skip
             with torch.no_grad():
                 written = model.generate(
                     **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1
                 )
-        except Exception as error:  # out of memory, a template that knows no pictures, shapes that do not fit
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            raise DescriberError(f"{self.name} could not answer: {reason} {BY_HAND}") from error
+        except Exception as error:  # out of memory, a template without images, shapes that do not fit
+            raise DescriberError(f"{self.name} could not answer: {_first_line(error)} {TYPE_BOTH}") from error
         new = written[0, inputs["input_ids"].shape[1] :]
         ends = model.generation_config.eos_token_id
         ended = len(new) > 0 and int(new[-1]) in (ends if isinstance(ends, list) else [ends])
@@ -103,30 +105,37 @@ class HuggingFace(Asking):
         return Reply(text, cut=len(new) >= self.max_new_tokens and not ended)
 
 
-def chat(image: Image.Image, turns: list[Turn]) -> list[dict[str, Any]]:
+def payload(image: Image.Image, messages: list[Message]) -> list[dict[str, Any]]:
     """A conversation as chat templates want it.
 
-    The rules go into the user's first turn, since many templates know no system turn or leave it out silently.
+    The rules go into the user's first message, since many templates have no system role or drop it silently.
     """
-    rules = "\n\n".join(turn.text for turn in turns if turn.role == "system")
+    rules = [message.text for message in messages if message.role == "system"]
     result: list[dict[str, Any]] = []
-    for turn in turns:
-        if turn.role == "system":
+    for role, text in messages:
+        if role == "system":
             continue
-        content: list[dict[str, Any]] = [{"type": "text", "text": turn.text}]
+        content: list[dict[str, Any]] = [{"type": "text", "text": text}]
         if not result:
-            text = f"{rules}\n\n{turn.text}" if rules else turn.text
-            content = [{"type": "image", "image": image}, {"type": "text", "text": text}]
-        result.append({"role": turn.role, "content": content})
+            content = [
+                {"type": "image", "image": image},
+                {"type": "text", "text": "\n\n".join([*rules, text])},
+            ]
+        result.append({"role": role, "content": content})
     return result
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether a text has the form ``org/name``."""
+    """Whether a text has the form ``org/name``.
+
+    Example:
+        >>> is_hub_id("org/name-7B"), is_hub_id("./folder/name")
+        (True, False)
+    """
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) is not None
 
 
-def loading_trouble(source: str, local: bool, error: BaseException) -> str:
+def why_not_loaded(source: str, local: bool, error: BaseException) -> str:
     """Why a model could not be loaded, and what to type."""
     from huggingface_hub import errors
 
@@ -134,20 +143,24 @@ def loading_trouble(source: str, local: bool, error: BaseException) -> str:
     while error is not None and error not in causes:
         causes.append(error)
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    reason = (str(causes[0]).strip() or type(causes[0]).__name__).splitlines()[0][:300]
-    head = f"The describer {source!r} could not be loaded: {reason}"
+    head = f"The describer {source!r} could not be loaded: {_first_line(causes[0])}"
     if local:
         return (
-            f"{head} The folder must hold a model and a processor as save_pretrained writes them. {BY_HAND}"
+            f"{head} The folder must hold a model and a processor as written by save_pretrained. {TYPE_BOTH}"
         )
     if any(isinstance(cause, errors.GatedRepoError) for cause in causes):
-        return f"{head} Accept its licence on its page, then type `hf auth login`. Or: {BY_HAND}"
+        return f"{head} Accept its licence on its page, then type `hf auth login`. {TYPE_BOTH}"
     offline = (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError)
     if any(isinstance(cause, offline) for cause in causes):
         return (
-            f"{head} It is not on this computer, and the hub cannot be reached. Once, with a connection, type "
-            f"`hf download {source}`. Or: {BY_HAND}"
+            f"{head} It is not on this computer, and the hub cannot be reached. Type `hf download {source}` once "
+            f"while you are online. {TYPE_BOTH}"
         )
     if any(isinstance(cause, errors.RepositoryNotFoundError) for cause in causes):
-        return f"{head} There is no such model, or it is private: check the id, or type `hf auth login`."
-    return f"{head} It must be an image-text-to-text model. Check the id. Or: {BY_HAND}"
+        return f"{head} The model does not exist or is private: check the id, or type `hf auth login`."
+    return f"{head} It must be an image-text-to-text model. Check the id. {TYPE_BOTH}"
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of an error, as a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".") + "."

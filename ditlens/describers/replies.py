@@ -1,7 +1,7 @@
-"""What a multimodal model is asked for, and how its reply is read: as data that nobody vouches for.
+"""What a multimodal model is asked for, and how its reply is read: as untrusted data.
 
 The model is asked for strict JSON with two texts. Whatever comes back is searched for that JSON, checked, and
-either used or refused with a reason that the model can be told.
+either used or refused for a reason that the model can be told.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from ditlens.description import Description
 
 LONGEST_TEXT = 600
 """Characters of a source or target text; text encoders read far fewer."""
@@ -64,8 +65,8 @@ PROMPTS = hashlib.sha256("\0".join([SYSTEM, DESCRIBE, AGAIN]).encode()).hexdiges
 """Changes whenever the wording above does, so that older answers are not taken for newer ones."""
 
 
-class Turn(NamedTuple):
-    """One message of a conversation; the picture goes with the first of the user's.
+class Message(NamedTuple):
+    """One message of a conversation; the image goes with the first of the user's.
 
     Attributes:
         role: "system", "user" or "assistant".
@@ -82,7 +83,7 @@ class Reply:
 
     Attributes:
         text: The text.
-        cut: Whether it was stopped by a limit before it was done.
+        cut: Whether a token limit stopped it before it was done.
     """
 
     text: str
@@ -94,42 +95,35 @@ class BadReplyError(ValueError):
 
 
 class RefusalError(BadReplyError):
-    """The model declined; asking again is no use."""
+    """The model declined; asking again does not help."""
 
 
-@dataclass(frozen=True)
-class Texts:
-    """A checked pair of texts.
+def ask_for_pair(instruction: str) -> list[Message]:
+    """The conversation that asks for two texts; the instruction is quoted as a JSON string.
 
-    Attributes:
-        source: Text of the picture as it is.
-        target: Text of the picture as wanted.
-        changes: What changes, and to what, as far as the model said so.
+    Example:
+        >>> ask_for_pair("give him a red hat")[-1]
+        Message(role='user', text='Instruction: "give him a red hat"')
     """
-
-    source: str
-    target: str
-    changes: dict[str, str] = field(default_factory=dict)
-
-    def each(self, change: Callable[[str], str]) -> Texts:
-        """The same with something done to every text."""
-        changes = {change(name): change(value) for name, value in self.changes.items()}
-        return Texts(change(self.source), change(self.target), changes)
+    return [Message("system", SYSTEM), Message("user", f"Instruction: {json.dumps(instruction)}")]
 
 
-def ask_for_pair(instruction: str) -> list[Turn]:
-    """The conversation that asks for two texts; the instruction is quoted as a JSON string."""
-    return [Turn("system", SYSTEM), Turn("user", f"Instruction: {json.dumps(instruction)}")]
+def ask_for_description() -> list[Message]:
+    """The conversation that asks what the image shows."""
+    return [Message("user", DESCRIBE)]
 
 
-def ask_for_description() -> list[Turn]:
-    """The conversation that asks what the picture shows."""
-    return [Turn("user", DESCRIBE)]
+def ask_again(messages: list[Message], reply: Reply, flaw: BadReplyError) -> list[Message]:
+    """The conversation with the reply and what is wrong with it."""
+    return [*messages, Message("assistant", reply.text[:2000]), Message("user", AGAIN.format(flaw=flaw))]
 
 
-def ask_again(turns: list[Turn], reply: Reply, flaw: BadReplyError) -> list[Turn]:
-    """The conversation goes on: what was wrong with the reply."""
-    return [*turns, Turn("assistant", reply.text[:2000]), Turn("user", AGAIN.format(flaw=flaw))]
+def as_reply(answer: str | Description) -> str:
+    """A checked answer as a model would have to reply to give it."""
+    if isinstance(answer, str):
+        return answer
+    texts = {"source": answer.source, "target": answer.target, "changes": answer.changes}
+    return json.dumps(texts, indent=2, ensure_ascii=False)
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -145,8 +139,13 @@ _LINK = re.compile(r"[a-z][a-z0-9+.-]*://|\bwww\.|\b(?:javascript:|mailto:|data:
 _MARKUP = re.compile(r"<[/!|?a-z]|```|\]\(|\{\{|&#?\w+;", re.IGNORECASE)
 
 
-def read_pair(reply: Reply) -> Texts:
+def read_pair(reply: Reply) -> Description:
     """The two texts of a reply.
+
+    Example:
+        >>> found = read_pair(Reply('Sure: {"source": "a man, no hat", "target": "a man, red hat"}'))
+        >>> found.source, found.target
+        ('a man, no hat', 'a man, red hat')
 
     Raises:
         RefusalError: If the model declined.
@@ -161,13 +160,13 @@ def read_pair(reply: Reply) -> Texts:
             raise RefusalError("the model declined to answer")
         raise BadReplyError('it holds no JSON object with "source" and "target"')
     source, target = (read_plain(found[name], f'"{name}"') for name in ("source", "target"))
-    if same(source, target):
-        raise BadReplyError('"source" and "target" say the same, so that nothing would change')
-    return Texts(source, target, read_changes(found.get("changes")))
+    if _words(source) == _words(target):
+        raise BadReplyError('"source" and "target" say the same, so nothing would change')
+    return Description(source, target, read_changes(found.get("changes")), describer="")
 
 
 def read_description(reply: Reply) -> str:
-    """What the picture shows, according to a reply.
+    """What the image shows, according to a reply.
 
     Raises:
         RefusalError: If the model declined.
@@ -185,11 +184,11 @@ def read_plain(value: Any, name: str) -> str:
     """A text of one paragraph without control characters, markup and links; invisible characters are dropped.
 
     Args:
-        value: What is called a text.
-        name: How to name it when it is refused.
+        value: What should be such a text.
+        name: What the error calls it.
 
     Raises:
-        BadReplyError: If it is no such text.
+        BadReplyError: If it is not such a text.
     """
     if not isinstance(value, str):
         raise BadReplyError(f"{name} is not a text")
@@ -211,10 +210,10 @@ def read_plain(value: Any, name: str) -> str:
 
 
 def read_changes(value: Any) -> dict[str, str]:
-    """What changes, by name; nothing where the model gave nothing.
+    """What changes, by name; empty where the model gave nothing.
 
     Raises:
-        BadReplyError: If it is no object of short plain texts.
+        BadReplyError: If it is not an object of short plain texts.
     """
     if value is None:
         return {}
@@ -229,13 +228,13 @@ def read_changes(value: Any) -> dict[str, str]:
     return changes
 
 
-def same(source: str, target: str) -> bool:
-    """Whether two texts have the same words, whatever the case and punctuation."""
-    return re.findall(r"\w+", source.casefold()) == re.findall(r"\w+", target.casefold())
+def _words(text: str) -> list[str]:
+    """The words of a text; case and punctuation do not count."""
+    return re.findall(r"\w+", text.casefold())
 
 
 def _object_with_texts(text: str) -> dict[str, Any] | None:
-    """The last JSON object in a text that has "source" and "target": in fences, among words or alone."""
+    """The last JSON object in a text that has "source" and "target": in a code block, among words or alone."""
     decoder, found, start = json.JSONDecoder(strict=False), None, text.find("{")
     while start >= 0:
         end = start + 1

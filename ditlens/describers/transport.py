@@ -1,30 +1,30 @@
-"""One request to a server that is not trusted, with a key that is nobody's business.
+"""One request to a server that is not trusted: how long it may take, how much is read, and who sees the key.
 
-The key is read from the environment for each request and lives in `post`, `blank` and below, which return and do
-not raise, so that no traceback holds their frames. It is blanked in everything that the server says, and once more
-in what is read from that.
+The key is read from the environment for each request, by functions that return and never raise, so no traceback
+holds a frame in which it can be seen. It is blanked in everything that the server sends, and once more in what is
+read from that.
 
-A request has one time limit for everything: it runs in a thread of its own, and when the time is over its
-connection is cut, whether it waits for a connection, for one more byte of a header, or for the rest of the body.
+Each request runs in a thread with an event loop of its own, so it also works inside a notebook. One deadline covers
+all of it, from the lookup of the name to the last byte of the body: httpx's own timeouts start anew with every byte
+that arrives. When the time is up, or at Ctrl-C, the exchange is cancelled and its connection closed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import email.utils
-import http.client
 import ipaddress
+import logging
 import os
 import re
-import socket
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
+
+import httpx
 
 from ditlens.errors import SettingError
 
@@ -32,70 +32,117 @@ LARGEST_REPLY = 256 * 1024
 """Bytes of a server's reply that are read."""
 
 SHORTEST_SECRET = 8
-"""Characters from which on a key is blanked where a server repeats it; "EMPTY" or "ollama" are no secrets."""
+"""Characters from which on a key is blanked where a server repeats it; "EMPTY" or "ollama" are not secret."""
 
 THREAD = "ditlens request"
 """Name of the thread of a request."""
 
+TOO_LATE = "no complete answer came within {timeout:g} s; a larger timeout= waits longer"
+
 _SECRET_NAMES = ("key", "token", "secret", "sig", "pass", "auth", "code")
 
 
-@dataclass(frozen=True)
+def _is_loggable(_: logging.LogRecord) -> bool:
+    """Whether a log record is not about a request of ours: httpx logs its address, httpcore its headers."""
+    return threading.current_thread().name != THREAD
+
+
+for _logger in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy", "httpcore.socks"):
+    logging.getLogger(_logger).addFilter(_is_loggable)
+
+
+# --- addresses ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
 class Address:
     """Where requests go.
 
     Attributes:
-        shown: The address without user, password, query and fragment.
-        host: Host and port.
-        encrypted: Whether what is sent can be read by nobody in between: https, or this machine.
-        url: The whole address, never shown.
-        login: ``user:password`` in front of the host, if any, never shown.
+        url: The whole address, with a query that may be secret.
+        login: ``user:password`` from in front of the host, if any.
+
+    Example:
+        >>> address = Address.read("http://me:my-password@127.0.0.1:8000/v1?key=my-key")
+        >>> address
+        Address('http://127.0.0.1:8000/v1')
+        >>> address.host, address.encrypted
+        ('127.0.0.1:8000', True)
     """
 
-    shown: str
-    host: str
-    encrypted: bool
-    url: str = field(repr=False)
-    login: str = field(repr=False, default="")
+    url: str
+    login: str = ""
+
+    def __repr__(self) -> str:
+        return f"Address({self.shown!r})"
+
+    @property
+    def shown(self) -> str:
+        """The address as the user gave it, without user, password, query and fragment."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}{parts.path}".removesuffix("/chat/completions")
+
+    @property
+    def host(self) -> str:
+        """Host and port."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine."""
+        return is_this_machine(urlsplit(self.url).hostname or "")
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether what is sent is safe from being read on the way: https, or this machine."""
+        return self.url.startswith("https:") or self.local
+
+    @property
+    def basic(self) -> str:
+        """The login as basic authentication sends it."""
+        return base64.b64encode(self.login.encode()).decode()
 
     @property
     def secrets(self) -> list[str]:
-        """What must not be shown: the password, and the values of the query that are named like a secret."""
-        fields = (part.partition("=") for part in urllib.parse.urlsplit(self.url).query.split("&"))
+        """What must not be shown: the password, and the values of the query whose names sound secret."""
+        fields = (part.partition("=") for part in urlsplit(self.url).query.split("&"))
         values = [value for name, _, value in fields if any(part in name.lower() for part in _SECRET_NAMES)]
-        decoded = [decode(v) for v in values for decode in (urllib.parse.unquote, urllib.parse.unquote_plus)]
-        return [*values, *decoded, self.login.partition(":")[2]]
+        decoded = [decode(value) for value in values for decode in (unquote, unquote_plus)]
+        return [*values, *decoded, self.login.partition(":")[2], self.basic]
 
     @classmethod
     def read(cls, url: str) -> Address:
         """Take an address apart.
 
+        Args:
+            url: An http(s) address, with or without ``/chat/completions``.
+
         Raises:
-            SettingError: If it is no http(s) address.
+            SettingError: If it is not an http(s) address.
         """
         try:
-            parts = urllib.parse.urlsplit(url.strip())
-            host, port = parts.hostname or "", parts.port
+            parts = urlsplit(url.strip())
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
-            host, port = "", None
-        if not host or parts.scheme not in ("http", "https"):
+            valid = False
+        if not valid:
             raise SettingError(
-                f"{shown(url)!r} is no address of a server. Pass one like "
+                f"{shown(url)!r} is not the address of a server. Pass one like "
                 "url='https://api.openai.com/v1' or url='http://127.0.0.1:8000/v1'."
             )
-        place = f"[{host}]" if ":" in host else host
-        place += f":{port}" if port else ""
-        path = parts.path.rstrip("/").removesuffix("/chat/completions")
-        login = urllib.parse.unquote(parts.netloc.rpartition("@")[0])
-        target = urllib.parse.urlunsplit((parts.scheme, place, f"{path}/chat/completions", parts.query, ""))
-        encrypted = parts.scheme == "https" or is_this_machine(host)
-        return cls(f"{parts.scheme}://{place}{path}", place, encrypted, target, login)
+        login, _, place = parts.netloc.rpartition("@")
+        path = parts.path.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        return cls(urlunsplit((parts.scheme, place.lower(), path, parts.query, "")), unquote(login))
 
 
 def shown(url: str) -> str:
-    """An address, or what was meant as one, as it may be shown: no user, no password, no query, no fragment.
+    """An address, or what was meant as one, without user, password, query and fragment.
 
-    Where it cannot be told what is what, or there is no ``://`` (a key in the wrong place?), it is ``...``.
+    Where these cannot be told apart, or there is no ``://`` (a key in the wrong place?), it is ``...``.
+
+    Example:
+        >>> shown("https://me:my-password@example.org/v1"), shown("sk-my-key")
+        ('https://example.org/v1', '...')
     """
     scheme, mark, rest = url.strip().partition("://")
     doubtful = "@" in rest and any(sign in rest for sign in "?#")
@@ -105,33 +152,26 @@ def shown(url: str) -> str:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host's name or number is the loopback."""
+    """Whether the name or number of a host is the loopback."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
 
 
-class _AnyStatus(urllib.request.HTTPErrorProcessor):
-    """Every status is an answer; redirects are not followed: key and picture go nowhere else by themselves."""
-
-    def http_response(self, request: urllib.request.Request, response: Any) -> Any:  # noqa: ARG002
-        return response
-
-    https_response = http_response
+# --- the exchange ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one request: a status with a body, or a fault.
+    """What came of one request, all secrets blanked: a status with a body, or a fault.
 
     Attributes:
         status: HTTP status; 0 if there was no answer.
-        body: The body, at most `LARGEST_REPLY` bytes.
-        wait: Seconds to wait that the server asks for, if it does.
-        moved: Where the server redirects to, as it may be shown.
+        body: The body.
+        wait: Seconds that the server asks to wait, if it does.
+        moved: Where the server redirects to.
         fault: What went wrong on the way; empty if nothing did.
-        too_large: Whether there was more than was read.
         sent: Whether the server was asked at all.
     """
 
@@ -140,7 +180,6 @@ class Answer:
     wait: float | None = None
     moved: str = ""
     fault: str = ""
-    too_large: bool = False
     sent: bool = True
 
 
@@ -153,173 +192,109 @@ def post(address: Address, data: bytes, key_env: str | None, timeout: float) -> 
         key_env: Name of the environment variable with the key; see `OpenAICompatible`.
         timeout: Seconds until the answer must be complete.
     """
-    key = _key(key_env)
-    if not (key.isascii() and key.isprintable()):
-        return Answer(fault=f"{key_env} holds characters that no key has; set it again", sent=False)
-    headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "ditlens"}
-    if address.login:
-        headers["Authorization"] = f"Basic {_basic(address)}"
-    elif key and address.encrypted:
-        headers["Authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(address.url, data=data, headers=headers, method="POST")
-    line, answers = _Line(), list[Answer]()
-    worker = threading.Thread(
-        target=lambda: answers.append(_exchange(request, line, timeout, _secrets(address, key))),
-        name=THREAD, daemon=True,
-    )  # fmt: skip
+    loop = asyncio.new_event_loop()
+    exchange = loop.create_task(_exchange(address, data, key_env))
+    worker = threading.Thread(target=_run, args=(loop, exchange), name=THREAD, daemon=True)
     worker.start()
     try:
         worker.join(min(timeout, threading.TIMEOUT_MAX))
-        answer = answers[0] if answers else Answer(fault=_reason(TimeoutError(), timeout))
+        return exchange.result() if exchange.done() else Answer(fault=TOO_LATE.format(timeout=timeout))
     finally:
-        line.cut()
-    return answer
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the exchange was over before
+            loop.call_soon_threadsafe(exchange.cancel)
 
 
-def blank(text: str, address: Address, key_env: str | None) -> str:
-    """A text with the key and the secrets of the address blanked."""
-    return _blank(text, _secrets(address, _key(key_env)))
+def _run(loop: asyncio.AbstractEventLoop, exchange: asyncio.Task[Answer]) -> None:
+    """Run an exchange to its end, and clean up behind it."""
+    with contextlib.suppress(asyncio.CancelledError):
+        loop.run_until_complete(exchange)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
-def _key(key_env: str | None) -> str:
-    return os.environ.get(key_env, "").strip() if key_env else ""
-
-
-def _basic(address: Address) -> str:
-    return base64.b64encode(address.login.encode()).decode()
-
-
-def _secrets(address: Address, key: str) -> list[str]:
-    return [*address.secrets, key, _basic(address)]
-
-
-# --- the exchange ------------------------------------------------------------------------------------------
-
-
-class _Line:
-    """The connection of one exchange, which another thread can cut, whatever it is waiting for."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._over = False
-
-    def take(self, connected: socket.socket) -> None:
-        """Remember a connection. A second handle to it is kept: the first may be closed, or wrapped by TLS."""
-        with self._lock:
-            self._socket = socket.fromfd(connected.fileno(), connected.family, connected.type)
-            if self._over:
-                self._shut()
-
-    def cut(self) -> None:
-        """End the connection, now or as soon as there is one."""
-        with self._lock:
-            self._over = True
-            self._shut()
-
-    def _shut(self) -> None:
-        if self._socket is None:
-            return
-        with contextlib.suppress(OSError):  # the other side may have hung up
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._socket = None
-
-
-class _OnLine(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """Opens connections that can be cut."""
-
-    def __init__(self, line: _Line) -> None:
-        super().__init__()
-        self.line = line
-
-    def http_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(self._watched(http.client.HTTPConnection), req)
-
-    def https_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(self._watched(http.client.HTTPSConnection), req)
-
-    def _watched(self, kind: Any) -> Any:
-        """Makes connections of a kind that give their socket to the line once they have one."""
-
-        def make(host: str, **settings: Any) -> Any:
-            connection = kind(host, **settings)
-            connect = connection.connect
-
-            def connect_and_tell() -> None:
-                connect()
-                self.line.take(connection.sock)
-
-            connection.connect = connect_and_tell
-            return connection
-
-        return make
-
-
-def _exchange(request: urllib.request.Request, line: _Line, timeout: float, secrets: list[str]) -> Answer:
-    """One request and its answer, with all secrets blanked in what came back; never raises."""
-    handlers: list[urllib.request.BaseHandler] = [_AnyStatus(), _OnLine(line)]
-    if is_this_machine(urllib.parse.urlsplit(request.full_url).hostname or ""):
-        handlers.append(urllib.request.ProxyHandler({}))
+async def _exchange(address: Address, data: bytes, key_env: str | None) -> Answer:
+    """One request and its answer; never raises."""
+    key = _key(key_env)
+    if not (key.isascii() and key.isprintable()):
+        return Answer(fault=f"{key_env} holds characters that a key cannot have; set it again", sent=False)
+    headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "ditlens",
+               "Accept-Encoding": "identity"}  # fmt: skip
+    if address.login:
+        headers["Authorization"] = f"Basic {address.basic}"
+    elif key and address.encrypted:
+        headers["Authorization"] = f"Bearer {key}"
+    secrets = [*address.secrets, key]
+    hooks = {"response": [_set_location_aside]}
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=timeout) as response:
-            body, too_large = _read_body(response)
-            location = response.headers.get("Location")
-            return Answer(
-                response.status,
-                _blank(body.decode("utf-8", "replace"), secrets),
-                _wait(response.headers.get("Retry-After")),
-                _blank(shown(location), secrets) if location else "",
-                too_large=too_large,
-            )
-    except Exception as error:  # sockets, TLS, proxies and http.client raise a dozen kinds
-        return Answer(fault=_blank(_reason(error, timeout), secrets))
+        direct = (
+            httpx.AsyncHTTPTransport() if address.local else None
+        )  # else by the proxies of the environment
+        async with (
+            httpx.AsyncClient(timeout=None, transport=direct, event_hooks=hooks) as client,
+            client.stream("POST", address.url, content=data, headers=headers) as response,
+        ):
+            return await _read(response, secrets)
+    except Exception as error:  # sockets, TLS, proxies, httpx and what it stands on raise a dozen kinds
+        return Answer(fault=plain(_blank(_reason(error), secrets)))
 
 
-def _read_body(response: http.client.HTTPResponse) -> tuple[bytes, bool]:
-    """At most `LARGEST_REPLY` bytes, and whether there were more.
+async def _set_location_aside(response: httpx.Response) -> None:
+    """Keep httpx from parsing where a redirect leads: its errors would quote parts of it.
 
-    Raises:
-        http.client.IncompleteRead: If the server promised more than it sent.
+    Redirects are not followed: neither the key nor the image goes to an address that the user did not name.
     """
-    promised = response.length
-    if promised is not None and promised > LARGEST_REPLY:
-        return b"", True
-    body = b""
-    while len(body) <= LARGEST_REPLY:
-        part = response.read1(LARGEST_REPLY + 1 - len(body))
-        if not part:
-            break
-        body += part
-    if promised is not None and len(body) < promised:
-        raise http.client.IncompleteRead(body, promised - len(body))
-    return body[:LARGEST_REPLY], len(body) > LARGEST_REPLY
+    response.extensions["location"] = response.headers.pop("Location", "")
+
+
+async def _read(response: httpx.Response, secrets: list[str]) -> Answer:
+    """The answer in a response, of which at most one byte too many is read."""
+    length, body = int(response.headers.get("Content-Length", 0)), b""
+    if length <= LARGEST_REPLY:
+        body = await anext(response.aiter_raw(LARGEST_REPLY + 1), b"")
+    if max(length, len(body)) > LARGEST_REPLY:
+        return Answer(fault=f"it sent more than {LARGEST_REPLY // 1024} KB, too much for a description")
+    location = response.extensions["location"]
+    return Answer(
+        response.status_code,
+        _blank(body.decode("utf-8", "replace"), secrets),
+        _wait(response.headers.get("Retry-After")),
+        _blank(shown(location), secrets) if location else "",
+    )
 
 
 def _wait(value: str | None) -> float | None:
     """Seconds of a ``Retry-After`` header, which holds seconds or a date; None if it is absent or unreadable."""
-    if value is None:
-        return None
     try:
-        return max(0.0, float(value)) if value.strip().isdigit() else _until(value)
+        if value and not value.strip().isdigit():
+            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        return float(value) if value else None
     except (ValueError, TypeError, OverflowError):
         return None
 
 
-def _until(date: str) -> float:
-    return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())
-
-
-def _reason(error: Exception, timeout: float) -> str:
+def _reason(error: Exception) -> str:
     """Why there was no answer, in words."""
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, TimeoutError):
-        return f"nothing complete came within {timeout:g} s; a larger timeout= waits longer"
-    if isinstance(cause, ConnectionRefusedError):
+    causes: list[BaseException] = [error]
+    for cause in causes:  # grows by what lies below; a host with several addresses has a group of errors
+        below = cause.__cause__ or cause.__context__
+        causes += [*getattr(cause, "exceptions", ()), *([below] if below else [])]
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return "the connection was refused"
-    if isinstance(cause, (ConnectionError, http.client.IncompleteRead)):
-        return "the connection was closed before the answer was complete"
-    return plain(f"{type(cause).__name__}: {cause}")
+    if isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
+        return f"the connection was closed before a complete HTTP answer had come ({error})"
+    return f"{type(error).__name__}: {error}"
+
+
+# --- secrets -----------------------------------------------------------------------------------------------
+
+
+def blank(text: str, address: Address, key_env: str | None) -> str:
+    """A text with the key and the secrets of the address blanked."""
+    return _blank(text, [*address.secrets, _key(key_env)])
+
+
+def _key(key_env: str | None) -> str:
+    return os.environ.get(key_env, "").strip() if key_env else ""
 
 
 def _blank(text: str, secrets: list[str]) -> str:
@@ -331,14 +306,14 @@ def _blank(text: str, secrets: list[str]) -> str:
 
 
 def _any_form(character: str) -> str:
-    """A pattern for a character as it is, quoted in an address, or escaped in JSON, also in JSON within JSON.
+    """A pattern for a character as it is, percent-encoded, or escaped in JSON, also in JSON within JSON.
 
     Every level of JSON doubles the backslashes: four levels have at most 15. The bound keeps the search fast.
     """
     units = character.encode("utf-16-be")
     escaped = "".join(rf"\\{{1,15}}u{units[k : k + 2].hex()}" for k in range(0, len(units), 2))
     quoted = "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in character.encode())
-    plainly = (r"\\{0,15}" if character in '"\\/' else "") + re.escape(character)
+    plainly = (r"\\{0,15}" if character in "\"'\\/" else "") + re.escape(character)
     return f"(?:{plainly}|(?i:{escaped}|{quoted}))"
 
 

@@ -313,11 +313,11 @@ def test_texts_by_hand_that_would_be_ignored_are_refused(run, portraits, portrai
 def test_a_describer_that_is_named_is_made_once_and_remembers(portraits, portrait, monkeypatch):
     asked = []
 
-    def write(self, image, turns):
+    def reply(self, image, messages):
         asked.append(self)
         return Reply(json.dumps({"source": "a man, no hat", "target": f"a man, red hat {len(asked)}"}))
 
-    monkeypatch.setattr(huggingface.HuggingFace, "write", write)
+    monkeypatch.setattr(huggingface.HuggingFace, "reply", reply)
     choice._on_this_computer.cache_clear()
     model, wishes = Model(portraits.pipe, "mine"), {"red hat": 0.5, "a large hat": 1.0}
     edit(model, portrait, wishes, describer="org/name", method=QUICK)

@@ -61,8 +61,8 @@ def test_two_lines_show_the_changes_below_each_other():
 def test_advice_names_what_to_reword():
     assert align("a hat", "a hat").advice == ""
     advice = align("a man in red with a dog", "a tall man in dark blue with a").advice
-    for part in ("adds 'tall' (1 more)", "'red' has 1 tokens, 'dark blue' has 2", "leaves out 'dog' (1 fewer)",
-                 '("no hat" / "red hat")'):  # fmt: skip
+    for part in ("adds 'tall' (1 token)", "'red' (1 token) becomes 'dark blue' (2 tokens)",
+                 "leaves out 'dog' (1 token)", '("no hat" / "red hat")'):  # fmt: skip
         assert part in advice
 
 
