@@ -279,14 +279,14 @@ def test_the_stock_flux_pipeline(guidance):
 
 @pytest.fixture
 def plan(portraits):
-    return studies.plan(
+    return studies.plan_study(
         portraits, ["a man", "a woman", TEXT], [0, 1], "joint.0.{text,image}.out", steps=[0, 3]
     )
 
 
 def test_a_study_holds_what_capturing_one_by_one_gives(portraits, plan, tmp_path):
     seen = []
-    study = studies.run(portraits, plan, tmp_path, progress=lambda *done: seen.append(done))
+    study = studies.run_study(portraits, plan, tmp_path, progress=lambda *done: seen.append(done))
     assert seen == [(i, 6) for i in range(1, 7)]
     with dl.capture(portraits, "joint.0.image.out", steps=[0, 3]) as cache:
         portraits.generate(TEXT, seed=1)
@@ -296,18 +296,18 @@ def test_a_study_holds_what_capturing_one_by_one_gives(portraits, plan, tmp_path
 
 
 def test_running_again_computes_nothing_that_is_there(portraits, plan, tmp_path, monkeypatch):
-    study = studies.run(portraits, plan, tmp_path)
+    study = studies.run_study(portraits, plan, tmp_path)
     lost = study.path((1, 0))
     times = {item: study.path(item).stat().st_mtime_ns for item in study.items}
     lost.unlink()
-    again = studies.run(portraits, plan, tmp_path)
+    again = studies.run_study(portraits, plan, tmp_path)
     assert lost.is_file() and again.missing == []
     assert all(study.path(i).stat().st_mtime_ns == t for i, t in times.items() if i != (1, 0))
 
 
 def test_estimates_are_the_size_on_disk(portraits, plan, tmp_path):
-    size = studies.estimate(portraits, plan)
-    study = studies.run(portraits, plan, tmp_path)
+    size = studies.estimate_study(portraits, plan)
+    study = studies.run_study(portraits, plan, tmp_path)
     on_disk = sum(study.path(item).stat().st_size for item in study.items)
     assert size.total == pytest.approx(on_disk, rel=0.05)
 
@@ -373,21 +373,21 @@ def test_a_failing_item_is_tried_again_and_the_others_are_kept(portraits, plan, 
 
     study_path = tmp_path / "never"
     monkeypatch.setattr(studies, "capture_item", flaky)
-    study = studies.run(portraits, plan, tmp_path)
+    study = studies.run_study(portraits, plan, tmp_path)
     assert len(tries) == studies.ATTEMPTS
     assert study.missing == [(1, 1)]
     assert study.failures["00001-1"]["attempts"] == 3
     assert "out of luck" in study.failures["00001-1"]["error"]
     monkeypatch.setattr(studies, "capture_item", real)
-    assert studies.run(portraits, plan, tmp_path).missing == []
+    assert studies.run_study(portraits, plan, tmp_path).missing == []
 
 
 def test_a_setting_that_fits_no_item_is_an_error_at_once(portraits, tmp_path):
-    bad = studies.plan(portraits, ["a"], [0], "joint.77.image.out")
+    bad = studies.plan_study(portraits, ["a"], [0], "joint.77.image.out")
     with pytest.raises(dl.errors.SiteError):
-        studies.run(portraits, bad, tmp_path)
+        studies.run_study(portraits, bad, tmp_path)
     with pytest.raises(SettingError, match="one prompt and one seed"):
-        studies.plan(portraits, [], [0], OUT)
+        studies.plan_study(portraits, [], [0], OUT)
 
 
 def command(folder, prompts, out):
