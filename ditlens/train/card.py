@@ -58,7 +58,7 @@ def write_card(folder: Path) -> Path:
                      r["hardware"], str(r["seed"]), r["date"]]  # fmt: skip
             rows.append("| " + " | ".join(cells) + " |")
     parts = [HEADER, "## Training\n", "\n".join(rows)]
-    if reports.get("notes"):  # what a table cannot tell, written by hand
+    if reports.get("notes"):  # what people have added
         parts += ["", *(f"- {note}" for note in reports["notes"])]
     if held_out := reports.get("mmdit", {}).get("held_out"):
         pairs = "; ".join(", ".join(f"{n} {v}" for n, v in pair.items()) for pair in held_out)

@@ -70,7 +70,7 @@ def renders(budget: Budget) -> np.memmap | torch.Tensor:
     """The pictures as bytes (count, 3, 128, 128).
 
     For a CPU a memory-mapped array, drawn where it is not yet; a sidecar file counts the parts that are whole, so
-    that an interrupted run goes on where it stopped. For a GPU a tensor, in its memory if that is large enough.
+    that an interrupted run resumes there. For a GPU a tensor, in its memory if that is large enough.
     """
     count = parts(budget)
     if budget.device.type == "cuda":

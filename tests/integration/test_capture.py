@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -421,34 +420,61 @@ def test_the_command(portraits_folder, prompts, tmp_path, capsys):
 
 def test_prompts_that_cannot_be_read(tmp_path):
     (tmp_path / "empty.txt").write_text("\n# only a comment\n")
-    with pytest.raises(StudyError, match="no prompts"):
+    with pytest.raises(StudyError, match="has no prompts"):
         studies.read_prompts(tmp_path / "empty.txt")
-    with pytest.raises(StudyError, match="cannot be read"):
+    with pytest.raises(StudyError, match="none.txt cannot be read as a list of prompts: No such file"):
         studies.read_prompts(tmp_path / "none.txt")
+    (tmp_path / "latin.txt").write_bytes("un homme\nâgé".encode("latin-1"))
+    with pytest.raises(StudyError, match=r"at line 2, column 1, the byte 0xE2 .* Save it as UTF-8"):
+        studies.read_prompts(tmp_path / "latin.txt")
+
+
+def test_prompts_of_an_editor_on_windows(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("a man\r\n# none\r\n\r\n  a café,\u2028at night \r\n".encode("utf-16"))
+    assert studies.read_prompts(path) == ["a man", "a café,\u2028at night"]
+
+
+@pytest.fixture
+def alone(portraits, tmp_path):
+    """What one undisturbed process makes of `prompts` with `command`, as bytes by file."""
+    plan = studies.plan_study(portraits, ["a man", "a woman", "an old man"], [0, 1], "joint.0.image.out")
+    study = studies.run_study(portraits, plan, tmp_path / "alone")
+    return {study.path(item).name: study.path(item).read_bytes() for item in study.items}
+
+
+def shards(out):
+    return {path.name: path.read_bytes() for path in (out / "items").glob("*.safetensors")}
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_started_again(portraits_folder, prompts, tmp_path):
+def test_killed_and_started_again(portraits_folder, prompts, alone, tmp_path):
+    """Each time it is killed a little later after its first new item: while it computes, or while it writes."""
     out = tmp_path / "study"
     arguments = [sys.executable, "-m", "ditlens", *command(portraits_folder, prompts, out)]
-    for wait in (4.5, 5.0, 5.5):
+    done, stamps = 0, {}
+    for later in (0.0, 0.005, 0.02):
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
+        while process.poll() is None and len(list(out.glob("items/*.safetensors"))) <= done:
+            time.sleep(0.001)
+        time.sleep(later)
+        process.kill()
         process.wait()
-        if (out / "manifest.json").is_file():
-            assert dl.open_study(out).verify() == []
+        study = dl.open_study(out)
+        assert study.verify() == [] and done < len(study) < 6
+        done = len(study)
+        stamps |= {study.path(item): study.path(item).stat().st_mtime_ns for item in study.items}
     assert subprocess.run(arguments, check=False, capture_output=True).returncode == 0
-    study = dl.open_study(out)
-    assert study.missing == [] and study.verify() == []
-    assert len(list((out / "items").glob("*.safetensors"))) == 6
+    assert shards(out) == alone
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps, "no item was computed twice"
 
 
 @pytest.mark.slow
-def test_two_workers_share_the_items(portraits_folder, prompts, tmp_path, capsys):
+def test_two_workers_share_the_items(portraits_folder, prompts, alone, tmp_path, capsys):
     out = tmp_path / "study"
     assert main([*command(portraits_folder, prompts, out), "--workers", "2"]) == 0
-    assert dl.open_study(out).missing == []
+    assert shards(out) == alone
+    assert list((out / "claims").iterdir()) == []
 
 
 # --- values of other runs, and what a pipeline does not tell --------------------------------------------------

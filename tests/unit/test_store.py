@@ -115,7 +115,7 @@ def test_a_folder_keeps_to_its_study(tmp_path):
         manifest(guidance=4.0).begin(tmp_path)
 
 
-def test_a_manifest_changed_by_hand_is_refused(tmp_path):
+def test_an_edited_manifest_is_refused(tmp_path):
     manifest().begin(tmp_path)
     path = tmp_path / "manifest.json"
     data = json.loads(path.read_text())

@@ -54,26 +54,13 @@ def test_without_a_gpu_the_device_is_as_asked(monkeypatch):
     assert Worker(1, 2, 1).device("cuda") == "cuda"  # loading says that there is none
 
 
-def test_workers_write_to_standard_error(monkeypatch):
-    """With --json the launcher's standard output holds one object; the workers would add theirs."""
-    called = {}
-
-    def run(command, **options):
-        called.update(options)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(workers.subprocess, "run", run)
-    assert workers.launch(["capture", "--json"], 2) == 0
-    assert called["stdout"] == 2
-
-
 def test_a_dry_run_starts_no_workers(command, no_launcher, tmp_path, capsys):
     assert cli.main([*command, "--dry-run", "--workers", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bytes_total"] > 0
     assert not (tmp_path / "study").exists()
 
 
-def test_workers_that_all_fail_are_told_apart_from_no_study(command, monkeypatch, capsys):
+def test_workers_that_all_fail_are_an_error_of_its_own(command, monkeypatch, capsys):
     monkeypatch.setattr(workers, "launch", lambda *_, **__: 1)
     assert cli.main([*command, "--workers", "2"]) == 1
     said = capsys.readouterr().err

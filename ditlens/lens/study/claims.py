@@ -39,7 +39,7 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
         yield False
         return
     done = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, mine, done), daemon=True)
+    heart = threading.Thread(target=_beat, args=(path, mine, done), name="heartbeat", daemon=True)
     heart.start()
     try:
         yield True

@@ -39,8 +39,9 @@ def run_with_ray(
 ) -> Study:
     """Capture the missing items of a study with workers of a Ray cluster; `run_study` does it in this process.
 
-    The cluster is the one that this process or ``RAY_ADDRESS`` is connected to, else one on this machine for the
-    length of the run. Each worker loads the model once and has one CPU core, and one GPU where the cluster has any.
+    The cluster is the one that this process is connected to, or that ``RAY_ADDRESS`` names, else one on this
+    machine for the length of the run. Each worker loads the model once and has one CPU core, and one GPU where the
+    cluster has any. No usage statistics are sent.
 
     Args:
         source: The model's name, folder or hub id, as `ditlens.load` takes it; the same on all machines.

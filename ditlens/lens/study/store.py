@@ -150,6 +150,13 @@ class Study:
     Attributes:
         folder: Its folder.
         manifest: What it captures.
+
+    >>> from ditlens.lens.study.run import plan_study, run_study
+    >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.0.image.out", sampling_steps=2)
+    >>> run_study(model, plan, "study")
+    Study of ...: 2 of 2 items, ... kB, in study
+      joint.0.image.out  steps x 64 x 64
+      steps [0, 1], passes cond
     """
 
     def __init__(self, folder: Path) -> None:
@@ -262,13 +269,14 @@ class Study:
             SiteError: If site, step, token or pass were not captured.
             StudyError: If a shard is damaged, an item is missing, or none was asked for.
 
-        >>> import tempfile, ditlens as dl
         >>> from ditlens.lens.study.run import plan_study, run_study
-        >>> model = dl.load("portraits", device="cpu")
-        >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.3.image.out", sampling_steps=2)
-        >>> study = run_study(model, plan, tempfile.mkdtemp())
-        >>> study.read("joint.3.image.out", step=1, tokens=slice(0, 4))
-        StudySlice: 2 item x 4 token x 256 width, float32, 8.2 kB
+        >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.0.image.out", sampling_steps=2)
+        >>> study = run_study(model, plan, "study")
+        >>> part = study.read("joint.0.image.out", step=1, tokens=slice(0, 4))
+        >>> part
+        StudySlice: 2 item x 4 token x 64 width, float32, 2.0 kB
+        >>> part.labels["item"], part.labels["token"]
+        ([(0, 0), (1, 0)], [0, 1, 2, 3])
         """
         entry = self._entry(site, pass_)
         shape = self._first.header[entry]["shape"]
@@ -414,13 +422,11 @@ def open_study(folder: str | Path) -> Study:
     Raises:
         StudyError: If the folder is not a study.
 
-    >>> import tempfile, ditlens as dl
     >>> from ditlens.lens.study.run import plan_study, run_study
-    >>> model, folder = dl.load("portraits", device="cpu"), tempfile.mkdtemp()
-    >>> plan = plan_study(model, ["a man"], [0, 1], "joint.3.image.out", sampling_steps=1, reduce="mean")
-    >>> _ = run_study(model, plan, folder)
-    >>> study = dl.open_study(folder)
-    >>> study.items, study["joint.3.image.out"].shape
-    ([(0, 0), (0, 1)], torch.Size([1, 2, 256]))
+    >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.0.image.out", sampling_steps=2)
+    >>> _ = run_study(model, plan, "study")
+    >>> study = dl.open_study("study")
+    >>> study.items, study["joint.0.image.out"].shape
+    ([(0, 0), (1, 0)], torch.Size([2, 2, 64, 64]))
     """
     return Study(Path(folder))
