@@ -60,14 +60,7 @@ def run_with_ray(
         ModelError: If a worker finds other weights than the manifest's.
         DitlensError: As `run_study`.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read by Ray when it is imported
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependencyError(
-            "The engine 'ray' needs Ray, which is not installed. Type: pip install 'ditlens[cluster]'"
-        ) from error
-    path = Path(source)
+    ray, path = _ray(), Path(source)
     name = str(path.resolve() if path.is_dir() else source)
     with _cluster(ray):
         gpu = device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
@@ -156,6 +149,18 @@ def _answer(ray: Any, answer: Any, study: Study | None, item: ItemId | None) -> 
             ) from error
         record_failure(study.folder, item, error)
         return ATTEMPTS
+
+
+def _ray() -> Any:
+    """Ray, without its usage statistics."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError(
+            "The engine 'ray' needs Ray, which is not installed. Type: pip install 'ditlens[cluster]'"
+        ) from error
+    return ray
 
 
 @contextlib.contextmanager
