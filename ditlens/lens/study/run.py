@@ -123,8 +123,8 @@ def check_passes(passes: Sequence[str], guidance: float, distilled: bool = False
         raise SettingError(f"passes={list(passes)}: choose 'cond', 'uncond' or both.")
     if "uncond" in passes and distilled:
         raise SettingError(
-            "This model is guidance-distilled: its guidance is embedded, and there is no pass 'uncond'. Keep 'cond' "
-            "(--passes cond); for the other, make a study of the empty prompt."
+            "This model is guidance-distilled: its guidance is embedded, and there is no pass 'uncond'. Keep "
+            "'cond' (--passes cond); for the other, make a study of the empty prompt."
         )
     if "uncond" in passes and guidance == 1:
         raise SettingError(
