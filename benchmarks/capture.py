@@ -503,10 +503,10 @@ def prompts(count: int) -> list[str]:
 def memory(options: argparse.Namespace) -> dict[str, Any]:
     """`study_memory_growth_mb`: a streamed study must not grow."""
     model = dl.load("portraits", device="cpu")
-    plan = studies.plan(model, prompts(options.prompts), [0], OUT, sampling_steps=8)
+    plan = studies.plan_study(model, prompts(options.prompts), [0], OUT, sampling_steps=8)
     process, sizes = psutil.Process(), []
     with tempfile.TemporaryDirectory() as folder:
-        study = studies.run(
+        study = studies.run_study(
             model, plan, folder, progress=lambda done, total: sizes.append(process.memory_info().rss)
         )
         written = sum(study.path(item).stat().st_size for item in study.items) / 1e6

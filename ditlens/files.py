@@ -1,48 +1,202 @@
-"""Files: written whole or not at all."""
+"""Files: written whole or not at all, checksums, and the one reader of text files that people wrote."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import csv
+import hashlib
+import io
+import json
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from ditlens.errors import DitlensError
 
 PACKAGE = Path(__file__).parent
 DATA = next((f for f in (PACKAGE / "data", PACKAGE.parent / "data") if f.is_dir()), PACKAGE / "data")
 """The shipped models and examples: inside the installed package, or beside it in a clone of the repository."""
 STALE = 300.0
-"""Seconds without a touch after which a claim counts as abandoned."""
+"""Seconds without a touch after which a claim or an unfinished file counts as abandoned."""
+WAITS = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Seconds between the attempts of `patiently`."""
+BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+"""Byte-order marks at the start of a text file, and the encoding that each announces."""
+T = TypeVar("T")
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    write_parts(path, [data])
+# --- writing --------------------------------------------------------------------------------------------------
 
 
-def write_parts(path: Path, parts: Iterable[Any]) -> None:
-    """`write_whole` of bytes and arrays that follow one another and are never together in memory."""
+@contextlib.contextmanager
+def writing_whole(path: Path) -> Iterator[Path]:
+    """Write a file so that it is there whole or not at all, also after a power cut.
+
+    The block writes to the temporary path that it is given; when it ends, the file is flushed to disk and renamed.
+    Its permissions are those of any new file, whatever the block's library prefers. File systems that refuse to
+    change permissions or to flush a folder are left to do as they do.
+
+    Args:
+        path: The file to write; its folder is created.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+    >>> with writing_whole(path) as partial:
+    ...     _ = partial.write_text("all of it")
+    >>> path.read_text(), len(list(path.parent.iterdir()))
+    ('all of it', 1)
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with partial.open("xb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
+        partial.open("xb").close()
+        mode = partial.stat().st_mode
+        yield partial
+        with contextlib.suppress(OSError):
+            partial.chmod(mode)
+        with partial.open("r+b") as file:
             os.fsync(file.fileno())
-        partial.chmod(0o644)
-        os.replace(partial, path)
+        patiently(lambda: os.replace(partial, path))
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write bytes, or a text as UTF-8, with `writing_whole`."""
+    write_parts(path, [data.encode() if isinstance(data, str) else data])
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON with `writing_whole`."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_parts(path: Path, parts: Iterable[Any]) -> None:
+    """Write bytes and arrays one after the other, never together in memory, with `writing_whole`."""
+    with writing_whole(path) as partial, partial.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Call a function again, for under a second, while it is refused: Windows locks files that somebody reads."""
+    for wait in WAITS:
+        try:
+            return action()
+        except PermissionError:
+            time.sleep(wait)
+    return action()
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# --- reading what people wrote --------------------------------------------------------------------------------
+
+
+def read_text(path: Path, kind: str, error: type[DitlensError]) -> str:
+    r"""Text of a file that a person wrote: UTF-8 with or without a byte-order mark, or UTF-16 with one.
+
+    Args:
+        path: The file.
+        kind: What it should hold, for the message: ``"a list of prompts"``.
+        error: What to raise if it cannot be read.
+
+    Raises:
+        DitlensError: An `error` that names file, position and remedy.
+
+    >>> import tempfile
+    >>> from ditlens.errors import StudyError
+    >>> path = Path(tempfile.mkdtemp()) / "names.txt"
+    >>> _ = path.write_bytes("Zoë".encode("utf-16"))
+    >>> read_text(path, "a list of names", StudyError)
+    'Zoë'
+    """
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        data = path.read_bytes()
+    except OSError as reason:
+        raise error(
+            f"{path} cannot be read as {kind}: {reason.strerror or reason}. Check its name and permissions."
+        ) from reason
+    mark, encoding = next((found for found in BOMS if data.startswith(found[0])), (b"", "utf-8"))
+    data = data[len(mark) :]
+    try:
+        text = data.decode(encoding)
+        before, found = text.partition("\0")[::2] if "\0" in text else (text, None)
+        what = "there is a NUL character, which no text has"
+    except UnicodeDecodeError as wrong:
+        before, found = data[: wrong.start].decode(encoding), ""
+        what = f"the byte 0x{data[wrong.start]:02X} is not {encoding[:6].strip('-').upper()}"
+    if found is None:
+        return text
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    raise error(
+        f"{path} cannot be read as {kind}: at line {line}, column {column}, {what}. Save it as UTF-8 "
+        "in your editor."
+    )
+
+
+def read_lines(path: Path, kind: str, error: type[DitlensError]) -> list[str]:
+    r"""Lines of a file that a person wrote; they end at ``\n`` or ``\r\n`` and nowhere else.
+
+    Args, Raises: As `read_text`.
+    """
+    lines = read_text(path, kind, error).replace("\r\n", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def read_json(path: Path, kind: str, error: type[DitlensError], *, expect: type = dict) -> Any:
+    """Value of a JSON file, by default an object.
+
+    Args, Raises: As `read_text`; `expect` is ``dict`` for an object, ``list`` for a list.
+    """
+    try:
+        value = json.loads(read_text(path, kind, error))
+        if isinstance(value, expect):
+            return value
+        what = f"not a JSON {'list' if expect is list else 'object'}"
+    except json.JSONDecodeError as wrong:
+        what = f"not valid JSON at line {wrong.lineno}, column {wrong.colno} ({wrong.msg})"
+    except RecursionError:
+        what = "nested too deeply for JSON"
+    raise error(f"{path} is damaged: as {kind} it is {what}. Restore it, or correct it in an editor.")
+
+
+def read_csv(path: Path, kind: str, error: type[DitlensError]) -> tuple[list[str], list[dict[str, str]]]:
+    """Column names of a CSV file, and its rows as dictionaries; a cell that a row lacks is an empty text.
+
+    Args, Raises: As `read_text`.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path, kind, error), newline=""), restval="", strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as wrong:
+        raise error(
+            f"{path} is damaged: as {kind} it is not valid CSV at line {reader.reader.line_num} ({wrong}). "
+            "Restore it, or correct it in an editor."
+        ) from wrong
+    return list(reader.fieldnames or []), [{k: v for k, v in row.items() if k is not None} for row in rows]
+
+
+# --- what killed writers leave --------------------------------------------------------------------------------
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -54,7 +208,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _is_leftover(path: Path) -> bool:
-    """Whether nobody writes an unfinished file any more; its name says who did."""
+    """Whether the writer of an unfinished file has ended; the file's name says who that was."""
     start, _, rest = path.name.partition(f".{socket.gethostname()}.")
     number = rest.partition(".")[0]
     here = bool(start) and number.isdecimal()
@@ -62,11 +216,11 @@ def _is_leftover(path: Path) -> bool:
 
 
 def is_gone(number: int, start: float | None = None) -> bool:
-    """Whether a process of this machine has ended; its number may have gone to another since.
+    """Whether a process of this machine has ended; its number may belong to another since.
 
     Args:
         number: The process number.
-        start: When it began, in seconds; not compared if unknown.
+        start: When it began, in seconds since 1970; not compared if unknown.
     """
     import psutil
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ditlens.ems.edit import Edit
-    from ditlens.lens.study.run import Worker
     from ditlens.models.model import Model
+    from ditlens.workers import Worker
 
 
 class Outcome(NamedTuple):
@@ -86,15 +86,16 @@ def demo(options: Namespace) -> Outcome:
 def capture(options: Namespace) -> Outcome:
     """Capture hidden states of many prompts and seeds to disk; the same command again goes on."""
     from ditlens.errors import DitlensError
-    from ditlens.lens.study import run as studies
+    from ditlens.lens.study.run import read_prompts
+    from ditlens.workers import Worker, leave_to_launcher
 
-    prompts, worker = studies.read_prompts(options.prompts), studies.Worker.here()
+    prompts, worker = read_prompts(options.prompts), Worker.here()
     if options.workers > 1 and worker.world == 1 and not options.dry_run:
         return capture_with_workers(options)
     try:
         return capture_as(worker, prompts, options)
     except DitlensError as error:
-        if not studies.leave_to_launcher(error):
+        if not leave_to_launcher(error):
             raise
         return Outcome(f"worker {worker.rank} ended: {error}", {})
 
@@ -106,12 +107,12 @@ def capture_as(worker: Worker, prompts: Sequence[str], options: Namespace) -> Ou
 
     options.device = worker.device(options.device)
     model = load(options)
-    manifest = studies.plan(
+    manifest = studies.plan_study(
         model, prompts, options.seeds, options.sites, steps=options.steps, passes=options.passes,
         reduce=options.reduce, dtype=options.dtype, sampling_steps=options.sampling_steps,
         guidance=options.guidance,
     )  # fmt: skip
-    size = studies.estimate(model, manifest)
+    size = studies.estimate_study(model, manifest)
     over = studies.over_limit(size, options.limit, manifest.settings["sampling_steps"])
     data: dict[str, Any] = {"folder": options.out, "bytes_item": size.item, "bytes_total": size.total}
     if options.dry_run:
@@ -119,22 +120,22 @@ def capture_as(worker: Worker, prompts: Sequence[str], options: Namespace) -> Ou
     if over:
         raise BudgetError(over)
     notify(str(size))
-    study = studies.run(
+    study = studies.run_study(
         model, manifest, options.out, worker=worker, limit=options.limit,
         progress=(lambda done, total: notify(f"{done}/{total} items", again=True)) if worker.rank == 0 else None,
     )  # fmt: skip
     ok = not study.failures
     data |= {"done": len(study), "missing": len(study.missing), "failures": study.failures}
-    return Outcome(studies.report(study), data, ok)
+    return Outcome(str(study), data, ok)
 
 
 def capture_with_workers(options: Namespace) -> Outcome:
     """Let several processes capture, and say what they made."""
+    from ditlens import workers
     from ditlens.errors import StudyError
-    from ditlens.lens.study import run as studies
     from ditlens.lens.study.store import open_study
 
-    code = studies.launch(options.arguments, options.workers)
+    code = workers.launch(options.arguments, options.workers, restarts=3)
     if not (options.out / "manifest.json").is_file():
         raise StudyError(
             f"No worker came to write {options.out} (launcher: exit {code}); their messages above say why. "
@@ -147,7 +148,7 @@ def capture_with_workers(options: Namespace) -> Outcome:
         "missing": len(study.missing),
         "failures": study.failures,
     }
-    text = f"{studies.report(study)}{'' if code == 0 else f' (launcher: exit {code})'}"
+    text = f"{study}{'' if code == 0 else f' (launcher: exit {code})'}"
     return Outcome(text, data, not study.missing)
 
 
@@ -249,11 +250,12 @@ def doctor(_: Namespace) -> Outcome:
 
 def train(options: Namespace) -> Outcome:
     """Train a part of the portraits model from nothing, or go on where a training stopped."""
-    from ditlens.train import run, team
+    from ditlens import workers
+    from ditlens.train import run
     from ditlens.train.run import read_reports
 
     if options.workers > 1 and "WORLD_SIZE" not in os.environ:
-        code = team.launch(options.arguments, options.workers)
+        code = workers.launch(options.arguments, options.workers)
         words = f"trained {options.stage} in {options.out}" if code == 0 else "the training failed: see above"
         reports = read_reports(options.out) if code == 0 else {}
         result = reports.get(options.stage, reports)

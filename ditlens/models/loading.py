@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from ditlens.errors import ModelError, SettingError
-from ditlens.files import DATA
+from ditlens.files import DATA, read_json
 from ditlens.models.flux import FluxModel
 from ditlens.models.model import Model
 from ditlens.models.profiles import cached_sizes, choose, free_memory, part_sizes
@@ -153,7 +152,7 @@ def no_bars() -> Iterator[None]:
 
 def absent_parts(folder: Path) -> dict[str, None]:
     """Parts that ``model_index.json`` lists as null; diffusers wants to be told them again."""
-    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    index = read_json(folder / "model_index.json", "the index of a pipeline", ModelError)
     return {name: None for name, value in index.items() if isinstance(value, list) and value[0] is None}
 
 

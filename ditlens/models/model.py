@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from ditlens import flow, images
 from ditlens.description import Describer
 from ditlens.errors import ModelError, SettingError
+from ditlens.files import read_json
 from ditlens.labels import Label, announce
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.profiles import Profile
@@ -53,12 +53,7 @@ class Model:
         settings = folder / "ditlens.json" if folder else None
         self.defaults: dict[str, Any] = {"steps": 28, "guidance": self.usual_guidance}
         if settings is not None and settings.is_file():
-            try:
-                self.defaults |= json.loads(settings.read_text("utf-8"))
-            except (ValueError, TypeError) as error:
-                raise ModelError(
-                    f"{settings} is damaged: {error}. Restore it from the repository."
-                ) from error
+            self.defaults |= read_json(settings, "settings of a model", ModelError)
         if world is None and "world" in self.defaults:
             try:
                 self.world = open_world(self.defaults["world"], folder, self.device)

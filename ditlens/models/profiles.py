@@ -11,7 +11,8 @@ from typing import Literal
 
 import torch
 
-from ditlens.errors import SettingError
+from ditlens.errors import ModelError, SettingError
+from ditlens.files import read_json
 from ditlens.tables import human
 
 Placement = Literal["full", "offload", "sequential"]
@@ -62,10 +63,10 @@ def part_sizes(folder: Path) -> dict[str, tuple[float, float]]:
 def parts_of(folder: Path) -> set[str]:
     """Names of the parts that ``model_index.json`` lists; those that it lists as null are absent."""
     try:
-        index = json.loads((folder / "model_index.json").read_text("utf-8"))
-        return {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
-    except (OSError, ValueError, AttributeError):
+        index = read_json(folder / "model_index.json", "the index of a pipeline", ModelError)
+    except ModelError:
         return set()  # damaged: loading will say so
+    return {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
 
 
 def cached_sizes(repository: str) -> dict[str, tuple[float, float]]:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ditlens.files import write_whole
+
 STAGE_NAMES = {
     "text": "Tokenizer and text encoders (two `CLIPTextModelWithProjection`)",
     "vae": "Autoencoder (`AutoencoderKL`, f8, 8 channels)",
@@ -44,7 +46,7 @@ Measured quality, with intervals and failures: `docs/model/results.md` in the re
 
 def write_card(folder: Path) -> Path:
     """Write ``README.md`` of a model folder from its ``reports.json``; returns its path."""
-    reports: dict[str, Any] = json.loads((folder / "reports.json").read_text())
+    reports: dict[str, Any] = json.loads((folder / "reports.json").read_text("utf-8"))
     rows = [
         "| stage | steps | samples seen | minutes | hardware | seed | date |",
         "|---|---|---|---|---|---|---|",
@@ -56,7 +58,7 @@ def write_card(folder: Path) -> Path:
                      r["hardware"], str(r["seed"]), r["date"]]  # fmt: skip
             rows.append("| " + " | ".join(cells) + " |")
     parts = [HEADER, "## Training\n", "\n".join(rows)]
-    if reports.get("notes"):  # what a table cannot tell, written by hand
+    if reports.get("notes"):  # what people have added
         parts += ["", *(f"- {note}" for note in reports["notes"])]
     if held_out := reports.get("mmdit", {}).get("held_out"):
         pairs = "; ".join(", ".join(f"{n} {v}" for n, v in pair.items()) for pair in held_out)
@@ -70,5 +72,5 @@ def write_card(folder: Path) -> Path:
             )
             parts.append(f"- **{title}**: {values}")
     path = folder / "README.md"
-    path.write_text("\n".join(parts) + "\n")
+    write_whole(path, "\n".join(parts) + "\n")
     return path

@@ -17,6 +17,7 @@ import time
 import numpy as np
 import torch
 
+from ditlens.files import write_whole, writing_whole
 from ditlens.train.loop import Budget
 from ditlens.worlds.portraits.attributes import Attributes, concatenate, sample
 from ditlens.worlds.portraits.render import render
@@ -69,7 +70,7 @@ def renders(budget: Budget) -> np.memmap | torch.Tensor:
     """The pictures as bytes (count, 3, 128, 128).
 
     For a CPU a memory-mapped array, drawn where it is not yet; a sidecar file counts the parts that are whole, so
-    that an interrupted run goes on where it stopped. For a GPU a tensor, in its memory if that is large enough.
+    that an interrupted run resumes there. For a GPU a tensor, in its memory if that is large enough.
     """
     count = parts(budget)
     if budget.device.type == "cuda":
@@ -87,7 +88,7 @@ def renders(budget: Budget) -> np.memmap | torch.Tensor:
     for part in range(done, count):
         pictures[part * PART : (part + 1) * PART] = draw(part, budget.device).cpu().numpy()
         pictures.flush()
-        done_path.write_text(str(part + 1))
+        write_whole(done_path, str(part + 1))
         if part % 8 == 7:
             print(f"renders: {part + 1}/{count} parts", file=sys.stderr, flush=True)  # noqa: T201
     return np.memmap(path, np.uint8, "r", shape=(count * PART, *shape[1:]))
@@ -125,7 +126,6 @@ def latents(vae, budget: Budget) -> torch.Tensor:
             rate = (start - first + size) / (time.monotonic() - started)
             print(f"latents: {start}/{count}  {rate:.0f}/s", file=sys.stderr, flush=True)  # noqa: T201
     result = torch.cat(encoded)
-    partial = path.with_suffix(".partial")
-    torch.save({"key": key, "latents": result}, partial)
-    os.replace(partial, path)
+    with writing_whole(path) as partial:
+        torch.save({"key": key, "latents": result}, partial)
     return result

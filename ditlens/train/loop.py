@@ -2,15 +2,14 @@
 
 A recipe supplies modules and a function ``loss(step) -> {name: tensor}`` whose values are summed and
 minimised. The loop does the rest: AdamW, a trapezoid learning rate over the time budget, gradient clipping, an
-exponential moving average (EMA), a checkpoint every minute that is written beside the old one and then renamed
-(a kill at any moment leaves a whole file), and a line of progress.
+exponential moving average (EMA), a checkpoint every minute (a kill at any moment leaves a whole file), and a
+line of progress.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 
 from ditlens.errors import SettingError
+from ditlens.files import writing_whole
 from ditlens.train import team
 from ditlens.train.muon import Muon
 
@@ -165,12 +165,10 @@ def fit(
         log(f"{stage}: resumed at step {step}, {spent / 60:.1f} of {budget.minutes:g} min")
 
     def save() -> None:
-        budget.folder.mkdir(parents=True, exist_ok=True)
         state = {"modules": {n: m.state_dict() for n, m in modules.items()}, "average": average,
                  "optimizers": [o.state_dict() for o in optimizers], "step": step, "spent": spent}  # fmt: skip
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        with writing_whole(path) as partial:
+            torch.save(state, partial)
 
     smoothed: dict[str, float] = {}
     total = budget.minutes * 60

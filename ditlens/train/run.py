@@ -7,7 +7,6 @@ Checkpoints live in ``work/`` beside them, and so does the training set; for a G
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
@@ -18,12 +17,13 @@ from typing import Any
 import torch
 
 from ditlens.errors import ModelError
-from ditlens.lens.study.run import Worker
+from ditlens.files import checksum, read_json, write_json
 from ditlens.models.loading import pick_device
 from ditlens.train import data, describer, mmdit, oracle, team, text, vae
 from ditlens.train.card import write_card
 from ditlens.train.loop import Budget
 from ditlens.train.silent import build_silent_encoder
+from ditlens.workers import Worker
 from ditlens.worlds.portraits.describer import PortraitDescriber
 from ditlens.worlds.portraits.heldout import HELD_OUT
 
@@ -151,7 +151,7 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
     forget_places(folder)
     settings = folder / "ditlens.json"
     if not settings.is_file():
-        settings.write_text(json.dumps(SETTINGS, indent=2) + "\n")
+        write_json(settings, SETTINGS)
     return report
 
 
@@ -190,16 +190,16 @@ def load_as_float32(folder: Path) -> None:
     `from_pretrained` would mix the two and fail.
     """
     for path in folder.glob("text_encoder*/config.json"):
-        config = json.loads(path.read_text())
-        path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n")
+        config = json.loads(path.read_text("utf-8"))
+        write_json(path, config | {"dtype": "float32"})
 
 
 def forget_places(folder: Path) -> None:
     """Take out of the configurations where on this machine the weights were that training went on from."""
     for path in folder.glob("*/config.json"):
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text("utf-8"))
         if config.pop("_name_or_path", None) is not None:
-            path.write_text(json.dumps(config, indent=2) + "\n")
+            write_json(path, config)
 
 
 def _needed(path: Path, stage: str) -> Path:
@@ -250,7 +250,7 @@ def left_out(folder: Path, stage: str, *, fresh: bool) -> dict[str, Any]:
 def read_reports(folder: Path) -> dict[str, Any]:
     """What the stages reported so far; empty before the first."""
     path = folder / "reports.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path, "the reports of a training", ModelError) if path.is_file() else {}
 
 
 def record(folder: Path, stage: str, report: dict[str, Any]) -> None:
@@ -258,7 +258,7 @@ def record(folder: Path, stage: str, report: dict[str, Any]) -> None:
     path = folder / "reports.json"
     reports = read_reports(folder)
     reports[stage] = {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
-    path.write_text(json.dumps(reports, indent=2) + "\n")
+    write_json(path, reports)
     write_card(folder)
     write_checksums(folder)
 
@@ -266,8 +266,8 @@ def record(folder: Path, stage: str, report: dict[str, Any]) -> None:
 def write_checksums(folder: Path) -> None:
     """Write the SHA-256 of every file of a model folder, for ``ditlens doctor``."""
     sums = {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(folder)): checksum(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "work" not in path.relative_to(folder).parts and path.name != "checksums.json"
     }
-    (folder / "checksums.json").write_text(json.dumps(sums, indent=2) + "\n")
+    write_json(folder / "checksums.json", sums)

@@ -1,16 +1,14 @@
-"""Several processes that train one model: each takes its share of a step, and they average what they found.
+"""Several processes that train one model: each takes its share of a step, and they average their gradients.
 
 On a CPU two processes of one thread each are a third faster than one process of two threads. ``ditlens train
---workers 2`` starts them; so do ``torchrun`` and its relatives, which say in the environment who is who. A process
-alone is a team of one, and nothing here does anything then.
+--workers 2`` starts them (`ditlens.workers.launch`); so does ``torchrun``. A single process is a team of one, for
+which these functions do nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
@@ -31,27 +29,9 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def launch(arguments: Sequence[str], workers: int) -> int:
-    """Run a ``ditlens`` command in several processes on this machine; returns the exit code.
-
-    What they print goes to standard error: the caller has the last word.
-    """
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        str(workers),
-        "--standalone",
-    ]
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    return subprocess.call([*command, "-m", "ditlens", *arguments], env=environment, stdout=sys.stderr)
-
-
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Be a member of the team that the environment names, if it names one, for the length of a block."""
+    """Join the team that the environment names, if it names one, for the length of a block."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
@@ -66,7 +46,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def leader_first() -> Iterator[None]:
-    """Let rank 0 run a block, which leaves its result in a file, before the others run it and find the file."""
+    """Let rank 0 run a block first, so that the others find the file that it writes."""
     if rank() > 0:
         wait()
     yield
@@ -75,7 +55,7 @@ def leader_first() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Go on when all have come here."""
+    """Return when all members have called this."""
     if size() > 1:
         dist.barrier()
 
@@ -101,9 +81,11 @@ def average_gradients(params: Sequence[torch.nn.Parameter]) -> None:
 
 
 def agree(value: float, device: torch.device) -> float:
-    """The number that rank 0 has: clocks differ, and all have to stop at the same step."""
+    """The number that rank 0 has: clocks differ, and all members have to stop at the same step."""
     if size() == 1:
         return value
-    told = torch.tensor(value, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
-    dist.broadcast(told, 0)
-    return told.item()
+    shared = torch.tensor(
+        value, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device
+    )
+    dist.broadcast(shared, 0)
+    return shared.item()

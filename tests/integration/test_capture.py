@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -279,14 +278,14 @@ def test_the_stock_flux_pipeline(guidance):
 
 @pytest.fixture
 def plan(portraits):
-    return studies.plan(
+    return studies.plan_study(
         portraits, ["a man", "a woman", TEXT], [0, 1], "joint.0.{text,image}.out", steps=[0, 3]
     )
 
 
 def test_a_study_holds_what_capturing_one_by_one_gives(portraits, plan, tmp_path):
     seen = []
-    study = studies.run(portraits, plan, tmp_path, progress=lambda *done: seen.append(done))
+    study = studies.run_study(portraits, plan, tmp_path, progress=lambda *done: seen.append(done))
     assert seen == [(i, 6) for i in range(1, 7)]
     with dl.capture(portraits, "joint.0.image.out", steps=[0, 3]) as cache:
         portraits.generate(TEXT, seed=1)
@@ -296,18 +295,18 @@ def test_a_study_holds_what_capturing_one_by_one_gives(portraits, plan, tmp_path
 
 
 def test_running_again_computes_nothing_that_is_there(portraits, plan, tmp_path, monkeypatch):
-    study = studies.run(portraits, plan, tmp_path)
+    study = studies.run_study(portraits, plan, tmp_path)
     lost = study.path((1, 0))
     times = {item: study.path(item).stat().st_mtime_ns for item in study.items}
     lost.unlink()
-    again = studies.run(portraits, plan, tmp_path)
+    again = studies.run_study(portraits, plan, tmp_path)
     assert lost.is_file() and again.missing == []
     assert all(study.path(i).stat().st_mtime_ns == t for i, t in times.items() if i != (1, 0))
 
 
 def test_estimates_are_the_size_on_disk(portraits, plan, tmp_path):
-    size = studies.estimate(portraits, plan)
-    study = studies.run(portraits, plan, tmp_path)
+    size = studies.estimate_study(portraits, plan)
+    study = studies.run_study(portraits, plan, tmp_path)
     on_disk = sum(study.path(item).stat().st_size for item in study.items)
     assert size.total == pytest.approx(on_disk, rel=0.05)
 
@@ -373,21 +372,21 @@ def test_a_failing_item_is_tried_again_and_the_others_are_kept(portraits, plan, 
 
     study_path = tmp_path / "never"
     monkeypatch.setattr(studies, "capture_item", flaky)
-    study = studies.run(portraits, plan, tmp_path)
+    study = studies.run_study(portraits, plan, tmp_path)
     assert len(tries) == studies.ATTEMPTS
     assert study.missing == [(1, 1)]
     assert study.failures["00001-1"]["attempts"] == 3
     assert "out of luck" in study.failures["00001-1"]["error"]
     monkeypatch.setattr(studies, "capture_item", real)
-    assert studies.run(portraits, plan, tmp_path).missing == []
+    assert studies.run_study(portraits, plan, tmp_path).missing == []
 
 
 def test_a_setting_that_fits_no_item_is_an_error_at_once(portraits, tmp_path):
-    bad = studies.plan(portraits, ["a"], [0], "joint.77.image.out")
+    bad = studies.plan_study(portraits, ["a"], [0], "joint.77.image.out")
     with pytest.raises(dl.errors.SiteError):
-        studies.run(portraits, bad, tmp_path)
+        studies.run_study(portraits, bad, tmp_path)
     with pytest.raises(SettingError, match="one prompt and one seed"):
-        studies.plan(portraits, [], [0], OUT)
+        studies.plan_study(portraits, [], [0], OUT)
 
 
 def command(folder, prompts, out):
@@ -421,34 +420,61 @@ def test_the_command(portraits_folder, prompts, tmp_path, capsys):
 
 def test_prompts_that_cannot_be_read(tmp_path):
     (tmp_path / "empty.txt").write_text("\n# only a comment\n")
-    with pytest.raises(StudyError, match="no prompts"):
+    with pytest.raises(StudyError, match="has no prompts"):
         studies.read_prompts(tmp_path / "empty.txt")
-    with pytest.raises(StudyError, match="cannot be read"):
+    with pytest.raises(StudyError, match="none.txt cannot be read as a list of prompts: No such file"):
         studies.read_prompts(tmp_path / "none.txt")
+    (tmp_path / "latin.txt").write_bytes("un homme\nâgé".encode("latin-1"))
+    with pytest.raises(StudyError, match=r"at line 2, column 1, the byte 0xE2 .* Save it as UTF-8"):
+        studies.read_prompts(tmp_path / "latin.txt")
+
+
+def test_prompts_of_an_editor_on_windows(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("a man\r\n# none\r\n\r\n  a café,\u2028at night \r\n".encode("utf-16"))
+    assert studies.read_prompts(path) == ["a man", "a café,\u2028at night"]
+
+
+@pytest.fixture
+def alone(portraits, tmp_path):
+    """What one undisturbed process makes of `prompts` with `command`, as bytes by file."""
+    plan = studies.plan_study(portraits, ["a man", "a woman", "an old man"], [0, 1], "joint.0.image.out")
+    study = studies.run_study(portraits, plan, tmp_path / "alone")
+    return {study.path(item).name: study.path(item).read_bytes() for item in study.items}
+
+
+def shards(out):
+    return {path.name: path.read_bytes() for path in (out / "items").glob("*.safetensors")}
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_started_again(portraits_folder, prompts, tmp_path):
+def test_killed_and_started_again(portraits_folder, prompts, alone, tmp_path):
+    """Each time it is killed a little later after its first new item: while it computes, or while it writes."""
     out = tmp_path / "study"
     arguments = [sys.executable, "-m", "ditlens", *command(portraits_folder, prompts, out)]
-    for wait in (4.5, 5.0, 5.5):
+    done, stamps = 0, {}
+    for later in (0.0, 0.005, 0.02):
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
+        while process.poll() is None and len(list(out.glob("items/*.safetensors"))) <= done:
+            time.sleep(0.001)
+        time.sleep(later)
+        process.kill()
         process.wait()
-        if (out / "manifest.json").is_file():
-            assert dl.open_study(out).verify() == []
+        study = dl.open_study(out)
+        assert study.verify() == [] and done < len(study) < 6
+        done = len(study)
+        stamps |= {study.path(item): study.path(item).stat().st_mtime_ns for item in study.items}
     assert subprocess.run(arguments, check=False, capture_output=True).returncode == 0
-    study = dl.open_study(out)
-    assert study.missing == [] and study.verify() == []
-    assert len(list((out / "items").glob("*.safetensors"))) == 6
+    assert shards(out) == alone
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps, "no item was computed twice"
 
 
 @pytest.mark.slow
-def test_two_workers_share_the_items(portraits_folder, prompts, tmp_path, capsys):
+def test_two_workers_share_the_items(portraits_folder, prompts, alone, tmp_path, capsys):
     out = tmp_path / "study"
     assert main([*command(portraits_folder, prompts, out), "--workers", "2"]) == 0
-    assert dl.open_study(out).missing == []
+    assert shards(out) == alone
+    assert list((out / "claims").iterdir()) == []
 
 
 # --- values of other runs, and what a pipeline does not tell --------------------------------------------------

@@ -185,10 +185,10 @@ def test_a_study_of_a_distilled_model_has_no_second_pass(model, tmp_path):
     both = {"passes": ("cond", "uncond"), "guidance": 3.5, "sampling_steps": 1}
     if model.distilled:
         with pytest.raises(SettingError, match="guidance-distilled.*--passes cond"):
-            studies.plan(model, ["a cat"], [0], "joint.0.image.out", **both)
+            studies.plan_study(model, ["a cat"], [0], "joint.0.image.out", **both)
         return
-    plan = studies.plan(model, ["a cat"], [0], "joint.0.image.out", **both)
-    assert studies.run(model, plan, tmp_path).passes == ["cond", "uncond"]
+    plan = studies.plan_study(model, ["a cat"], [0], "joint.0.image.out", **both)
+    assert studies.run_study(model, plan, tmp_path).passes == ["cond", "uncond"]
 
 
 def test_words_are_aligned_by_the_rows_of_t5(model, picture):

@@ -115,13 +115,13 @@ def test_a_folder_keeps_to_its_study(tmp_path):
         manifest(guidance=4.0).begin(tmp_path)
 
 
-def test_a_manifest_changed_by_hand_is_refused(tmp_path):
+def test_an_edited_manifest_is_refused(tmp_path):
     manifest().begin(tmp_path)
     path = tmp_path / "manifest.json"
     data = json.loads(path.read_text())
     data["seeds"] = [0]
     path.write_text(json.dumps(data))
-    with pytest.raises(StudyError, match="changed by hand"):
+    with pytest.raises(StudyError, match="was edited: its key"):
         Study(tmp_path)
     path.write_text("{")
     with pytest.raises(StudyError, match="damaged"):
@@ -175,7 +175,7 @@ def test_writing_makes_no_second_copy(tmp_path, monkeypatch):
 
 def test_steps_of_different_shapes_are_an_error(tmp_path):
     steps = {Key(SITE, 0, "cond"): torch.ones(1, 3, 4), Key(SITE, 1, "cond"): torch.ones(1, 2, 4)}
-    with pytest.raises(StudyError, match="other shapes at other steps"):
+    with pytest.raises(StudyError, match="differ in shape"):
         write_item(tmp_path, 0, 0, LatentCache(steps, [Item(0, 0, "x")]), "key")
 
 

@@ -10,11 +10,13 @@ import weakref
 import pytest
 import torch
 
+from ditlens import workers
 from ditlens.cli import main as cli
 from ditlens.errors import BudgetError, CaptureError, SettingError, SiteError, StudyError
 from ditlens.lens.estimates import Estimate
 from ditlens.lens.study import run as studies
-from ditlens.lens.study.run import Worker, as_option, over_limit
+from ditlens.lens.study.run import as_option, over_limit
+from ditlens.workers import Worker
 
 OUT = "joint.0.{text,image}.out"
 
@@ -22,7 +24,7 @@ OUT = "joint.0.{text,image}.out"
 @pytest.fixture
 def no_launcher(monkeypatch):
     """No workers may be started."""
-    monkeypatch.setattr(studies, "launch", lambda *_: pytest.fail("started workers"))
+    monkeypatch.setattr(workers, "launch", lambda *_, **__: pytest.fail("started workers"))
 
 
 @pytest.fixture
@@ -52,27 +54,14 @@ def test_without_a_gpu_the_device_is_as_asked(monkeypatch):
     assert Worker(1, 2, 1).device("cuda") == "cuda"  # loading says that there is none
 
 
-def test_workers_write_to_standard_error(monkeypatch):
-    """With --json the launcher's standard output holds one object; the workers would add theirs."""
-    called = {}
-
-    def run(command, **options):
-        called.update(options)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(studies.subprocess, "run", run)
-    assert studies.launch(["capture", "--json"], 2) == 0
-    assert called["stdout"] == 2
-
-
 def test_a_dry_run_starts_no_workers(command, no_launcher, tmp_path, capsys):
     assert cli.main([*command, "--dry-run", "--workers", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bytes_total"] > 0
     assert not (tmp_path / "study").exists()
 
 
-def test_workers_that_all_fail_are_told_apart_from_no_study(command, monkeypatch, capsys):
-    monkeypatch.setattr(studies, "launch", lambda *_: 1)
+def test_workers_that_all_fail_are_an_error_of_its_own(command, monkeypatch, capsys):
+    monkeypatch.setattr(workers, "launch", lambda *_, **__: 1)
     assert cli.main([*command, "--workers", "2"]) == 1
     said = capsys.readouterr().err
     assert "No worker came to write" in said and "without --workers" in said
@@ -97,24 +86,24 @@ def failing(monkeypatch, error, at):
 
 @pytest.fixture
 def three(portraits):
-    return studies.plan(portraits, ["a man", "a woman", "an old man"], [0], OUT, sampling_steps=1)
+    return studies.plan_study(portraits, ["a man", "a woman", "an old man"], [0], OUT, sampling_steps=1)
 
 
 @pytest.mark.parametrize("error", [SettingError("no such setting"), BudgetError("over the limit")])
 def test_a_wrong_setting_ends_a_study_at_once(portraits, three, tmp_path, monkeypatch, error):
     tried = failing(monkeypatch, error, (1, 0))
     with pytest.raises(type(error), match=str(error)):
-        studies.run(portraits, three, tmp_path)
+        studies.run_study(portraits, three, tmp_path)
     assert tried == [(0, 0), (1, 0)] and studies.Study(tmp_path).failures == {}
 
 
 def test_an_item_that_cannot_be_captured_is_tried_once(portraits, three, tmp_path, monkeypatch):
     tried = failing(monkeypatch, CaptureError("not this one"), (1, 0))
-    study = studies.run(portraits, three, tmp_path)
+    study = studies.run_study(portraits, three, tmp_path)
     assert tried == [(0, 0), (1, 0), (2, 0)] and study.missing == [(1, 0)]
-    assert "00001-0 failed: CaptureError: not this one" in studies.report(study)
+    assert "00001-0 failed: CaptureError: not this one" in repr(study)
     tried.clear()
-    assert studies.run(portraits, three, tmp_path).missing == [(1, 0)], (
+    assert studies.run_study(portraits, three, tmp_path).missing == [(1, 0)], (
         "others are there: it is not the setting"
     )
     assert tried == [(1, 0)]
@@ -128,9 +117,9 @@ def test_a_worker_leaves_a_wrong_setting_to_its_launcher(command, tmp_path, monk
             monkeypatch.setenv(name, value)
         return subprocess.CompletedProcess(words, cli.main([*command, "--workers", "2", "--steps", "99"]))
 
-    monkeypatch.setattr(studies.subprocess, "run", run)
+    monkeypatch.setattr(workers.subprocess, "run", run)
     with pytest.raises(SettingError, match=r"no \[99\]"):
-        studies.launch([], 2)
+        workers.launch([], 2)
     assert not (tmp_path / "study").exists()
 
 
@@ -158,7 +147,7 @@ SIZE = Estimate(
 )  # fmt: skip
 def test_a_study_over_its_limit_names_the_next_smaller_choice(limit, choice):
     said = over_limit(SIZE, limit, 28)
-    assert "One picture takes 4.0 GB" in said
+    assert "One image takes 4.0 GB" in said
     assert f"The next smaller choice: {choice}" in said and "--limit '4.4 GB'" in said
 
 
@@ -192,8 +181,8 @@ def test_one_item_is_in_memory_at_a_time(portraits, tmp_path, monkeypatch):
         return cache
 
     monkeypatch.setattr(studies, "capture_item", watched)
-    plan = studies.plan(portraits, ["a man", "a woman"], [0, 1], OUT, sampling_steps=1)
-    assert studies.run(portraits, plan, tmp_path).missing == [] and len(alive) == 4
+    plan = studies.plan_study(portraits, ["a man", "a woman"], [0, 1], OUT, sampling_steps=1)
+    assert studies.run_study(portraits, plan, tmp_path).missing == [] and len(alive) == 4
 
 
 # --- settings that keep nothing -----------------------------------------------------------------------------
@@ -209,7 +198,7 @@ def test_one_item_is_in_memory_at_a_time(portraits, tmp_path, monkeypatch):
 )  # fmt: skip
 def test_settings_that_keep_nothing_are_refused(portraits, setting, said):
     with pytest.raises(SettingError, match=said):
-        studies.plan(portraits, ["a man"], [0], OUT, sampling_steps=4, **setting)
+        studies.plan_study(portraits, ["a man"], [0], OUT, sampling_steps=4, **setting)
 
 
 def test_a_refused_study_does_not_block_the_folder(portraits, command, tmp_path, capsys):
@@ -218,7 +207,9 @@ def test_a_refused_study_does_not_block_the_folder(portraits, command, tmp_path,
     assert not (tmp_path / "study").exists()
     for setting in ({"sites": "joint.77.image.out"}, {"sites": OUT, "reduce": "meen"}):
         with pytest.raises((SiteError, SettingError)):
-            studies.run(portraits, studies.plan(portraits, ["a man"], [0], **setting), tmp_path / "study")
+            studies.run_study(
+                portraits, studies.plan_study(portraits, ["a man"], [0], **setting), tmp_path / "study"
+            )
         assert not (tmp_path / "study").exists()
     assert cli.main([*command, "--steps", "0"]) == 0
 
@@ -236,12 +227,12 @@ def test_an_unknown_pass_is_wrong_usage(command, capsys):
 
 
 def test_another_model_is_another_study(portraits, tmp_path):
-    plan = studies.plan(portraits, ["a man"], [0], OUT)
+    plan = studies.plan_study(portraits, ["a man"], [0], OUT)
     plan.begin(tmp_path)
     shift = portraits.pipe.scheduler.config["shift"]
     try:
         portraits.pipe.scheduler.register_to_config(shift=shift + 1)
-        other = studies.plan(portraits, ["a man"], [0], OUT)
+        other = studies.plan_study(portraits, ["a man"], [0], OUT)
     finally:
         portraits.pipe.scheduler.register_to_config(shift=shift)
     with pytest.raises(StudyError, match="weights, number format or scheduler differ"):

@@ -1,8 +1,9 @@
-"""Which worker is at which item of a study: small files in the folder that all workers share.
+"""Claims: which worker is at which item of a study, as small files in the folder that all workers share.
 
-A claim holds host, process number and start time of its worker, and the worker touches the file while it is at work
-(its heartbeat). A claim is abandoned when its process is gone, or when its heart has not beaten for long; then
-whoever comes next takes the item over.
+A claim is a lease with a heartbeat. It names host, process number and start time of its worker, which touches the
+file while it works. A claim is abandoned when its process has ended, or when there has been no heartbeat for
+`STALE` seconds; the next worker then takes the item over. (Locks of one machine, such as filelock's, say nothing
+about workers of others.)
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ditlens.files import STALE, is_gone
+from ditlens.files import STALE, is_gone, patiently
 
 HEARTBEAT = 20.0
 """Seconds between two touches of a claim."""
 UNREADABLE = 5.0
-"""Seconds after which a claim that does not say whose it is counts as abandoned: its worker died while writing."""
+"""Seconds after which a claim that names no worker counts as abandoned: its worker died while writing."""
 
 
 @contextlib.contextmanager
 def claim(folder: Path, name: str) -> Iterator[bool]:
-    """Try to reserve an item; yields whether it is ours. An abandoned claim is taken over.
+    """Try to claim an item; yields whether it is ours. An abandoned claim is taken over.
 
     Args:
         folder: The study.
@@ -38,15 +39,15 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
         yield False
         return
     done = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, mine, done), daemon=True)
+    heart = threading.Thread(target=_beat, args=(path, mine, done), name="heartbeat", daemon=True)
     heart.start()
     try:
         yield True
     finally:
         done.set()
         heart.join()
-        if _text(path) == mine:  # not if another has taken it over
-            path.unlink(missing_ok=True)
+        if _text(path) == mine:  # another may have taken it over
+            patiently(lambda: path.unlink(missing_ok=True))
 
 
 def signature() -> str:
@@ -57,9 +58,9 @@ def signature() -> str:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether the worker behind a claim is gone: dead on this machine, or silent."""
+    """Whether a claim holds no longer: its process has ended, its heartbeat has stopped, or it is not there."""
     try:
-        text, age = path.read_text(), time.time() - path.stat().st_mtime
+        text, age = _text(path), time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return True
     try:
@@ -71,21 +72,21 @@ def is_abandoned(path: Path) -> bool:
 
 
 def _take(path: Path, mine: str) -> bool:
-    """Write a claim, unless there is one that is alive."""
+    """Write a claim, unless there is one that holds."""
     for _ in range(2):
         try:
-            with path.open("x") as file:
+            with path.open("x", encoding="utf-8") as file:
                 file.write(mine)
             return True
         except FileExistsError:
             if not is_abandoned(path):
                 return False
-            path.unlink(missing_ok=True)
+            patiently(lambda: path.unlink(missing_ok=True))
     return False
 
 
 def _beat(path: Path, mine: str, done: threading.Event) -> None:
-    """Touch a claim until the work is done or another has taken it over."""
+    """Touch a claim until the work is done or another worker has taken it over."""
     while not done.wait(HEARTBEAT):
         with contextlib.suppress(OSError):  # a network drive may be away for a moment
             if _text(path) != mine:
@@ -96,6 +97,6 @@ def _beat(path: Path, mine: str, done: threading.Event) -> None:
 def _text(path: Path) -> str:
     """What a claim says; nothing if it is gone."""
     try:
-        return path.read_text()
+        return patiently(lambda: path.read_text("utf-8"))
     except FileNotFoundError:
         return ""

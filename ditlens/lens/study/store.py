@@ -5,7 +5,7 @@ A study is a folder::
     manifest.json            what is captured, of which prompts and seeds; written once
     items/00003-7.safetensors   one immutable shard per item (prompt 3, seed 7), written whole or not at all
     failures/00003-7.json    how often an item failed, and why
-    claims/                  which worker is at which item
+    claims/                  which worker is at which item (`ditlens.lens.study.claims`)
 
 Tensors are named ``site|pass``, with shape (steps, tokens, width), in the number format that was captured (bf16
 stays bf16). `ditlens.lens.study.shards` writes and reads the shards.
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from ditlens.errors import SiteError, StudyError
-from ditlens.files import write_whole
+from ditlens.files import read_json, write_json
 from ditlens.lens.cache import Item, Key, LatentCache
 from ditlens.lens.site import Site
 from ditlens.lens.study.shards import MASK, Shard, item_name
@@ -65,9 +65,6 @@ class Manifest:
         text = json.dumps([FORMAT, self.fingerprint, self.prompts, self.seeds, self.settings], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, "key": self.key, **vars(self)}, indent=2)
-
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """The manifest of a study.
@@ -78,23 +75,23 @@ class Manifest:
         path = folder / "manifest.json"
         if not path.is_file():
             raise StudyError(
-                f"{folder} is no study: it has no manifest.json. Make one with "
+                f"{folder} is not a study: it has no manifest.json. Make one with "
                 f"`ditlens capture --out {folder} ...`."
             )
+        data = read_json(path, "the manifest of a study", StudyError)
         try:
-            data = json.loads(path.read_text("utf-8"))
             if data.pop("format") != FORMAT:
                 raise StudyError(f"{path} is of another version of ditlens; capture the study again.")
             key = data.pop("key")
             manifest = cls(data["model"], data["fingerprint"], tuple(data["prompts"]), tuple(data["seeds"]),
                            data["settings"])  # fmt: skip
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise StudyError(
                 f"{path} is damaged: {error}. Capture the study again in a new folder."
             ) from error
         if key != manifest.key:
             raise StudyError(
-                f"{path} was changed by hand: its key does not fit. Restore it, or start a new folder."
+                f"{path} was edited: its key does not match its content. Restore it, or start a new folder."
             )
         return manifest
 
@@ -112,10 +109,10 @@ class Manifest:
                 different = differences(there, self)
                 raise StudyError(
                     f"{folder} holds another study: {', '.join(different)} differ. Give a new folder with --out, "
-                    "or the same settings to go on."
+                    "or the same settings to resume."
                 )
             return
-        write_whole(path, self.to_json().encode())
+        write_json(path, {"format": FORMAT, "key": self.key, **vars(self)})
 
 
 def differences(one: Manifest, other: Manifest) -> list[str]:
@@ -128,14 +125,14 @@ def differences(one: Manifest, other: Manifest) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class StudySlice:
     """A slice of a study; prints its axes.
 
     Attributes:
         tensor: The values.
-        labels: For each axis, in order, its name and the label of every place on it: ``"step"``: step numbers;
-            ``"item"``: (number of the prompt, seed); ``"token"``: token numbers; ``"width"``: channels (of an
-            attention map: ``"key"``, the tokens that are looked at).
+        labels: For each axis, in order, its name and its coordinates: ``"step"``: step numbers; ``"item"``: (number
+            of the prompt, seed); ``"token"``: token numbers; ``"width"``: channels (of an attention map: ``"key"``,
+            the tokens that are attended to).
     """
 
     tensor: torch.Tensor
@@ -144,15 +141,22 @@ class Labelled:
     def __repr__(self) -> str:
         axes = " x ".join(f"{len(labels)} {name}" for name, labels in self.labels.items())
         dtype = str(self.tensor.dtype).removeprefix("torch.")
-        return f"Labelled: {axes}, {dtype}, {human(self.tensor.nbytes)}"
+        return f"StudySlice: {axes}, {dtype}, {human(self.tensor.nbytes)}"
 
 
 class Study:
-    """A study that is read lazily; print it to see what it holds.
+    """A study on disk, read lazily; print it to see what it holds.
 
     Attributes:
-        folder: Where it is.
+        folder: Its folder.
         manifest: What it captures.
+
+    >>> from ditlens.lens.study.run import plan_study, run_study
+    >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.0.image.out", sampling_steps=2)
+    >>> run_study(model, plan, "study")
+    Study of ...: 2 of 2 items, ... kB, in study
+      joint.0.image.out  steps x 64 x 64
+      steps [0, 1], passes cond
     """
 
     def __init__(self, folder: Path) -> None:
@@ -164,7 +168,7 @@ class Study:
 
     @cached_property
     def items(self) -> list[tuple[int, int]]:
-        """(prompt number, seed) of the items that are there."""
+        """(number of the prompt, seed) of the finished items."""
         return [item for item in self.manifest.items if self.path(item).is_file()]
 
     @cached_property
@@ -172,10 +176,14 @@ class Study:
         return Shard(self.path(self._finished()[0]))
 
     def _finished(self) -> list[tuple[int, int]]:
-        """The items that are there, of which there must be some."""
+        """The finished items.
+
+        Raises:
+            StudyError: If there are none.
+        """
         if not self.items:
             raise StudyError(
-                f"{self.folder} has no finished items yet. Run the same `ditlens capture` again."
+                f"{self.folder} has no finished items yet. Run the same `ditlens capture` again to resume."
             )
         return self.items
 
@@ -197,17 +205,17 @@ class Study:
 
     @property
     def missing(self) -> list[tuple[int, int]]:
-        """Items that are not there yet."""
+        """Items that are not finished."""
         return [item for item in self.manifest.items if not self.path(item).is_file()]
 
     @property
     def failures(self) -> dict[str, dict[str, Any]]:
-        """What went wrong with items that are not there, by item."""
+        """Why items are missing, by the item's name: ``{"attempts", "error", "trace"}``."""
         found = {}
         for prompt, seed in self.missing:
             path = self.folder / "failures" / f"{item_name(prompt, seed)}.json"
             if path.is_file():
-                found[path.stem] = json.loads(path.read_text("utf-8"))
+                found[path.stem] = read_json(path, "the record of a failure", StudyError)
         return found
 
     def __len__(self) -> int:
@@ -224,8 +232,11 @@ class Study:
             ]
             lines += [f"  ... {len(shapes) - 12} more sites"] * (len(shapes) > 12)
             lines.append(f"  steps {self.steps}, passes {', '.join(self.passes)}")
-        if self.failures:
-            lines.append(f"  failed: {', '.join(self.failures)}")
+        for name, what in list(self.failures.items())[:5]:
+            times = "" if what["attempts"] == 1 else f" {what['attempts']} times"
+            lines.append(f"  {name} failed{times}: {what['error'][:200]}")
+        if done < total and not self.failures:
+            lines.append("  Run the same `ditlens capture` again to resume.")
         return "\n".join(lines)
 
     def prompt(self, item: tuple[int, int]) -> str:
@@ -240,23 +251,32 @@ class Study:
         tokens: Choice = None,
         pass_: str | None = None,
         items: Sequence[tuple[int, int]] | None = None,
-    ) -> Labelled:
-        """Values of one site with their labels, reading only their bytes.
+    ) -> StudySlice:
+        """Values of one site with their coordinates; only their bytes are read from disk.
 
         Args:
-            site: Which.
+            site: A captured site.
             step: Step numbers: one, several, a slice of numbers (``slice(0, 8)``), or None for all. One number
-                takes the axis away.
-            tokens: Token numbers, likewise.
+                removes the axis.
+            tokens: Token numbers, likewise; negative ones count from the end.
             pass_: Guidance pass, needed where several were captured.
-            items: Which items; all finished ones by default.
+            items: (number of the prompt, seed) of the items; all finished ones by default.
 
         Returns:
-            Tensor of (steps, items, tokens, width), and what is where.
+            Tensor of (steps, items, tokens, width) with labels.
 
         Raises:
             SiteError: If site, step, token or pass were not captured.
-            StudyError: If a shard is damaged, an item is not there, or none was asked for.
+            StudyError: If a shard is damaged, an item is missing, or none was asked for.
+
+        >>> from ditlens.lens.study.run import plan_study, run_study
+        >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.0.image.out", sampling_steps=2)
+        >>> study = run_study(model, plan, "study")
+        >>> part = study.read("joint.0.image.out", step=1, tokens=slice(0, 4))
+        >>> part
+        StudySlice: 2 item x 4 token x 64 width, float32, 2.0 kB
+        >>> part.labels["item"], part.labels["token"]
+        ([(0, 0), (1, 0)], [0, 1, 2, 3])
         """
         entry = self._entry(site, pass_)
         shape = self._first.header[entry]["shape"]
@@ -273,18 +293,18 @@ class Study:
         if places is not None:
             labels["token"] = places
         for name, choice, axis in (("token", tokens, 2), ("step", step, 0)):
-            if not isinstance(choice, (slice, Iterable, type(None))):  # one number takes its axis away
+            if not isinstance(choice, (slice, Iterable, type(None))):  # one number removes its axis
                 values = values.squeeze(axis)
                 del labels[name]
-        return Labelled(values, labels)
+        return StudySlice(values, labels)
 
     def _chosen(self, items: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
-        """The items that were asked for, or all that are there."""
+        """The items that were asked for, or all finished ones."""
         items = self._finished() if items is None else items
         if absent := [item for item in items if not self.path(item).is_file()]:
             raise StudyError(
-                f"Item {absent[0]} is not in {self.folder}. Choose some of `study.items`; what `study.missing` "
-                "lists can still be captured."
+                f"Item {absent[0]} is not in {self.folder}. Choose some of `study.items`; those in `study.missing` "
+                "can still be captured."
             )
         if not items:
             raise StudyError("No items were asked for. Choose some of `study.items`.")
@@ -293,7 +313,7 @@ class Study:
     def _gather(
         self, entry: str, rows: list[int], tokens: list[int] | None, items: Sequence[tuple[int, int]]
     ) -> torch.Tensor:
-        """The same part of every item, side by side on the second axis."""
+        """The same part of every item, stacked on the second axis."""
         parts = (Shard(self.path(item)).read(entry, rows, tokens) for item in items)
         first = next(parts)
         values = first.new_empty(len(rows), len(items), *first.shape[1:])
@@ -313,7 +333,7 @@ class Study:
         return f"{name}|{pass_}"
 
     def _steps(self, choice: Choice) -> list[int]:
-        """The chosen ones of the captured steps."""
+        """The chosen steps, all of which were captured."""
         if choice is None:
             return self.steps
         if isinstance(choice, slice):
@@ -345,7 +365,7 @@ class Study:
         """Some items (all by default) as a `LatentCache` in memory.
 
         Raises:
-            StudyError: If a shard is damaged, an item is not there, or none was asked for.
+            StudyError: If a shard is damaged, an item is missing, or none was asked for.
         """
         chosen = self._chosen(items)
         shards = [Shard(self.path(item)) for item in chosen]
@@ -366,7 +386,7 @@ class Study:
         )  # fmt: skip
 
     def verify(self) -> list[str]:
-        """Names of shards whose content does not fit their checksum, or that belong to another study."""
+        """Names of shards whose content does not match their checksum, or that belong to another study."""
         bad = []
         for item in self.items:
             try:
@@ -400,6 +420,13 @@ def open_study(folder: str | Path) -> Study:
         folder: Its folder.
 
     Raises:
-        StudyError: If it is none.
+        StudyError: If the folder is not a study.
+
+    >>> from ditlens.lens.study.run import plan_study, run_study
+    >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.0.image.out", sampling_steps=2)
+    >>> _ = run_study(model, plan, "study")
+    >>> study = dl.open_study("study")
+    >>> study.items, study["joint.0.image.out"].shape
+    ([(0, 0), (1, 0)], torch.Size([2, 2, 64, 64]))
     """
     return Study(Path(folder))
