@@ -78,7 +78,8 @@ def test_all_means_all_extras_but_the_large_one():
 def test_make_and_conda_read_the_constraints():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     installs = [line for line in makefile.splitlines() if "pip install" in line]
-    assert installs and all("-c constraints.txt -e '.[all]'" in line for line in installs)
+    assert installs and all("-c constraints.txt -e '.[$(EXTRAS)]'" in line for line in installs)
+    assert re.search(r"^EXTRAS \?= all$", makefile, re.MULTILINE)
     assert re.search(r"^\$\(INSTALLED\): pyproject\.toml constraints\.txt$", makefile, re.MULTILINE)
 
     conda = (ROOT / "environment.yml").read_text("utf-8")
