@@ -95,6 +95,13 @@ def test_no_package_index_is_named(name):
     assert not re.search(r"index-url|find-links|https?://", text)
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/how-to/install.md", ".binder/requirements.txt"])
+def test_the_cpu_build_is_the_pinned_torch(name):
+    text = (ROOT / name).read_text("utf-8")
+    assert re.findall(r"torch==([0-9.]+)", text) == versions("torch", PYTHONS[-1])
+    assert "https://download.pytorch.org/whl/cpu" in text
+
+
 def test_one_version_everywhere():
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     assert f"\nversion: {ditlens.__version__}\n" in citation
