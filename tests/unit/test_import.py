@@ -77,6 +77,7 @@ def test_modules_imported_by_name():
     reasons = {
         "__init__.py": "a public name is imported when it is first used",
         "late.py": "results draw themselves",
+        "worlds/world.py": "a world is a folder, imported by its name",
         "lens/adapters/texts.py": "what two pipelines of diffusers keep for themselves",
     }
     assert {path.relative_to(PACKAGE).as_posix() for path in files} == set(reasons)
