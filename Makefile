@@ -10,8 +10,14 @@ PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10 python)
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
 
+# Packages to install: `make install EXTRAS=all,cluster` adds Ray (80 MB to download).
+EXTRAS ?= all
+# Tests run in as many processes as there are cores, at most 4, of one thread each: `make test WORKERS=2`.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$((cores < 4 ? cores : 4)))
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit bench-geometry clean
+.PHONY: wheel test-wheel bench-house
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -33,7 +39,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    $$found -m venv --clear $(VENV); \
 	fi
 	@echo 'Installing the pinned packages: a few minutes the first time'
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(INSTALLED) ## Edit a portrait and print what changed; pictures go to outputs/demo
@@ -45,13 +51,21 @@ lab: $(INSTALLED) ## Open JupyterLab on notebooks/ (more options: make lab ARGS=
 	    --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	    --ServerApp.root_dir='$(CURDIR)' --FileContentsManager.preferred_dir='$(CURDIR)/notebooks' $(ARGS)
 
-check: $(INSTALLED) ## Everything that CI runs: format, lint, types, tests
+check: $(INSTALLED) ## Everything that CI runs: format, lint, types, imports, tests (ARGS="tests/unit -x" for some)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/lint-imports --no-logo
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 15 $(ARGS)
 
 test: check ## The same as make check
+
+wheel: $(INSTALLED) ## Build dist/ditlens-*.whl, with the portraits model in it
+	@rm -rf build
+	@$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+
+test-wheel: $(INSTALLED) ## Install the wheel in a fresh environment, offline and read-only, and use it (2 minutes)
+	@$(BIN)/python -m pytest -m 'slow or not slow' $(ARGS) tests/packaging
 
 notebooks: $(INSTALLED) ## Run all notebooks and save them as they are committed
 	@$(BIN)/python tests/notebooks/execute.py
@@ -71,10 +85,13 @@ bench-edit: $(INSTALLED) ## Measure EMS beside the other editing methods (hours;
 bench-geometry: $(INSTALLED) ## Time and memory of edits at the geometry of SD3.5-medium and FLUX.1-dev (needs a GPU)
 	@$(BIN)/python benchmarks/geometry.py $(ARGS)
 
+bench-house: $(INSTALLED) ## Measure the package itself: imports, size, wheel, errors, tests (20 minutes; ARGS="--only KEY")
+	@$(BIN)/python -m benchmarks.house $(ARGS)
+
 bench: $(INSTALLED) ## Print all benchmark results against their targets, and write docs/benchmarks.md
 	@$(BIN)/python benchmarks/report.py
 
 clean: ## Remove caches, build leftovers and the demo's pictures; keeps .venv
-	rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov outputs/demo
+	rm -rf build dist ./*.egg-info .grimp_cache .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov outputs/demo
 	find ditlens tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune \
 	    -exec rm -rf {} + 2>/dev/null || true

@@ -9,6 +9,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 
 from ditlens.bench import runner
 from ditlens.bench.entries import choose
@@ -86,8 +87,6 @@ def end_with_parent(parent: int, every: float = 1.0) -> None:
 
 def main(words: list[str]) -> None:
     """One worker: the arguments as `run_workers` writes them."""
-    from pathlib import Path
-
     parent, k, count, suite, edits, methods, degrees, seed, out, name, device = words
     end_with_parent(int(parent))
     model = load(name, device=device)

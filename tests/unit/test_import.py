@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 import ditlens
 
+PACKAGE = Path(ditlens.__file__).parent
 HEAVY = {"torch", "diffusers", "transformers", "umap", "sklearn", "matplotlib", "ipywidgets", "numpy", "PIL"}
+LATE = {
+    "torch": "1 s",
+    "diffusers": "2 s",
+    "transformers": "each of its classes brings a module of its own, some of them seconds",
+    "tokenizers": "needed to train only; it comes with transformers",
+    "huggingface_hub": "each of its names brings a module of its own; needed for weights that are not shipped",
+    "safetensors": "its torch half imports torch",
+    "matplotlib": "0.5 s, and in the extra `views`",
+    "sklearn": "1 s, and in the extra `analysis`",
+    "umap": "20 s the first time, and in the extra `analysis`",
+    "ray": "2 s, and in the extra `cluster`",
+    "lpips": "installed by those who want this metric",
+    "numpy": "0.1 s; a wrong path or degree is reported before any image is read",
+    "PIL": "as numpy",
+    "psutil": "files.py stands on the way to every `--help`",
+}
+"""Packages that a function may import, and why not at the top of the file."""
 
 
 def heavy_modules_after(statement: str) -> set[str]:
@@ -31,6 +52,48 @@ def test_import_is_light(module):
 
 def test_the_check_notices_a_violation():
     assert heavy_modules_after("import ditlens, numpy") == {"numpy"}
+
+
+def late_imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports inside functions."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    outer = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, functions)]
+    for node in (inner for function in outer for inner in ast.walk(function)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def test_functions_import_heavy_packages_only():
+    files = [path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(PACKAGE / "cli")]
+    late = {(path.relative_to(PACKAGE).as_posix(), name) for path in files for name in late_imports(path)}
+    assert {(path, name) for path, name in late if name.partition(".")[0] not in LATE} == set()
+    assert ("models/loading.py", "diffusers") in late, "the check sees what is there"
+
+
+def test_modules_imported_by_name():
+    files = [path for path in PACKAGE.rglob("*.py") if "import_module(" in path.read_text("utf-8")]
+    reasons = {
+        "__init__.py": "a public name is imported when it is first used",
+        "late.py": "results draw themselves",
+        "worlds/world.py": "a world is a folder, imported by its name",
+        "lens/adapters/texts.py": "what two pipelines of diffusers keep for themselves",
+    }
+    assert {path.relative_to(PACKAGE).as_posix() for path in files} == set(reasons)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = grimp.build_graph("ditlens", cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert sum(map(len, imports.values())) > 400
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_module_shadows_a_public_name():
+    """Importing the module ``ditlens.edit`` would put it in the place of the function ``ditlens.edit``."""
+    modules = {path.stem for path in PACKAGE.iterdir()}
+    assert modules & set(ditlens.__all__) == {"errors", "flow"} == set(ditlens._MODULES)
 
 
 def test_listing_the_names_is_light():

@@ -70,15 +70,16 @@ def test_the_build_uses_the_pinned_setuptools():
     assert [str(wanted.specifier).removeprefix("==")] == versions(wanted.name, PYTHONS[-1])
 
 
-def test_all_means_all_extras():
+def test_all_means_all_extras_but_the_large_one():
     (everything,) = map(Requirement, EXTRAS["all"])
-    assert everything.extras == set(EXTRAS) - {"all"}
+    assert everything.extras == set(EXTRAS) - {"all", "cluster"}
 
 
 def test_make_and_conda_read_the_constraints():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     installs = [line for line in makefile.splitlines() if "pip install" in line]
-    assert installs and all("-c constraints.txt -e '.[all]'" in line for line in installs)
+    assert installs and all("-c constraints.txt -e '.[$(EXTRAS)]'" in line for line in installs)
+    assert re.search(r"^EXTRAS \?= all$", makefile, re.MULTILINE)
     assert re.search(r"^\$\(INSTALLED\): pyproject\.toml constraints\.txt$", makefile, re.MULTILINE)
 
     conda = (ROOT / "environment.yml").read_text("utf-8")
@@ -92,6 +93,13 @@ def test_make_and_conda_read_the_constraints():
 def test_no_package_index_is_named(name):
     text = (ROOT / name).read_text("utf-8")
     assert not re.search(r"index-url|find-links|https?://", text)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/how-to/install.md", ".binder/requirements.txt"])
+def test_the_cpu_build_is_the_pinned_torch(name):
+    text = (ROOT / name).read_text("utf-8")
+    assert re.findall(r"torch==([0-9.]+)", text) == versions("torch", PYTHONS[-1])
+    assert "https://download.pytorch.org/whl/cpu" in text
 
 
 def test_one_version_everywhere():
