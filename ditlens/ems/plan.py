@@ -25,7 +25,7 @@ from ditlens.ems.sample import iter_method, method_for, method_from, settings_of
 from ditlens.ems.texts import HIGHEST, LOWEST
 from ditlens.ems.texts import check_degrees as check_degrees
 from ditlens.errors import SettingError
-from ditlens.labels import apart
+from ditlens.labels import outside_steps
 from ditlens.models import encoders as text_encoders
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.encoders import Encoder
@@ -257,7 +257,7 @@ def make_plan(
     before = model.oracle.measure(picture)[0] if model.oracle is not None else None
     mask = model.defaults.get("mask") if isinstance(mask, str) and mask == "auto" else mask
     if mask is None or (isinstance(mask, str) and mask in MASKS):
-        with apart():  # what looks for the mask is no step of the edit
+        with outside_steps():  # what looks for the mask is no step of the edit
             found, mask_name, spent = find_mask(
                 model, mask, latents, source, targets, before, description, seed
             )

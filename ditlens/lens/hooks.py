@@ -75,7 +75,7 @@ class Session(ABC):
     Attributes:
         transformer: The transformer.
         pipe: Its pipeline, if it was given.
-        call: The running forward call; None between calls, and in calls that are set apart (`labels.apart`).
+        call: The running forward call; None between calls, and in calls outside all steps (`labels.outside_steps`).
     """
 
     first = False
@@ -90,7 +90,7 @@ class Session(ABC):
         self.guidance = Guidance(self.pipe, self.adapter.architecture)
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self.calls = 0
-        self._apart: object = None
+        self._outside: object = None
         self._timesteps: torch.Tensor | None = None
         self._levels: list[float] = []
         self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -121,7 +121,7 @@ class Session(ABC):
                 f"This {self.title()} was used once. Make a new one: write `with ditlens....(...)` again."
             )
         self._used, label = True, current_label()
-        self._apart = label.apart if label is not None else None
+        self._outside = label.outside if label is not None else None
         try:
             self.refuse()
             if is_compiled(*{self.given, self.transformer}):
@@ -258,7 +258,7 @@ class Session(ABC):
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._drop_taps()
         label = current_label()
-        if label is not None and label.apart is not self._apart:
+        if label is not None and label.outside is not self._outside:
             self.call = None
             return
         bound = bind(module, args, kwargs)
