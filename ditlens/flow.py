@@ -216,7 +216,7 @@ def evaluate(
     return field(latents, sigma, texts).to(latents.dtype).chunk(len(rows))
 
 
-def told_guidance(text: Any, guidance: float | torch.Tensor) -> Any:
+def embedded_guidance(text: Any, guidance: float | torch.Tensor) -> Any:
     """The text with its guidance noted on it, for a guidance-distilled model; None for others."""
     return text.at_guidance(guidance) if getattr(text, "guidance", None) is not None else None
 
@@ -229,8 +229,8 @@ def guidance_texts(text: Text, null_text: Text | None, guidance: float) -> list[
     Raises:
         SettingError: If guidance is not 1 and there is no null text.
     """
-    if (told := told_guidance(text, guidance)) is not None:
-        return [told]
+    if (noted := embedded_guidance(text, guidance)) is not None:
+        return [noted]
     if guidance == 1:
         return [text]
     if null_text is None:
