@@ -30,7 +30,7 @@ from ditlens.lens.selection import (
 )
 from ditlens.lens.site import Site, select
 from ditlens.lens.spans import word_finder
-from ditlens.lens.transfers import Ring, cuda_ring
+from ditlens.lens.transfers import PinnedBuffers, cuda_buffers
 from ditlens.tables import human
 
 
@@ -123,7 +123,7 @@ class Capture(Session):
         self._rows: dict[int, int] = {}
         self._prompts: dict[tuple[int, int], str] = {}
         self._masks: dict[str, dict[int, torch.Tensor]] = {}
-        self._rings: dict[torch.device, Ring] = {}
+        self._buffers: dict[torch.device, PinnedBuffers] = {}
 
     def title(self) -> str:
         return f"capture of {len(self.sites)} sites"
@@ -234,13 +234,13 @@ class Capture(Session):
         dtype = self.dtype or value.dtype
         with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, whatever the run's mode is
             if value.is_cuda and self.device.type == "cpu":
-                return self._ring(value.device).send(value.to(dtype, copy=True).contiguous())
+                return self._buffers_for(value.device).send(value.to(dtype, copy=True).contiguous())
             return value.to(self.device, dtype, copy=True).contiguous()
 
-    def _ring(self, device: torch.device) -> Ring:
-        if device not in self._rings:
-            self._rings[device] = cuda_ring(device)
-        return self._rings[device]
+    def _buffers_for(self, device: torch.device) -> PinnedBuffers:
+        if device not in self._buffers:
+            self._buffers[device] = cuda_buffers(device)
+        return self._buffers[device]
 
     def _over(self) -> str:
         now = {key: parts[min(parts)] for key, parts in self._parts.items()}
@@ -275,8 +275,8 @@ class Capture(Session):
         Raises:
             CaptureError: If not.
         """
-        for ring in self._rings.values():
-            ring.drain()
+        for buffers in self._buffers.values():
+            buffers.drain()
         if self.calls == 0:
             raise CaptureError(
                 "Nothing was captured: the transformer did not run inside the with-block. Call the model there; "
