@@ -16,7 +16,7 @@ from ditlens.tables import columns, human
 
 
 @dataclass(frozen=True, order=True)
-class Key:
+class CacheKey:
     """Address of one tensor in a cache.
 
     Attributes:
@@ -33,7 +33,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Item:
+class CachedItem:
     """One picture of a run: one row of every tensor.
 
     Attributes:
@@ -64,8 +64,8 @@ class LatentCache:
         spans: Finds the tokens of a word: ``spans(prompt, word) -> {tokenizer: [token, ...]}``, if known.
     """
 
-    tensors: dict[Key, torch.Tensor] = field(default_factory=dict)
-    items: list[Item] = field(default_factory=list)
+    tensors: dict[CacheKey, torch.Tensor] = field(default_factory=dict)
+    items: list[CachedItem] = field(default_factory=list)
     grids: dict[int, tuple[int, ...] | None] = field(default_factory=dict)
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     tokens: dict[str, list[int]] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class LatentCache:
     def __len__(self) -> int:
         return len(self.tensors)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[CacheKey]:
         return iter(self.tensors)
 
     def __contains__(self, site: object) -> bool:
@@ -160,10 +160,10 @@ class LatentCache:
         if not steps:
             raise SiteError(f"{name} was captured for {', '.join(passes)}, not for the pass {pass_!r}.")
         if step is None:
-            return _stack([self.tensors[Key(name, s, pass_)] for s in steps], name)
+            return _stack([self.tensors[CacheKey(name, s, pass_)] for s in steps], name)
         if step not in steps:
             raise SiteError(f"{name} was captured at the steps {_ranges(set(steps))}, not at step {step}.")
-        return self.tensors[Key(name, step, pass_)]
+        return self.tensors[CacheKey(name, step, pass_)]
 
     def select(
         self,
@@ -233,7 +233,7 @@ class LatentCache:
             site: A site of the image stream, or an attention map toward it.
             step: As in `get`.
             pass_: As in `get`.
-            run: The pictures of this sampling loop only (`Item.run`); None: all pictures, which must have one grid.
+            run: Images of this sampling loop only (`CachedItem.run`); None: all, which must have one grid.
 
         Returns:
             (..., rows, columns, width), of video (..., frames, rows, columns, width). Tokens after the picture

@@ -12,7 +12,7 @@ import torch
 from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.lens.adapters.adapter import Port, SoftmaxPort
 from ditlens.lens.attention import Seen, Tap
-from ditlens.lens.cache import Item, Key, LatentCache
+from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.calls import SKIP, UNCOND, Call, wants
 from ditlens.lens.hooks import Session
 from ditlens.lens.selection import (
@@ -115,7 +115,7 @@ class Capture(Session):
         self.cache = LatentCache(
             tokens=self.tokens, reduced=reducer_name(reduce), spans=word_finder(self.pipe)
         )
-        self._parts: dict[Key, dict[int, torch.Tensor]] = {}
+        self._parts: dict[CacheKey, dict[int, torch.Tensor]] = {}
         self._fires: dict[str, int] = {}
         self._skipped: dict[str, int] = {}
         self._came: set[str] = set()
@@ -191,7 +191,7 @@ class Capture(Session):
         value, mask = self._some_tokens(site, value, mask)
         if self.reducer is not None and not site.point.startswith("attn.to_"):
             value = self.reducer(value, mask)
-        key = Key(str(site), call.step, pass_)
+        key = CacheKey(str(site), call.step, pass_)
         parts = self._parts.setdefault(key, {})
         if call.run in parts:
             raise CaptureError(
@@ -343,7 +343,7 @@ class Capture(Session):
                 self.cache.tensors[key] = torch.cat([parts[run] for run in runs])
                 parts.clear()
         self.cache.items[:] = [
-            Item(run, row, self._prompts.get((run, row), ""))
+            CachedItem(run, row, self._prompts.get((run, row), ""))
             for run in runs
             for row in range(self._rows[run])
         ]

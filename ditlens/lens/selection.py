@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 
 from ditlens.errors import SettingError
-from ditlens.lens.cache import Key
+from ditlens.lens.cache import CacheKey
 from ditlens.lens.site import STREAMS
 
 Reducer = Callable[[torch.Tensor, "torch.Tensor | None"], torch.Tensor]
@@ -149,7 +149,7 @@ def index_of(rows: list[int]) -> slice | list[int]:
     return slice(rows[0], rows[-1] + 1) if rows == list(range(rows[0], rows[-1] + 1)) else rows
 
 
-def choices(tensors: Mapping[Key, torch.Tensor], *, reduced: bool = False) -> dict[str, float]:
+def choices(tensors: Mapping[CacheKey, torch.Tensor], *, reduced: bool = False) -> dict[str, float]:
     """What would be smaller, and by how much.
 
     Args:
@@ -176,5 +176,5 @@ def choices(tensors: Mapping[Key, torch.Tensor], *, reduced: bool = False) -> di
     return {setting: share for setting, share in found.items() if share < 1}
 
 
-def _has_tokens(key: Key, tensor: torch.Tensor) -> bool:
+def _has_tokens(key: CacheKey, tensor: torch.Tensor) -> bool:
     return tensor.ndim == 3 and ".attn.to_" not in key.site
