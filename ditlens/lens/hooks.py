@@ -263,7 +263,7 @@ class Session(ABC):
             return
         bound = bind(module, args, kwargs)
         batch, moment = batch_of(bound), self._moment(bound, label)
-        self.guidance.begin(self.clock.news(moment))
+        self.guidance.begin(self.clock.begins(moment))
         if label is not None and len(label.passes) == batch:
             passes = label.passes
         else:

@@ -131,7 +131,8 @@ def test_a_pipeline_that_has_not_run_does_not_guide():
 
 def test_what_cannot_be_decided_is_an_error():
     with pytest.raises(
-        CaptureError, match=r"does not say whether guidance is on.*Label\(\('uncond', 'cond'\)\)"
+        CaptureError,
+        match=r"does not say whether guidance is on.*from ditlens.labels import.*Label\(\('uncond', 'cond'\)\)",
     ):
         guidance(SD3).passes({}, 2)
     assert guidance(SD3).passes({}, 1) == ("cond",)
