@@ -333,7 +333,7 @@ def test_ablations_and_bypass(sd3):
         dl.ablate("resample")
 
 
-def test_functions_that_do_wrong_are_told(sd3):
+def test_functions_that_do_wrong_are_told(sd3, wrong_types):
     model, inputs = sd3
 
     def in_place(values):

@@ -130,12 +130,12 @@ def test_memory_that_can_be_pinned_no_more(gpu):
 def test_a_capture_sends_what_is_on_a_gpu_through_pinned_buffers(gpu, monkeypatch):
     """No GPU here: one tensor says that it is on one."""
     from ditlens.lens import captures
-    from ditlens.lens.captures import Capture
+    from ditlens.lens.captures import capture
 
     class OnGpu(torch.Tensor):
         is_cuda = True
 
-    taken = object.__new__(Capture)
+    taken = object.__new__(capture)
     taken.dtype, taken.device, taken._buffers = None, torch.device("cpu"), {}
     monkeypatch.setattr(
         captures, "cuda_buffers", lambda device: PinnedBuffers(gpu.begin, gpu.pinned, count=2)

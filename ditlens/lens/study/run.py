@@ -35,7 +35,7 @@ from ditlens.errors import (
 )
 from ditlens.files import remove_leftovers, write_whole
 from ditlens.lens import estimates
-from ditlens.lens.captures import Capture, capture
+from ditlens.lens.captures import capture
 from ditlens.lens.estimates import Estimate
 from ditlens.lens.selection import size_of
 from ditlens.lens.study.claims import claim
@@ -168,7 +168,7 @@ def check_passes(passes: Sequence[str], guidance: float, distilled: bool = False
         )
 
 
-def capturing(model: Model, manifest: Manifest, limit: str | float) -> Capture:
+def capturing(model: Model, manifest: Manifest, limit: str | float) -> capture:
     """The capture of an item, before it begins; raises what is wrong with the settings."""
     s = manifest.settings
     return capture(model, s["sites"], steps=s["steps"], limit=limit, **_kept(s))
