@@ -138,10 +138,8 @@ def along(x: Float[Tensor, "batch heads _ _"], rows: Rows, axis: int) -> Float[T
     """Select tokens along axis 2 or 3."""
     if isinstance(rows.index, slice):
         return x[(slice(None),) * axis + (rows.index,)]
-    index = rows.index.to(x.device)
-    shape = [len(index), *[1] * (axis - 1), index.shape[1], *[1] * (x.ndim - axis - 1)]
-    sizes = [*x.shape[:axis], index.shape[1], *x.shape[axis + 1 :]]
-    return x.gather(axis, index.view(shape).expand(sizes))
+    pattern = {2: "batch tokens -> batch 1 tokens 1", 3: "batch tokens -> batch 1 1 tokens"}[axis]
+    return x.take_along_dim(rearrange(rows.index.to(x.device), pattern), axis)
 
 
 def toward_keys(
