@@ -6,11 +6,13 @@ The convention of the whole package, for data ``clean`` and ``noise ~ N(0, 1)``:
     velocity       = E[noise - clean | latents]                  what the model predicts: d latents / d sigma
 
 `sigma` is written t in most papers. It is not a timestep: SD3 is fed ``timestep = 1000 * sigma``, and the
-field that wraps a model does that multiplication, nobody else.
+field that wraps a model does that multiplication, and no other code.
 
 This file knows no model. It needs a `VelocityField`, which may be a diffusion transformer or a closed form
 (`ditlens.worlds.analytic`), and treats its text as opaque: something with a batch axis that can be joined,
 repeated and compared. All loops add up in float32 (or float64 when given float64), whatever the model uses.
+
+The examples use the Gaussian world, in which a text is the mean of the images that it describes.
 """
 
 from __future__ import annotations
@@ -21,8 +23,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
 
 from ditlens.errors import SettingError
+
+Latents: TypeAlias = Float[Tensor, "batch channels height width"]
+"""Latents, and the noise and velocities that are added to them."""
+Sigma: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, " batch"]
+"""A noise level in [0, 1]: one number, or one for each item of the batch."""
+Guidance: TypeAlias = float | Float[Tensor, "batch 1 1 1"]
+"""Strength of guidance: one number, or one for each item of the batch, see `per_item`."""
 
 # --- texts -------------------------------------------------------------------------------------------------
 
@@ -38,28 +49,35 @@ class TextBatch(Protocol):
     def expand(self, batch: int) -> Any:
         """Repeat a single text `batch` times; a batch of that size is returned as it is."""
 
-    def equal(self, other: Any) -> torch.Tensor:
-        """Say, for every item, whether both texts are the same bit for bit: (B,) bool."""
+    def equal(self, other: Any) -> Bool[Tensor, " batch"]:
+        """Say, for every item, whether both texts are the same bit for bit."""
 
 
-Text: TypeAlias = "torch.Tensor | TextBatch"
-"""Either a `TextBatch`, or a plain tensor (1 or B, ...), as in the analytic worlds (there: the mean)."""
+Text: TypeAlias = Float[Tensor, "_ ..."] | TextBatch
+"""Either a `TextBatch`, or a plain tensor (1 or batch, ...), as in the analytic worlds (there: the mean)."""
 
 
 def cat_texts(texts: Sequence[Text]) -> Any:
-    """Join texts along the batch axis."""
-    if isinstance(texts[0], torch.Tensor):
-        return torch.cat([text for text in texts if isinstance(text, torch.Tensor)])
+    """Join texts along the batch axis.
+
+    >>> dl.flow.cat_texts([torch.zeros(1, 3, 1, 1), torch.ones(2, 3, 1, 1)]).shape
+    torch.Size([3, 3, 1, 1])
+    """
+    if isinstance(texts[0], Tensor):
+        return torch.cat([text for text in texts if isinstance(text, Tensor)])
     return texts[0].cat(texts)
 
 
 def expand_text(text: Text, batch: int) -> Any:
     """Repeat one text for a batch of latents.
 
+    >>> dl.flow.expand_text(torch.zeros(1, 3, 1, 1), 4).shape
+    torch.Size([4, 3, 1, 1])
+
     Raises:
         SettingError: If there are neither 1 nor `batch` texts.
     """
-    if not isinstance(text, torch.Tensor):
+    if not isinstance(text, Tensor):
         return text.expand(batch)
     if text.ndim == 0 or text.shape[0] not in (1, batch):
         raise SettingError(
@@ -69,11 +87,15 @@ def expand_text(text: Text, batch: int) -> Any:
     return text.expand(batch, *text.shape[1:])
 
 
-def equal_texts(first: Text, second: Text) -> torch.Tensor:
-    """Say, for every item of two batches of equal size, whether both texts agree bit for bit: (B,) bool."""
-    if not isinstance(first, torch.Tensor):
+def equal_texts(first: Text, second: Text) -> Bool[Tensor, " texts"]:
+    """Say, for every item of two batches of equal size, whether both texts agree bit for bit.
+
+    >>> dl.flow.equal_texts(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [3.0]]))
+    tensor([ True, False])
+    """
+    if not isinstance(first, Tensor):
         return first.equal(second)
-    if not isinstance(second, torch.Tensor):
+    if not isinstance(second, Tensor):
         raise SettingError(f"Cannot compare a tensor with a {type(second).__name__}; use one kind of text.")
     return (first == second).flatten(1).all(1)
 
@@ -81,8 +103,12 @@ def equal_texts(first: Text, second: Text) -> torch.Tensor:
 # --- one point of the flow ---------------------------------------------------------------------------------
 
 
-def check_sigma(sigma: float | torch.Tensor) -> None:
+def check_sigma(sigma: float | Float[Tensor, " ..."]) -> None:
     """Refuse noise levels outside [0, 1].
+
+    >>> dl.flow.check_sigma(500)
+    Traceback (most recent call last):
+    ditlens.errors.SettingError: sigma must lie in [0, 1] (0 clean, 1 noise); got 500 to 500. The usual ...
 
     Raises:
         SettingError: If any sigma is out of range or not a number; the usual cause is passing a timestep.
@@ -96,22 +122,29 @@ def check_sigma(sigma: float | torch.Tensor) -> None:
         )
 
 
-def per_item(values: float | torch.Tensor, like: torch.Tensor) -> Any:
-    """Shape one number per item, (B,), as (B, 1, 1, 1) so that it multiplies latents; leave a float."""
-    if not isinstance(values, torch.Tensor):
+def per_item(values: float | Shaped[Tensor, " ..."], like: Latents) -> Any:
+    """Shape one number per item, (batch,), as (batch, 1, 1, 1) so that it multiplies latents; leave a float.
+
+    >>> dl.flow.per_item(torch.tensor([0.5, 1.0]), like=torch.zeros(2, 3, 4, 4)).shape
+    torch.Size([2, 1, 1, 1])
+    """
+    if not isinstance(values, Tensor):
         return values
     if values.dtype != torch.bool:
         values = values.to(like.dtype)
     return values.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def interpolate(clean: torch.Tensor, noise: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+def interpolate(clean: Latents, noise: Latents, sigma: Sigma) -> Latents:
     """Mix clean latents with noise: ``(1 - sigma) * clean + sigma * noise``.
 
+    >>> dl.flow.interpolate(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), sigma=0.25)
+    tensor([[[[0.2500]]]])
+
     Args:
-        clean: Clean latents, (B, C, H, W).
-        noise: Standard normal noise, same shape.
-        sigma: Noise level in [0, 1], one number or one per item (B,).
+        clean: Clean latents.
+        noise: Standard normal noise.
+        sigma: Noise level in [0, 1], one number or one per item.
 
     Raises:
         SettingError: If sigma is out of range.
@@ -121,13 +154,16 @@ def interpolate(clean: torch.Tensor, noise: torch.Tensor, sigma: float | torch.T
     return (1 - sigma) * clean + sigma * noise
 
 
-def predict_clean(latents: torch.Tensor, velocity: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+def predict_clean(latents: Latents, velocity: Latents, sigma: Sigma) -> Latents:
     """Estimate the clean latents that this velocity points to: ``latents - sigma * velocity``.
 
+    >>> dl.flow.predict_clean(torch.full((1, 1, 1, 1), 0.25), torch.ones(1, 1, 1, 1), sigma=0.25)
+    tensor([[[[0.]]]])
+
     Args:
-        latents: Noisy latents, (B, C, H, W).
-        velocity: Velocity at these latents, same shape.
-        sigma: Their noise level in [0, 1], one number or one per item (B,).
+        latents: Noisy latents.
+        velocity: Velocity at these latents.
+        sigma: Their noise level in [0, 1], one number or one per item.
 
     Raises:
         SettingError: If sigma is out of range.
@@ -136,8 +172,11 @@ def predict_clean(latents: torch.Tensor, velocity: torch.Tensor, sigma: float | 
     return latents - per_item(sigma, latents) * velocity
 
 
-def predict_noise(latents: torch.Tensor, velocity: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+def predict_noise(latents: Latents, velocity: Latents, sigma: Sigma) -> Latents:
     """Estimate the noise inside the latents: ``latents + (1 - sigma) * velocity``.
+
+    >>> dl.flow.predict_noise(torch.full((1, 1, 1, 1), 0.25), torch.ones(1, 1, 1, 1), sigma=0.25)
+    tensor([[[[1.]]]])
 
     Args and errors are those of `predict_clean`.
     """
@@ -145,8 +184,11 @@ def predict_noise(latents: torch.Tensor, velocity: torch.Tensor, sigma: float | 
     return latents + (1 - per_item(sigma, latents)) * velocity
 
 
-def score(latents: torch.Tensor, velocity: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+def score(latents: Latents, velocity: Latents, sigma: Sigma) -> Latents:
     """Gradient of the log density of noisy latents: ``-(latents + (1 - sigma) * velocity) / sigma``.
+
+    >>> dl.flow.score(torch.full((1, 1, 1, 1), 0.25), torch.ones(1, 1, 1, 1), sigma=0.25)
+    tensor([[[[-4.]]]])
 
     Args and errors are those of `predict_clean`; in addition sigma must not be 0, where this divides by 0.
     """
@@ -156,19 +198,28 @@ def score(latents: torch.Tensor, velocity: torch.Tensor, sigma: float | torch.Te
     return -noise / per_item(sigma, latents)
 
 
-def guide(uncond: torch.Tensor, cond: torch.Tensor, guidance: float | torch.Tensor) -> torch.Tensor:
-    """Classifier-free guidance: ``uncond + guidance * (cond - uncond)``; 1 is `cond`, 0 is `uncond`."""
+def guide(uncond: Latents, cond: Latents, guidance: Guidance) -> Latents:
+    """Classifier-free guidance: ``uncond + guidance * (cond - uncond)``; 1 is `cond`, 0 is `uncond`.
+
+    >>> dl.flow.guide(torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0), guidance=7.0)
+    tensor([[[[15.]]]])
+    """
     return uncond + guidance * (cond - uncond)
 
 
-def seeded_noise(generators: Sequence[torch.Generator], like: torch.Tensor) -> torch.Tensor:
+def seeded_noise(generators: Sequence[torch.Generator], like: Latents) -> Latents:
     """Draw noise for a batch, one CPU generator per item.
 
     So an item's noise depends on its own seed alone: neither on the batch around it nor on the device.
 
+    >>> both = dl.flow.seeded_noise(dl.flow.seeded_generators([3, 7], 2), torch.zeros(2, 4, 8, 8))
+    >>> alone = dl.flow.seeded_noise(dl.flow.seeded_generators([7], 1), torch.zeros(1, 4, 8, 8))
+    >>> torch.equal(both[1], alone[0])
+    True
+
     Args:
         generators: One per item, on the CPU.
-        like: Latents (B, C, H, W) that set shape, dtype and device.
+        like: Latents that set shape, dtype and device.
 
     Raises:
         SettingError: If there is not one generator per item.
@@ -180,32 +231,40 @@ def seeded_noise(generators: Sequence[torch.Generator], like: torch.Tensor) -> t
 
 
 def seeded_generators(seeds: Sequence[int] | None, batch: int) -> list[torch.Generator]:
-    """Make one CPU generator per seed; None stands for the seeds 0, 1, ..., batch - 1."""
+    """Make one CPU generator per seed; None stands for the seeds 0, 1, ..., batch - 1.
+
+    >>> [generator.initial_seed() for generator in dl.flow.seeded_generators(None, 3)]
+    [0, 1, 2]
+    """
     return [torch.Generator().manual_seed(seed) for seed in (range(batch) if seeds is None else seeds)]
 
 
 # --- evaluating a model ------------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class VelocityField(Protocol):
     """Anything that predicts velocities: a wrapped diffusion transformer, or a closed form."""
 
-    def __call__(self, latents: torch.Tensor, sigma: float, text: Any) -> torch.Tensor:
-        """Return the velocity (B, C, H, W) of latents (B, C, H, W) at one sigma in [0, 1], for B texts."""
+    def __call__(self, latents: Latents, sigma: float, text: Any) -> Latents:
+        """Return the velocity of latents at one sigma in [0, 1], for as many texts."""
 
 
-def evaluate(
-    field: VelocityField, sigma: float, rows: Sequence[tuple[torch.Tensor, Text]]
-) -> tuple[torch.Tensor, ...]:
+def evaluate(field: VelocityField, sigma: float, rows: Sequence[tuple[Latents, Text]]) -> tuple[Latents, ...]:
     """Evaluate several (latents, text) rows at one sigma in ONE call of the field.
+
+    >>> from ditlens.worlds.analytic import GaussianWorld
+    >>> x, text = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    >>> dl.flow.evaluate(GaussianWorld(), 1.0, [(x, text), (x, 2 * text)])
+    (tensor([[[[-1.]]]]), tensor([[[[-2.]]]]))
 
     Args:
         field: The velocity field.
         sigma: Noise level in [0, 1] of all rows.
-        rows: Pairs of latents (B, C, H, W) and their text (1 or B).
+        rows: Pairs of latents (the same number in each) and their text (1 or as many).
 
     Returns:
-        One velocity (B, C, H, W) per row, in the dtype of the latents.
+        One velocity per row, in the dtype of the latents.
 
     Raises:
         SettingError: If sigma is out of range or a text does not fit its latents.
@@ -216,21 +275,30 @@ def evaluate(
     return field(latents, sigma, texts).to(latents.dtype).chunk(len(rows))
 
 
-def told_guidance(text: Any, guidance: float | torch.Tensor) -> Any:
-    """The text with its guidance noted on it, for a guidance-distilled model; None for others."""
+def embedded_guidance(text: Any, guidance: float | Float[Tensor, " batch"]) -> Any:
+    """The text with its guidance noted on it, for a guidance-distilled model; None for others.
+
+    >>> flux_text = dl.TextEmbedding(torch.zeros(1, 5, 8), torch.zeros(1, 6), guidance=(3.5,))
+    >>> dl.flow.embedded_guidance(flux_text, 5.5).guidance
+    (5.5,)
+    """
     return text.at_guidance(guidance) if getattr(text, "guidance", None) is not None else None
 
 
 def guidance_texts(text: Text, null_text: Text | None, guidance: float) -> list[Text]:
     """List the texts that guidance has to evaluate: [text] for 1, [null] for 0, else [null, text].
 
-    A guidance-distilled model is told the number instead: then it is [text], with the guidance noted on it.
+    A guidance-distilled model embeds the number instead: then it is [text], with the guidance noted on it.
+
+    >>> text, null = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    >>> [len(dl.flow.guidance_texts(text, null, guidance)) for guidance in (0, 1, 7)]
+    [1, 1, 2]
 
     Raises:
         SettingError: If guidance is not 1 and there is no null text.
     """
-    if (told := told_guidance(text, guidance)) is not None:
-        return [told]
+    if (noted := embedded_guidance(text, guidance)) is not None:
+        return [noted]
     if guidance == 1:
         return [text]
     if null_text is None:
@@ -238,31 +306,40 @@ def guidance_texts(text: Text, null_text: Text | None, guidance: float) -> list[
     return [null_text] if guidance == 0 else [null_text, text]
 
 
-def merge_guidance(velocities: Sequence[torch.Tensor], guidance: float | torch.Tensor) -> torch.Tensor:
-    """Combine the velocities of `guidance_texts`."""
+def merge_guidance(velocities: Sequence[Latents], guidance: Guidance) -> Latents:
+    """Combine the velocities of `guidance_texts`.
+
+    >>> dl.flow.merge_guidance([torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)], 7.0)
+    tensor([[[[7.]]]])
+    """
     return velocities[0] if len(velocities) == 1 else guide(velocities[0], velocities[1], guidance)
 
 
 def guided_velocity(
     field: VelocityField,
-    latents: torch.Tensor,
+    latents: Latents,
     sigma: float,
     text: Text,
     null_text: Text | None = None,
     guidance: float = 1.0,
-) -> torch.Tensor:
+) -> Latents:
     """Evaluate the velocity with classifier-free guidance, in one call.
+
+    >>> from ditlens.worlds.analytic import GaussianWorld
+    >>> x, text, null = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    >>> dl.flow.guided_velocity(GaussianWorld(), x, 1.0, text, null, guidance=3.0)
+    tensor([[[[-3.]]]])
 
     Args:
         field: The velocity field.
-        latents: Noisy latents (B, C, H, W).
+        latents: Noisy latents.
         sigma: Their noise level in [0, 1].
-        text: The prompt (1 or B).
+        text: The prompt: one, or one for each item.
         null_text: The empty prompt; needed unless guidance is 1.
         guidance: 1 evaluates `text` only, 0 `null_text` only, any other value both: one batch [null; text].
 
     Returns:
-        Velocity (B, C, H, W), in the dtype of the latents.
+        The velocity, in the dtype of the latents.
 
     Raises:
         SettingError: If sigma is out of range, the null text is missing, or a text does not fit the latents.
@@ -281,18 +358,21 @@ class FlowState:
     Attributes:
         step: Index of the step just made, 0 to steps - 1.
         sigma: Noise level of `latents` now.
-        latents: (B, C, H, W).
-        clean: The clean latents that the step's velocity pointed to, for previews; same shape.
+        latents: The latents now.
+        clean: The clean latents that the step's velocity pointed to, for previews.
     """
 
     step: int
     sigma: float
-    latents: torch.Tensor = dataclasses.field(repr=False)
-    clean: torch.Tensor = dataclasses.field(repr=False)
+    latents: Latents = dataclasses.field(repr=False)
+    clean: Latents = dataclasses.field(repr=False)
 
 
-def sigmas_linear(steps: int) -> torch.Tensor:
-    """Equidistant noise levels from 1 to 0, (steps + 1,). Real models shift theirs: ask their scheduler.
+def sigmas_linear(steps: int) -> Float[Tensor, " {steps}+1"]:
+    """Equidistant noise levels from 1 to 0. Real models shift theirs: ask their scheduler.
+
+    >>> dl.flow.sigmas_linear(4)
+    tensor([1.0000, 0.7500, 0.5000, 0.2500, 0.0000])
 
     Raises:
         SettingError: If steps is smaller than 1.
@@ -302,8 +382,11 @@ def sigmas_linear(steps: int) -> torch.Tensor:
     return torch.linspace(1, 0, steps + 1)
 
 
-def check_sigmas(sigmas: torch.Tensor) -> list[float]:
+def check_sigmas(sigmas: Float[Tensor, " ..."]) -> list[float]:
     """Return the grid as floats, or refuse one that is not 1-D, strictly decreasing, in [0, 1], ending in 0.
+
+    >>> dl.flow.check_sigmas(torch.tensor([1.0, 0.5, 0.0]))
+    [1.0, 0.5, 0.0]
 
     Raises:
         SettingError: With what is wrong.
@@ -321,6 +404,9 @@ def check_sigmas(sigmas: torch.Tensor) -> list[float]:
 def first_active(steps: int, active: float) -> int:
     """Index of the first step to run if only the last share `active` of the steps runs (diffusers: strength).
 
+    >>> dl.flow.first_active(28, 0.75)
+    7
+
     Raises:
         SettingError: If active is not in (0, 1].
     """
@@ -329,40 +415,52 @@ def first_active(steps: int, active: float) -> int:
     return math.floor(steps - steps * active + 1e-9)  # 1e-9: 28 * (24 / 28) must count as 24
 
 
-def accumulator(latents: torch.Tensor) -> torch.Tensor:
-    """Cast to the dtype in which loops add up: float32, or float64 if it came as that."""
+def accumulator(latents: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Cast to the dtype in which loops add up: float32, or float64 if it came as that.
+
+    >>> dl.flow.accumulator(torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
     return latents.to(torch.promote_types(latents.dtype, torch.float32))
 
 
-def euler_step(
-    latents: torch.Tensor, velocity: torch.Tensor, sigma: float, next_sigma: float
-) -> torch.Tensor:
-    """Follow the velocity from sigma to next_sigma: downwards samples, upwards inverts."""
+def euler_step(latents: Latents, velocity: Latents, sigma: float, next_sigma: float) -> Latents:
+    """Follow the velocity from sigma to next_sigma: downwards samples, upwards inverts.
+
+    >>> dl.flow.euler_step(torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0), 1.0, 0.75)
+    tensor([[[[0.5000]]]])
+    """
     return latents + (next_sigma - sigma) * velocity
 
 
-@torch.no_grad()
 def integrate(
     field: VelocityField,
-    latents: torch.Tensor,
+    latents: Latents,
     sigmas: Sequence[float],
     text: Text,
     null_text: Text | None,
     guidance: float,
 ) -> Iterator[FlowState]:
-    """Take one Euler step per pair of neighbouring sigmas, in either direction: all loops are this one."""
+    """Take one Euler step per pair of neighbouring sigmas, in either direction: all loops are this one.
+
+    >>> from ditlens.worlds.analytic import GaussianWorld
+    >>> x, text = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    >>> [state.sigma for state in dl.flow.integrate(GaussianWorld(), x, [0, 0.5, 1], text, None, 1.0)]
+    [0.5, 1]
+    """
     latents = accumulator(latents)
     for step, (sigma, next_sigma) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
-        velocity = guided_velocity(field, latents, sigma, text, null_text, guidance)
-        clean = predict_clean(latents, velocity, sigma)
-        latents = euler_step(latents, velocity, sigma, next_sigma)
+        with torch.no_grad():
+            velocity = guided_velocity(field, latents, sigma, text, null_text, guidance)
+            clean = predict_clean(latents, velocity, sigma)
+            latents = euler_step(latents, velocity, sigma, next_sigma)
         yield FlowState(step, next_sigma, latents, clean)
 
 
 def iter_sample(
     field: VelocityField,
-    noise: torch.Tensor,
-    sigmas: torch.Tensor,
+    noise: Latents,
+    sigmas: Float[Tensor, " ..."],
     text: Text,
     *,
     null_text: Text | None = None,
@@ -370,11 +468,18 @@ def iter_sample(
 ) -> Iterator[FlowState]:
     """Sample step by step: yields after every step, and stops when you stop iterating.
 
+    >>> from ditlens.worlds.analytic import GaussianWorld
+    >>> noise, text = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0)
+    >>> for state in dl.flow.iter_sample(GaussianWorld(), noise, dl.flow.sigmas_linear(2), text):
+    ...     print(state.step, state.sigma, state.latents.item(), state.clean.item())
+    0 0.5 1.0 2.0
+    1 0.0 2.0 2.0
+
     Args:
         field: The velocity field.
-        noise: Latents at sigmas[0], (B, C, H, W): pure noise if that is 1, else from `interpolate`.
-        sigmas: Noise levels (steps + 1,), strictly decreasing, ending in 0.
-        text: The prompt (1 or B).
+        noise: Latents at sigmas[0]: pure noise if that is 1, else from `interpolate`.
+        sigmas: Noise levels, (steps + 1,), strictly decreasing, ending in 0.
+        text: The prompt: one, or one for each item.
         null_text: The empty prompt; needed unless guidance is 1.
         guidance: Classifier-free guidance, see `guided_velocity`.
 
@@ -387,8 +492,14 @@ def iter_sample(
     return integrate(field, noise, check_sigmas(sigmas), text, null_text, guidance)
 
 
-def finish(states: Iterator[FlowState], on_step: Callable[[FlowState], object] | None = None) -> torch.Tensor:
-    """Run a loop to its end, showing every state to `on_step`, and return its last latents."""
+def finish(states: Iterator[FlowState], on_step: Callable[[FlowState], object] | None = None) -> Latents:
+    """Run a loop to its end, showing every state to `on_step`, and return its last latents.
+
+    >>> from ditlens.worlds.analytic import GaussianWorld
+    >>> noise, text = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0)
+    >>> dl.flow.finish(dl.flow.iter_sample(GaussianWorld(), noise, dl.flow.sigmas_linear(2), text))
+    tensor([[[[2.]]]])
+    """
     for state in states:
         if on_step is not None:
             on_step(state)
@@ -397,15 +508,20 @@ def finish(states: Iterator[FlowState], on_step: Callable[[FlowState], object] |
 
 def sample(
     field: VelocityField,
-    noise: torch.Tensor,
-    sigmas: torch.Tensor,
+    noise: Latents,
+    sigmas: Float[Tensor, " ..."],
     text: Text,
     *,
     null_text: Text | None = None,
     guidance: float = 1.0,
     on_step: Callable[[FlowState], object] | None = None,
-) -> torch.Tensor:
-    """Integrate the flow from noise to clean latents (B, C, H, W) with Euler steps.
+) -> Latents:
+    """Integrate the flow from noise to clean latents with Euler steps.
+
+    >>> from ditlens.worlds.analytic import GaussianWorld
+    >>> noise, text = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0)
+    >>> dl.flow.sample(GaussianWorld(), noise, dl.flow.sigmas_linear(4), text)
+    tensor([[[[2.]]]])
 
     Args and errors are those of `iter_sample`; `on_step` sees the `FlowState` after every step.
     """
@@ -414,15 +530,20 @@ def sample(
 
 def invert(
     field: VelocityField,
-    clean: torch.Tensor,
-    sigmas: torch.Tensor,
+    clean: Latents,
+    sigmas: Float[Tensor, " ..."],
     text: Text,
     *,
     null_text: Text | None = None,
     guidance: float = 1.0,
     on_step: Callable[[FlowState], object] | None = None,
-) -> torch.Tensor:
-    """Integrate the flow backwards, from clean latents (sigma 0) to the noise (B, C, H, W) behind them.
+) -> Latents:
+    """Integrate the flow backwards, from clean latents (sigma 0) to the noise behind them.
+
+    >>> from ditlens.worlds.analytic import GaussianWorld
+    >>> clean, text = torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 2.0)
+    >>> dl.flow.invert(GaussianWorld(), clean, dl.flow.sigmas_linear(4), text)
+    tensor([[[[0.]]]])
 
     Trap: keep guidance at 1. A guided field is not the flow whose noise is Gaussian, so inverting with
     guidance gives noise off its distribution, and sampling with another guidance does not lead back.

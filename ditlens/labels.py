@@ -25,7 +25,7 @@ class Label:
         mask: (batch, text tokens), True at real tokens; None if unknown.
         step: Number of the step; None if unknown.
         run: Any object that all steps of one sampling loop share, and no other loop.
-        apart: An object that stands for a `ditlens.labels.apart` block; None outside of one.
+        outside: An object that stands for an `outside_steps` block; None where there is none.
     """
 
     passes: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Label:
     mask: torch.Tensor | None = None
     step: int | None = None
     run: object = None
-    apart: object = None
+    outside: object = None
 
 
 _label: ContextVar[Label | None] = ContextVar("ditlens_label", default=None)
@@ -48,7 +48,7 @@ def announce(label: Label) -> Iterator[None]:
     around = _label.get() or Label()
     if label.step is None:
         label = replace(label, step=around.step, run=around.run)
-    token = _label.set(replace(label, apart=label.apart or around.apart))
+    token = _label.set(replace(label, outside=label.outside or around.outside))
     try:
         yield
     finally:
@@ -56,12 +56,12 @@ def announce(label: Label) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def apart() -> Iterator[None]:
+def outside_steps() -> Iterator[None]:
     """Keep the next transformer calls from captures and interventions that have begun before.
 
     For calls that belong to no step, such as those that look for the mask of an edit.
     """
-    with announce(Label(apart=object())):
+    with announce(Label(outside=object())):
         yield
 
 

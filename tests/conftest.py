@@ -99,3 +99,11 @@ def portraits(portraits_folder: Path) -> Model:
     from ditlens.models.loading import load
 
     return load(portraits_folder, device="cpu")
+
+
+@pytest.fixture
+def wrong_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not check annotations: the test gives ditlens an argument of a wrong type on purpose."""
+    import jaxtyping
+
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -88,10 +88,10 @@ def plan_prompts(
     )
     at_q = flow.guidance_texts(source, null_text, config.source_guidance) if config.needs_source else []
     texts = config.target_guidance if isinstance(guidance, float | int) else 2.0  # 2: both, for all items
-    told = flow.told_guidance(target, guidance)  # None, unless the model is guidance-distilled
+    told = flow.embedded_guidance(target, guidance)  # None, unless the model is guidance-distilled
     if config.guide_from == "source":
         if told is not None:  # all three velocities are of one field, also of a guidance-distilled model
-            guide, target = (flow.told_guidance(text, config.source_guidance) for text in (guide, target))
+            guide, target = (flow.embedded_guidance(text, config.source_guidance) for text in (guide, target))
         at_p = {0.0: [guide], 1.0: [target]}.get(texts, [guide, target])
     else:
         at_p = flow.guidance_texts(target, null_text, texts) if told is None else [told]

@@ -29,7 +29,7 @@ from ditlens.ems.loops import Method
 from ditlens.ems.methods import DeltaVelocity, OdeEdit
 from ditlens.ems.sample import iter_method, method_for, method_from, settings_of
 from ditlens.errors import SettingError
-from ditlens.labels import apart
+from ditlens.labels import outside_steps
 from ditlens.models import encoders as text_encoders
 from ditlens.models.embedding import TextEmbedding, move
 from ditlens.models.encoders import Encoder
@@ -247,7 +247,7 @@ def make_plan(
     cost = (0, 0)
     if mask_name == "difference":
         changes = [part for text in texts for part in changes_alone(model, source, text)]
-        with apart():  # what looks for the mask is no step of the edit
+        with outside_steps():  # what looks for the mask is no step of the edit
             mask = masks.difference_mask(model, latents, source, changes, seed=chosen.seed)
         calls = math.ceil((1 + len(changes)) / masks.TOGETHER)
         cost = masks.DRAWS * calls, masks.DRAWS * (1 + len(changes))

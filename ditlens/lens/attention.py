@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -27,13 +30,13 @@ LETTERS = {"q": "query", "k": "key", "v": "value"}
 
 
 @dataclass(eq=False)
-class Softmax:
-    """Arguments of one softmax call: q (batch, heads, queries, channels), k and v likewise."""
+class SoftmaxCall:
+    """Arguments of one call of the softmax; see `torch.nn.functional.scaled_dot_product_attention`."""
 
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    attn_mask: torch.Tensor | None = None
+    query: Float[Tensor, "batch heads queries channels"]
+    key: Float[Tensor, "batch key_heads keys channels"]
+    value: Float[Tensor, "batch key_heads keys value_channels"]
+    attn_mask: Tensor | None = None
     dropout_p: float = 0.0
     is_causal: bool = False
     scale: float | None = None
@@ -44,16 +47,16 @@ class Tap:
     """Records the joint softmax of one attention module while it runs, and may change its arguments.
 
     Args:
-        change: Gets and returns a `Softmax`; None only records.
+        change: Gets and returns a `SoftmaxCall`; None only records.
     """
 
-    def __init__(self, change: Callable[[Softmax], Softmax] | None = None) -> None:
-        self.calls: list[Softmax] = []
+    def __init__(self, change: Callable[[SoftmaxCall], SoftmaxCall] | None = None) -> None:
+        self.calls: list[SoftmaxCall] = []
         self.change = change
         self._watch: Watch | None = None
 
     def switch_on(self, module: torch.nn.Module) -> None:
-        """Begin to see the softmax calls of a module that starts to run."""
+        """Begin to record the softmax calls of a module that starts to run."""
         self._watch = WATCHES.get(id(module))
         if self._watch is None:
             self._watch = WATCHES[id(module)] = Watch(id(module))
@@ -61,7 +64,7 @@ class Tap:
         self._watch.taps.append(self)
 
     def switch_off(self) -> None:
-        """See no more; what was recorded stays."""
+        """Stop recording; what was recorded stays."""
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.taps.remove(self)
@@ -69,8 +72,8 @@ class Tap:
                 del WATCHES[watch.module]
                 watch.__exit__(None, None, None)
 
-    def see(self, seen: Softmax) -> Softmax:
-        """Change the first call, the joint one; an IP-adapter's second call is none of ours. Record all."""
+    def see(self, seen: SoftmaxCall) -> SoftmaxCall:
+        """Record a call; change the first one, the joint softmax, but not an IP-adapter's second one."""
         if self.change is not None and not self.calls:
             seen = self.change(seen)
         self.calls.append(seen)
@@ -80,8 +83,8 @@ class Tap:
 class Watch(TorchFunctionMode):
     """Hands the softmax calls of one running module to its taps, in the order in which they were switched on.
 
-    One mode for all taps: modes of their own would be asked in the opposite order, so that what captures would not
-    see what interventions changed.
+    All taps share one mode: PyTorch would ask several modes in the opposite order, and captures would then not see
+    what interventions changed.
     """
 
     def __init__(self, module: int) -> None:
@@ -93,7 +96,7 @@ class Watch(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         named = dict(zip(ARGUMENTS, args, strict=False)) | (kwargs or {})
-        seen = Softmax(**named)
+        seen = SoftmaxCall(**named)
         for tap in self.taps:
             seen = tap.see(seen)
         return func(**(named | {name: getattr(seen, name) for name in LETTERS.values()}))
@@ -103,8 +106,10 @@ WATCHES: dict[int, Watch] = {}
 """Attention modules that run now, by identity."""
 
 
-def probabilities(call: Softmax, heads: slice, queries: Rows | None) -> torch.Tensor:
-    """Rows of the softmax over all keys, float32: (batch, heads, queries, keys).
+def probabilities(
+    call: SoftmaxCall, heads: slice, queries: Rows | None
+) -> Float[Tensor, "batch heads queries keys"]:
+    """Rows of the softmax over all keys, in float32.
 
     Args:
         call: The call.
@@ -129,17 +134,17 @@ def probabilities(call: Softmax, heads: slice, queries: Rows | None) -> torch.Te
     return rows if queries is None else along(rows, queries, 2)
 
 
-def along(x: torch.Tensor, rows: Rows, axis: int) -> torch.Tensor:
-    """Select tokens along one axis of (batch, heads, ...)."""
+def along(x: Float[Tensor, "batch heads _ _"], rows: Rows, axis: int) -> Float[Tensor, "batch heads _ _"]:
+    """Select tokens along axis 2 or 3."""
     if isinstance(rows.index, slice):
         return x[(slice(None),) * axis + (rows.index,)]
-    index = rows.index.to(x.device)
-    shape = [len(index), *[1] * (axis - 1), index.shape[1], *[1] * (x.ndim - axis - 1)]
-    sizes = [*x.shape[:axis], index.shape[1], *x.shape[axis + 1 :]]
-    return x.gather(axis, index.view(shape).expand(sizes))
+    pattern = {2: "batch tokens -> batch 1 tokens 1", 3: "batch tokens -> batch 1 1 tokens"}[axis]
+    return x.take_along_dim(rearrange(rows.index.to(x.device), pattern), axis)
 
 
-def toward_keys(p: torch.Tensor, keys: dict[str, Rows], toward: str) -> torch.Tensor:
+def toward_keys(
+    p: Float[Tensor, "batch heads queries keys"], keys: dict[str, Rows], toward: str
+) -> Float[Tensor, "batch heads queries stream"]:
     """Columns of the softmax that lead to a stream; to "other" tokens: what is left, as one column."""
     if toward != "other":
         found = along(p, keys[toward], 3)
@@ -150,18 +155,18 @@ def toward_keys(p: torch.Tensor, keys: dict[str, Rows], toward: str) -> torch.Te
 
 
 @dataclass(eq=False)
-class Seen:
-    """The softmax calls of one attention module in one forward, put together.
+class AttentionRecord:
+    """What one attention module computed in one forward call.
 
     Attributes:
-        port: Where.
+        port: Which stream and point.
         call: The forward call.
-        softmax: The recorded calls.
+        softmax: The calls of the softmax that a `Tap` recorded.
     """
 
     port: SoftmaxPort
     call: Call
-    softmax: Sequence[Softmax] = field(repr=False)
+    softmax: Sequence[SoftmaxCall] = field(repr=False)
 
     def __post_init__(self) -> None:
         if not self.softmax:
@@ -172,7 +177,7 @@ class Seen:
                 "transformer.set_attention_backend('native') and transformer.disable_cache()."
             )
 
-    def read(self, heads: str = "mean") -> torch.Tensor:
+    def read(self, heads: str = "mean") -> Float[Tensor, "batch ..."]:
         """The site's value.
 
         Args:
@@ -186,10 +191,10 @@ class Seen:
         if point in LETTERS:
             value = self._letter(LETTERS[point])
             rows = (self.port.queries if point == "q" else self.port.keys)(value.shape[2], self.call)
-            return along(value, rows[self.port.site.stream], 2).transpose(1, 2).flatten(2)
+            return merge_heads(along(value, rows[self.port.site.stream], 2))
         return self._map(point.removeprefix("attn.to_"), heads)
 
-    def _letter(self, name: str) -> torch.Tensor:
+    def _letter(self, name: str) -> Tensor:
         parts = [getattr(call, name) for call in self.softmax]
         calls = self.port.block.table.calls
         if calls == "per item":
@@ -199,13 +204,13 @@ class Seen:
             return torch.cat(parts, 2) if name == "query" else parts[-1]
         return parts[0]  # an IP-adapter asks a second time, for its own keys
 
-    def _map(self, toward: str, heads: str) -> torch.Tensor:
+    def _map(self, toward: str, heads: str) -> Tensor:
         stream, table = self.port.site.stream, self.port.block.table
         if table.calls == "per segment":
             return self._segments(toward, heads)
         items = []
         for call in self.softmax if table.calls == "per item" else self.softmax[:1]:
-            if table.calls == "per item":  # pictures first, then the valid tokens of the text
+            if table.calls == "per item":  # image tokens first, then the valid tokens of the text
                 image = self.call.sizes["image"]
                 where = {"image": Rows(slice(0, image)), "text": Rows(slice(image, call.key.shape[2]))}
                 queries = where
@@ -218,18 +223,18 @@ class Seen:
         return torch.cat(items)
 
     def _over_heads(
-        self, call: Softmax, queries: Rows, keys: dict[str, Rows], toward: str, heads: str
-    ) -> torch.Tensor:
+        self, call: SoftmaxCall, queries: Rows, keys: dict[str, Rows], toward: str, heads: str
+    ) -> Tensor:
         count = call.query.shape[1]
         if heads == "all":
             return toward_keys(probabilities(call, slice(None), queries), keys, toward)
         total: Any = 0
-        for head in range(count):  # one at a time: all heads of a large picture do not fit
+        for head in range(count):  # one at a time: those of a large image do not fit into memory together
             p = probabilities(call, slice(head, head + 1), queries)
             total = total + toward_keys(p, keys, toward)[:, 0]
         return total / count
 
-    def _segments(self, toward: str, heads: str) -> torch.Tensor:
+    def _segments(self, toward: str, heads: str) -> Tensor:
         total = self.softmax[-1].key.shape[2]
         rows = []
         for call in self.softmax:
@@ -242,9 +247,14 @@ class Seen:
         return found if heads == "all" else found[:, 0]
 
 
-def replace(
-    seen: Softmax, port: SoftmaxPort, call: Call, fn: Callable[[torch.Tensor], torch.Tensor]
-) -> Softmax:
+def merge_heads(x: Float[Tensor, "batch heads tokens channels"]) -> Float[Tensor, "batch tokens width"]:
+    """Lay the channels of all heads side by side."""
+    return rearrange(x, "batch heads tokens channels -> batch tokens (heads channels)")
+
+
+def change_stream(
+    seen: SoftmaxCall, port: SoftmaxPort, call: Call, fn: Callable[[Tensor], Tensor]
+) -> SoftmaxCall:
     """Change queries, keys or values of one stream before the softmax.
 
     Args:
@@ -254,9 +264,9 @@ def replace(
         fn: Gets and returns (batch, tokens, heads * channels).
     """
     name = LETTERS[port.site.point]
-    whole = getattr(seen, name)  # (batch, heads, tokens, channels)
+    whole = getattr(seen, name)
     rows = (port.queries if name == "query" else port.keys)(whole.shape[2], call)[port.site.stream]
-    joint = whole.transpose(1, 2).flatten(2)
+    joint = merge_heads(whole)
     changed = rows.put(joint, fn(rows.take(joint)))
-    changes = {name: changed.unflatten(2, (whole.shape[1], -1)).transpose(1, 2)}
-    return Softmax(**(vars(seen) | changes))
+    split = "batch tokens (heads channels) -> batch heads tokens channels"
+    return SoftmaxCall(**(vars(seen) | {name: rearrange(changed, split, heads=whole.shape[1])}))

@@ -1,13 +1,15 @@
-"""What a capture holds: hidden states by site, step and guidance pass, with one row for every picture."""
+"""What a capture holds: hidden states by site, step and guidance pass, with one row for every image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from ditlens.errors import CaptureError, SiteError
 from ditlens.lens.site import Site, select
@@ -16,7 +18,7 @@ from ditlens.tables import columns, human
 
 
 @dataclass(frozen=True, order=True)
-class Key:
+class CacheKey:
     """Address of one tensor in a cache.
 
     Attributes:
@@ -33,13 +35,13 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Item:
-    """One picture of a run: one row of every tensor.
+class CachedItem:
+    """One image of a run: one row of every tensor.
 
     Attributes:
         run: Which sampling loop.
         row: Which row of its batch, counted within the pass.
-        prompt: Its text; empty if the caller did not say.
+        prompt: Its text; empty if unknown.
     """
 
     run: int
@@ -54,9 +56,19 @@ class LatentCache:
     ``cache["joint.3.image.out", 7]`` is the tensor of one site at one step, (items, tokens, width);
     ``cache["joint.3.image.out"]`` has all steps, (steps, items, tokens, width). Printing a cache lists it.
 
+    >>> with dl.capture(model, "joint.*.image.out") as cache:
+    ...     image = model.generate("a big smile", seed=0)
+    >>> cache.sites, cache.steps, cache.passes, cache.items
+    (['joint.0.image.out', 'joint.1.image.out'], [0, 1, 2, 3], ['cond'],
+     [CachedItem(run=0, row=0, prompt='a big smile')])
+    >>> cache.to_grid("joint.1.image.out", step=3).shape  # items, rows, columns, width
+    torch.Size([1, 8, 8, 64])
+    >>> cache.select(step=[0, 3]).stack().shape  # sites, steps, items, tokens, width
+    torch.Size([2, 2, 1, 64, 64])
+
     Attributes:
         tensors: The captured tensors, each with one row per item.
-        items: The pictures, in the order of the rows.
+        items: The images, in the order of the rows.
         grids: Rows and columns (of video: frames too) of the image tokens, by run.
         masks: Real tokens of the text, (items, tokens), by pass; empty if unknown.
         tokens: Kept tokens of each stream, where only some were.
@@ -64,10 +76,10 @@ class LatentCache:
         spans: Finds the tokens of a word: ``spans(prompt, word) -> {tokenizer: [token, ...]}``, if known.
     """
 
-    tensors: dict[Key, torch.Tensor] = field(default_factory=dict)
-    items: list[Item] = field(default_factory=list)
+    tensors: dict[CacheKey, Tensor] = field(default_factory=dict)
+    items: list[CachedItem] = field(default_factory=list)
     grids: dict[int, tuple[int, ...] | None] = field(default_factory=dict)
-    masks: dict[str, torch.Tensor] = field(default_factory=dict)
+    masks: dict[str, Tensor] = field(default_factory=dict)
     tokens: dict[str, list[int]] = field(default_factory=dict)
     reduced: str = ""
     spans: Callable[[str, str], dict[str, list[int]]] | None = field(default=None, repr=False)
@@ -97,7 +109,7 @@ class LatentCache:
     def __len__(self) -> int:
         return len(self.tensors)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[CacheKey]:
         return iter(self.tensors)
 
     def __contains__(self, site: object) -> bool:
@@ -115,14 +127,14 @@ class LatentCache:
             rows.append([site, shape, steps, ", ".join(sorted({k.pass_ for k in keys})), human(size)])
         shown = rows if len(rows) <= 40 else [*rows[:20], ["...", "", "", "", ""], *rows[-10:]]
         many = "" if len(self.items) == 1 else "s"
-        title = f"LatentCache: {len(rows)} sites, {len(self.items)} picture{many}, {human(self.nbytes)}"
+        title = f"LatentCache: {len(rows)} sites, {len(self.items)} image{many}, {human(self.nbytes)}"
         if self.reduced:
             title += f", {self.reduced} over tokens"
         return f"{title}\n{columns(shown, ('site', 'shape', 'steps', 'pass', 'size'))}"
 
     # --- getting tensors out -------------------------------------------------------------------------
 
-    def __getitem__(self, key: str | Site | tuple[Any, ...]) -> torch.Tensor:
+    def __getitem__(self, key: str | Site | tuple[Any, ...]) -> Float[Tensor, " ..."]:
         """``cache[site]``, ``cache[site, step]`` or ``cache[site, step, pass]``.
 
         Raises:
@@ -131,7 +143,9 @@ class LatentCache:
         site, step, pass_ = ((*key, None, None)[:3]) if isinstance(key, tuple) else (key, None, None)
         return self.get(str(site), step=step, pass_=pass_)
 
-    def get(self, site: str | Site, *, step: int | None = None, pass_: str | None = None) -> torch.Tensor:
+    def get(
+        self, site: str | Site, *, step: int | None = None, pass_: str | None = None
+    ) -> Float[Tensor, " ..."]:
         """The tensor of a site.
 
         Args:
@@ -160,10 +174,10 @@ class LatentCache:
         if not steps:
             raise SiteError(f"{name} was captured for {', '.join(passes)}, not for the pass {pass_!r}.")
         if step is None:
-            return _stack([self.tensors[Key(name, s, pass_)] for s in steps], name)
+            return _stack([self.tensors[CacheKey(name, s, pass_)] for s in steps], name)
         if step not in steps:
             raise SiteError(f"{name} was captured at the steps {_ranges(set(steps))}, not at step {step}.")
-        return self.tensors[Key(name, step, pass_)]
+        return self.tensors[CacheKey(name, step, pass_)]
 
     def select(
         self,
@@ -214,7 +228,7 @@ class LatentCache:
             raise SiteError(f"Nothing in this cache fits. It holds:\n{self!r}")
         return replace(self, tensors=kept)
 
-    def stack(self) -> torch.Tensor:
+    def stack(self) -> Float[Tensor, "sites steps items *shape"]:
         """All tensors as one: (sites, steps, items, tokens, width), sites and steps in order.
 
         Raises:
@@ -226,21 +240,21 @@ class LatentCache:
 
     def to_grid(
         self, site: str | Site, *, step: int | None = None, pass_: str | None = None, run: int | None = None
-    ) -> torch.Tensor:
-        """Image tokens where they lie in the picture.
+    ) -> Float[Tensor, "*items_and_grid width"]:
+        """Image tokens where they lie in the image.
 
         Args:
             site: A site of the image stream, or an attention map toward it.
             step: As in `get`.
             pass_: As in `get`.
-            run: The pictures of this sampling loop only (`Item.run`); None: all pictures, which must have one grid.
+            run: Images of this sampling loop only (`CachedItem.run`); None: all, which must have one grid.
 
         Returns:
-            (..., rows, columns, width), of video (..., frames, rows, columns, width). Tokens after the picture
-            (padding, reference pictures) are left out.
+            (..., rows, columns, width), of video (..., frames, rows, columns, width). Tokens after those of the
+                image (padding, reference images) are left out.
 
         Raises:
-            CaptureError: If the tokens were reduced, nobody knows their grid, or the pictures have several.
+            CaptureError: If the tokens were reduced, their grid is unknown, or the images have several.
         """
         parsed = Site.parse(str(site))
         if parsed.stream != "image":
@@ -261,7 +275,7 @@ class LatentCache:
         return found[..., : prod(grid), :].unflatten(-2, grid)
 
     def _grid(self, run: int | None) -> tuple[int, ...] | None:
-        """Grid of a run, or of all, which must agree; None if nobody knows it."""
+        """Grid of a run, or of all, which must agree; None if it is unknown."""
         if run is not None:
             return self.grids.get(run)
         grids = set(self.grids.values())
@@ -271,13 +285,13 @@ class LatentCache:
                 for n, grid in self.grids.items()
             )
             raise CaptureError(
-                f"The pictures of this cache have different grids ({shown}). Ask for one run at a time: "
-                "to_grid(..., run=0). cache.items says which picture is of which run."
+                f"The images of this cache have different grids ({shown}). Ask for one run at a time: "
+                "to_grid(..., run=0). cache.items says which image is of which run."
             )
         return next(iter(grids), None)
 
-    def mask(self, pass_: str | None = None) -> torch.Tensor | None:
-        """Real text tokens, (items, tokens), True where a token is no padding; None if unknown."""
+    def mask(self, pass_: str | None = None) -> Bool[Tensor, "items tokens"] | None:
+        """Which text tokens are real, not padding; None if unknown."""
         pass_ = pass_ or next(iter(self.masks), "")
         mask = self.masks.get(pass_)
         return mask[:, self.tokens["text"]] if mask is not None and "text" in self.tokens else mask
@@ -287,8 +301,8 @@ class LatentCache:
 
         Args:
             word: As it is written in the prompt; case does not matter.
-            item: Which picture.
-            prompt: Its text; needed only where a pipeline was called directly, which tells its prompt to nobody.
+            item: Which image.
+            prompt: Its text; needed only where a pipeline was called directly: its prompt is then unknown.
 
         Returns:
             For each text encoder that feeds the text stream, by tokenizer name, all tokens of all occurrences, as
@@ -303,13 +317,13 @@ class LatentCache:
         prompt = prompt or self.items[item].prompt
         if not prompt:
             raise CaptureError(
-                "The prompt of this picture is not known, because the pipeline was called directly. Say it: "
+                "The prompt of this image is unknown, because the pipeline was called directly. Say it: "
                 f"cache.words({word!r}, prompt='...')."
             )
         return self._within(self.spans(prompt, word), word)
 
     def _within(self, found: dict[str, list[int]], word: str) -> dict[str, list[int]]:
-        """Token numbers that the captured text stream has; its length is known where all its tokens were kept."""
+        """Those of the tokens that were captured, where the number of text tokens is known."""
         whole = not self.reduced and "text" not in self.tokens
         counts = {t.shape[1] for k, t in self.tensors.items() if whole and t.ndim == 3 and _is_text(k.site)}
         if len(counts) != 1:
@@ -331,7 +345,7 @@ def _is_text(site: str) -> bool:
 
 
 def streaks(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of each unbroken row of numbers: {0, 1, 2, 7} gives (0, 2) and (7, 7)."""
+    """First and last of consecutive numbers: {0, 1, 2, 7} gives (0, 2) and (7, 7)."""
     found: list[tuple[int, int]] = []
     for number in sorted(set(numbers)):
         if found and number == found[-1][1] + 1:
@@ -346,7 +360,7 @@ def _ranges(numbers: set[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in streaks(numbers))
 
 
-def _stack(tensors: list[torch.Tensor], what: str) -> torch.Tensor:
+def _stack(tensors: list[Float[Tensor, " ..."]], what: str) -> Float[Tensor, "tensors ..."]:
     shapes = {tuple(t.shape) for t in tensors}
     if len(shapes) > 1:
         raise CaptureError(
@@ -354,3 +368,34 @@ def _stack(tensors: list[torch.Tensor], what: str) -> torch.Tensor:
             "Select a stream, or give one step."
         )
     return torch.stack(tensors)
+
+
+def smaller_settings(tensors: Mapping[CacheKey, Tensor], *, reduced: bool = False) -> dict[str, float]:
+    """Settings of a capture that would take less, and how much less.
+
+    Args:
+        tensors: What is captured now, or tensors of the same shapes.
+        reduced: Whether it is reduced over tokens already.
+
+    Returns:
+        Setting to type -> share of the present size in (0, 1); every 4th step counts as a quarter.
+    """
+    total = sum(t.nbytes for t in tensors.values()) or 1
+    found: dict[str, float] = {}
+    if not reduced:
+        mean = sum(t.nbytes / (t.shape[1] if _has_tokens(key, t) else 1) for key, t in tensors.items())
+        found["reduce='mean'"] = mean / total
+    half = sum(t.numel() * min(t.dtype.itemsize, 2) for t in tensors.values())
+    found["dtype=torch.bfloat16"] = half / total
+    found["steps=slice(None, None, 4)"] = 0.25
+    sites: dict[str, float] = {}
+    for key, t in tensors.items():
+        sites[key.site] = sites.get(key.site, 0.0) + t.nbytes
+    last = next((site for site in reversed(sites) if site.endswith(".out")), next(reversed(sites), ""))
+    if len(sites) > 1:
+        found[f"sites={last!r}"] = sites[last] / total
+    return {setting: share for setting, share in found.items() if share < 1}
+
+
+def _has_tokens(key: CacheKey, tensor: Tensor) -> bool:
+    return tensor.ndim == 3 and ".attn.to_" not in key.site

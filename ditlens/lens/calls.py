@@ -95,7 +95,7 @@ class Clock:
         self._last: Moment | None = None
         self._direction = 0
 
-    def news(self, moment: Moment) -> str:
+    def begins(self, moment: Moment) -> str:
         """What begins with a call: a "run", a "step", or nothing ("")."""
         last = self._last
         if last is None or moment.source != last.source or moment.loop is not last.loop:
@@ -108,21 +108,21 @@ class Clock:
 
     def tick(self, moment: Moment, passes: Sequence[str]) -> tuple[int, int]:
         """Step and run of a call with these passes."""
-        news, names = self.news(moment), frozenset(passes)
-        if not news and names & self.seen:
-            news = "draw" if moment.source == "caller" else "run"
-        if news == "run":
+        begun, names = self.begins(moment), frozenset(passes)
+        if not begun and names & self.seen:
+            begun = "draw" if moment.source == "caller" else "run"
+        if begun == "run":
             self._last_run += 1
             self.run = self._first = self._last_run
             self.step, self._direction = 0, 0
-        elif news == "step":
+        elif begun == "step":
             assert self._last is not None
             self.run, self.step = self._first, self.step + 1
             self._direction = 1 if moment.time > self._last.time else -1
-        elif news == "draw":
+        elif begun == "draw":
             self.run += 1
             self._last_run = max(self._last_run, self.run)
-        if news:
+        if begun:
             self._last, self.seen = moment, set()
         self.seen |= names
         self.steps = max(self.steps, self.step + 1)
@@ -190,11 +190,11 @@ class Guidance:
         self._largest = 0
         self._scaled: bool | None = None
 
-    def begin(self, news: str) -> None:
+    def begin(self, begun: str) -> None:
         """Note that a "run" or a "step" begins, or nothing ("")."""
-        if news:
+        if begun:
             self.seen = set()
-        if news == "run":
+        if begun == "run":
             self._largest, self._scaled = 0, by_scale(self.pipe)
 
     def passes(self, args: Mapping[str, Any], batch: int) -> tuple[str, ...]:
@@ -269,6 +269,6 @@ def undecided(pipe: Any, rows: Sequence[str], batch: int) -> str:
     passes = tuple(name for name in rows for _ in range(batch // len(rows)))
     return (
         f"{type(pipe).__name__} puts its guidance passes into one batch and does not say whether guidance is on: "
-        f"the {batch} rows may be {', '.join(passes)}, or all cond. Say it: `from ditlens.lens.calls import Label, "
+        f"the {batch} rows may be {', '.join(passes)}, or all cond. Say it: `from ditlens.labels import Label, "
         f"announce`, then `with announce(Label({passes})): pipe(...)`; without guidance Label({(COND,) * batch})."
     )

@@ -3,54 +3,51 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.lens.adapters.adapter import Port, SoftmaxPort
-from ditlens.lens.attention import Seen, Tap
-from ditlens.lens.cache import Item, Key, LatentCache
+from ditlens.lens.attention import AttentionRecord, Tap
+from ditlens.lens.cache import CachedItem, CacheKey, LatentCache, smaller_settings
 from ditlens.lens.calls import SKIP, UNCOND, Call, wants
 from ditlens.lens.hooks import Session
 from ditlens.lens.selection import (
     Reducer,
     all_finite,
-    choices,
-    index_of,
-    known,
-    names_of,
-    numbers_of,
+    check_tokens,
     reducer,
     reducer_name,
+    row_index,
     size_of,
-    step_filter,
-)
+)  # fmt: skip
 from ditlens.lens.site import Site, select
 from ditlens.lens.spans import word_finder
-from ditlens.lens.transfers import Ring, cuda_ring
+from ditlens.lens.transfers import PinnedBuffers, cuda_buffers
 from ditlens.tables import human
 
 
-def capture(
-    model: Any,
-    sites: str | Iterable[str] = "*.*.*.out",
-    *,
-    steps: Iterable[int] | slice | int | None = None,
-    passes: str | Iterable[str] | None = "cond",
-    tokens: Mapping[str, Sequence[int]] | None = None,
-    reduce: str | Reducer | None = None,
-    heads: str = "mean",
-    dtype: torch.dtype | None = None,
-    device: str | torch.device = "cpu",
-    limit: str | float = "1 GB",
-) -> Capture:
+class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
     """Capture hidden states of every forward call inside a ``with`` block.
 
     Capturing changes nothing: the model's output is the same bit for bit. Interventions that run at the same time
     (`ditlens.intervene`) are seen, whichever ``with`` comes first.
+
+    >>> with dl.capture(model, "joint.*.image.out", steps=[0, 2]) as cache:
+    ...     image = model.generate("a portrait with a big smile", seed=0)
+    >>> cache
+    LatentCache: 2 sites, 1 image, 66 kB
+    site               shape        steps  pass  size
+    -----------------  -----------  -----  ----  -----
+    joint.0.image.out  1 x 64 x 64  0, 2   cond  33 kB
+    joint.1.image.out  1 x 64 x 64  0, 2   cond  33 kB
+    >>> cache["joint.1.image.out", 2].shape  # images, tokens, width
+    torch.Size([1, 64, 64])
 
     Args:
         model: A `ditlens.Model`, a diffusers pipeline, or a transformer of a class with joint attention.
@@ -66,16 +63,15 @@ def capture(
             64), or a function of (values, mask). The mean leaves padding out where it is known: from a
             `ditlens.Model`, from a mask among the arguments of the transformer, or from the way in which the
             transformer lays out its tokens. The stock pipelines of SD3 and FLUX, for example, pass no mask: there
-            every text token counts, and so it does for the model. The mask is None where nobody knows.
+            every text token counts, and so it does for the model. The mask is None where it is unknown.
         heads: ``"mean"`` or ``"all"``, for attention maps.
         dtype: Number format to keep; the model's own by default.
         device: Where to keep the tensors.
         limit: Most memory that the cache may take, e.g. ``"2 GB"``.
 
-    Returns:
-        A context manager; it yields the `LatentCache` that fills. From a GPU the last values arrive when the
-            ``with`` block ends: read them after it. The end warns of values that are not finite, and of a pass that
-            was asked for and never came.
+    Yields:
+        The `LatentCache` that fills. From a GPU the last values arrive when the ``with`` block ends: read them
+            after it. The end warns of values that are not finite, and of a pass that was asked for and never came.
 
     Raises:
         SiteError: If a pattern fits no site; the message says why.
@@ -85,16 +81,12 @@ def capture(
         CaptureError: At the end, if nothing came or fewer than the forward calls should have given.
         BudgetError: As soon as the limit is reached; the message names smaller choices.
     """
-    return Capture(model, sites, steps, passes, tokens, reduce, heads, dtype, device, limit)
-
-
-class Capture(Session):
-    """The context manager behind `capture`."""
 
     def __init__(
         self,
         model: Any,
-        sites: str | Iterable[str],
+        sites: str | Iterable[str] = "*.*.*.out",
+        *,
         steps: Iterable[int] | slice | int | None = None,
         passes: str | Iterable[str] | None = "cond",
         tokens: Mapping[str, Sequence[int]] | None = None,
@@ -104,26 +96,23 @@ class Capture(Session):
         device: str | torch.device = "cpu",
         limit: str | float = "1 GB",
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, steps, passes, tokens)
         self.sites = select(sites, self.adapter.sites, self.adapter.absent)
-        self.wants_step = step_filter(steps)
-        self.passes, self.tokens = names_of(passes), numbers_of(tokens)
         if heads not in ("mean", "all"):
             raise SettingError(f"heads is {heads!r}; choose 'mean' or 'all'.")
         self.reducer, self.heads, self.dtype = reducer(reduce), heads, dtype
         self.device, self.limit = torch.device(device), size_of(limit)
-        self.cache = LatentCache(
-            tokens=self.tokens, reduced=reducer_name(reduce), spans=word_finder(self.pipe)
-        )
-        self._parts: dict[Key, dict[int, torch.Tensor]] = {}
-        self._fires: dict[str, int] = {}
-        self._skipped: dict[str, int] = {}
-        self._came: set[str] = set()
-        self._bytes = 0
-        self._rows: dict[int, int] = {}
+        spans = word_finder(self.pipe)
+        self.cache = LatentCache(tokens=self.tokens, reduced=reducer_name(reduce), spans=spans)
+        self._parts: dict[CacheKey, dict[int, Tensor]] = {}  # one part for each run
+        self._rows: dict[int, int] = {}  # images of each run
         self._prompts: dict[tuple[int, int], str] = {}
-        self._masks: dict[str, dict[int, torch.Tensor]] = {}
-        self._rings: dict[torch.device, Ring] = {}
+        self._masks: dict[str, dict[int, Tensor]] = {}
+        self._bytes = 0
+        self._fires: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+        self._passes_seen: set[str] = set()
+        self._buffers: dict[torch.device, PinnedBuffers] = {}
 
     def title(self) -> str:
         return f"capture of {len(self.sites)} sites"
@@ -134,19 +123,17 @@ class Capture(Session):
 
     # --- hooks ---------------------------------------------------------------------------------------
 
-    def place(self) -> None:
-        taps: dict[int, list[tuple[Site, SoftmaxPort]]] = {}
+    def place_hooks(self) -> None:
+        softmax: dict[int, list[SoftmaxPort]] = {}
         for site in self.sites:
             port = self.adapter.port(site)
-            block = self.block_of(port)
-            if block is not None:
-                self.watch(block)
+            self.watch(port.block)
             if isinstance(port, SoftmaxPort):
-                taps.setdefault(id(port.module), []).append((site, port))
+                softmax.setdefault(id(port.module), []).append(port)
             else:
                 self.on(port.module, self._reader(site, port), before=port.before)
-        for group in taps.values():
-            self._place_tap(group)
+        for ports in softmax.values():
+            self._place_tap(ports)
 
     def _reader(self, site: Site, port: Port) -> Callable[..., None]:
         def read(module: Any, args: Any, kwargs: Any, output: Any = None) -> None:  # noqa: ARG001
@@ -156,24 +143,23 @@ class Capture(Session):
 
         return read
 
-    def _place_tap(self, group: list[tuple[Site, SoftmaxPort]]) -> None:
+    def _place_tap(self, ports: list[SoftmaxPort]) -> None:
         def done(tap: Tap, output: Any) -> None:
             call = self.call
             if call is None or output is None:  # the attention raised
                 return
-            for site, port in group:
-                self._take(site, call, partial(self._seen, port, call, tap))
+            for port in ports:
+                self._take(port.site, call, partial(self._read_softmax, port, call, tap))
 
-        self.tap(group[0][1].module, lambda: Tap() if self.call is not None else None, done)
+        self.tap(ports[0].module, lambda: Tap() if self.call is not None else None, done)
 
-    def _seen(self, port: SoftmaxPort, call: Call, tap: Tap) -> torch.Tensor:
-        return Seen(port, call, tap.calls).read(self.heads)
+    def _read_softmax(self, port: SoftmaxPort, call: Call, tap: Tap) -> Tensor:
+        return AttentionRecord(port, call, tap.calls).read(self.heads)
 
-    # --- keeping -------------------------------------------------------------------------------------
+    # --- keeping values ------------------------------------------------------------------------------
 
-    def _take(self, site: Site, call: Call, read: Callable[[], torch.Tensor]) -> None:
-        name = str(site)
-        self._fires[name] = self._fires.get(name, 0) + 1
+    def _take(self, site: Site, call: Call, read: Callable[[], Tensor]) -> None:
+        self._fires[str(site)] += 1
         if not self.wants_step(call.step):
             return
         wanted = [pass_ for pass_ in dict.fromkeys(call.passes) if wants(self.passes, pass_)]
@@ -183,15 +169,15 @@ class Capture(Session):
         whole = len(value) == call.batch
         for pass_ in wanted:
             rows = call.rows(pass_)
-            self._keep(site, call, pass_, value[index_of(rows)] if whole else value, rows)
+            self._keep(site, call, pass_, value[row_index(rows)] if whole else value, rows)
 
-    def _keep(self, site: Site, call: Call, pass_: str, value: torch.Tensor, rows: list[int]) -> None:
+    def _keep(self, site: Site, call: Call, pass_: str, value: Tensor, rows: list[int]) -> None:
         real = self.adapter.mask(site, call, value.shape[1])
-        mask = real if real is None or len(real) != call.batch else real[index_of(rows)]
-        value, mask = self._some_tokens(site, value, mask)
+        mask = real if real is None or len(real) != call.batch else real[row_index(rows)]
+        value, mask = self._chosen_tokens(site, value, mask)
         if self.reducer is not None and not site.point.startswith("attn.to_"):
             value = self.reducer(value, mask)
-        key = Key(str(site), call.step, pass_)
+        key = CacheKey(str(site), call.step, pass_)
         parts = self._parts.setdefault(key, {})
         if call.run in parts:
             raise CaptureError(
@@ -210,43 +196,41 @@ class Capture(Session):
                 self._prompts[call.run, at] = call.prompts[row]
         masks = self._masks.setdefault(pass_, {})
         if call.mask is not None and call.run not in masks:
-            masks[call.run] = call.mask[index_of(rows)]  # stays on its device: a copy would wait for the GPU
-        # The first run's; `_assemble` adds the others.
-        self.cache.tensors.setdefault(key, parts[call.run])
+            masks[call.run] = call.mask[row_index(rows)]  # stays on its device: a copy would wait for the GPU
+        self.cache.tensors.setdefault(key, parts[call.run])  # the first run; `_assemble` adds the others
 
-    def _some_tokens(
-        self, site: Site, value: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _chosen_tokens(self, site: Site, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The tokens that were asked for, of an attention map also those it leads to; and their mask."""
         if site.kind == "cond" or not self.tokens:
             return value, mask
         along_rows = self.tokens.get(site.stream)
         if site.point.startswith("attn.to_"):
             keys = self.tokens.get(site.point.removeprefix("attn.to_"))
-            value = value if along_rows is None else value[..., known(along_rows, value.shape[-2]), :]
-            return (value if keys is None else value[..., known(keys, value.shape[-1])]), mask
+            value = value if along_rows is None else value[..., check_tokens(along_rows, value.shape[-2]), :]
+            return (value if keys is None else value[..., check_tokens(keys, value.shape[-1])]), mask
         if along_rows is None:
             return value, mask
-        along_rows = known(along_rows, value.shape[1])
+        along_rows = check_tokens(along_rows, value.shape[1])
         return value[:, along_rows], None if mask is None else mask[:, along_rows]
 
-    def _own(self, value: torch.Tensor) -> torch.Tensor:
-        """A copy that shares nothing with the model; from a GPU it travels while the model goes on."""
+    def _own(self, value: Tensor) -> Tensor:
+        """A copy that shares nothing with the model; from a GPU it travels while the model continues."""
         dtype = self.dtype or value.dtype
         with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, whatever the run's mode is
             if value.is_cuda and self.device.type == "cpu":
-                return self._ring(value.device).send(value.to(dtype, copy=True).contiguous())
+                return self._buffers_for(value.device).send(value.to(dtype, copy=True).contiguous())
             return value.to(self.device, dtype, copy=True).contiguous()
 
-    def _ring(self, device: torch.device) -> Ring:
-        if device not in self._rings:
-            self._rings[device] = cuda_ring(device)
-        return self._rings[device]
+    def _buffers_for(self, device: torch.device) -> PinnedBuffers:
+        if device not in self._buffers:
+            self._buffers[device] = cuda_buffers(device)
+        return self._buffers[device]
 
     def _over(self) -> str:
         now = {key: parts[min(parts)] for key, parts in self._parts.items()}
         hints = [
             f"{setting} ({human(share * self.limit)} for as much)"
-            for setting, share in choices(now, reduced=bool(self.cache.reduced)).items()
+            for setting, share in smaller_settings(now, reduced=bool(self.cache.reduced)).items()
         ]
         return (
             f"This capture has reached its limit of {human(self.limit)} after {self.calls} forward calls. "
@@ -257,17 +241,13 @@ class Capture(Session):
     # --- the end -------------------------------------------------------------------------------------
 
     def ended(self, call: Call) -> None:
-        self._came |= set(call.passes)
+        self._passes_seen |= set(call.passes)
         if set(call.passes) == {SKIP}:  # skip-layer guidance leaves blocks out on purpose
-            for site, missing in self._missing().items():
-                self._skipped[site] = self._skipped.get(site, 0) + missing
+            self._skipped += self._missing()
 
-    def _missing(self) -> dict[str, int]:
+    def _missing(self) -> Counter[str]:
         """Sites that came less often than the transformer ran, and how much less."""
-        short = {
-            s: self.calls - self._fires.get(s, 0) - self._skipped.get(s, 0) for s in map(str, self.sites)
-        }
-        return {site: count for site, count in short.items() if count > 0}
+        return Counter(dict.fromkeys(map(str, self.sites), self.calls)) - self._fires - self._skipped
 
     def finish(self) -> None:
         """Wait for copies, put runs together and check that everything came.
@@ -275,8 +255,8 @@ class Capture(Session):
         Raises:
             CaptureError: If not.
         """
-        for ring in self._rings.values():
-            ring.drain()
+        for buffers in self._buffers.values():
+            buffers.drain()
         if self.calls == 0:
             raise CaptureError(
                 "Nothing was captured: the transformer did not run inside the with-block. Call the model there; "
@@ -293,21 +273,25 @@ class Capture(Session):
         if not self._parts:
             raise CaptureError(
                 f"The transformer ran {self.calls} times, but never with the steps and passes that were asked "
-                f"for. It ran the passes {', '.join(sorted(self._came))} in {self.clock.steps} steps: ask for some "
-                "of these."
+                f"for. It ran the passes {self._came()} in {self.clock.steps} steps: ask for some of these."
             )
         self._assemble()
         self._warn_of_nan()
         self._warn_of_passes()
 
+    def _came(self) -> str:
+        return ", ".join(sorted(self._passes_seen))
+
     def _warn_of_passes(self) -> None:
         """Name a pass that was asked for and never came, where others did."""
-        never = [name for name in self.passes or () if not any(wants((name,), came) for came in self._came)]
+        never = [
+            asked for asked in self.passes or () if not any(wants((asked,), p) for p in self._passes_seen)
+        ]
         if never:
             warnings.warn(
-                f"The pass {never[0]!r} was asked for and never came: the run had {', '.join(sorted(self._came))}. "
-                "Without guidance, and in a model that takes its guidance as a number (FLUX.1-dev), there is no "
-                "'uncond'. Ask for what there is, passes=..., or for all, passes=None.",
+                f"The pass {never[0]!r} was asked for and never came: the run had {self._came()}. Without "
+                "guidance, and in a model with embedded guidance (FLUX.1-dev), there is no 'uncond'. Ask for "
+                "what there is, passes=..., or for all, passes=None.",
                 stacklevel=4,
             )
 
@@ -325,28 +309,38 @@ class Capture(Session):
                 return
 
     def _assemble(self) -> None:
+        """Join the runs, and note which image every row belongs to and which text tokens are real."""
         runs = sorted(self._rows)
-        for key, parts in self._parts.items():
-            if len(parts) > 1 or len(runs) > 1:
-                absent = [run for run in runs if run not in parts]
-                if absent:
-                    raise CaptureError(
-                        f"{key.site} at step {key.step} ({key.pass_}) is missing for {len(absent)} of {len(runs)} "
-                        "runs: they have different numbers of steps or passes. Capture them apart."
-                    )
-                shapes = {tuple(parts[run].shape[1:]) for run in runs}
-                if len(shapes) > 1:
-                    raise CaptureError(
-                        f"{key.site} has different shapes in different runs ({sorted(shapes)}): capture pictures "
-                        "of different sizes apart, or use reduce='mean'."
-                    )
-                self.cache.tensors[key] = torch.cat([parts[run] for run in runs])
+        if len(runs) > 1:
+            for key, parts in self._parts.items():
+                self.cache.tensors[key] = _joined(key, parts, runs)
                 parts.clear()
         self.cache.items[:] = [
-            Item(run, row, self._prompts.get((run, row), ""))
+            CachedItem(run, row, self._prompts.get((run, row), ""))
             for run in runs
             for row in range(self._rows[run])
         ]
         for pass_, masks in self._masks.items():
             if set(masks) == set(runs) and len({m.shape[1] for m in masks.values()}) == 1:
                 self.cache.masks[pass_] = torch.cat([masks[run] for run in runs]).cpu()
+
+
+def _joined(key: CacheKey, parts: Mapping[int, Tensor], runs: Sequence[int]) -> Tensor:
+    """The values of all runs, one after the other.
+
+    Raises:
+        CaptureError: If a run lacks this site, step or pass, or has another shape there.
+    """
+    absent = [run for run in runs if run not in parts]
+    if absent:
+        raise CaptureError(
+            f"{key.site} at step {key.step} ({key.pass_}) is missing for {len(absent)} of {len(runs)} runs: they "
+            "have different numbers of steps or passes. Capture them one by one."
+        )
+    shapes = sorted({tuple(parts[run].shape[1:]) for run in runs})
+    if len(shapes) > 1:
+        raise CaptureError(
+            f"{key.site} has different shapes in different runs ({shapes}): capture images of different sizes "
+            "one by one, or use reduce='mean'."
+        )
+    return torch.cat([parts[run] for run in runs])

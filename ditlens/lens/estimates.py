@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from ditlens import flow
 from ditlens.errors import SettingError
-from ditlens.lens.captures import Capture
-from ditlens.lens.selection import Reducer, choices, size_of, step_filter
+from ditlens.lens.cache import smaller_settings
+from ditlens.lens.captures import capture
+from ditlens.lens.selection import Reducer, size_of, step_filter
 from ditlens.models.model import Model
 from ditlens.tables import human
 
@@ -20,12 +22,16 @@ from ditlens.tables import human
 class Estimate:
     """What a capture will take.
 
+    >>> size = dl.estimate(model, "joint.*.image.out", items=100)
+    >>> size.total, size.fits("1 GB")  # 2 sites x 4 steps x 64 tokens x 64 channels x 4 bytes x 100
+    (13107200.0, True)
+
     Attributes:
-        item: Bytes of one picture.
-        items: Number of pictures.
+        item: Bytes of one image.
+        items: Number of images.
         steps: Steps that are kept of each.
         sites: Number of sites.
-        smaller: Settings that would take less, with the bytes that all pictures would take then.
+        smaller: Settings that would take less, with the bytes that all images would take then.
     """
 
     item: float
@@ -36,15 +42,15 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """Bytes of all pictures."""
+        """Bytes of all images."""
         return self.item * self.items
 
     def fits(self, limit: str | float = "1 GB") -> bool:
-        """Whether it stays below a limit, such as that of `ditlens.capture`."""
+        """Whether all images stay within a limit, such as that of `ditlens.capture`."""
         return self.total <= size_of(limit)
 
     def __str__(self) -> str:
-        many = f"{self.items} pictures of {human(self.item)}" if self.items != 1 else "1 picture"
+        many = f"{self.items} images of {human(self.item)}" if self.items != 1 else "1 image"
         said = f"{human(self.total)}: {many}, {self.sites} sites at {self.steps} steps"
         less = "; ".join(f"{setting} {human(size)}" for setting, size in self.smaller.items())
         return f"{said}. Smaller: {less}." if less else f"{said}."
@@ -66,6 +72,9 @@ def estimate(
 ) -> Estimate:
     """Measure what a capture will take, on one sampling step whose tensors are not kept.
 
+    >>> print(dl.estimate(model, "joint.*.image.out", items=100))
+    13 MB: 100 images of 131 kB, 2 sites at 4 steps. Smaller: reduce='mean' 205 kB; dtype=torch.bfloat16 6.6 MB; ...
+
     Args:
         model: As in `ditlens.capture`, like the arguments below that have the same names.
         sites: Patterns.
@@ -73,7 +82,7 @@ def estimate(
             `ditlens.Model` runs a step by itself.
         sampling_steps: Steps of the sampling loops to come. By default a `ditlens.Model`'s own number, else those
             that `run` makes.
-        items: Pictures to come.
+        items: Images to come.
         steps: Steps to keep of them.
         passes: Guidance passes.
         tokens: Tokens to keep.
@@ -91,7 +100,7 @@ def estimate(
                 "Only a ditlens.Model can be run without being told how. Say what makes one sampling step: "
                 "run=lambda: pipe('a cat', num_inference_steps=1)."
             )
-        run = _one_step(model)
+        run = partial(_one_step, model)
         sampling_steps = sampling_steps or int(model.defaults["steps"])
     sizing = _sizing(model, sites, passes=passes, tokens=tokens, reduce=reduce, heads=heads, dtype=dtype)
     with sizing as cache:
@@ -100,7 +109,7 @@ def estimate(
     wanted = step_filter(steps)
     kept = sum(wanted(k) for k in range(sampling_steps or seen))
     item = cache.nbytes / seen / max(len(cache.items), 1) * kept
-    less = choices(cache.tensors, reduced=reduce is not None)
+    less = smaller_settings(cache.tensors, reduced=reduce is not None)
     if steps is not None or kept < 4:
         less.pop("steps=slice(None, None, 4)", None)
     return Estimate(item, items, kept, len(cache.sites), {k: v * item * items for k, v in less.items()})
@@ -109,7 +118,7 @@ def estimate(
 def _sizing(model: Any, sites: str | Iterable[str], **options: Any) -> Any:
     """A capture that keeps shapes and no numbers."""
 
-    class Sizing(Capture):
+    class Sizing(capture):
         def _warn_of_nan(self) -> None:
             """There are no numbers to look at."""
 
@@ -119,19 +128,11 @@ def _sizing(model: Any, sites: str | Iterable[str], **options: Any) -> Any:
     return Sizing(model, sites, device="meta", limit=float("inf"), **options)
 
 
-def _one_step(model: Any) -> Callable[[], object]:
-
-    def run() -> None:
-        null = model.encode_text("").named("uncond")
-        text = model.encode_text("a portrait")
-        guidance = float(model.defaults["guidance"])
-        flow.sample(
-            model,
-            model.noise([0]),
-            model.sigmas(1),
-            text,
-            null_text=null,
-            guidance=guidance if guidance != 1 else 2.0,
-        )
-
-    return run
+def _one_step(model: Model) -> None:
+    """Sample one step with guidance, so that both passes run."""
+    null = model.encode_text("").named("uncond")
+    guidance = float(model.defaults["guidance"])
+    flow.sample(
+        model, model.noise([0]), model.sigmas(1), model.encode_text("a portrait"), null_text=null,
+        guidance=guidance if guidance != 1 else 2.0,
+    )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Hooks that come, and go whatever happens.
+"""Hooks that are removed whatever happens.
 
 A `Session` puts hooks on one transformer while a ``with`` block runs. It removes its own handles only, on every way
-out: the end, an exception, Ctrl-C, a site that does not exist. `ditlens.hooks_on(model)` lists what is left.
+out: the end, an exception, Ctrl-C, a site that does not exist. `ditlens.hooks_on(model)` lists what is running.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ditlens.errors import ArchitectureError, CaptureError, SettingError
 from ditlens.labels import Label, current_label
-from ditlens.lens.adapters.adapter import Adapter, Block, Port, SoftmaxPort
+from ditlens.lens.adapters.adapter import Adapter, Block
 from ditlens.lens.calls import Call, Clock, Guidance, Moment, batch_of, bind, timestep_of
+from ditlens.lens.selection import pass_names, step_filter, token_numbers
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
 """Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
@@ -27,7 +28,7 @@ ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakr
 SCALES: tuple[Callable[[float], float], ...] = (
     lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000, lambda t: t - 1,
 )  # fmt: skip
-"""How transformers are given a scheduler's timestep."""
+"""Scales in which transformers take a scheduler's timestep."""
 
 
 def parts_of(model: Any) -> tuple[nn.Module, Any]:
@@ -41,10 +42,9 @@ def parts_of(model: Any) -> tuple[nn.Module, Any]:
     transformer = given_part(model, pipe)
     transformer = getattr(transformer, "_orig_mod", transformer)  # unwrap what torch.compile returned
     if not isinstance(transformer, nn.Module):
-        kind = "U-Net" if getattr(pipe, "unet", None) is not None else "transformer"
-        reason = "a U-Net, no transformer" if kind == "U-Net" else "no transformer"
+        found = "a U-Net instead of a" if getattr(pipe, "unet", None) is not None else "no"
         raise ArchitectureError(
-            f"{type(model).__name__} has {reason}. Pass a ditlens.Model, a diffusers pipeline with a "
+            f"{type(model).__name__} has {found} transformer. Pass a ditlens.Model, a diffusers pipeline with a "
             "diffusion transformer, or the transformer itself."
         )
     return transformer, pipe
@@ -59,13 +59,21 @@ def given_part(model: Any, pipe: Any) -> Any:
 
 
 def running(transformer: nn.Module) -> list[Session]:
-    """Sessions that are running on a transformer, in the order in which they began."""
+    """Sessions on a transformer, in the order in which they began."""
     found = [session() for session in ACTIVE.get(transformer, [])]
     return [session for session in found if session is not None]
 
 
 def hooks_on(model: Any) -> list[str]:
-    """Hooks of ditlens that are on a model now, one line for each running session; empty when none is."""
+    """Hooks of ditlens that are on a model now, one line for each running session.
+
+    >>> with dl.intervene(model, {"joint.0.image.out": dl.scale(0.5)}):
+    ...     image = model.generate("a portrait", seed=0)
+    ...     dl.hooks_on(model)
+    ['intervention at 1 sites']
+    >>> dl.hooks_on(model)
+    []
+    """
     return [session.title() for session in running(parts_of(model)[0])]
 
 
@@ -75,13 +83,21 @@ class Session(ABC):
     Attributes:
         transformer: The transformer.
         pipe: Its pipeline, if it was given.
-        call: The running forward call; None between calls, and in calls that are set apart (`labels.apart`).
+        call: The running forward call; None between calls, and in calls outside all steps (`labels.outside_steps`).
     """
 
-    first = False
+    acts_first = False
     """Whether the hooks of this kind of session run before those of the other kind."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        steps: Iterable[int] | slice | int | None,
+        passes: str | Iterable[str] | None,
+        tokens: Mapping[str, Sequence[int]] | None,
+    ) -> None:
+        self.wants_step = step_filter(steps)
+        self.passes, self.tokens = pass_names(passes), token_numbers(tokens)
         self.transformer, self.pipe = parts_of(model)
         self.given = given_part(model, self.pipe)
         self.adapter = Adapter(self.transformer)
@@ -90,8 +106,8 @@ class Session(ABC):
         self.guidance = Guidance(self.pipe, self.adapter.architecture)
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self.calls = 0
-        self._apart: object = None
-        self._timesteps: torch.Tensor | None = None
+        self._outside: object = None
+        self._timesteps: Tensor | None = None
         self._levels: list[float] = []
         self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._stack = contextlib.ExitStack()
@@ -99,21 +115,21 @@ class Session(ABC):
         self._watched: set[int] = set()
         self._used = False
 
-    # --- what the two kinds add ----------------------------------------------------------------------
+    # --- what capture and intervene add --------------------------------------------------------------
 
     @abstractmethod
     def title(self) -> str:
-        """What this session is, in a few words."""
+        """The session in a few words, for `hooks_on`."""
 
     @abstractmethod
-    def place(self) -> None:
+    def place_hooks(self) -> None:
         """Put the hooks on the sites."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Check what came, after a clean end."""
+        """Check the outcome, after an end without an exception."""
 
-    # --- life ----------------------------------------------------------------------------------------
+    # --- begin and end -------------------------------------------------------------------------------
 
     def __enter__(self) -> Any:
         if self._used:
@@ -121,7 +137,7 @@ class Session(ABC):
                 f"This {self.title()} was used once. Make a new one: write `with ditlens....(...)` again."
             )
         self._used, label = True, current_label()
-        self._apart = label.apart if label is not None else None
+        self._outside = label.outside if label is not None else None
         try:
             self.refuse()
             if is_compiled(*{self.given, self.transformer}):
@@ -129,7 +145,7 @@ class Session(ABC):
             ACTIVE.setdefault(self.transformer, []).append(weakref.ref(self))
             self.attach()
             for other in running(self.transformer):
-                if self.first and not other.first:  # what captures sees what interventions made
+                if self.acts_first and not other.acts_first:  # captures see changed values
                     other.detach()
                     other.attach()
         except BaseException:
@@ -146,16 +162,13 @@ class Session(ABC):
 
     def attach(self) -> None:
         """Register all hooks."""
-        self.handles.append(self.transformer.register_forward_pre_hook(self._begin, with_kwargs=True))
-        self.handles.append(
-            self.transformer.register_forward_hook(self._end, with_kwargs=True, always_call=True)
-        )
-        first = next(iter(self.adapter.blocks.values()))
-        self.watch(first)
-        self.place()
+        self.on(self.transformer, self._begin, before=True)
+        self.on(self.transformer, self._end, always=True)
+        self.watch(next(iter(self.adapter.blocks.values())))
+        self.place_hooks()
 
     def detach(self) -> None:
-        """Remove our handles, and nothing else."""
+        """Remove our own handles only."""
         while self.handles:
             self.handles.pop().remove()
         self._watched.clear()
@@ -173,10 +186,10 @@ class Session(ABC):
         self.call = None
 
     def refuse(self) -> None:
-        """Refuse states of the model in which hooks would lie.
+        """Refuse states of the model in which hooks would not see its hidden states.
 
         Raises:
-            CaptureError: With the call that puts the model right.
+            CaptureError: With the call that ends the state.
         """
         if getattr(self.transformer, "is_cache_enabled", False):
             raise CaptureError(
@@ -200,16 +213,24 @@ class Session(ABC):
         always: bool = False,
         prepend: bool = False,
     ) -> None:
-        """Register one hook that sees keyword arguments."""
+        """Register one hook that sees keyword arguments, before the module runs or after it.
+
+        Args:
+            module: Where.
+            fn: The hook.
+            before: Whether it runs before the module.
+            always: Whether it runs also where the module raises.
+            prepend: Whether it runs before all other hooks there.
+        """
         if before:
             handle = module.register_forward_pre_hook(fn, with_kwargs=True, prepend=prepend)
         else:
             handle = module.register_forward_hook(fn, with_kwargs=True, always_call=always, prepend=prepend)
         self.handles.append(handle)
 
-    def watch(self, block: Block) -> None:
-        """Learn the streams' sizes when `block` begins; a block that is watched already is left alone."""
-        if id(block.module) in self._watched:
+    def watch(self, block: Block | None) -> None:
+        """Learn the streams' sizes when `block` begins; once for each block."""
+        if block is None or id(block.module) in self._watched:
             return
         self._watched.add(id(block.module))
 
@@ -219,17 +240,13 @@ class Session(ABC):
 
         self.on(block.module, note, before=True, prepend=True)
 
-    def block_of(self, port: Port | SoftmaxPort) -> Block | None:
-        """The block that a port belongs to."""
-        return getattr(port, "block", None)
-
     def tap(self, module: nn.Module, make: Callable[[], Any], done: Callable[[Any, Any], None]) -> None:
         """Watch the softmax calls of an attention module.
 
         Args:
             module: The attention.
-            make: Gives the `ditlens.lens.attention.Tap` to switch on while it runs, or None for not now.
-            done: Called with the tap and the output when it has run.
+            make: Returns the `ditlens.lens.attention.Tap` to switch on while the attention runs, or None.
+            done: Called with the tap and the output when the attention has run.
         """
 
         def begin(module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
@@ -258,12 +275,12 @@ class Session(ABC):
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._drop_taps()
         label = current_label()
-        if label is not None and label.apart is not self._apart:
+        if label is not None and label.outside is not self._outside:
             self.call = None
             return
         bound = bind(module, args, kwargs)
         batch, moment = batch_of(bound), self._moment(bound, label)
-        self.guidance.begin(self.clock.news(moment))
+        self.guidance.begin(self.clock.begins(moment))
         if label is not None and len(label.passes) == batch:
             passes = label.passes
         else:
@@ -283,10 +300,10 @@ class Session(ABC):
 
     @abstractmethod
     def ended(self, call: Call) -> None:
-        """A forward ended well."""
+        """Note that a forward call ended without an exception."""
 
     def _moment(self, bound: Mapping[str, Any], label: Label | None) -> Moment:
-        """When a call comes: the caller says it, or the pipeline's scheduler, or at least the timestep."""
+        """When a call comes, by its caller, else by the pipeline's scheduler, else by its timestep."""
         if label is not None and label.step is not None:
             return Moment(label.step, "caller", label.run)
         timestep, exact = timestep_of(bound)
@@ -298,10 +315,10 @@ class Session(ABC):
         return Moment(index, "scheduler", self._timesteps)
 
     def scheduler_index(self, timestep: float, exact: float = 0.0) -> int | None:
-        """The step of the pipeline's scheduler, if it has begun to use it for this timestep.
+        """The step that the pipeline's scheduler is at, if it fits this timestep; None if not.
 
         Args:
-            timestep: As the transformer is given it.
+            timestep: As the transformer takes it.
             exact: Relative error of its number format.
         """
         scheduler: Any = getattr(self.pipe, "scheduler", None)
@@ -331,13 +348,13 @@ class Session(ABC):
     def remember(self, call: Call, args: Any, kwargs: Mapping[str, Any]) -> None:
         """Keep the call of a block's input, which gradient checkpointing runs again later."""
         for value in (*args, *kwargs.values()):
-            if isinstance(value, torch.Tensor) and value.is_floating_point():
+            if isinstance(value, Tensor) and value.is_floating_point():
                 self._past[value] = call
 
     def recall(self, args: Any, kwargs: Mapping[str, Any]) -> Call | None:
         """The call of a block that is being recomputed."""
         for value in (*args, *kwargs.values()):
-            if isinstance(value, torch.Tensor) and value in self._past:
+            if isinstance(value, Tensor) and value in self._past:
                 return self._past[value]
         return None
 
@@ -345,7 +362,7 @@ class Session(ABC):
 def is_compiled(*modules: nn.Module) -> bool:
     """Whether torch.compile has been applied to one of the modules or to a part of it."""
     waiting = list(modules)
-    while waiting:  # `modules()` would take milliseconds: it nests a generator for each level
+    while waiting:  # faster than `modules()`, which nests a generator for each level
         part = waiting.pop()
         if getattr(part, "_compiled_call_impl", None) is not None or type(part).__name__ == "OptimizedModule":
             return True

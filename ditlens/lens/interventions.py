@@ -5,73 +5,96 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from ditlens.errors import InterventionError, SettingError
 from ditlens.lens.adapters.adapter import BlockPort, Port, SoftmaxPort
-from ditlens.lens.attention import Softmax, Tap, replace
+from ditlens.lens.attention import SoftmaxCall, Tap, change_stream
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.calls import Call, wants
 from ditlens.lens.hooks import Session
-from ditlens.lens.selection import index_of, known, names_of, numbers_of, real_mean, step_filter
+from ditlens.lens.selection import check_tokens, masked_mean, row_index
 from ditlens.lens.site import Site, select
+
+Values: TypeAlias = Float[Tensor, "rows tokens width"]
+"""Hidden states of one stream at one site and step; one row for each image of a pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class Where:
-    """What an intervention may know about the place and moment where it is applied.
+    """The place and moment at which an intervention is applied.
 
     Attributes:
         site: The site.
         step: Index of the timestep.
         pass_: Guidance pass of these rows.
         run: Which sampling loop.
-        mask: (rows, tokens), True at real tokens; None if all are, or if nobody knows.
-        entering: The stream as it entered the block, (rows, tokens, width); None at other points than "out".
+        mask: True at real tokens; None if all are, or if it is unknown.
+        entering: The stream as it entered the block; None at other points than "out".
     """
 
     site: Site
     step: int
     pass_: str
     run: int = 0
-    mask: torch.Tensor | None = None
-    entering: torch.Tensor | None = None
+    mask: Bool[Tensor, "rows tokens"] | None = None
+    entering: Values | None = None
 
 
-Intervention = Callable[..., torch.Tensor]
+Intervention = Callable[..., Tensor]
 """A pure function ``fn(values)`` or ``fn(values, where)``: (rows, tokens, width) to the same shape."""
 
 
 # --- the usual ones ----------------------------------------------------------------------------------------
 
 
-def add_vector(direction: torch.Tensor, amount: float = 1.0) -> Intervention:
-    """Add ``amount * direction``, (width,), (tokens, width) or (rows, tokens, width).
+def add_vector(
+    direction: Float[Tensor, " width"] | Float[Tensor, "tokens width"] | Values, amount: float = 1.0
+) -> Intervention:
+    """Add ``amount * direction``.
 
     A direction that is the same number in every channel is undone by the next layer norm.
+
+    >>> push = dl.add_vector(torch.tensor([1.0, -1.0]), amount=3.0)
+    >>> push(torch.zeros(1, 2, 2))  # (rows, tokens, width)
+    tensor([[[ 3., -3.],
+             [ 3., -3.]]])
     """
     return lambda values: values + amount * direction.to(values)
 
 
 def scale(factor: float) -> Intervention:
-    """Multiply by `factor`; 0 ablates."""
+    """Multiply by `factor`; 0 ablates.
+
+    >>> dl.scale(0.5)(torch.ones(1, 1, 2))
+    tensor([[[0.5000, 0.5000]]])
+    """
     return lambda values: values * factor
 
 
-def replace_with(values: torch.Tensor | LatentCache, pass_: str | None = None) -> Intervention:
+def replace_with(values: Values | LatentCache, pass_: str | None = None) -> Intervention:
     """Replace by given values: activation patching.
+
+    >>> with dl.capture(model, "joint.0.image.out", passes=None) as smiling:
+    ...     smile = model.generate("a big smile", seed=0)
+    >>> with dl.intervene(model, {"joint.0.image.out": dl.replace_with(smiling)}) as session:
+    ...     patched = model.generate("a frown", seed=0)
+    >>> session.applied  # 4 steps with 2 passes
+    {'joint.0.image.out': 8}
 
     Args:
         values: A tensor, (rows or 1, tokens, width), or a cache, of which the same site and step are used.
-        pass_: Pass of the cache; by default the one where it is put, which the cache must hold.
+        pass_: Pass of the cache; by default the pass that is being changed, which the cache must hold.
 
     Raises:
         InterventionError: In the run, if the cache does not hold that pass.
     """
 
-    def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
+    def fn(now: Tensor, where: Where) -> Tensor:
         new = values
         if isinstance(new, LatentCache):
             if pass_ is None:
@@ -93,10 +116,13 @@ def _check_pass(cache: LatentCache, where: Where, otherwise: str = "") -> None:
         )
 
 
-def ablate(
-    how: str = "zero", source: LatentCache | torch.Tensor | None = None, seed: int = 0
-) -> Intervention:
+def ablate(how: str = "zero", source: LatentCache | Values | None = None, seed: int = 0) -> Intervention:
     """Take information away.
+
+    >>> with dl.intervene(model, {"joint.0.image.mlp.out": dl.ablate("mean")}, steps=[0]) as session:
+    ...     image = model.generate("a portrait", seed=0)
+    >>> session.applied  # 1 step with 2 passes
+    {'joint.0.image.mlp.out': 2}
 
     Args:
         how: ``"zero"``; ``"mean"``: every token becomes the mean over the items of `source` (without one: the
@@ -115,21 +141,21 @@ def ablate(
             f"ablate({how!r}): choose 'zero', 'mean' or 'resample'; 'resample' needs a cache as its source."
         )
 
-    def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
+    def fn(now: Tensor, where: Where) -> Tensor:
         if how == "zero":
             return torch.zeros_like(now)
         if source is None:
-            return real_mean(now, where.mask, 1).expand_as(now)
+            return masked_mean(now, where.mask, 1).expand_as(now)
         given, mask = _given(source, where)
         if how == "mean":
-            mean = real_mean(given.to(now), mask, 0)
+            mean = masked_mean(given.to(now), mask, 0)
             return mean.expand(len(now), *mean.shape[1:])
         return given[_others(len(now), len(given), seed)].to(now)
 
     return fn
 
 
-def _given(source: LatentCache | torch.Tensor, where: Where) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _given(source: LatentCache | Tensor, where: Where) -> tuple[Tensor, Tensor | None]:
     """Values of the place that is being changed, and which of their tokens are real, if that is known."""
     if not isinstance(source, LatentCache):
         return source, None
@@ -150,9 +176,18 @@ def _others(rows: int, items: int, seed: int) -> list[int]:
 
 
 def bypass() -> Intervention:
-    """Let the stream leave the block as it entered; only at the point "out"."""
+    """Let the stream leave the block as it entered; only at the point "out".
 
-    def fn(now: torch.Tensor, where: Where) -> torch.Tensor:
+    >>> with (
+    ...     dl.intervene(model, {"joint.0.image.out": dl.bypass()}),
+    ...     dl.capture(model, "joint.0.image.{in,out}") as cache,
+    ... ):
+    ...     image = model.generate("a portrait", seed=0)
+    >>> torch.equal(cache["joint.0.image.in"], cache["joint.0.image.out"])
+    True
+    """
+
+    def fn(now: Tensor, where: Where) -> Tensor:
         if where.entering is None:
             raise InterventionError(f"bypass works at a block's 'out', not at {where.site}.")
         return where.entering.expand_as(now)
@@ -163,18 +198,16 @@ def bypass() -> Intervention:
 # --- the context manager -----------------------------------------------------------------------------------
 
 
-def intervene(
-    model: Any,
-    changes: Mapping[str, Intervention],
-    *,
-    steps: Iterable[int] | slice | int | None = None,
-    passes: str | Iterable[str] | None = None,
-    tokens: Mapping[str, Sequence[int]] | None = None,
-) -> Intervene:
+class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
     """Change hidden states in every forward call inside a ``with`` block.
 
     Several may be nested: they act in the order in which they were entered. A `ditlens.capture` at the same time
     sees the changed values.
+
+    >>> with dl.intervene(model, {"joint.*.image.out": dl.scale(0.5)}, passes="cond") as session:
+    ...     image = model.generate("a portrait", seed=0)
+    >>> session.applied  # 4 steps
+    {'joint.0.image.out': 4, 'joint.1.image.out': 4}
 
     Args:
         model: A `ditlens.Model`, a diffusers pipeline, or a transformer.
@@ -185,34 +218,29 @@ def intervene(
         passes: Which guidance passes, e.g. "cond", as in `capture`; None for all.
         tokens: Tokens that change, by stream; all others stay.
 
+    Yields:
+        The session; its `applied` says how often each site was changed.
+
     Raises:
         SiteError: If a site does not exist; the message says why.
-        SettingError: If a change is no function or cannot be made at its site, or steps or tokens cannot be used;
-            numbers of tokens are checked in the run.
+        SettingError: If a change is not a function or cannot be made at its site, or steps or tokens cannot be
+            used; numbers of tokens are checked in the run.
         InterventionError: In the run, if a function returns something that does not fit; at its end, if a site was
             never changed or the model never ran.
     """
-    return Intervene(model, changes, steps, passes, tokens)
 
-
-class Intervene(Session):
-    """The context manager behind `intervene`.
-
-    Attributes:
-        applied: How often each site was changed.
-    """
-
-    first = True
+    acts_first = True
 
     def __init__(
         self,
         model: Any,
         changes: Mapping[str, Intervention],
+        *,
         steps: Iterable[int] | slice | int | None = None,
         passes: str | Iterable[str] | None = None,
         tokens: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, steps, passes, tokens)
         self.changes: list[tuple[Site, Intervention]] = []
         for pattern, fn in changes.items():
             if not callable(fn):
@@ -223,23 +251,20 @@ class Intervene(Session):
                 if site.point.startswith("attn.to_"):
                     raise SettingError(f"{site} can be captured, not changed. Change q, k or v instead.")
                 self.changes.append((site, fn))
-        self.wants_step = step_filter(steps)
-        self.passes, self.tokens = names_of(passes), numbers_of(tokens)
-        self._now: Call | None = None
+        self._block_call: Call | None = None
         self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
 
     def title(self) -> str:
         return f"intervention at {len(self.changes)} sites"
 
-    def place(self) -> None:
+    def place_hooks(self) -> None:
         followed: set[int] = set()
         for site, fn in self.changes:
             port = self.adapter.port(site)
-            block = self.block_of(port)
-            if block is not None and id(block.module) not in followed:
-                followed.add(id(block.module))
-                self.watch(block)
-                self.on(block.module, self._follow, before=True)
+            if port.block is not None and id(port.block.module) not in followed:
+                followed.add(id(port.block.module))
+                self.watch(port.block)
+                self.on(port.block.module, self._follow, before=True)
             if isinstance(port, SoftmaxPort):
                 self._place_tap(site, port, fn)
             else:
@@ -248,24 +273,24 @@ class Intervene(Session):
     def _follow(self, module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG002
         """Note which call a block belongs to, so that a recomputation changes the same again."""
         if self.call is not None:
-            self._now = self.call
+            self._block_call = self.call
             if torch.is_grad_enabled():
                 self.remember(self.call, args, kwargs)
         else:
-            self._now = self.recall(args, kwargs)
+            self._block_call = self.recall(args, kwargs)
 
     def close(self) -> None:
         super().close()
-        self._now = None
+        self._block_call = None
 
-    def _running(self) -> Call | None:
-        return self.call if self.call is not None else self._now
+    def _current(self) -> Call | None:
+        return self.call if self.call is not None else self._block_call
 
     def _change(self, site: Site, port: Port, fn: Intervention) -> Callable[..., Any]:
         """A hook that writes new values: into the arguments (where `port.before`), or into the output."""
 
         def change(module: Any, args: Any, kwargs: Any, output: Any = None) -> Any:  # noqa: ARG001
-            call = self._running()
+            call = self._current()
             if call is None or not self.wants_step(call.step):
                 return None
             entering = None
@@ -284,16 +309,16 @@ class Intervene(Session):
             )
 
         def make() -> Tap | None:
-            call = self._running()
+            call = self._current()
             if call is None or not self.wants_step(call.step):
                 return None
 
-            def new(seen: Softmax) -> Softmax:
-                def change(value: torch.Tensor) -> torch.Tensor:
+            def new(seen: SoftmaxCall) -> SoftmaxCall:
+                def change(value: Tensor) -> Tensor:
                     changed = self._changed(site, fn, value, call)
                     return value if changed is None else changed
 
-                return replace(seen, port, call, change)
+                return change_stream(seen, port, call, change)
 
             return Tap(new)
 
@@ -305,10 +330,10 @@ class Intervene(Session):
         self,
         site: Site,
         fn: Intervention,
-        value: torch.Tensor,
+        value: Tensor,
         call: Call,
-        entering: torch.Tensor | None = None,
-    ) -> torch.Tensor | None:
+        entering: Tensor | None = None,
+    ) -> Tensor | None:
         """The stream with all wanted rows changed; None if there are none."""
         result = None
         split = len(value) == call.batch
@@ -316,7 +341,7 @@ class Intervene(Session):
         for pass_ in dict.fromkeys(call.passes):
             if not wants(self.passes, pass_):
                 continue
-            part = index_of(call.rows(pass_)) if split else slice(None)
+            part = row_index(call.rows(pass_)) if split else slice(None)
             mask, entered = (None if each is None else each[part] for each in (real, entering))
             where = Where(site, call.step, pass_, call.run, mask, entered)
             new = self._apply(fn, value[part], where)
@@ -325,13 +350,13 @@ class Intervene(Session):
             self.applied[str(site)] += 1
         return result
 
-    def _apply(self, fn: Intervention, old: torch.Tensor, where: Where) -> torch.Tensor:
+    def _apply(self, fn: Intervention, old: Tensor, where: Where) -> Tensor:
         if old.is_inference():  # these count no versions: the function gets a copy, which it may spoil
             old, version = old.clone(), None
         else:
             version = old._version
         new = fn(old, where) if _wants_where(fn) else fn(old)
-        if not isinstance(new, torch.Tensor):
+        if not isinstance(new, Tensor):
             raise InterventionError(
                 f"The function at {where.site} returned {type(new).__name__}, not a tensor. Return the new values."
             )
@@ -347,13 +372,13 @@ class Intervene(Session):
             )
         chosen = self.tokens.get(where.site.stream)
         if chosen is not None:
-            mixed, chosen = old.clone(), known(chosen, old.shape[1])
+            mixed, chosen = old.clone(), check_tokens(chosen, old.shape[1])
             mixed[:, chosen] = new[:, chosen].to(old)
             return mixed
         return new.to(old)
 
     def ended(self, call: Call) -> None:
-        """Nothing is kept of a forward."""
+        """Keep nothing of a forward call."""
 
     def finish(self) -> None:
         """Check that every change was applied.

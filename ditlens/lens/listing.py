@@ -1,4 +1,4 @@
-"""The hook points of a model, listed with their modules, shapes and meanings."""
+"""List the sites of a model with their modules, shapes and meanings."""
 
 from __future__ import annotations
 
@@ -75,6 +75,12 @@ def _formula(block: Block, stream: str) -> str:
 
 def sites(model: Any, patterns: str | Iterable[str] = "*.*.*.*") -> SiteTable:
     """Every hook point of a model; prints as a table of address, module, shape and meaning.
+
+    >>> dl.sites(model, "joint.*.image.{in,mlp.out}")
+    site                     module                 shape                       what
+    -----------------------  ---------------------  --------------------------  ------------------------...
+    joint.0:2.image.in       JointTransformerBlock  items, image tokens, width  what enters the block
+    joint.0:2.image.mlp.out  FeedForward            items, image tokens, width  the feed-forward's output, ...
 
     Args:
         model: As in `capture`.

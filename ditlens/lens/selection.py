@@ -6,35 +6,35 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from ditlens.errors import SettingError
-from ditlens.lens.cache import Key
 from ditlens.lens.site import STREAMS
 
-Reducer = Callable[[torch.Tensor, "torch.Tensor | None"], torch.Tensor]
-
-
+Reducer = Callable[[Tensor, Tensor | None], Tensor]
+"""Gets values (items, tokens, width) and which tokens are real, (items, tokens) or None; returns (items, ...)."""
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
 
-def names_of(passes: str | Iterable[str] | None) -> tuple[str, ...] | None:
+def pass_names(passes: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """The passes that were asked for; None for all."""
     return (passes,) if isinstance(passes, str) else None if passes is None else tuple(passes)
 
 
-def numbers_of(tokens: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
+def token_numbers(tokens: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
     """Token numbers by stream.
 
     Raises:
-        SettingError: If there is no such stream.
+        SettingError: If a stream has another name.
     """
     if not set(tokens or {}) <= set(STREAMS):
         raise SettingError(f"tokens has {sorted(tokens or {})}; its names are 'text' and 'image'.")
     return {name: [int(i) for i in index] for name, index in (tokens or {}).items()}
 
 
-def known(index: list[int], count: int) -> list[int]:
-    """The token numbers, if there are so many tokens.
+def check_tokens(index: list[int], count: int) -> list[int]:
+    """Token numbers as they are, if each of the `count` tokens that they name exists.
 
     Raises:
         SettingError: If not.
@@ -49,10 +49,10 @@ def known(index: list[int], count: int) -> list[int]:
 
 
 def step_filter(steps: Iterable[int] | slice | int | None) -> Callable[[int], bool]:
-    """A test of step numbers.
+    """A function that tells whether a step is wanted.
 
     Raises:
-        SettingError: If there are none, or they count from the end.
+        SettingError: If no step is, or they count from the end.
     """
     if steps is None:
         return lambda step: True  # noqa: ARG005
@@ -60,7 +60,7 @@ def step_filter(steps: Iterable[int] | slice | int | None) -> Callable[[int], bo
         start, stop, every = steps.start or 0, steps.stop, steps.step or 1
         if start < 0 or (stop or 0) < 0 or every < 1:
             raise SettingError(
-                f"steps={steps} counts from the end; the number of steps is not known before. Count from 0."
+                f"steps={steps} counts from the end; the number of steps is not check_tokens before. Count from 0."
             )
         return lambda step: step >= start and (stop is None or step < stop) and (step - start) % every == 0
     chosen = {steps} if isinstance(steps, int) else {int(s) for s in steps}
@@ -70,10 +70,10 @@ def step_filter(steps: Iterable[int] | slice | int | None) -> Callable[[int], bo
 
 
 def reducer(reduce: str | Reducer | None) -> Reducer | None:
-    """The function behind a name.
+    """The function that reduces tokens.
 
     Raises:
-        SettingError: If there is none.
+        SettingError: If the name is unknown.
     """
     if reduce is None or callable(reduce):
         return reduce
@@ -92,17 +92,21 @@ def reducer_name(reduce: str | Reducer | None) -> str:
     return getattr(reduce, "__name__", type(reduce).__name__)
 
 
-def token_mean(value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Mean over real tokens: (items, tokens, width) -> (items, width)."""
-    return real_mean(value, mask, 1).squeeze(1)
+def token_mean(
+    value: Float[Tensor, "items tokens width"], mask: Bool[Tensor, "items tokens"] | None
+) -> Float[Tensor, "items width"]:
+    """Mean over real tokens."""
+    return masked_mean(value, mask, 1).squeeze(1)
 
 
-def real_mean(value: torch.Tensor, mask: torch.Tensor | None, axis: int) -> torch.Tensor:
-    """Mean over the items or the tokens of (items, tokens, width), without padding; the axis is kept.
+def masked_mean(
+    value: Float[Tensor, "items ..."], mask: Bool[Tensor, "items tokens"] | None, axis: int
+) -> Float[Tensor, "_ ..."]:
+    """Mean over the items or the tokens, without padding; the axis is kept.
 
     Args:
-        value: The values.
-        mask: (items, tokens), True at real tokens; None if all are. Where none is real, all count.
+        value: The values, (items, tokens, width); without a mask also (items, width).
+        mask: True at real tokens; None if all are. Where none is real, all count.
         axis: 0 for items, 1 for tokens.
     """
     if mask is None:
@@ -114,17 +118,17 @@ def real_mean(value: torch.Tensor, mask: torch.Tensor | None, axis: int) -> torc
     return torch.where(count > 0, mean.to(value.dtype), value.mean(axis, keepdim=True))
 
 
-def all_finite(value: torch.Tensor) -> bool:
+def all_finite(value: Tensor) -> bool:
     """Whether no value is infinite or NaN.
 
-    One of them makes the sum so, and a sum is had many times faster; where it overflows, every value is looked at.
+    One such value makes the sum so, and a sum is many times faster; where it overflows, every value is looked at.
     """
     total = value.sum(dtype=torch.promote_types(value.dtype, torch.float32))
     return bool(total.isfinite()) or bool(value.isfinite().all())
 
 
-def sketch(value: torch.Tensor, width: int) -> torch.Tensor:
-    """A fixed Gaussian projection of the width, which keeps distances: (..., width) columns of N(0, 1/width)."""
+def sketch(value: Float[Tensor, "*rows wide"], width: int) -> Float[Tensor, "*rows {width}"]:
+    """A fixed Gaussian projection of the width, which keeps distances: its columns are N(0, 1/width)."""
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(value.shape[-1], width, generator=generator) / width**0.5
     return value.float() @ matrix.to(value.device)
@@ -144,37 +148,6 @@ def size_of(limit: str | float) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-def index_of(rows: list[int]) -> slice | list[int]:
+def row_index(rows: list[int]) -> slice | list[int]:
     """Rows as a slice where they follow one another: then nothing is copied."""
     return slice(rows[0], rows[-1] + 1) if rows == list(range(rows[0], rows[-1] + 1)) else rows
-
-
-def choices(tensors: Mapping[Key, torch.Tensor], *, reduced: bool = False) -> dict[str, float]:
-    """What would be smaller, and by how much.
-
-    Args:
-        tensors: What is captured now, or tensors of the same shapes.
-        reduced: Whether it is reduced over tokens already.
-
-    Returns:
-        Setting to type -> share of the present size in (0, 1); every 4th step counts as a quarter.
-    """
-    total = sum(t.nbytes for t in tensors.values()) or 1
-    found: dict[str, float] = {}
-    if not reduced:
-        mean = sum(t.nbytes / (t.shape[1] if _has_tokens(key, t) else 1) for key, t in tensors.items())
-        found["reduce='mean'"] = mean / total
-    half = sum(t.numel() * min(t.dtype.itemsize, 2) for t in tensors.values())
-    found["dtype=torch.bfloat16"] = half / total
-    found["steps=slice(None, None, 4)"] = 0.25
-    sites: dict[str, float] = {}
-    for key, t in tensors.items():
-        sites[key.site] = sites.get(key.site, 0.0) + t.nbytes
-    last = next((site for site in reversed(sites) if site.endswith(".out")), next(reversed(sites), ""))
-    if len(sites) > 1:
-        found[f"sites={last!r}"] = sites[last] / total
-    return {setting: share for setting, share in found.items() if share < 1}
-
-
-def _has_tokens(key: Key, tensor: torch.Tensor) -> bool:
-    return tensor.ndim == 3 and ".attn.to_" not in key.site

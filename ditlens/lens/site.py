@@ -37,7 +37,7 @@ POINTS = {
     "v": "values",
     "attn.to_text": "attention of this stream's tokens to the text tokens",
     "attn.to_image": "attention of this stream's tokens to the image tokens",
-    "attn.to_other": "their attention to all other tokens (padding, time, reference pictures), summed",
+    "attn.to_other": "their attention to all other tokens (padding, time, reference images), summed",
 }
 """Every point of a block, with what it is. The three attn.to_... rows together sum to 1."""
 SOFTMAX_POINTS = ("q", "k", "v", "attn.to_text", "attn.to_image", "attn.to_other")
@@ -47,6 +47,12 @@ SOFTMAX_POINTS = ("q", "k", "v", "attn.to_text", "attn.to_image", "attn.to_other
 @dataclass(frozen=True)
 class Site:
     """One address; ``str(site)`` and `Site.parse` are inverse.
+
+    >>> site = Site.parse("joint.3.image.attn.out")
+    >>> site
+    Site(kind='joint', block=3, stream='image', point='attn.out')
+    >>> str(site)
+    'joint.3.image.attn.out'
 
     Attributes:
         kind: ``"joint"``, ``"single"``, or ``"cond"`` (then the rest is empty).
@@ -67,14 +73,14 @@ class Site:
         if self.kind == "cond":
             return
         if self.kind not in KINDS or self.stream not in STREAMS or self.point not in POINTS:
-            raise SiteError(f"{self.kind}.{self.block}.{self.stream}.{self.point} is no site. {GRAMMAR}")
+            raise SiteError(f"{self.kind}.{self.block}.{self.stream}.{self.point} is not a site. {GRAMMAR}")
 
     @classmethod
     def parse(cls, text: str) -> Site:
         """Read one address.
 
         Raises:
-            SiteError: If it is none; the message shows the grammar.
+            SiteError: If the text is not an address; the message shows the grammar.
         """
         if text == "cond":
             return cls("cond")
@@ -102,7 +108,8 @@ GRAMMAR = (
 def split(text: str) -> tuple[str, str, str, str]:
     """Cut an address or pattern into kind, block, stream, point.
 
-    ``joint.3.attn.image.out`` is understood as ``joint.3.image.attn.out``.
+    >>> split("joint.3.attn.image.out")  # understood as joint.3.image.attn.out
+    ('joint', '3', 'image', 'attn.out')
 
     Raises:
         SiteError: If it has too few fields.
@@ -116,7 +123,11 @@ def split(text: str) -> tuple[str, str, str, str]:
 
 
 def braces(pattern: str) -> list[str]:
-    """Write out every ``{a,b}`` of a pattern."""
+    """Write out every ``{a,b}`` of a pattern.
+
+    >>> braces("joint.*.{text,image}.out")
+    ['joint.*.text.out', 'joint.*.image.out']
+    """
     found = re.search(r"\{([^{}]*)\}", pattern)
     if not found:
         return [pattern]
@@ -137,6 +148,9 @@ def block_matches(field: str, block: int, count: int) -> bool:
 
 def select(patterns: str | Iterable[str], sites: Sequence[Site], absent: Mapping[str, str]) -> list[Site]:
     """Choose sites by patterns.
+
+    >>> [str(site) for site in select("joint.-1.*.out", dl.sites(model), {})]
+    ['joint.1.image.out']
 
     Args:
         patterns: One or more patterns.

@@ -13,12 +13,15 @@ from ditlens.lens.hooks import parts_of
 
 Finder = Callable[[str, str], dict[str, list[int]]]
 """``finder(prompt, word) -> {tokenizer: [token, ...]}``."""
-ANY = 1_000_000
-"""Most tokens where nobody sets a limit; tokenizers take no larger numbers than some billions."""
+UNLIMITED = 1_000_000
+"""Most tokens of a text where the pipeline sets no limit; tokenizers refuse much larger numbers."""
 
 
 def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
     """Numbers of the text tokens that make a word of a prompt, for each text encoder of the text stream.
+
+    >>> dl.words(model, "a portrait with a big smile", "big smile")
+    {'tokenizer': [5, 6], 'tokenizer_2': [5, 6]}
 
     Args:
         model: A `ditlens.Model` or a pipeline.
@@ -31,7 +34,7 @@ def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
             they are negative, cuts nothing off the prompt (``max_sequence_length``).
 
     Raises:
-        CaptureError: If nobody knows how the model reads its prompt, or the word is not there.
+        CaptureError: If it is unknown how the model reads its prompt, or the word is not in the prompt.
     """
     pipe = parts_of(model)[1]
     finder = word_finder(pipe)
@@ -41,7 +44,7 @@ def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
 
 
 def word_finder(pipe: Any) -> Finder | None:
-    """A function that finds a word's tokens; None if nobody knows how the pipeline reads its prompt."""
+    """A function that finds a word's tokens; None if it is unknown how the pipeline reads its prompt."""
     if pipe is None:
         return None
     try:
@@ -96,7 +99,7 @@ def _tokens(reading: Reading, prompt: str, places: list[tuple[int, int]]) -> lis
         )
     spans = tokenizer(
         reading.before + prompt + reading.after, return_offsets_mapping=True, truncation=True,
-        max_length=min(tokenizer.model_max_length, reading.longest or ANY),
+        max_length=min(tokenizer.model_max_length, reading.longest or UNLIMITED),
         add_special_tokens=reading.special,
     )["offset_mapping"]  # fmt: skip
     start = -len(spans) if reading.from_end else reading.start

@@ -17,42 +17,65 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
 
 from ditlens.errors import SettingError
+from ditlens.flow import Latents
 from ditlens.labels import Label, announce
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.model import Model
 
 PACK = 2
 """Side of the square of latents that becomes one token."""
+SQUARES = "(rows down) (columns right)"
+TOKENS = "batch (rows columns) (channels down right)"
+"""Axes of latents and of packed tokens."""
 TEXT_ROWS = 512
 """Rows of T5's tokens; FLUX.1-schnell takes half of them."""
 
 
-def pack(latents: torch.Tensor) -> torch.Tensor:
-    """(B, C, H, W) -> (B, H/2 * W/2, 4 C), as FLUX's pipeline packs.
+def pack(latents: Latents) -> Float[Tensor, "batch tokens width"]:
+    """(batch, channels, H, W) -> (batch, H/2 * W/2, 4 * channels), as FLUX's pipeline packs.
+
+    >>> pack(torch.zeros(1, 16, 64, 48)).shape
+    torch.Size([1, 768, 64])
 
     Raises:
         SettingError: If H or W is odd.
     """
-    batch, channels, height, width = latents.shape
+    height, width = latents.shape[-2:]
     if height % PACK or width % PACK:
         raise SettingError(f"FLUX packs latents two by two; {height} x {width} latents do not divide.")
-    squares = latents.reshape(batch, channels, height // PACK, PACK, width // PACK, PACK)
-    return squares.permute(0, 2, 4, 1, 3, 5).reshape(batch, height * width // PACK**2, channels * PACK**2)
+    return rearrange(latents, f"batch channels {SQUARES} -> {TOKENS}", down=PACK, right=PACK)
 
 
-def unpack(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(B, H/2 * W/2, 4 C) -> (B, C, H, W)."""
-    batch, _, wide = tokens.shape
-    squares = tokens.reshape(batch, height // PACK, width // PACK, wide // PACK**2, PACK, PACK)
-    return squares.permute(0, 3, 1, 4, 2, 5).reshape(batch, wide // PACK**2, height, width)
+def unpack(tokens: Float[Tensor, "batch tokens width"], height: int, width: int) -> Latents:
+    """(batch, H/2 * W/2, 4 * channels) -> (batch, channels, H, W).
+
+    >>> latents = torch.randn(1, 16, 64, 48)
+    >>> torch.equal(unpack(pack(latents), 64, 48), latents)
+    True
+    """
+    return rearrange(
+        tokens, f"{TOKENS} -> batch channels {SQUARES}", rows=height // PACK, columns=width // PACK,
+        down=PACK, right=PACK,
+    )  # fmt: skip
 
 
-def positions(height: int, width: int) -> torch.Tensor:
-    """Row and column of every image token, (H/2 * W/2, 3); the first number is 0."""
+def positions(height: int, width: int) -> Float[Tensor, "tokens 3"]:
+    """Row and column of every image token; the first number is 0.
+
+    >>> positions(4, 4)
+    tensor([[0., 0., 0.],
+            [0., 0., 1.],
+            [0., 1., 0.],
+            [0., 1., 1.]])
+    """
     rows, columns = torch.meshgrid(torch.arange(height // PACK), torch.arange(width // PACK), indexing="ij")
-    return torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).float()
+    grid = torch.stack([torch.zeros_like(rows), rows, columns], -1).float()
+    return rearrange(grid, "rows columns axes -> (rows columns) axes")
 
 
 class FluxModel(Model):

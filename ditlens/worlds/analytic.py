@@ -1,7 +1,7 @@
 """Worlds in which every quantity of the flow is known in closed form: a test bed without a network.
 
-Each world is a `ditlens.flow.VelocityField`. Its *text* is the mean of the pictures that it describes: texts
-can be interpolated, extrapolated and guided like embeddings, and the right answer of every edit is known.
+Each world is a `ditlens.flow.VelocityField`. Its *text* is the mean of the images that it describes: texts can
+be interpolated, extrapolated and guided like embeddings, and the right answer of every edit is known.
 With sigma written t as in papers, data N(mu, s^2 I) and V(t) = (1 - t)^2 s^2 + t^2::
 
     latents at t   ~ N((1 - t) mu, V(t) I)
@@ -15,18 +15,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ditlens.errors import SettingError
-from ditlens.flow import check_sigma
+from ditlens.flow import Latents, check_sigma
+
+Means: TypeAlias = Float[Tensor, "#batch #channels #height #width"]
+"""Texts of a Gaussian world: means that broadcast to the latents, e.g. (1, channels, 1, 1)."""
 
 
 @dataclass(frozen=True)
 class GaussianWorld:
-    """Pictures of a text are N(mean, std^2), independent in every element; the text is the mean.
+    """Images of a text are N(mean, std^2), independent in every element; the text is the mean.
 
-    A text is a tensor with a batch axis that broadcasts to latents (B, C, H, W), e.g. (1, C, 1, 1).
+    >>> world, x, text = GaussianWorld(0.5), torch.full((1, 1, 1, 1), 3.0), torch.full((1, 1, 1, 1), 2.0)
+    >>> world(x, 0.5, text)
+    tensor([[[[0.4000]]]])
+    >>> world.flow(x, 0.5, 0.0, text)
+    tensor([[[[3.7889]]]])
 
     Args:
         std: Standard deviation s > 0 of the data, the same for all texts.
@@ -50,17 +60,17 @@ class GaussianWorld:
         """k(t) = (t - (1 - t) s^2) / V(t) = V'(t) / (2 V(t)): how the velocity grows away from the mean."""
         return (sigma - (1 - sigma) * self.std**2) / self.variance(sigma)
 
-    def __call__(self, latents: torch.Tensor, sigma: float, text: torch.Tensor) -> torch.Tensor:
-        """Return the exact velocity E[noise - clean | latents], (B, C, H, W)."""
+    def __call__(self, latents: Latents, sigma: float, text: Means) -> Latents:
+        """Return the exact velocity E[noise - clean | latents]."""
         return self.gain(sigma) * (latents - (1 - sigma) * text) - text
 
-    def log_density(self, latents: torch.Tensor, sigma: float, text: torch.Tensor) -> torch.Tensor:
-        """Log density (B,) of noisy latents (B, C, H, W): the exact marginal N((1 - t) mu, V(t))."""
+    def log_density(self, latents: Latents, sigma: float, text: Means) -> Float[Tensor, " batch"]:
+        """Log density of noisy latents: the exact marginal N((1 - t) mu, V(t))."""
         variance = self.variance(sigma)
         square = (latents - (1 - sigma) * text).square().flatten(1).sum(1)
         return -square / (2 * variance) - latents[0].numel() / 2 * math.log(2 * math.pi * variance)
 
-    def flow(self, latents: torch.Tensor, start: float, end: float, text: torch.Tensor) -> torch.Tensor:
+    def flow(self, latents: Latents, start: float, end: float, text: Means) -> Latents:
         """Solve the flow ODE from sigma `start` to sigma `end` exactly, in either direction.
 
         The deviation from the moving mean keeps its size in standard deviations::
@@ -70,7 +80,7 @@ class GaussianWorld:
         stretch = math.sqrt(self.variance(end) / self.variance(start))
         return (1 - end) * text + stretch * (latents - (1 - start) * text)
 
-    def mixed_derivative(self, sigma: float, direction: torch.Tensor) -> torch.Tensor:
+    def mixed_derivative(self, sigma: float, direction: Latents) -> Latents:
         """How the score changes when the mean moves along `direction`: (1 - t) direction / V(t).
 
         This is the mixed second derivative of log p (in latents and text), contracted with the direction.
@@ -86,6 +96,10 @@ class TwoFactorWorld(GaussianWorld):
     disentangled by construction; the angle rotates B towards A, which calibrates a metric of disentanglement:
     raising `a` by 1 moves the reading of b by sin(angle).
 
+    >>> tilted = TwoFactorWorld(shape=(3, 2, 2), angle=30)
+    >>> tilted.read(tilted.text(1.0, 0.0))
+    tensor([[1.0000, 0.5000]], dtype=torch.float64)
+
     Args:
         std: Standard deviation of the data.
         shape: Shape (C, H, W) of one item's latents, at least 2 elements.
@@ -97,8 +111,8 @@ class TwoFactorWorld(GaussianWorld):
 
     shape: tuple[int, int, int] = (4, 4, 4)
     angle: float = 0.0
-    a: torch.Tensor = field(init=False, repr=False, compare=False)
-    b: torch.Tensor = field(init=False, repr=False, compare=False)
+    a: Float[Tensor, "channels height width"] = field(init=False, repr=False, compare=False)
+    b: Float[Tensor, "channels height width"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,25 +128,29 @@ class TwoFactorWorld(GaussianWorld):
         turned = math.cos(radians) * second + math.sin(radians) * first
         object.__setattr__(self, "b", turned.reshape(self.shape))
 
-    def text(self, a: float, b: float) -> torch.Tensor:
-        """Write the text "a of the first factor, b of the second": its mean, (1, C, H, W) in float64."""
+    def text(self, a: float, b: float) -> Float[Tensor, "1 channels height width"]:
+        """Write the text "a of the first factor, b of the second": its mean, in float64."""
         return (a * self.a + b * self.b).unsqueeze(0)
 
-    def read(self, latents: torch.Tensor) -> torch.Tensor:
-        """Read both factors off latents (B, C, H, W) by projection, (B, 2): A'x and B'x."""
+    def read(self, latents: Latents) -> Float[Tensor, "batch 2"]:
+        """Read both factors off latents by projection: A'x and B'x."""
         patterns = torch.stack([self.a, self.b]).flatten(1).to(latents)
         return latents.flatten(1) @ patterns.T
 
 
 @dataclass(frozen=True)
 class MixtureWorld:
-    """Pictures of a text are a mixture of Gaussians; the text is the tensor of all their means.
+    """Images of a text are a mixture of Gaussians; the text is the tensor of all their means.
 
     With responsibilities r_j(x, t) ~ w_j exp(-|x - (1 - t) mu_j|^2 / (2 V(t))), summing to 1::
 
         v(x, t) = sum_j r_j(x, t) v_j(x, t),     v_j the velocity of the Gaussian with mean mu_j
 
     The responsibilities make the response to an edit non-linear: small degrees may stay within a mode.
+
+    >>> text = torch.tensor([-2.0, 2.0]).reshape(1, 2, 1, 1, 1)  # the means of two modes
+    >>> MixtureWorld((0.25, 0.75)).responsibilities(torch.zeros(1, 1, 1, 1), 0.5, text)
+    tensor([[0.2500, 0.7500]])
 
     Args:
         weights: Positive weight of every mode, in proportion; their number is the number of modes K.
@@ -150,8 +168,8 @@ class MixtureWorld:
             raise SettingError(f"Give one positive weight per mode; got {self.weights}.")
         GaussianWorld(self.std)  # checks std
 
-    def _log_parts(self, latents: torch.Tensor, sigma: float, text: torch.Tensor) -> torch.Tensor:
-        """Log of weight times density of every mode, (B, K)."""
+    def _log_parts(self, latents: Latents, sigma: float, text: Tensor) -> Float[Tensor, "batch modes"]:
+        """Log of weight times density of every mode."""
         if text.ndim != latents.ndim + 1 or text.shape[1] != len(self.weights):
             raise SettingError(
                 f"The text of this mixture has shape (batch, {len(self.weights)} modes, C, H, W); "
@@ -162,16 +180,16 @@ class MixtureWorld:
         parts = [world.log_density(latents, sigma, mean) for mean in text.unbind(1)]
         return torch.stack(parts, 1) + (shares / shares.sum()).log()
 
-    def responsibilities(self, latents: torch.Tensor, sigma: float, text: torch.Tensor) -> torch.Tensor:
-        """How likely each mode produced the latents (B, C, H, W): (B, K), rows sum to 1."""
+    def responsibilities(self, latents: Latents, sigma: float, text: Tensor) -> Float[Tensor, "batch modes"]:
+        """How likely each mode produced the latents; rows sum to 1."""
         return self._log_parts(latents, sigma, text).softmax(1)
 
-    def log_density(self, latents: torch.Tensor, sigma: float, text: torch.Tensor) -> torch.Tensor:
-        """Log density (B,) of noisy latents (B, C, H, W) under the whole mixture."""
+    def log_density(self, latents: Latents, sigma: float, text: Tensor) -> Float[Tensor, " batch"]:
+        """Log density of noisy latents under the whole mixture."""
         return self._log_parts(latents, sigma, text).logsumexp(1)
 
-    def __call__(self, latents: torch.Tensor, sigma: float, text: torch.Tensor) -> torch.Tensor:
-        """Return the exact velocity (B, C, H, W) for means `text` (1 or B, K, C, H, W)."""
+    def __call__(self, latents: Latents, sigma: float, text: Tensor) -> Latents:
+        """Return the exact velocity for means `text`, (1 or batch, modes, channels, height, width)."""
         shares = self.responsibilities(latents, sigma, text)
         mean = (shares[:, :, None, None, None] * text).sum(1)
         return GaussianWorld(self.std)(latents, sigma, mean)  # v_j is linear in mu_j: average the means

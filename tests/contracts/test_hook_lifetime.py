@@ -15,7 +15,7 @@ import torch
 
 import ditlens as dl
 from ditlens.errors import BudgetError, CaptureError, InterventionError, SettingError, SiteError
-from ditlens.labels import apart
+from ditlens.labels import outside_steps
 from ditlens.lens import attention
 from ditlens.lens.hooks import given_part
 from ditlens.lens.selection import all_finite
@@ -333,7 +333,7 @@ def test_ablations_and_bypass(sd3):
         dl.ablate("resample")
 
 
-def test_functions_that_do_wrong_are_told(sd3):
+def test_functions_that_do_wrong_are_told(sd3, wrong_types):
     model, inputs = sd3
 
     def in_place(values):
@@ -676,14 +676,14 @@ def test_freed_in_the_middle_of_a_session():
     assert ghost() is None
 
 
-def test_what_is_set_apart_is_neither_seen_nor_changed(sd3):
+def test_calls_outside_steps_are_neither_seen_nor_changed(sd3):
     """Only for sessions that began outside: who looks for a mask may use a capture."""
     model, inputs = sd3
     place = "joint.0.image.out"
     plain = call(model, inputs)
     with dl.capture(model, place) as outer, dl.intervene(model, {place: dl.scale(2.0)}) as session:
         call(model, inputs)
-        with apart():
+        with outside_steps():
             assert torch.equal(call(model, inputs), plain)
             with dl.capture(model, place) as inner:
                 call(model, inputs)

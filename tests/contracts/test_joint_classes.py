@@ -651,7 +651,7 @@ def test_means_of_half_precision_do_not_overflow():
     values[:, 450] = torch.nan
     assert torch.equal(token_mean(values, mask), torch.full((1, 4), 300.0, dtype=torch.float16))
     assert torch.equal(
-        token_mean(torch.ones(1, 2, 3), torch.zeros(1, 2)), torch.ones(1, 3)
+        token_mean(torch.ones(1, 2, 3), torch.zeros(1, 2, dtype=torch.bool)), torch.ones(1, 3)
     )  # nothing is real
 
 

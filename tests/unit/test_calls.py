@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ditlens.errors import CaptureError
-from ditlens.labels import Label, announce, apart, current_label
+from ditlens.labels import Label, announce, current_label, outside_steps
 from ditlens.lens.adapters.table import ARCHITECTURES
 from ditlens.lens.calls import Clock, Guidance, Moment, bind, timestep_of, wants
 
@@ -69,17 +69,17 @@ def test_a_label_has_the_step_that_was_announced_around_it():
     run = object()
     with announce(Label(step=3, run=run)), announce(Label(("cond",))):
         label = current_label()
-        assert (label.step, label.run, label.passes, label.apart) == (3, run, ("cond",), None)
+        assert (label.step, label.run, label.passes, label.outside) == (3, run, ("cond",), None)
     assert current_label() is None
 
 
-def test_what_is_set_apart_stays_apart():
-    with apart():
-        outer = current_label().apart
+def test_calls_outside_steps_stay_outside():
+    with outside_steps():
+        outer = current_label().outside
         with announce(Label(("cond",))):
-            assert current_label().apart is outer
-        with apart():
-            assert current_label().apart not in (None, outer)
+            assert current_label().outside is outer
+        with outside_steps():
+            assert current_label().outside not in (None, outer)
     assert current_label() is None
 
 
@@ -131,7 +131,8 @@ def test_a_pipeline_that_has_not_run_does_not_guide():
 
 def test_what_cannot_be_decided_is_an_error():
     with pytest.raises(
-        CaptureError, match=r"does not say whether guidance is on.*Label\(\('uncond', 'cond'\)\)"
+        CaptureError,
+        match=r"does not say whether guidance is on.*from ditlens.labels import.*Label\(\('uncond', 'cond'\)\)",
     ):
         guidance(SD3).passes({}, 2)
     assert guidance(SD3).passes({}, 1) == ("cond",)

@@ -188,12 +188,12 @@ def test_figures_show_in_a_notebook_without_pyplot():
 def attention():
     import torch
 
-    from ditlens.lens.cache import Item, Key, LatentCache
+    from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 
     maps = torch.rand(1, 6, 4, generator=torch.Generator().manual_seed(0))
     return LatentCache(
-        {Key(f"joint.{b}.image.attn.to_text", s, "cond"): maps * (b + 1) for b in range(2) for s in (0, 9)},
-        [Item(0, 0, "a big smile")], {0: (2, 3)}, spans=lambda prompt, word: {"tokenizer": [2, 3]},
+        {CacheKey(f"joint.{b}.image.attn.to_text", s, "cond"): maps * (b + 1) for b in range(2) for s in (0, 9)},
+        [CachedItem(0, 0, "a big smile")], {0: (2, 3)}, spans=lambda prompt, word: {"tokenizer": [2, 3]},
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import remove_leftovers, write_whole
-from ditlens.lens.cache import Item, Key, LatentCache
+from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.study.shards import Shard, write_item
 from ditlens.lens.study.store import Manifest, Study
 
@@ -38,7 +38,7 @@ def values(prompt, seed, dtype=torch.float32):
 def put(folder, study, prompt, seed, dtype=torch.float32):
     both = values(prompt, seed, dtype)
     cache = LatentCache(
-        {Key(SITE, step, "cond"): both[step][None] for step in range(2)}, [Item(0, 0, "x")], {0: (1, 3)},
+        {CacheKey(SITE, step, "cond"): both[step][None] for step in range(2)}, [CachedItem(0, 0, "x")], {0: (1, 3)},
         {"cond": torch.tensor([[True, False]])},
     )  # fmt: skip
     return write_item(folder, prompt, seed, cache, study.key)
@@ -162,8 +162,8 @@ def test_other_programs_read_the_shards(study):
 
 def test_writing_makes_no_second_copy(tmp_path, monkeypatch):
     """8 steps of 4 MB each: neither one tensor of all steps nor the bytes of the file are ever in memory."""
-    steps = {Key(SITE, step, "cond"): torch.full((1, 1000, 1000), float(step)) for step in range(8)}
-    cache = LatentCache(steps, [Item(0, 0, "x")], {0: (1, 3)})
+    steps = {CacheKey(SITE, step, "cond"): torch.full((1, 1000, 1000), float(step)) for step in range(8)}
+    cache = LatentCache(steps, [CachedItem(0, 0, "x")], {0: (1, 3)})
     monkeypatch.setattr(torch, "stack", lambda *_: pytest.fail("put the steps together"))
     tracemalloc.start()  # sees the bytes of Python and numpy
     path = write_item(tmp_path, 0, 0, cache, "key")
@@ -174,9 +174,9 @@ def test_writing_makes_no_second_copy(tmp_path, monkeypatch):
 
 
 def test_steps_of_different_shapes_are_an_error(tmp_path):
-    steps = {Key(SITE, 0, "cond"): torch.ones(1, 3, 4), Key(SITE, 1, "cond"): torch.ones(1, 2, 4)}
+    steps = {CacheKey(SITE, 0, "cond"): torch.ones(1, 3, 4), CacheKey(SITE, 1, "cond"): torch.ones(1, 2, 4)}
     with pytest.raises(StudyError, match="differ in shape"):
-        write_item(tmp_path, 0, 0, LatentCache(steps, [Item(0, 0, "x")]), "key")
+        write_item(tmp_path, 0, 0, LatentCache(steps, [CachedItem(0, 0, "x")]), "key")
 
 
 # --- several writers ----------------------------------------------------------------------------------------
@@ -282,8 +282,8 @@ def test_steps_are_called_by_their_numbers(tmp_path):
     """A study of the steps 3 and 7 has no step 0, and a slice is of numbers, not of places."""
     plan = manifest(prompts=("a",), seeds=(0,))
     plan.begin(tmp_path)
-    tensors = {Key(SITE, step, "cond"): torch.full((1, 4), float(step)) for step in (3, 7)}
-    write_item(tmp_path, 0, 0, LatentCache(tensors, [Item(0, 0, "a")], reduced="mean"), plan.key)
+    tensors = {CacheKey(SITE, step, "cond"): torch.full((1, 4), float(step)) for step in (3, 7)}
+    write_item(tmp_path, 0, 0, LatentCache(tensors, [CachedItem(0, 0, "a")], reduced="mean"), plan.key)
     found = Study(tmp_path)
     assert found[SITE, 4:8].tolist() == [[[7.0] * 4]]
     read = found.read(SITE, step=[7])
@@ -313,6 +313,10 @@ def test_an_attention_map_has_keys(tmp_path):
     plan.begin(tmp_path)
     site = "joint.0.image.attn.to_text"
     write_item(
-        tmp_path, 0, 0, LatentCache({Key(site, 0, "cond"): torch.rand(1, 3, 5)}, [Item(0, 0, "a")]), plan.key
+        tmp_path,
+        0,
+        0,
+        LatentCache({CacheKey(site, 0, "cond"): torch.rand(1, 3, 5)}, [CachedItem(0, 0, "a")]),
+        plan.key,
     )
     assert list(Study(tmp_path).read(site).labels) == ["step", "item", "token", "key"]

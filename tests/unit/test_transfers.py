@@ -1,11 +1,11 @@
-"""The ring of buffers through which captured tensors leave a GPU, with a GPU that is played by a list of copies."""
+"""Pinned buffers through which captured tensors leave a GPU; a list of delayed copies stands in for the GPU."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from ditlens.lens.transfers import Ring
+from ditlens.lens.transfers import PinnedBuffers
 
 
 class LateCopy:
@@ -45,57 +45,57 @@ def numbers(count, *, dtype=torch.float32):
 
 
 def test_all_arrives_through_few_buffers(gpu):
-    ring, sent = Ring(gpu.begin, gpu.pinned, slots=3), numbers(10)
-    came = [ring.send(each) for each in sent]
+    buffers, sent = PinnedBuffers(gpu.begin, gpu.pinned, count=3), numbers(10)
+    came = [buffers.send(each) for each in sent]
     assert len(gpu.sizes) == 3 and [copy.waits for copy in gpu.copies] == [1] * 7 + [0] * 3
-    ring.drain()
+    buffers.drain()
     assert all(torch.equal(a, b) for a, b in zip(came, sent, strict=True))
     assert [copy.waits for copy in gpu.copies] == [1] * 10
 
 
-def test_a_slot_is_used_again_only_after_it_was_emptied(gpu):
-    ring = Ring(gpu.begin, gpu.pinned, slots=1)
+def test_a_buffer_is_used_again_only_after_it_was_emptied(gpu):
+    buffers = PinnedBuffers(gpu.begin, gpu.pinned, count=1)
     first, second = numbers(2)
-    came = ring.send(first)
-    assert gpu.copies[0].waits == 0  # nobody waits while there is a free slot
-    ring.send(second)
+    came = buffers.send(first)
+    assert gpu.copies[0].waits == 0  # nobody waits while there is a free buffer
+    buffers.send(second)
     assert gpu.copies[0].waits == 1 and torch.equal(came, first)
     assert gpu.copies[1].target.data_ptr() == gpu.copies[0].target.data_ptr()
     assert torch.equal(gpu.copies[1].target, first), "the second copy has not begun to land"
 
 
 def test_what_came_is_not_in_the_buffer(gpu):
-    ring = Ring(gpu.begin, gpu.pinned, slots=1)
-    came = ring.send(torch.ones(4))
-    ring.drain()
+    buffers = PinnedBuffers(gpu.begin, gpu.pinned, count=1)
+    came = buffers.send(torch.ones(4))
+    buffers.drain()
     gpu.copies[0].target.fill_(7.0)
     assert torch.equal(came, torch.ones(4))
 
 
 def test_buffers_grow_to_powers_of_two(gpu):
-    ring = Ring(gpu.begin, gpu.pinned, slots=1)
+    buffers = PinnedBuffers(gpu.begin, gpu.pinned, count=1)
     for shape in ((3, 5), (2, 2), (16,), (17,)):
-        came = ring.send(torch.ones(shape))
-        ring.drain()
+        came = buffers.send(torch.ones(shape))
+        buffers.drain()
         assert torch.equal(came, torch.ones(shape))
     assert gpu.sizes == [64, 128]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
 def test_number_formats_are_kept(gpu, dtype):
-    ring, sent = Ring(gpu.begin, gpu.pinned, slots=2), numbers(5, dtype=dtype)
-    came = [ring.send(each) for each in sent]
-    ring.drain()
+    buffers, sent = PinnedBuffers(gpu.begin, gpu.pinned, count=2), numbers(5, dtype=dtype)
+    came = [buffers.send(each) for each in sent]
+    buffers.drain()
     assert all(
         a.dtype == dtype and torch.equal(a.float(), b.float()) for a, b in zip(came, sent, strict=True)
     )
 
 
-def test_an_empty_tensor_and_an_empty_ring(gpu):
-    ring = Ring(gpu.begin, gpu.pinned)
-    ring.drain()
-    assert ring.send(torch.empty(0, 3)).shape == (0, 3)
-    ring.drain()
+def test_an_empty_tensor_and_buffers_that_were_never_used(gpu):
+    buffers = PinnedBuffers(gpu.begin, gpu.pinned)
+    buffers.drain()
+    assert buffers.send(torch.empty(0, 3)).shape == (0, 3)
+    buffers.drain()
 
 
 def test_without_pinned_memory_copies_are_plain():
@@ -108,8 +108,8 @@ def test_without_pinned_memory_copies_are_plain():
     def never(source, target):
         raise AssertionError("no copy may start")
 
-    ring = Ring(never, refuse)
-    assert all(torch.equal(ring.send(each), each) for each in numbers(3))
+    buffers = PinnedBuffers(never, refuse)
+    assert all(torch.equal(buffers.send(each), each) for each in numbers(3))
     assert len(tried) == 1, "one refusal is enough"
 
 
@@ -121,26 +121,28 @@ def test_memory_that_can_be_pinned_no_more(gpu):
             raise RuntimeError("no more")
         return gpu.pinned(size)
 
-    ring, sent = Ring(gpu.begin, one, slots=2), numbers(5)
-    came = [ring.send(each) for each in sent]
-    ring.drain()
+    buffers, sent = PinnedBuffers(gpu.begin, one, count=2), numbers(5)
+    came = [buffers.send(each) for each in sent]
+    buffers.drain()
     assert all(torch.equal(a, b) for a, b in zip(came, sent, strict=True)) and len(gpu.copies) == 1
 
 
-def test_a_capture_sends_what_is_on_a_gpu_through_a_ring(gpu, monkeypatch):
+def test_a_capture_sends_what_is_on_a_gpu_through_pinned_buffers(gpu, monkeypatch):
     """No GPU here: one tensor says that it is on one."""
     from ditlens.lens import captures
-    from ditlens.lens.captures import Capture
+    from ditlens.lens.captures import capture
 
     class OnGpu(torch.Tensor):
         is_cuda = True
 
-    taken = object.__new__(Capture)
-    taken.dtype, taken.device, taken._rings = None, torch.device("cpu"), {}
-    monkeypatch.setattr(captures, "cuda_ring", lambda device: Ring(gpu.begin, gpu.pinned, slots=2))
+    taken = object.__new__(capture)
+    taken.dtype, taken.device, taken._buffers = None, torch.device("cpu"), {}
+    monkeypatch.setattr(
+        captures, "cuda_buffers", lambda device: PinnedBuffers(gpu.begin, gpu.pinned, count=2)
+    )
     values = [torch.full((2, 3), float(i)).as_subclass(OnGpu) for i in range(5)]
     kept = [taken._own(value) for value in values]
-    (ring,) = taken._rings.values()
-    ring.drain()
+    (buffers,) = taken._buffers.values()
+    buffers.drain()
     assert len(gpu.copies) == 5
     assert all(torch.equal(a, b.as_subclass(torch.Tensor)) for a, b in zip(kept, values, strict=True))

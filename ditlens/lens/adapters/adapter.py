@@ -244,10 +244,12 @@ class Port(ABC):
 
     Attributes:
         module: Where to hook.
+        block: The block that it belongs to; None for the conditioning vector.
         before: Whether before the module runs (its arguments) or after (its output).
     """
 
     module: nn.Module
+    block: Block | None = None
     before = False
 
     @abstractmethod
@@ -261,6 +263,8 @@ class Port(ABC):
 
 class BlockPort(Port):
     """A stream where it enters or leaves a block."""
+
+    block: Block
 
     def __init__(self, adapter: Adapter, block: Block, site: Site) -> None:
         self.adapter, self.block, self.site = adapter, block, site
@@ -309,6 +313,8 @@ class BlockPort(Port):
 
 class PartPort(Port):
     """A stream at the output of a block's attention or feed-forward."""
+
+    block: Block
 
     def __init__(self, adapter: Adapter, block: Block, site: Site) -> None:
         self.adapter, self.block, self.site = adapter, block, site

@@ -1,7 +1,7 @@
-"""Where the streams lie: in a joint sequence, and the image tokens in the picture; and which tokens are padding.
+"""Where the streams lie in a joint sequence, and the image tokens in the image; and which tokens are padding.
 
 A layout function gets the running `Call` and the length of the joint sequence, and returns `Rows` for "text" and
-"image". Tokens of neither kind (time, context pictures, audio, padding) belong to no stream.
+"image". Tokens of neither kind (time, context images, audio, padding) belong to no stream.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from math import prod
 from typing import Any
 
 import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
 from torch.nn import functional as F
 
 from ditlens.errors import CaptureError
@@ -23,47 +26,55 @@ class Rows:
     """Which tokens of a joint sequence make one stream.
 
     Attributes:
-        index: A slice, or token numbers of each item, (batch, tokens).
-        mask: (batch, tokens), False where an item has fewer tokens than the longest one; None if all are real.
+        index: A slice, or token numbers of each item.
+        mask: False where an item has fewer tokens than the longest one; None if all are real.
     """
 
-    index: slice | torch.Tensor
-    mask: torch.Tensor | None = None
+    index: slice | Int[Tensor, "batch tokens"]
+    mask: Bool[Tensor, "batch tokens"] | None = None
 
-    def take(self, joint: torch.Tensor) -> torch.Tensor:
-        """Tokens of the stream, (batch, tokens, width), out of the joint tensor (batch, all tokens, width)."""
+    def take(self, joint: Float[Tensor, "batch all width"]) -> Float[Tensor, "batch tokens width"]:
+        """Tokens of the stream, out of those of the joint sequence."""
         if isinstance(self.index, slice):
             return joint[:, self.index]
-        index = self.index.to(joint.device)
-        return joint.gather(1, index.unsqueeze(-1).expand(-1, -1, joint.shape[-1]))
+        return joint.take_along_dim(
+            rearrange(self.index.to(joint.device), "batch tokens -> batch tokens 1"), 1
+        )
 
-    def put(self, joint: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """A copy of the joint tensor with the stream's tokens replaced; padding stays."""
+    def put(
+        self, joint: Float[Tensor, "batch all width"], value: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch all width"]:
+        """A copy of the joint sequence with the stream's tokens replaced; padding stays."""
         changed = joint.clone()
         if isinstance(self.index, slice):
             changed[:, self.index] = value
             return changed
         index = self.index.to(joint.device)
         if self.mask is not None:
-            value = torch.where(self.mask.to(joint.device).unsqueeze(-1), value, self.take(joint))
-            index = index.clone()  # padding points at the item's last token: write that one only once
-            last = torch.where(self.mask.to(index.device), index, -1).amax(1, keepdim=True)
-            value = torch.where((index == last).unsqueeze(-1), value.gather(1, (index == last).long().argmax(
-                1, keepdim=True).unsqueeze(-1).expand(-1, 1, value.shape[-1])), value)  # fmt: skip
-        return changed.scatter(1, index.unsqueeze(-1).expand(-1, -1, joint.shape[-1]), value)
+            mask = self.mask.to(joint.device)
+            value = value.where(mask.unsqueeze(-1), self.take(joint))
+            # padding points at the item's last token: all that point there must write the same value
+            at_last = index == index.where(mask, -1).amax(1, keepdim=True)
+            first = rearrange(at_last.long().argmax(1), "batch -> batch 1 1")
+            value = torch.where(at_last.unsqueeze(-1), value.take_along_dim(first, 1), value)
+        width = joint.shape[-1]
+        return changed.scatter(1, repeat(index, "batch tokens -> batch tokens width", width=width), value)
 
 
 def ragged(starts: list[int], lengths: list[int]) -> Rows:
     """Rows of items whose stream starts at `starts` and has `lengths` tokens; padded to the longest."""
-    longest, steps = max(lengths), torch.arange(max(lengths))
-    start, length = torch.tensor(starts)[:, None], torch.tensor(lengths)[:, None]
     if len(set(starts)) == 1 and len(set(lengths)) == 1:
-        return Rows(slice(starts[0], starts[0] + longest))
+        return Rows(slice(starts[0], starts[0] + lengths[0]))
+    steps, start, length = (
+        torch.arange(max(lengths)),
+        torch.tensor(starts)[:, None],
+        torch.tensor(lengths)[:, None],
+    )
     return Rows(start + torch.minimum(steps, length - 1), steps < length)
 
 
-def picked(where: torch.Tensor) -> Rows:
-    """Rows of a boolean map (batch, all tokens)."""
+def picked(where: Bool[Tensor, "batch all"]) -> Rows:
+    """Rows where a map of the joint sequence is True."""
     lengths = where.sum(1)
     order = torch.argsort((~where).int(), dim=1, stable=True)[:, : int(lengths.max())]
     steps = torch.arange(order.shape[1], device=order.device)
@@ -109,8 +120,8 @@ def gist(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
 def padded_lists(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
     """[image, text], each padded to a multiple of 32 tokens; the padding belongs to no stream."""
     pictures, texts = call.model_args["x"], call.model_args["cap_feats"]
-    if not isinstance(pictures[0], torch.Tensor):
-        raise CaptureError("Z-Image's omni mode, with several pictures per item, is not supported.")
+    if not isinstance(pictures[0], Tensor):
+        raise CaptureError("Z-Image's omni mode, with several images per item, is not supported.")
     patch = call.model.config.all_patch_size[0]
     image = [p.shape[-3] * (p.shape[-2] // patch) * (p.shape[-1] // patch) for p in pictures]
     text = [len(t) for t in texts]
@@ -129,7 +140,7 @@ def squeezed(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows
 
 
 def input_ids(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """[text and condition pictures, time token, image]."""
+    """[text and condition images, time token, image]."""
     count = call.model_args["input_ids"].shape[1]
     return {"text": Rows(slice(0, count)), "image": Rows(slice(count + 1, total))}
 
@@ -148,7 +159,7 @@ def indicator(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Row
 
 
 def slots(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """[text and condition pictures, image]; a picture's slot stands for four tokens."""
+    """[text and condition images, image]; the slot of a condition image stands for four tokens."""
     count = call.model_args["hidden_states"].shape[1]
     slot = call.model_args["img_mask"][0]
     pictured = torch.repeat_interleave(slot, torch.where(slot, 4, 1))[: total - count]
@@ -158,13 +169,13 @@ def slots(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
             "After the first step this pipeline keeps the text as cached keys only, so it has no text stream. "
             "Turn its key-value cache off, or capture step 0."
         )
-    return {"text": _run(text, call.batch), "image": Rows(slice(total - count, total))}
+    return {"text": _consecutive(text, call.batch), "image": Rows(slice(total - count, total))}
 
 
 def indices(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
     """A packed sequence with the numbers of its text and video rows."""
     names = {"text": "text_indices", "image": "video_indices"}
-    return {stream: _run(call.model_args[name], call.batch) for stream, name in names.items()}
+    return {stream: _consecutive(call.model_args[name], call.batch) for stream, name in names.items()}
 
 
 def prior(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
@@ -179,7 +190,8 @@ def unidiffuser(call: Call, block: Mapping[str, Any], total: int) -> dict[str, R
     return {"text": Rows(slice(2, 2 + count)), "image": Rows(slice(count + 3, total))}
 
 
-def _run(index: torch.Tensor, batch: int) -> Rows:
+def _consecutive(index: Int[Tensor, " tokens"], batch: int) -> Rows:
+    """Rows with these numbers in every item: a slice where they follow one another."""
     if bool((index.diff() == 1).all()):
         return Rows(slice(int(index[0]), int(index[-1]) + 1))
     return Rows(index.expand(batch, -1))
@@ -197,15 +209,15 @@ LAYOUTS: dict[str, Layout] = {
 # --- padding -----------------------------------------------------------------------------------------------
 
 
-def find_mask(rule: str, call: Call) -> torch.Tensor | None:
-    """Which text tokens are real, as the arguments of the model's call say.
+def find_mask(rule: str, call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
+    """Which text tokens are real, by the arguments of the model's call.
 
     Args:
         rule: `Architecture.padding`.
         call: The running call; the number of its text tokens must be known.
 
     Returns:
-        (batch, text tokens), True at real tokens; None if the call does not say it.
+        True at real tokens; None if the call does not say it.
     """
     if not rule:
         return None
@@ -215,7 +227,7 @@ def find_mask(rule: str, call: Call) -> torch.Tensor | None:
     return mask if fits else None
 
 
-def argument_mask(call: Call, name: str) -> torch.Tensor | None:
+def argument_mask(call: Call, name: str) -> Bool[Tensor, "batch text_tokens"] | None:
     """A mask of the text, or of a sequence that begins with the text; of (queries, keys) the last query counts."""
     mask = call.model_args.get(name)
     if mask is None:
@@ -224,8 +236,8 @@ def argument_mask(call: Call, name: str) -> torch.Tensor | None:
     return mask[:, : call.sizes["text"]].bool()
 
 
-def pictures_first(call: Call) -> torch.Tensor | None:
-    """The tokens of pictures, which are all real, then the text; of one item alone Framepack drops the padding."""
+def pictures_first(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
+    """The tokens of images, which are all real, then the text; of a single item Framepack drops the padding."""
     mask, pictures = call.model_args.get("encoder_attention_mask"), call.model_args.get("image_embeds")
     if mask is None:
         return None
@@ -235,8 +247,8 @@ def pictures_first(call: Call) -> torch.Tensor | None:
     return F.pad(mask.bool(), (before, 0), value=True)
 
 
-def valid_first(call: Call) -> torch.Tensor | None:
-    """The real tokens of all texts (and pictures), then their padding."""
+def valid_first(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
+    """The real tokens of all texts (and images), then their padding."""
     args, count = call.model_args, call.sizes["text"]
     if args.get("encoder_hidden_states_2") is None:
         return argument_mask(call, "encoder_attention_mask")
@@ -247,13 +259,13 @@ def valid_first(call: Call) -> torch.Tensor | None:
     return torch.arange(count, device=real.device) < real[:, None]
 
 
-def text_slots(call: Call) -> torch.Tensor | None:
-    """A mask of text and picture slots, of which the text slots count."""
+def text_slots(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
+    """A mask of text and image slots, of which the text slots count."""
     mask = call.model_args.get("encoder_hidden_states_mask")
     return None if mask is None else mask[:, ~call.model_args["img_mask"][0][: mask.shape[1]]].bool()
 
 
-PADDINGS: dict[str, Callable[[Call], torch.Tensor | None]] = {
+PADDINGS: dict[str, Callable[[Call], Tensor | None]] = {
     each.__name__: each for each in (pictures_first, valid_first, text_slots)
 }
 
@@ -262,7 +274,7 @@ PADDINGS: dict[str, Callable[[Call], torch.Tensor | None]] = {
 
 
 def find_grid(rule: str, call: Call) -> tuple[int, ...] | None:
-    """Frames (of video), rows and columns in which the first image tokens lie, or None if nobody knows.
+    """Frames (of video), rows and columns in which the first image tokens lie, or None if unknown.
 
     Args:
         rule: `Architecture.grid`.
@@ -280,7 +292,7 @@ def find_grid(rule: str, call: Call) -> tuple[int, ...] | None:
     elif rule == "patches":
         latents = args.get("hidden_states", args.get("x", args.get("latent_image_embeds")))
         latents = latents[0] if isinstance(latents, list) else latents
-        if isinstance(latents, torch.Tensor) and latents.ndim >= 4:
+        if isinstance(latents, Tensor) and latents.ndim >= 4:
             patch: Any = getattr(config, "patch_size", None) or getattr(config, "all_patch_size", 1)
             patches = [patch] * 2 if isinstance(patch, int) else list(patch)
             sides = [side // step for side, step in zip(latents.shape[-2:], (patches * 2)[-2:], strict=True)]
@@ -292,14 +304,14 @@ def find_grid(rule: str, call: Call) -> tuple[int, ...] | None:
     return grid if fits else None
 
 
-def _grid_of(ids: torch.Tensor) -> tuple[int, ...]:
-    """Rows and columns of the first picture; those of reference pictures have another number on axis 0."""
+def _grid_of(ids: Shaped[Tensor, "tokens axes"]) -> tuple[int, ...]:
+    """Rows and columns of the first image; reference images have another number on axis 0."""
     first = ids[ids[:, 0] == ids[0, 0], 1:3]
     return tuple(int(n) for n in (first.amax(0) - first.amin(0) + 1))
 
 
-def _frames(latents: torch.Tensor, config: Any) -> tuple[int, ...]:
-    """Frames of a video latent: the axis beside the channels, whichever it is."""
+def _frames(latents: Float[Tensor, "batch _ _ height width"], config: Any) -> tuple[int, ...]:
+    """Frames of video latents: the axis beside the channels, whichever it is."""
     channels = getattr(config, "in_channels", None)
     frames = latents.shape[1] if latents.shape[2] == channels else latents.shape[2]
     return (frames // (getattr(config, "patch_size_t", None) or 1),)

@@ -27,7 +27,7 @@ from ditlens.errors import (
     StudyError,
 )
 from ditlens.files import read_lines, remove_leftovers, write_json
-from ditlens.lens.captures import Capture, capture
+from ditlens.lens.captures import capture
 from ditlens.lens.estimates import Estimate, estimate
 from ditlens.lens.selection import size_of
 from ditlens.lens.study.claims import claim
@@ -136,7 +136,7 @@ def check_passes(passes: Sequence[str], guidance: float, distilled: bool = False
         )
 
 
-def capturing(model: Model, manifest: Manifest, limit: str | float) -> Capture:
+def capturing(model: Model, manifest: Manifest, limit: str | float) -> capture:
     """The capture of an item, not yet begun; raises an error for wrong settings."""
     s = manifest.settings
     return capture(model, s["sites"], steps=s["steps"], limit=limit, **_kept(s))

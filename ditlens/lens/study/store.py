@@ -26,7 +26,7 @@ import torch
 
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import read_json, write_json
-from ditlens.lens.cache import Item, Key, LatentCache
+from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.site import Site
 from ditlens.lens.study.shards import MASK, Shard, item_name
 from ditlens.tables import human
@@ -369,11 +369,11 @@ class Study:
         """
         chosen = self._chosen(items)
         shards = [Shard(self.path(item)) for item in chosen]
-        tensors: dict[Key, torch.Tensor] = {}
+        tensors: dict[CacheKey, torch.Tensor] = {}
         for site in self.sites:
             for pass_ in self.passes:
                 values = torch.stack([shard.read(f"{site}|{pass_}") for shard in shards], 1)
-                tensors |= {Key(site, step, pass_): values[i] for i, step in enumerate(self.steps)}
+                tensors |= {CacheKey(site, step, pass_): values[i] for i, step in enumerate(self.steps)}
         masks = {
             name.removeprefix(MASK): torch.stack([s.read(name) for s in shards]).bool()
             for name in self._first.header
@@ -381,7 +381,7 @@ class Study:
         }
         grid = json.loads(self._first.about["grid"])
         return LatentCache(
-            tensors=tensors, items=[Item(0, row, self.prompt(item)) for row, item in enumerate(chosen)],
+            tensors=tensors, items=[CachedItem(0, row, self.prompt(item)) for row, item in enumerate(chosen)],
             grids={0: tuple(grid) if grid else None}, masks=masks, reduced=self._first.about["reduced"],
         )  # fmt: skip
 

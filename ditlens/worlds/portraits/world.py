@@ -16,8 +16,8 @@ from ditlens.worlds.portraits import examples, measure
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, NAMES, describe_values, neutral, sample
 from ditlens.worlds.portraits.constraints import index_of, value_of
 from ditlens.worlds.portraits.describer import OracleDescriber, PortraitDescriber, change_indices, phrase
-from ditlens.worlds.portraits.instructions import instruction as any_instruction
 from ditlens.worlds.portraits.instructions import check_instruction, parse_instruction
+from ditlens.worlds.portraits.instructions import instruction as any_instruction
 from ditlens.worlds.portraits.oracle import Oracle
 from ditlens.worlds.portraits.pairs import target_caption
 from ditlens.worlds.portraits.questions import question
