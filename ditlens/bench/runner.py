@@ -23,9 +23,9 @@ import torch
 from ditlens import images
 from ditlens.bench.entries import Entry
 from ditlens.bench.folder import COLUMNS, FIRST, LAST
-from ditlens.bench.page import write_page
+from ditlens.bench.report.page import write_page
 from ditlens.bench.scores import Scorer
-from ditlens.bench.sheets import write_sheets
+from ditlens.bench.report.sheets import write_sheets
 from ditlens.bench.suites import Suite
 from ditlens.bench.summary import summarise
 from ditlens.ems.edit import results

@@ -187,9 +187,9 @@ def bench(options: Namespace) -> Outcome:
 
 def rating(options: Namespace) -> Outcome:
     """Show a benchmark that has been run, and let people rate it."""
-    from ditlens.bench import votes
-    from ditlens.bench.page import write_page
-    from ditlens.bench.sheets import write_sheets
+    from ditlens.bench import rating
+    from ditlens.bench.report.page import write_page
+    from ditlens.bench.report.sheets import write_sheets
 
     folder = options.folder or Path("outputs/bench")
     if options.what == "page":
@@ -197,9 +197,9 @@ def rating(options: Namespace) -> Outcome:
         page = write_page(folder)
         return Outcome(f"wrote {page}", {"page": page})
     if options.what == "votes":
-        found = votes.tally(folder)
-        return Outcome(votes.report(found), found)
-    rules = votes.Rules(
+        found = rating.tally(folder)
+        return Outcome(rating.report(found), found)
+    rules = rating.Rules(
         pairs=options.pairs,
         shared=min(10, options.pairs // 3),
         repeats=min(4, options.pairs // 5),
@@ -210,9 +210,9 @@ def rating(options: Namespace) -> Outcome:
             from ditlens.errors import SettingError
 
             raise SettingError("Name a new folder for the voting page: --out outputs/study.")
-        page = votes.export_static(folder, options.out, rules=rules)
+        page = rating.export_static(folder, options.out, rules=rules)
         return Outcome(f"wrote {page}; the key to its pictures is in {folder / 'votes'}", {"page": page})
-    votes.serve(folder, options.port, options.host, rules)
+    rating.serve(folder, options.port, options.host, rules)
     return Outcome(f"count them with: ditlens bench votes {folder}", {"folder": folder})
 
 

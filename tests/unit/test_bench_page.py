@@ -10,7 +10,7 @@ import pytest
 from bench_run import EVIL, write_run
 
 from ditlens.bench.folder import read_folder
-from ditlens.bench.page import write_page
+from ditlens.bench.report.page import write_page
 from ditlens.errors import StudyError
 
 

@@ -15,11 +15,11 @@ import pytest
 from bench_run import write_run
 from PIL import Image
 
-from ditlens.bench.ballots import FLIPPED, Ballot, Rules
-from ditlens.bench.vote_export import export_static
-from ditlens.bench.vote_numbers import bradley_terry, krippendorff_alpha
-from ditlens.bench.vote_server import make_server
-from ditlens.bench.vote_tally import tally
+from ditlens.bench.rating.ballots import FLIPPED, Ballot, Rules
+from ditlens.bench.rating.export import export_static
+from ditlens.bench.rating.numbers import bradley_terry, krippendorff_alpha
+from ditlens.bench.rating.server import make_server
+from ditlens.bench.rating.tally import tally
 from ditlens.errors import SettingError, StudyError
 
 VOTER, OTHER = "00c0ffee00c0ffee", "0123456789abcdef"

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ditlens.bench.ballots import FLIPPED, SOURCE, VOTER, Pair
+from ditlens.bench.rating.ballots import FLIPPED, SOURCE, VOTER, Pair
 from ditlens.bench.folder import BenchFolder
 from ditlens.errors import StudyError
 from ditlens.images import open_image

@@ -10,9 +10,9 @@ from string import Template
 from typing import Any
 
 from ditlens.bench.folder import BenchFolder, read_folder
-from ditlens.bench.page_curves import curves
-from ditlens.bench.page_gallery import gallery
-from ditlens.bench.page_tables import attribute_table, cost_table, main_table, matched_table, sweep_table
+from ditlens.bench.report.curves import curves
+from ditlens.bench.report.gallery import gallery
+from ditlens.bench.report.tables import attribute_table, cost_table, main_table, matched_table, sweep_table
 
 
 def write_page(folder: str | Path | BenchFolder) -> Path:
@@ -45,8 +45,9 @@ def write_page(folder: str | Path | BenchFolder) -> Path:
 
 
 def static(name: str) -> str:
-    """A file of `ditlens/bench/static`."""
-    return (files("ditlens.bench") / "static" / name).read_text("utf-8")
+    """A file of the templates of the report, or of the rating."""
+    room = "rating" if name.startswith("vote") else "report"
+    return (files(f"ditlens.bench.{room}") / "templates" / name).read_text("utf-8")
 
 
 def definitions(pairs: Iterable[tuple[str, str]]) -> str:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ditlens.bench import vote_files
-from ditlens.bench.ballots import FLIPPED, Ballot, Pair, Rules
+from ditlens.bench.rating import files as vote_files
+from ditlens.bench.rating.ballots import FLIPPED, Ballot, Pair, Rules
 from ditlens.bench.folder import BenchFolder, read_folder
-from ditlens.bench.page import static
+from ditlens.bench.report.page import static
 from ditlens.errors import DitlensError, SettingError, StudyError
 
 MOST_BYTES = 16 * 1024

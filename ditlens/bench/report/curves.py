@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ditlens.bench.folder import BenchFolder
-from ditlens.bench.page_tables import Number, at_degree, shown
+from ditlens.bench.report.tables import Number, at_degree, shown
 
 WIDTH, HEIGHT = 680, 440
 LEFT, RIGHT, TOP, BOTTOM = 96, 20, 18, 78

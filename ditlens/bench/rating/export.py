@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ditlens.bench import vote_files
-from ditlens.bench.ballots import FLIPPED, Ballot, Pair, Rules
+from ditlens.bench.rating import files as vote_files
+from ditlens.bench.rating.ballots import FLIPPED, Ballot, Pair, Rules
 from ditlens.bench.folder import BenchFolder, read_folder
-from ditlens.bench.page import static
-from ditlens.bench.vote_server import SIDES, voting_page
+from ditlens.bench.report.page import static
+from ditlens.bench.rating.server import SIDES, voting_page
 from ditlens.errors import SettingError
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ditlens.bench import vote_files
-from ditlens.bench.ballots import SOURCE, VOTER, Pair
+from ditlens.bench.rating import files as vote_files
+from ditlens.bench.rating.ballots import SOURCE, VOTER, Pair
 from ditlens.bench.folder import BenchFolder, read_folder
-from ditlens.bench.vote_numbers import bradley_terry, interval, krippendorff_alpha, win_rates
+from ditlens.bench.rating.numbers import bradley_terry, interval, krippendorff_alpha, win_rates
 from ditlens.errors import StudyError
 from ditlens.tables import columns
 
@@ -138,7 +138,7 @@ def read_votes(bench: BenchFolder) -> tuple[list[Vote], int, int]:
     if not votes:
         lines = f"{unreadable} lines in it could not be read" if unreadable else "it has no lines of votes"
         raise StudyError(
-            f"There are no votes in {folder}: {lines}. Collect some with ditlens.bench.votes.serve(folder), or put "
+            f"There are no votes in {folder}: {lines}. Collect some with ditlens.bench.rating.serve(folder), or put "
             "the files there that your voters downloaded; theirs need the key-*.json that export_static wrote."
         )
     return list(votes.values()), unreadable, doubled
