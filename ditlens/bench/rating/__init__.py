@@ -3,15 +3,15 @@
     from ditlens.bench import rating
 
     rating.serve("outputs/bench")                              # people vote at http://127.0.0.1:8765/
-    rating.export_static("outputs/bench", "outputs/study")     # or: a folder that needs no server
+    rating.export_static("outputs/bench", "outputs/voting")    # or: a folder that needs no server
     rating.tally("outputs/bench")                              # win rates, strengths, agreement
 
-A `Ballot` is what one voter is asked. How to run a study with people: docs/how-to/run_a_rating_study.md.
+A `Ballot` holds the pairs that one voter compares. How to run a rating: docs/how-to/run_a_rating.md.
 """
 
-from ditlens.bench.rating.ballots import Ballot, Pair, Rules
+from ditlens.bench.rating.ballots import Ballot, Comparison, Rules
 from ditlens.bench.rating.export import export_static
 from ditlens.bench.rating.server import make_server, serve
 from ditlens.bench.rating.tally import report, tally
 
-__all__ = ["Ballot", "Pair", "Rules", "export_static", "make_server", "report", "serve", "tally"]
+__all__ = ["Ballot", "Comparison", "Rules", "export_static", "make_server", "report", "serve", "tally"]
