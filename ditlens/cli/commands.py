@@ -175,7 +175,11 @@ def bench(options: Namespace) -> Outcome:
 
     if options.workers > 1:
         runner.plan_bench(model, suite, entries, options.out, options.degrees, options.seed)
-        run_workers(options, shown)
+        run_workers(
+            options.workers, suite=options.suite, count=options.count, methods=options.methods,
+            degrees=options.degrees, seed=options.seed, out=options.out, model=options.model,
+            device=options.device, progress=shown,
+        )  # fmt: skip
     else:
         runner.run_bench(
             model, suite, entries, options.out, degrees=options.degrees, seed=options.seed, progress=shown
@@ -209,7 +213,7 @@ def rating(options: Namespace) -> Outcome:
         if options.out == Path("outputs/bench"):
             from ditlens.errors import SettingError
 
-            raise SettingError("Name a new folder for the voting page: --out outputs/study.")
+            raise SettingError("Name a new folder for the voting page: --out outputs/voting.")
         page = rating.export_static(folder, options.out, rules=rules)
         return Outcome(f"wrote {page}; the key to its pictures is in {folder / 'votes'}", {"page": page})
     rating.serve(folder, options.port, options.host, rules)
