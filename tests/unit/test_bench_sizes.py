@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from scripts import script
-
+from benchmarks import sizes as bench
 from ditlens.train import mmdit
 
 
-@pytest.fixture(scope="module")
-def bench():
-    with script("sizes") as module:
-        yield module
-
-
-def test_the_shipped_size_is_among_them(bench):
+def test_the_shipped_size_is_among_them():
     assert bench.config(bench.SHIPPED) == mmdit.CONFIG and set(bench.LONGER) <= set(bench.SIZES)
 
 
-def test_every_size_is_timed_and_larger_ones_have_more_weights(bench):
+def test_every_size_is_timed_and_larger_ones_have_more_weights():
     from diffusers import SD3Transformer2DModel
 
     taken = bench.times(calls=1)
@@ -30,7 +22,7 @@ def test_every_size_is_timed_and_larger_ones_have_more_weights(bench):
     assert small < large
 
 
-def test_what_was_measured_is_read_and_becomes_a_row(bench, tmp_path):
+def test_what_was_measured_is_read_and_becomes_a_row(tmp_path):
     part = {
         "size": "6 x 192", "minutes": 10.0, "weights": 7_825_568, "samples": 8960, "categorical": 0.65,
         "categorical_low": 0.6, "categorical_high": 0.7, "level": 0.5, "level_low": 0.45, "level_high": 0.55,
