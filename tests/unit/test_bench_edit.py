@@ -92,7 +92,7 @@ def test_the_best_are_measured_on_more_edits_until_no_other_is_the_best(monkeypa
     monkeypatch.setattr(bench, "load", lambda name: SimpleNamespace(defaults={"mask": "difference"}))
     monkeypatch.setattr(bench, "Scorer", lambda model: None)
     monkeypatch.setattr(bench, "run_part", run_part)
-    monkeypatch.setattr(bench, "portraits", lambda count: None)
+    monkeypatch.setattr(bench, "open_suite", lambda name, count: None)
     monkeypatch.setattr(bench, "rows_of", lambda *_: [])
     monkeypatch.setattr(
         bench, "ratios_of", lambda rows: {name: {"value": 0.1 / drift} for name, drift in drifts.items()}
