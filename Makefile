@@ -71,25 +71,25 @@ notebooks: $(INSTALLED) ## Run all notebooks and save them as they are committed
 	@$(BIN)/python tests/notebooks/execute.py
 
 bench-model: $(INSTALLED) ## Measure the portraits model again (minutes)
-	@$(BIN)/python benchmarks/model.py
+	@$(BIN)/python -m benchmarks.model
 
 bench-sizes: $(INSTALLED) ## Train four sizes of the transformer for equal times: quality beside time (80 minutes)
-	@$(BIN)/python benchmarks/sizes.py $(ARGS)
+	@$(BIN)/python -m benchmarks.sizes $(ARGS)
 
 bench-capture: $(INSTALLED) ## Measure what capturing costs (minutes; with ARGS="--only KEY" a part)
-	@$(BIN)/python benchmarks/capture.py $(ARGS)
+	@$(BIN)/python -m benchmarks.capture $(ARGS)
 
 bench-edit: $(INSTALLED) ## Measure EMS beside the other editing methods (hours; ARGS="--ems 100 --others 30" for less)
-	@$(BIN)/python benchmarks/edit.py $(ARGS)
+	@$(BIN)/python -m benchmarks.edit $(ARGS)
 
 bench-geometry: $(INSTALLED) ## Time and memory of edits at the geometry of SD3.5-medium and FLUX.1-dev (needs a GPU)
-	@$(BIN)/python benchmarks/geometry.py $(ARGS)
+	@$(BIN)/python -m benchmarks.geometry $(ARGS)
 
 bench-house: $(INSTALLED) ## Measure the package itself: imports, size, wheel, errors, tests (20 minutes; ARGS="--only KEY")
 	@$(BIN)/python -m benchmarks.house $(ARGS)
 
 bench: $(INSTALLED) ## Print all benchmark results against their targets, and write docs/benchmarks.md
-	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python -m benchmarks.report
 
 clean: ## Remove caches, build leftovers and the demo's pictures; keeps .venv
 	rm -rf build dist ./*.egg-info .grimp_cache .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov outputs/demo

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import datetime
-import json
 import multiprocessing
 import os
 import random
@@ -31,16 +29,15 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from intervals import bootstrap
-from model import hardware, ordered
-from report import shown
 
 import ditlens as dl
+from benchmarks import RESULTS, ROOT
+from benchmarks.report import read_results, record, shown
 from ditlens.lens.adapters.table import ARCHITECTURES
 from ditlens.lens.study import run as studies
+from ditlens.metrics.statistics import bootstrap
 from ditlens.models.flux import positions
 
-ROOT = Path(__file__).parents[1]
 OUT = "joint.*.{text,image}.out"
 FOUR = "joint.{1,4,7,10}.{text,image}.out"
 FOUR_FLUX = ("joint.{4,13}.{text,image}.out", "single.{9,28}.{text,image}.out")
@@ -485,7 +482,7 @@ class NoGpuError(Exception):
 
 def not_measured(why: str) -> dict[str, Any]:
     """A result that says why there is none."""
-    return {"value": None, "low": None, "high": None, "n": 0, "unit": "x", "note": f"not measured: {why}"}
+    return {"value": None, "n": 0, "unit": "x", "note": f"not measured: {why}"}
 
 
 # --- studies -----------------------------------------------------------------------------------------------
@@ -633,11 +630,11 @@ def main(argv: Sequence[str] | None = None) -> int:
              "prompts of the worker study", "repetitions of it")  # fmt: skip
     for (name, count), what in zip(COUNTS.items(), helps, strict=True):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=count, help=f"{what} ({count})")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "capture.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "capture.json")
     options = parser.parse_args(argv)
     if unknown := set(options.only) - set(keys):
         parser.error(f"unknown key {', '.join(sorted(unknown))}; there are {', '.join(keys)}")
-    results = json.loads(options.out.read_text("utf-8")) if options.out.is_file() else {}
+    results = read_results(options.out)
     code = 0
     for names, measure in GROUPS.items():
         if not set(names) & set(options.only):
@@ -655,14 +652,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = 1
             continue
         on_gpu = names == ("overhead_gpu_ratio",) and torch.cuda.is_available()
-        device = torch.device("cuda" if on_gpu else "cpu")
-        common = {
-            "command": command(names, options), "date": datetime.date.today().isoformat(),
-            "hardware": hardware(device),
-        }  # fmt: skip
-        results |= {name: ordered(measured[name] | common) for name in names}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({k: results[k] for k in keys if k in results}, indent=2) + "\n")
+        found = {name: measured[name] for name in names}
+        results = record(options.out, found, command(names, options), "cuda" if on_gpu else "cpu", order=keys)
     for key in keys:
         if key in results:
             value, unit, note = (results[key][name] for name in ("value", "unit", "note"))

@@ -1,18 +1,16 @@
 """Measure EMS and the methods it is measured against: ``make bench-edit``, then ``make bench`` prints the numbers.
 
-The runs are kept in ``outputs/bench-edit``; killed, the same command goes on. ``--ems`` and ``--others`` say how
-many edits of the test split EMS and each other method make, ``--best``, ``--published`` and ``--finding`` how
-many the best baselines and the rows of the finding; ``--only edits`` or ``--only faults`` a part.
+The runs are kept in ``outputs/bench-edit``; if it is interrupted, the same command continues. ``--ems`` and
+``--others`` say how many edits of the test split EMS and each other method make, ``--best``, ``--published`` and
+``--finding`` how many the best baselines and the rows of the finding; ``--only edits`` or ``--only faults``
+measures one part.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
 import sys
-from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,37 +18,32 @@ from typing import Any
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from faults import run_faults  # noqa: E402
-from intervals import wilson  # noqa: E402
-from model import hardware, ordered  # noqa: E402
-
-from ditlens.bench import runner  # noqa: E402
-from ditlens.bench.entries import choose, tuned  # noqa: E402
-from ditlens.bench.scores import Scorer  # noqa: E402
-from ditlens.bench.suites import open_suite  # noqa: E402
-from ditlens.bench.summary import drift_at, drift_ratio, effect_table, number  # noqa: E402
-from ditlens.bench.workers import run_workers  # noqa: E402
-from ditlens.metrics.continuous import linearity, spearman  # noqa: E402
-from ditlens.metrics.statistics import estimate, paired  # noqa: E402
-from ditlens.models.loading import load  # noqa: E402
+from benchmarks import RESULTS, ROOT
+from benchmarks.faults import run_faults
+from benchmarks.report import Results, record
+from ditlens.bench import runner
+from ditlens.bench.entries import choose, tuned
+from ditlens.bench.scores import Scorer
+from ditlens.bench.suites import open_suite
+from ditlens.bench.summary import drift_at, drift_ratio, effect_table, number
+from ditlens.bench.workers import run_workers
+from ditlens.metrics.continuous import linearity, spearman
+from ditlens.metrics.statistics import estimate, paired, wilson
+from ditlens.models.loading import load
 
 COMMAND = "make bench-edit"
 OWN = ("ems", "ems-no-mask", "ems-exact-mask", "ems-tokens", "ems-pooled",
        "text-only", "image-only", "joint")  # fmt: skip
-"""Entries that are EMS with one thing changed or parts of it, and no baselines."""
+"""Entries that are EMS with one thing changed, or parts of it: not baselines."""
 BORROWERS = ("flowedit-mask", "flowalign-mask", "flowslider-mask")
-"""Baselines that have EMS's mask: nobody published them so."""
+"""Baselines with EMS's mask, which they were not published with."""
 FINDING = ("text-only", "image-only", "joint")
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
-"""Of every method: curves are compared on the same degrees."""
+"""Of every method: curves are compared at the same degrees."""
 MORE_DEGREES = (0.0,)
-"""Of EMS besides."""
+"""Of EMS in addition."""
 
 Rows = list[dict[str, Any]]
-Results = dict[str, dict[str, Any]]
 
 
 def main() -> None:
@@ -74,17 +67,9 @@ def main() -> None:
         results |= edits(options)
     if options.only in (None, "faults"):
         results |= faults()
-    path = ROOT / "benchmarks" / "results" / "edit.json"
-    old = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    about = {
-        "command": command(options),
-        "date": datetime.date.today().isoformat(),
-        "hardware": hardware(torch.device("cpu")),
-    }
-    new = {key: ordered({"low": None, "high": None, **result, **about}) for key, result in results.items()}
-    path.write_text(json.dumps(old | new, indent=2) + "\n", "utf-8")
-    for key, result in new.items():
-        print(f"{key}: {result['value']}")
+    for key, result in record(RESULTS / "edit.json", results, command(options)).items():
+        if key in results:
+            print(f"{key}: {result['value']}")
 
 
 def command(options: argparse.Namespace) -> str:
@@ -97,7 +82,7 @@ def command(options: argparse.Namespace) -> str:
 
 
 def edits(options: argparse.Namespace) -> Results:
-    """Run the suite and compute what the issue asks for."""
+    """Run the suite and compute the results of `benchmarks/targets.json` that are about edits."""
     model = load("portraits")
     scorer, names = Scorer(model), list(tuned(model))
     run = partial(run_part, model, scorer, options)
@@ -137,16 +122,14 @@ def run_part(
         model, open_suite("portraits", count), choose(model, ",".join(names)), options.out, degrees, 0, scorer
     )
     run_workers(
-        Namespace(
-            suite="portraits", count=count, methods=",".join(names), degrees=degrees, seed=0, out=options.out,
-            model="portraits", device="cpu", workers=options.workers,
-        ),
-        lambda ended, total, words: print(f"\r{ended}/{total} {words}", end="", file=sys.stderr, flush=True),
+        options.workers, suite="portraits", count=count, methods=",".join(names), degrees=degrees, seed=0,
+        out=options.out, model="portraits", device="cpu",
+        progress=lambda ended, total, words: print(f"\r{ended}/{total} {words}", end="", file=sys.stderr),
     )  # fmt: skip
 
 
 def rows_of(folder: Path, model: Any, scorer: Scorer) -> Rows:
-    """All rows so far that were made with today's edits, settings, weights and metrics."""
+    """All rows so far that were made with the present edits, settings, weights and metrics."""
     common, entries = runner.made_with(model, scorer), tuned(model)
     found = {name: {path.stem for path in (folder / "parts" / name).glob("*.json")} for name in entries}
     rows: Rows = []
@@ -158,7 +141,7 @@ def rows_of(folder: Path, model: Any, scorer: Scorer) -> Rows:
 
 
 def ratios_of(rows: Rows) -> dict[str, dict[str, float | int]]:
-    """Drift of EMS over that of every baseline that reaches an effect of 0.8, there."""
+    """Drift of EMS over that of every baseline, at an effect of 0.8; baselines that never reach it are left out."""
     moved = [row for row in rows if row["degree"] > 0]
     names = [n for n in dict.fromkeys(row["method"] for row in rows) if n not in OWN]
     ratios = {name: drift_ratio(moved, "ems", name) for name in names}
@@ -166,16 +149,17 @@ def ratios_of(rows: Rows) -> dict[str, dict[str, float | int]]:
 
 
 def best_baseline(ratios: dict[str, dict[str, float | int]], left_out: tuple[str, ...] = ()) -> str:
-    """The baseline with the least drift beside EMS, of those that count; empty if there is none.
+    """The baseline with the least drift relative to EMS, of those that count; empty if there is none.
 
-    It is measured on more edits, and again whichever is the best after that: few edits flatter somebody.
+    The best one is measured on more edits, and so is the one that is best after that: on few edits, some method
+    looks better than it is.
     """
     names = [name for name in ratios if name not in left_out]
     return max(names, key=lambda name: ratios[name]["value"], default="")
 
 
 def of(rows: Rows, method: str, degree: float | None = None) -> Rows:
-    """Rows of a method, that ended well, at one degree or all."""
+    """Rows of a method without errors, at one degree or all."""
     return [
         row for row in rows
         if row["method"] == method and not row["error"] and (degree is None or row["degree"] == degree)
@@ -281,20 +265,20 @@ def degree0(rows: Rows, options: argparse.Namespace) -> Results:
         )
     return {
         "degree0_exact": {
-            "value": float(np.mean(exact)), "low": None, "high": None, "n": len(exact), "unit": "share",
+            "value": float(np.mean(exact)), "n": len(exact), "unit": "share",
             "note": "share of edits at degree 0 whose pixels equal the reconstruction's",
         }
     }  # fmt: skip
 
 
 def reversed_edits(model: Any, options: argparse.Namespace) -> Results:
-    """Edit, and edit back: how far are the attributes from where they were?"""
+    """Edit, and edit back: how far are the attributes from their start?"""
     from ditlens.ems.edit import edit as edit_picture
     from ditlens.images import to_tensor
     from ditlens.metrics.continuous import pixel_rms
     from ditlens.worlds.portraits.measure import drift
 
-    method, apart, pixels = tuned(model)["ems"].method, [], []
+    method, distances, pixels = tuned(model)["ems"].method, [], []
     for k, item in enumerate(open_suite("portraits", min(options.others, 20)).items):
         picture = item.image()
         there = edit_picture(
@@ -304,11 +288,11 @@ def reversed_edits(model: Any, options: argparse.Namespace) -> Results:
         back = there.reverse()
         start = there.plan.reconstruction
         before, after = (model.world.measure(to_tensor(image))[0] for image in (start, back.image))
-        apart.append(drift(before, after, ()))
+        distances.append(drift(before, after, ()))
         pixels.append(pixel_rms(to_tensor(start), to_tensor(back.image)))
     return {
         "ems_reversal": {
-            **estimate(apart), "unit": "range",
+            **estimate(distances), "unit": "range",
             "note": "edited at degree 1 and reversed: distance of the visible attributes from the reconstruction; "
             f"pixels are {float(np.mean(pixels)):.3f} off (root mean square, of 1)",
         }
@@ -336,18 +320,18 @@ def compared(rows: Rows, names: list[str]) -> Results:
     counts = [int(entry["n"]) for name, entry in table.items() if name != "ems"]
     return {
         "methods_in_harness": {
-            "value": len(ran), "low": None, "high": None, "n": len(names), "unit": "methods", "parts": table,
+            "value": len(ran), "n": len(names), "unit": "methods", "parts": table,
             "note": "value: success at degree 1; with effect, drift, evaluations (nfe), calls, seconds per edit; "
             f"{table['ems']['n']} edits of EMS, {min(counts)} to {max(counts)} of the others: column n",
         },
         "ems_drift_ratio_to_best_baseline": {
-            **(ratios.get(best) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
+            **(ratios.get(best) or {"value": None, "n": 0}), "unit": "ratio",
             "note": f"mean drift where the mean effect is 0.8, EMS over {best}, the best baseline; "
             f"never reach 0.8: {', '.join(never) or 'none'}",
             "parts": {n: {k: r[k] for k in ("value", "low", "high", "n")} for n, r in ratios.items()},
         },
         "ems_drift_ratio_to_best_published": {
-            **(ratios.get(published) or {"value": None, "low": None, "high": None, "n": 0}), "unit": "ratio",
+            **(ratios.get(published) or {"value": None, "n": 0}), "unit": "ratio",
             "note": f"the same over {published}, the best of the baselines that borrow nothing from EMS; left out: "
             f"{', '.join(BORROWERS)}",
         },
@@ -355,7 +339,7 @@ def compared(rows: Rows, names: list[str]) -> Results:
         if published
         else {"value": None, "n": 0, "unit": "ratio", "note": "no baseline reaches an effect of 0.8"},
         "finding3_table": {
-            "value": sum(n in table for n in FINDING), "low": None, "high": None, "n": len(FINDING), "unit": "rows",
+            "value": sum(n in table for n in FINDING), "n": len(FINDING), "unit": "rows",
             "parts": {n: table[n] for n in FINDING if n in table},
             "note": "text only, image only and both, from the same noised start: success at degree 1, and drift at "
             "the same effect (none: never reached); evaluations differ, see nfe",
@@ -373,7 +357,7 @@ def faults() -> Results:
     found = run_faults()
     return {
         "describer_faults_handled": {
-            "value": sum(found.values()) / len(found), "low": None, "high": None, "n": len(found), "unit": "share",
+            "value": sum(found.values()) / len(found), "n": len(found), "unit": "share",
             "note": "not handled: " + (", ".join(n for n, ok in found.items() if not ok) or "none"),
         }
     }  # fmt: skip

@@ -10,7 +10,6 @@ family.
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
 import json
 import sys
@@ -22,15 +21,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from capture import FLUX1, SD35_MEDIUM
-from model import hardware, ordered
 
 import ditlens as dl
+from benchmarks import RESULTS
+from benchmarks.capture import FLUX1, SD35_MEDIUM
+from benchmarks.report import record
 from ditlens.models.loading import model_class
 from ditlens.models.model import Model
 from ditlens.train.text import build_tokenizer
 
-ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("ems", "flowedit")
 """EMS and FlowEdit, in their settings for the family."""
 STEPS = 28
@@ -194,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Time and memory of edits at real geometry.")
     parser.add_argument("--only", choices=tuple(FAMILIES), help="one family (all)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each that count (5)")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "geometry.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "geometry.json")
     options = parser.parse_args(argv)
     if not torch.cuda.is_available():
         print("error: no CUDA device was found: real geometry needs one.", file=sys.stderr)
@@ -207,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 pipe.set_progress_bar_config(disable=True)
                 found = compare(model_class(pipe)(pipe, family), size, options.rounds, STEPS)
                 print(json.dumps(found), file=sys.stderr)
-                write(options.out, family, found, hardware(device), options.rounds)
+                write(options.out, family, found, options.rounds, "cuda")
             except torch.cuda.OutOfMemoryError:
                 print(f"{family} does not fit into this GPU: left out", file=sys.stderr)
                 code = 1
@@ -217,8 +216,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def write(out: Path, family: str, found: dict[str, dict[str, Any]], where: str, rounds: int) -> None:
-    """Put one family into the results file, EMS's ratio as its value; what the file has of others stays."""
+def write(out: Path, family: str, found: dict[str, dict[str, Any]], rounds: int, device: str) -> None:
+    """Put one family into the results file, EMS's ratio as its value; the other families in it stay."""
     mine, sample = found["ems"], found["sample"]
     note = (
         f"seconds for one row of the transformer's batch, a whole edit by EMS over a sample of the "
@@ -227,14 +226,9 @@ def write(out: Path, family: str, found: dict[str, dict[str, Any]], where: str, 
         f"{mine['rows']:.0f} rows and {mine['peak_gb']:.1f} GB, a sample {sample['seconds']:.1f} s for "
         f"{sample['rows']:.0f} rows and {sample['peak_gb']:.1f} GB"
     )
-    result = {
-        "value": mine["value"], "low": None, "high": None, "n": rounds, "unit": "x",
-        "command": f'make bench-geometry ARGS="--only {family} --rounds {rounds}"', "note": note,
-        "hardware": where, "date": datetime.date.today().isoformat(), "parts": found,
-    }  # fmt: skip
-    old = json.loads(out.read_text("utf-8")) if out.is_file() else {}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(old | {key_of(family): ordered(result)}, indent=2) + "\n", "utf-8")
+    result = {"value": mine["value"], "n": rounds, "unit": "x", "note": note, "parts": found}
+    command = f'make bench-geometry ARGS="--only {family} --rounds {rounds}"'
+    record(out, {key_of(family): result}, command, device)
 
 
 def key_of(family: str) -> str:

@@ -2,32 +2,27 @@
 
 Writes ``benchmarks/results/model.json`` (every key with its 95 % interval), ``docs/model/results.md`` (the same
 as a table beside the targets, with tables by attribute) and contact sheets in ``docs/model``. With ``--only``,
-the other keys keep what was measured last. All is seeded: the same weights give the same numbers, except times.
+the other keys keep what was measured last. Everything is seeded: the same weights give the same numbers, except
+times.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from portraits import editing, quality, samples, speed
-from portraits.common import Bench, Result, Results
-from portraits.gallery import SHEETS, draw
-from portraits.speed import threads
-from report import shown, verdict
-
+from benchmarks import ROOT
+from benchmarks.portraits import editing, quality, samples, speed
+from benchmarks.portraits.common import Bench
+from benchmarks.portraits.gallery import SHEETS, draw
+from benchmarks.report import Result, Results, read_results, record, shown, verdict
 from ditlens.errors import DitlensError
 from ditlens.models.loading import load
 from ditlens.worlds.portraits.attributes import ATTRIBUTES
 
-ROOT = Path(__file__).parents[1]
 WHAT = {
     "stock_pipeline": "stock `StableDiffusion3Pipeline.from_pretrained(folder)(prompt)` gives a portrait",
     "vae_psnr_db": "autoencoder: reconstruction of held-out renders",
@@ -88,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = {name: count for name, count in counts.items() if count is not None}
     bench = Bench(model, **{**(QUICK if options.quick else {}), **given})
     out = options.out or (ROOT / "outputs" / "bench-quick" if options.quick else ROOT)
-    return run(bench, options.only, out, command(options))
+    return measure_all(bench, options.only, out, command(options))
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description="Measure the portraits model.",
-        epilog="Example: python benchmarks/model.py --only vae_psnr_db",
+        epilog="Example: python -m benchmarks.model --only vae_psnr_db",
     )
     names = [*WHAT, "sheets"]
     parser.add_argument("--only", metavar="KEY,...", type=lambda text: text.split(","), default=names,
@@ -125,10 +120,10 @@ def command(options: argparse.Namespace) -> str:
         words.append(f"--device {options.device}")
     if options.model != "portraits":
         words.append(f"--model {Path(options.model).name}")
-    return " ".join(["python benchmarks/model.py", *words]) if words else "make bench-model"
+    return " ".join(["python -m benchmarks.model", *words]) if words else "make bench-model"
 
 
-def run(bench: Bench, keys: Sequence[str], out: Path, command: str) -> int:
+def measure_all(bench: Bench, keys: Sequence[str], out: Path, command: str) -> int:
     """Measure, and write after every group of keys; what fails is reported and left out.
 
     Args:
@@ -141,9 +136,6 @@ def run(bench: Bench, keys: Sequence[str], out: Path, command: str) -> int:
         The exit code: 1 if something could not be measured.
     """
     path, docs, code = out / "benchmarks" / "results" / "model.json", out / "docs" / "model", 0
-    common = {
-        "command": command, "date": datetime.date.today().isoformat(), "hardware": hardware(bench.model.device),
-    }  # fmt: skip
     for names, measure in GROUPS:
         if not set(names) & set(keys):
             continue
@@ -153,11 +145,8 @@ def run(bench: Bench, keys: Sequence[str], out: Path, command: str) -> int:
             print(f"error: {', '.join(names)} not measured: {error}", file=sys.stderr)
             code = 1
             continue
-        results = read_results(path)
-        results |= {key: ordered(measured[key] | common) for key in names if key in measured and key in keys}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({key: results[key] for key in WHAT if key in results}, indent=2) + "\n")
-        write_page(results, docs)
+        found = {key: measured[key] for key in names if key in measured and key in keys}
+        write_page(record(path, found, command, str(bench.model.device), order=WHAT), docs)
     if "sheets" in keys:
         try:
             draw(bench, docs)
@@ -167,34 +156,6 @@ def run(bench: Bench, keys: Sequence[str], out: Path, command: str) -> int:
         write_page(read_results(path), docs)
     print((docs / "results.md").read_text("utf-8").partition("\n## ")[0])
     return code
-
-
-def read_results(path: Path) -> Results:
-    """What has been measured so far; another run may measure other keys at the same time."""
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
-
-
-def ordered(entry: Result) -> Result:
-    """The fields of a result in the order of the design; parts last."""
-    fields = ("value", "low", "high", "n", "unit", "command", "date", "hardware", "note", "parts")
-    return {name: rounded(entry[name]) for name in fields if name in entry}
-
-
-def rounded(value: Any) -> Any:
-    """Floats with six digits, also inside dictionaries."""
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def hardware(device: torch.device) -> str:
-    """Processor and threads, or the graphics card."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{threads()}, {name or platform.processor() or platform.machine()}"
 
 
 # --- the page ----------------------------------------------------------------------------------------------

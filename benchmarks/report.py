@@ -1,9 +1,9 @@
 """Print every result in `benchmarks/results` beside its target, and write the same to ``docs/benchmarks.md``.
 
-Leaves with 1 if a file cannot be read.
+Exits with 1 if a file cannot be read.
 
-A results file maps a key to ``{"value", "low", "high", "n", "unit", "command", "date", "hardware", "note"}``.
-The value is null where it could not be measured; the note says why.
+A results file, which `record` writes, maps a key to a result with the fields `FIELDS`. The value is null where it
+could not be measured; the note says why.
 
 A target in `targets.json` is ``">= number"`` or ``"<= number"``, or ``"high <= number"`` for the upper end of the
 interval. A missed target is printed as such; it is not an error.
@@ -11,24 +11,105 @@ interval. A missed target is printed as such; it is not an error.
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import platform
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import RESULTS, ROOT
+from ditlens.files import write_whole
 from ditlens.tables import columns
 
-HERE = Path(__file__).parent
+Result = dict[str, Any]
+Results = dict[str, Result]
+FIELDS = ("value", "low", "high", "n", "unit", "command", "date", "hardware", "note", "parts")
+"""The fields of a result, in their order."""
 HEADER = ("suite", "key", "value", "95 % interval", "n", "unit", "target", "", "date")
 
 
-def main() -> int:
-    """Print the table; returns the exit code."""
-    targets = json.loads((HERE / "targets.json").read_text("utf-8"))
+def record(
+    path: Path, found: Mapping[str, Result], command: str, device: str = "cpu", order: Iterable[str] = ()
+) -> Results:
+    """Add results to a file; keys that were not measured this time keep what was measured last.
+
+    Args:
+        path: The results file.
+        found: The new results, by key, without the fields that the others have in common.
+        command: What to type to measure them again.
+        device: Where they were measured.
+        order: Order of the keys in the file; by default new keys come last.
+
+    Returns:
+        All results in the file.
+    """
+    about = {"command": command, "date": datetime.date.today().isoformat(), "hardware": hardware(device)}
+    new = {key: ordered({"low": None, "high": None, **result, **about}) for key, result in found.items()}
+    results = read_results(path) | new
+    results = {key: results[key] for key in dict.fromkeys([*order, *results]) if key in results}
+    write_whole(path, f"{json.dumps(results, indent=2)}\n".encode())
+    return results
+
+
+def read_results(path: Path) -> Results:
+    """What has been measured so far; another run may measure other keys at the same time."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def ordered(result: Result) -> Result:
+    """A result with its `FIELDS` in order, numbers with six digits."""
+    return {name: rounded(result[name]) for name in FIELDS if name in result}
+
+
+def rounded(value: Any) -> Any:
+    """Floats with six digits, also inside dictionaries."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def hardware(device: str = "cpu") -> str:
+    """Processor and threads, or the graphics card."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{threads()}, {name or platform.processor() or platform.machine()}"
+
+
+def threads() -> str:
+    """How many threads torch computes with, in words."""
+    import torch
+
+    count = torch.get_num_threads()
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def load_note() -> str:
+    """Threads used, and whether other programs were running."""
+    import torch
+
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    busy = f", the machine was busy (load {load:.1f})" if load > torch.get_num_threads() + 0.5 else ""
+    return f"{threads()}{busy}"
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+
+def main(root: Path = ROOT) -> int:
+    """Print the table of the repository at `root`; returns the exit code."""
+    targets = json.loads((root / "benchmarks" / "targets.json").read_text("utf-8"))
     rows, suites, code = [], {}, 0
-    for path in sorted((HERE / "results").glob("*.json")):
+    for path in sorted((root / "benchmarks" / RESULTS.name).glob("*.json")):
         try:
-            results = json.loads(path.read_text("utf-8"))
+            results = read_results(path)
             rows += [row(path.stem, key, result, targets.get(key, "")) for key, result in results.items()]
             suites[path.stem] = results
         except (ValueError, TypeError, AttributeError) as error:
@@ -36,9 +117,7 @@ def main() -> int:
             code = 1
     print(columns(rows, header=HEADER) if rows else "no results yet; type: make bench-model")
     if rows and not code:
-        docs = HERE.parent / "docs"
-        docs.mkdir(exist_ok=True)
-        (docs / "benchmarks.md").write_text(page(rows, suites), "utf-8")
+        write_whole(root / "docs" / "benchmarks.md", page(rows, suites).encode())
     return code
 
 
@@ -72,7 +151,7 @@ def page(rows: list[tuple[str, ...]], suites: dict[str, dict[str, Any]]) -> str:
 
 
 def markdown(*rows: tuple[str, ...]) -> list[str]:
-    """Rows of a table; after a head of its own the rule."""
+    """Rows of a table; a header is followed by its rule."""
     lines = ["| " + " | ".join(cells) + " |" for cells in rows]
     is_head = len(rows) == 1 and rows[0][0] in ("key", "method")
     return [*lines, "|" + "---|" * len(rows[0])] if is_head else lines
@@ -93,14 +172,14 @@ def row(suite: str, key: str, result: dict[str, Any], target: str) -> tuple[str,
 
 
 def shown(value: Any) -> str:
-    """A number with four digits; anything else as it is; None is what could not be measured."""
+    """A number with four digits; anything else as it is; None is "not measured"."""
     if value is None:
         return "not measured"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def verdict(value: Any, target: str) -> str:
-    """Whether a value meets its target, in a word; empty where there is nothing to compare."""
+    """Whether a value meets its target, in one word; empty where there is nothing to compare."""
     if not target or not isinstance(value, (int, float)):
         return ""
     sign, limit = target.split()

@@ -3,14 +3,13 @@
 Every size is trained from nothing by the recipe of `ditlens.train.mmdit` for the same time on one thread, with the
 shipped autoencoder and text encoders, and measured on the same held-out captions; two of them also for a longer
 time, because a small one learns faster at first. Then the time of one guided call of the transformer is taken for
-all sizes in turns. Writes ``benchmarks/results/sizes.json`` and ``docs/model/sizes.md``; killed, the same command
-goes on.
+all sizes in turns. Writes ``benchmarks/results/sizes.json`` and ``docs/model/sizes.md``; if it is
+interrupted, the same command continues.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
 import time
@@ -19,17 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from intervals import bootstrap
-from model import hardware, ordered
-from portraits.common import Bench
-from portraits.quality import captions
 
+from benchmarks import RESULTS, ROOT
+from benchmarks.portraits.common import Bench
+from benchmarks.portraits.quality import captions
+from benchmarks.report import record
+from ditlens.metrics.statistics import bootstrap
 from ditlens.models.loading import load
 from ditlens.train import data, mmdit
 from ditlens.train.loop import Budget
 from ditlens.train.run import load_text, load_vae
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"4 x 128": (4, 4), "6 x 192": (6, 6), "8 x 256": (8, 8), "10 x 320": (10, 10)}
 """Blocks x width: number of blocks, number of heads of width 32."""
 SHIPPED = f"{mmdit.CONFIG['num_layers']} x {mmdit.CONFIG['caption_projection_dim']}"
@@ -72,15 +71,12 @@ def main() -> None:
         part |= {"ms": 1000 * float(np.median(taken[name])), "ms_low": 1000 * low, "ms_high": 1000 * high}
     counts = f"--minutes {options.minutes:g} --longer {options.longer:g} --captions {options.captions}"
     result = {
-        "value": len(SIZES), "low": None, "high": None, "n": len(trials), "unit": "sizes",
-        "command": f'make bench-sizes ARGS="{counts}"', "date": datetime.date.today().isoformat(),
-        "hardware": hardware(torch.device("cpu")),
-        "note": "trained on one thread; the table is docs/model/sizes.md", "parts": parts,
+        "value": len(SIZES), "n": len(trials), "unit": "sizes", "parts": parts,
+        "note": "trained on one thread; the table is docs/model/sizes.md",
     }  # fmt: skip
-    path = ROOT / "benchmarks" / "results" / "sizes.json"
-    path.write_text(json.dumps({"size_table": ordered(result)}, indent=2) + "\n", "utf-8")
+    found = record(RESULTS / "sizes.json", {"size_table": result}, f'make bench-sizes ARGS="{counts}"')
     page = ROOT / "docs" / "model" / "sizes.md"
-    page.write_text(table(result), "utf-8")
+    page.write_text(table(found["size_table"]), "utf-8")
     print(page.read_text("utf-8"))
 
 

@@ -1,8 +1,9 @@
 """Look for good settings of every editing method, on the dev split and with the same effort for each.
 
-``python benchmarks/tune.py`` tries `TRIES` settings of every baseline on the same edits, at about 64 evaluations an
-edit, and prints where each stands: effect and success at degree 1, and drift where the mean effect is 0.8. Killed,
-the same command goes on. What it found is in ``ditlens/bench/entries.py`` and ``docs/decisions/0003-ems.md``.
+``python -m benchmarks.tune`` tries `TRIES` settings of every baseline on the same edits, at about 64 evaluations an
+edit, and prints where each stands: effect and success at degree 1, and drift where the mean effect is 0.8. If it is
+interrupted, the same command continues. What it found is in ``ditlens/bench/entries.py`` and
+``docs/decisions/0003-ems.md``.
 """
 
 from __future__ import annotations
@@ -15,17 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from ditlens.bench import runner  # noqa: E402
-from ditlens.bench.entries import Entry  # noqa: E402
-from ditlens.bench.suites import Suite, open_suite  # noqa: E402
-from ditlens.bench.summary import drift_at, effect_table  # noqa: E402
-from ditlens.ems import loops  # noqa: E402
-from ditlens.ems.loops import Method  # noqa: E402
-from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, Distillation  # noqa: E402
-from ditlens.models.loading import load  # noqa: E402
+from benchmarks import ROOT
+from ditlens.bench import runner
+from ditlens.bench.entries import Entry
+from ditlens.bench.suites import Suite, open_suite
+from ditlens.bench.summary import drift_at, effect_table
+from ditlens.ems import loops
+from ditlens.ems.loops import Method
+from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, Distillation
+from ditlens.models.loading import load
 
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
 TRIES = 5

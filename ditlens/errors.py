@@ -59,5 +59,9 @@ class StudyError(DitlensError, OSError):
     """A study on disk is missing, incomplete or damaged."""
 
 
+class BenchError(DitlensError, OSError):
+    """A benchmark's folder or its votes are missing, incomplete or damaged, or a worker of it was killed."""
+
+
 class SuiteError(DitlensError, ValueError):
     """A suite of edits is missing, damaged, or not in the format that it claims."""

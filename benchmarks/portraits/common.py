@@ -6,25 +6,23 @@ Held-out portraits are drawn with seeds below 1000, which training never uses.
 from __future__ import annotations
 
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from intervals import clustered
+from tqdm.auto import tqdm
 
+from benchmarks.portraits.sheets import Tile
+from benchmarks.report import Result
+from ditlens.metrics.statistics import clustered
 from ditlens.models.model import Model
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Attributes, sample
 from ditlens.worlds.portraits.world import Portraits
-from portraits.sheets import Tile
 
 SEEDS = {"vae": 7, "captions": 101, "edits": 102, "sweeps": 103, "describer": 104, "exact": 105,
          "frechet": 106, "heldout": 107}  # fmt: skip
-
-Result = dict[str, Any]
-Results = dict[str, Result]
 
 
 @dataclass
@@ -42,7 +40,7 @@ class Bench:
         repeats: Timed runs.
         level_seeds: Seeds with which each level word is sampled.
         sampled: The captions' samples, once they are made.
-        failures: Collects the pictures that went wrong: what was wanted and what was seen.
+        failures: Collects the images that went wrong: what was asked and what the oracle read.
     """
 
     model: Model
@@ -61,7 +59,7 @@ class Bench:
 def result(
     value: float, low: float | None, high: float | None, n: int, unit: str, note: str, **more: Any
 ) -> Result:
-    """One entry of a results file, without the fields that all entries share."""
+    """One entry of a results file, without the fields that `record` adds."""
     return {"value": value, "low": low, "high": high, "n": n, "unit": unit, "note": note, **more}
 
 
@@ -70,15 +68,9 @@ def people(count: int, seed: str) -> Attributes:
     return sample(count, torch.Generator().manual_seed(SEEDS[seed]))
 
 
-def progress(what: str, total: int) -> Iterator[int]:
-    """Count to `total`, saying on standard error now and then how far it is."""
-    started = shown = time.monotonic()
-    for i in range(total):
-        yield i
-        now = time.monotonic()
-        if now - shown > 10 or i == total - 1:
-            shown = now
-            print(f"{what}: {i + 1}/{total}, {now - started:.0f} s", file=sys.stderr, flush=True)
+def progress(what: str, total: int) -> Iterable[int]:
+    """Count to `total` with a progress bar on standard error."""
+    return tqdm(range(total), desc=what, file=sys.stderr)
 
 
 def measure(bench: Bench, pictures: torch.Tensor) -> list[dict[str, float | str]]:

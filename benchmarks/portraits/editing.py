@@ -8,10 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from intervals import bootstrap, spearman, wilson
 
+from benchmarks.portraits.common import SEEDS, Bench, brief, by_attribute, people, progress, result
+from benchmarks.portraits.sheets import Tile
+from benchmarks.report import Results
 from ditlens.ems.edit import Edit, edit
 from ditlens.errors import CaptionError, DitlensError
+from ditlens.metrics.statistics import bootstrap, spearman, wilson
 from ditlens.worlds.portraits.attributes import (
     ATTRIBUTES,
     CONTINUOUS,
@@ -24,8 +27,6 @@ from ditlens.worlds.portraits.describer import change_indices
 from ditlens.worlds.portraits.instructions import Instruction, instruction
 from ditlens.worlds.portraits.measure import drift, hidden, reached
 from ditlens.worlds.portraits.render import render
-from portraits.common import SEEDS, Bench, Results, brief, by_attribute, people, progress, result
-from portraits.sheets import Tile
 
 DEGREES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 """Degrees of the sweeps."""

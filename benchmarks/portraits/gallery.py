@@ -9,6 +9,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from benchmarks.portraits.common import SEEDS, Bench, people, progress
+from benchmarks.portraits.editing import wishes
+from benchmarks.portraits.sheets import Tile, save, sheet
 from ditlens import flow, images
 from ditlens.ems.edit import edit
 from ditlens.ems.manipulate import manipulate
@@ -17,9 +20,6 @@ from ditlens.models.embedding import TextEmbedding
 from ditlens.worlds.portraits.attributes import CONTINUOUS, take
 from ditlens.worlds.portraits.captions import caption_all, compose
 from ditlens.worlds.portraits.render import render
-from portraits.common import SEEDS, Bench, people, progress
-from portraits.editing import wishes
-from portraits.sheets import Tile, save, sheet
 
 SHEETS = {
     "reconstructions": ("Reconstructions", "Renders, what the autoencoder makes of them, and the difference"),

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from intervals import bootstrap, wilson
 from PIL import Image
 
+from benchmarks.portraits.common import SEEDS, Bench, brief, measure, people, progress, result, share
+from benchmarks.portraits.sheets import Tile
+from benchmarks.report import Results
 from ditlens import images
 from ditlens.errors import CaptionError
+from ditlens.metrics.statistics import bootstrap, wilson
 from ditlens.train import oracle as oracle_training
 from ditlens.worlds.portraits.attributes import (
     ATTRIBUTES,
@@ -28,8 +31,6 @@ from ditlens.worlds.portraits.attributes import (
 from ditlens.worlds.portraits.captions import caption_all, nameable, parse, satisfies
 from ditlens.worlds.portraits.render import render
 from ditlens.worlds.portraits.world import Portraits
-from portraits.common import SEEDS, Bench, Results, brief, measure, people, progress, result, share
-from portraits.sheets import Tile
 
 BATCH = 50
 """Captions that are sampled at once."""

@@ -9,10 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from intervals import bootstrap, clustered, spearman
 from torch.nn import functional as F
 
+from benchmarks.portraits.common import SEEDS, Bench, measure, people, progress, result
+from benchmarks.portraits.quality import BATCH, caption_samples
+from benchmarks.portraits.speed import timed
+from benchmarks.report import Results, load_note
 from ditlens import flow
+from ditlens.metrics.statistics import bootstrap, clustered, spearman
 from ditlens.models.embedding import TextEmbedding
 from ditlens.train.run import read_reports
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, take
@@ -20,9 +24,6 @@ from ditlens.worlds.portraits.captions import caption_all, compose, parse, satis
 from ditlens.worlds.portraits.heldout import HELD_OUT, held_out, match
 from ditlens.worlds.portraits.render import render
 from ditlens.worlds.portraits.world import Portraits
-from portraits.common import SEEDS, Bench, Results, measure, people, progress, result
-from portraits.quality import BATCH, caption_samples
-from portraits.speed import load_note, timed
 
 TEXT = "a portrait with a big smile, long red hair and round glasses"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -12,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from intervals import bootstrap
 
+from benchmarks.portraits.common import Bench, progress, result
+from benchmarks.report import Results, load_note
 from ditlens import images
 from ditlens.ems.edit import edit
+from ditlens.metrics.statistics import bootstrap
 from ditlens.worlds.portraits.attributes import neutral, sample
 from ditlens.worlds.portraits.render import render
-from portraits.common import Bench, Results, progress, result
 
 WISH = "give them a big smile"
 """The edit that is timed."""
@@ -55,19 +55,6 @@ def timed(call: Callable[[], Any]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
-
-
-def threads() -> str:
-    """How many threads torch computes with, in words."""
-    count = torch.get_num_threads()
-    return f"{count} thread{'s' * (count > 1)}"
-
-
-def load_note() -> str:
-    """Threads used, and whether other programs were at work."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    busy = f", the machine was busy (load {load:.1f})" if load > torch.get_num_threads() + 0.5 else ""
-    return f"{threads()}{busy}"
 
 
 def import_seconds(bench: Bench) -> Results:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ditlens.errors import StudyError
+from ditlens.errors import BenchError
 
 FIRST = "item kind method degree seed nfe calls seconds".split()
 LAST = "source_text target_text picture error".split()
 COLUMNS = [*FIRST, *LAST]
-"""Columns of rows.csv that are no metric: those before the metrics, and those after."""
+"""Columns of rows.csv that are not metrics: those before the metrics, and those after."""
+AGAIN = "Run the benchmark again into a new folder: ditlens bench edit --suite portraits --out DIR."
 
 
 @dataclass(frozen=True)
-class Item:
-    """One line of items.csv: a picture and a wish.
+class ItemRecord:
+    """One line of items.csv: an image and an instruction.
 
     Attributes:
         name: The item's name.
-        kind: Names of the attributes that the wish is about, joined by +.
-        instruction: The wish.
-        picture: File of the source picture, relative to the folder.
-        mask: File of the mask of what may change, or nothing.
+        kind: Names of the attributes that the instruction is about, joined by +.
+        instruction: The instruction.
+        picture: File of the source image, relative to the folder.
+        mask: File of the mask of what may change; empty if there is none.
     """
 
     name: str
@@ -41,14 +43,14 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRecord:
     """One line of rows.csv: what one method made of one item at one degree.
 
     Attributes:
         item: Name of the item.
         method: Name of the method.
         degree: The editing degree.
-        picture: File of the result, relative to the folder; nothing if there is none.
+        picture: File of the result, relative to the folder; empty if there is none.
         error: Why there is none.
         metrics: Every metric; NaN where it has no value.
     """
@@ -62,8 +64,12 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Whether it broke, or did not do what was asked for."""
+        """Whether it ended with an error, or did not do what was asked."""
         return bool(self.error) or self.metrics.get("success", math.nan) == 0
+
+    def known(self, metric: str) -> bool:
+        """Whether a metric has a value."""
+        return math.isfinite(self.metrics.get(metric, math.nan))
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,8 @@ class BenchFolder:
 
     path: Path
     about: dict[str, Any]
-    items: dict[str, Item]
-    rows: list[Row]
+    items: dict[str, ItemRecord]
+    rows: list[ResultRecord]
     summary: dict[str, Any]
 
     @property
@@ -107,17 +113,14 @@ class BenchFolder:
         """A file of the folder.
 
         Raises:
-            StudyError: If it lies outside the folder or does not exist.
+            BenchError: If it is outside the folder or does not exist.
         """
         path = (self.path / name).resolve()
         if not path.is_relative_to(self.path.resolve()):
-            raise StudyError(f"{name} lies outside {self.path}: the tables were changed by hand. {AGAIN}")
+            raise BenchError(f"{name} is outside {self.path}: somebody changed the tables. {AGAIN}")
         if not path.is_file():
-            raise StudyError(f"There is no file {name} in {self.path}: it was moved or deleted. {AGAIN}")
+            raise BenchError(f"There is no file {name} in {self.path}: it was moved or deleted. {AGAIN}")
         return path
-
-
-AGAIN = "Run the benchmark again into a new folder: ditlens bench edit --suite portraits --out DIR."
 
 
 def read_folder(folder: str | Path | BenchFolder) -> BenchFolder:
@@ -127,27 +130,26 @@ def read_folder(folder: str | Path | BenchFolder) -> BenchFolder:
         folder: What `ditlens bench edit --out` wrote.
 
     Raises:
-        StudyError: If a file is missing or damaged.
+        BenchError: If a file is missing or damaged.
     """
     if isinstance(folder, BenchFolder):
         return folder
     path = Path(folder).expanduser()
-    about = _object(path, "bench.json")
-    items = {line["item"]: _item(line) for line in _table(path, "items.csv", Item)}
-    lines = _table(path, "rows.csv", Row)
-    rows = [_row(line) for line in lines]
-    for line in lines:  # an item whose edits all broke has no source and no line
-        items.setdefault(line["item"], Item(line["item"], line.get("kind", ""), "(no source picture)", ""))
-    return BenchFolder(path, about, items, rows, _object(path, "summary.json"))
+    about, summary = (_object(path, name) for name in ("bench.json", "summary.json"))
+    lines = _table(path, "rows.csv", "item method degree picture".split())
+    items = {line["item"]: _item(line) for line in _table(path, "items.csv", ["item"])}
+    for line in lines:  # an item whose edits all ended with an error has neither source nor line
+        items.setdefault(line["item"], _item({"instruction": "(no source image)", **line, "picture": ""}))
+    return BenchFolder(path, about, items, [_result(line) for line in lines], summary)
 
 
 def _read(path: Path, name: str) -> str:
     try:
-        return (path / name).read_text("utf-8-sig")
+        return (path / name).read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise StudyError(f"{path} is no folder of a benchmark: it has no {name}. {AGAIN}") from error
+        raise BenchError(f"{path} is not the folder of a benchmark: it has no {name}. {AGAIN}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{name} in {path} cannot be read: {error}. {AGAIN}") from error
+        raise BenchError(f"{name} in {path} cannot be read: {error}. {AGAIN}") from error
 
 
 def _object(path: Path, name: str) -> dict[str, Any]:
@@ -155,31 +157,30 @@ def _object(path: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(_read(path, name))
     except ValueError as error:
-        raise StudyError(f"{name} in {path} is damaged: {error}. {AGAIN}") from error
+        raise BenchError(f"{name} in {path} is damaged: {error}. {AGAIN}") from error
     if not isinstance(value, dict):
-        raise StudyError(f"{name} in {path} is damaged: it is no JSON object. {AGAIN}")
+        raise BenchError(f"{name} in {path} is damaged: it holds no JSON object. {AGAIN}")
     return value
 
 
-def _table(path: Path, name: str, kind: type) -> list[dict[str, str]]:
+def _table(path: Path, name: str, needed: list[str]) -> list[dict[str, str]]:
     """A CSV file with a header, as dictionaries of texts."""
-    reader = csv.DictReader(_read(path, name).splitlines(keepends=True))
-    needed = "item kind instruction picture".split() if kind is Item else "item method degree picture".split()
-    lines = list(reader)
+    reader = csv.DictReader(io.StringIO(_read(path, name), newline=""))
     missing = [column for column in needed if column not in (reader.fieldnames or [])]
-    if missing and (lines or kind is Row):
-        raise StudyError(f"{name} in {path} lacks the columns {', '.join(missing)}. {AGAIN}")
-    return [{key: value or "" for key, value in line.items() if key is not None} for line in lines]
+    if missing:
+        raise BenchError(f"{name} in {path} lacks the columns {', '.join(missing)}. {AGAIN}")
+    return [{key: value or "" for key, value in line.items() if key is not None} for line in reader]
 
 
-def _item(line: dict[str, str]) -> Item:
-    return Item(line["item"], line["kind"], line["instruction"], line["picture"], line.get("mask", ""))
+def _item(line: dict[str, str]) -> ItemRecord:
+    kind, instruction, picture, mask = (line.get(k, "") for k in ("kind", "instruction", "picture", "mask"))
+    return ItemRecord(line["item"], kind, instruction, picture, mask)
 
 
-def _row(line: dict[str, str]) -> Row:
+def _result(line: dict[str, str]) -> ResultRecord:
     metrics = {name: _float(value) for name, value in line.items() if name not in COLUMNS}
     degree = _float(line["degree"])
-    return Row(line["item"], line["method"], degree, line["picture"], line.get("error", ""), metrics)
+    return ResultRecord(line["item"], line["method"], degree, line["picture"], line.get("error", ""), metrics)
 
 
 def _float(text: str) -> float:

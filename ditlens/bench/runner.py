@@ -1,17 +1,17 @@
-"""Run every method on every item of a suite: resumable, one file for each pair, nothing done twice.
+"""Run every method on every item of a suite: resumable, one file for each method and item, nothing done twice.
 
 The folder: ``bench.json`` says what runs, ``parts/METHOD/ITEM.json`` holds the rows of one method and item at all
-degrees, ``images/`` and ``sources/`` the pictures. When all is there (or whenever asked), `collect` writes
-``rows.csv``, ``items.csv``, ``summary.json``, the contact sheets and the page.
+degrees, ``images/`` and ``sources/`` the images. From these, `report` writes ``rows.csv``, ``items.csv``,
+``summary.json``, the contact sheets and the page, at any time.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -19,19 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 
 from ditlens import images
 from ditlens.bench.entries import Entry
 from ditlens.bench.folder import COLUMNS, FIRST, LAST
-from ditlens.bench.page import write_page
+from ditlens.bench.report.page import write_page
+from ditlens.bench.report.sheets import write_sheets
 from ditlens.bench.scores import Scorer
-from ditlens.bench.sheets import write_sheets
 from ditlens.bench.suites import Suite
 from ditlens.bench.summary import summarise
 from ditlens.ems.edit import results
 from ditlens.ems.extract import degree_of
 from ditlens.ems.plan import EditSettings, make_plan
-from ditlens.errors import DitlensError, SettingError, StudyError
+from ditlens.errors import BenchError, DitlensError, SettingError
+from ditlens.files import write_whole
 from ditlens.models.identity import byte_hash, fingerprint
 from ditlens.models.identity import weights as weights_of
 from ditlens.models.model import Model
@@ -40,7 +42,7 @@ from ditlens.version import __version__
 from ditlens.worlds.world import Continuous, SuiteItem
 
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
-"""From low degrees on: some methods reach 0.8 of the way before 0.5."""
+"""They begin low: some methods reach an effect of 0.8 before the degree 0.5."""
 Progress = Callable[[int, int, str], None]
 
 
@@ -57,7 +59,7 @@ def plan_bench(
 
     Raises:
         SettingError: If a degree is out of range or there is nothing to run.
-        StudyError: If the folder holds another run.
+        BenchError: If the folder holds another run.
     """
     degrees = [degree_of(degree) for degree in degrees]
     if not (entries and suite.items and degrees):
@@ -87,17 +89,16 @@ def plan_bench(
             about["methods"] = {**old["methods"], **about["methods"]}
             about["count"] = max(about["count"], old.get("count", 0))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise StudyError(
-                f"{path} is damaged: {error}. Delete it; the parts beside it are kept."
+            raise BenchError(
+                f"{path} is damaged: {error}. Delete it; the parts beside it stay valid."
             ) from error
         for key in ("suite", "model", "seed"):
             if old.get(key) != about[key]:
-                raise StudyError(
+                raise BenchError(
                     f"{folder} holds another benchmark: its {key} is {old.get(key)!r}, now it is {about[key]!r}. "
                     "Choose another folder with --out, or delete this one."
                 )
-    folder.mkdir(parents=True, exist_ok=True)
-    write(path, json.dumps(about, indent=2) + "\n")
+    write_whole(path, f"{json.dumps(about, indent=2)}\n".encode())
     return about
 
 
@@ -108,12 +109,12 @@ def continuous(model: Model) -> list[str]:
 
 
 def made_with(model: Model, scorer: Scorer) -> dict[str, str]:
-    """What all rows of a run have in common: the weights, and how they are measured."""
+    """What all rows of a run have in common: the weights and the metrics."""
     return {"weights": fingerprint(model), "metrics": measured_with(model, scorer)}
 
 
 def measured_with(model: Model, scorer: Scorer) -> str:
-    """A short hash of the metrics and of the networks that stand between a result and its numbers."""
+    """A short hash of the metrics and of the networks that they use."""
     found: dict[str, Any] = {name: about["identity"] for name, about in scorer.about().items()}
     for name, module in {"vae": model.vae, **(model.world.networks if model.world else {})}.items():
         found[name] = [(key, byte_hash(value)) for key, value in weights_of(module)]
@@ -121,12 +122,12 @@ def measured_with(model: Model, scorer: Scorer) -> str:
 
 
 def made_from(entry: Entry, item: SuiteItem, seed: int) -> dict[str, Any]:
-    """What decides the rows of a pair beside that: rows made from anything else are not mixed with these."""
+    """What else decides the rows of a method and item: rows made from anything else are not mixed with these."""
     return {"settings": _json(entry.settings()), "asked": asked_of(item, seed)}
 
 
 def asked_of(item: SuiteItem, seed: int) -> str:
-    """A short hash of what a pair was asked: items of two suites may have one name."""
+    """A short hash of what was asked: items of two suites may share a name."""
     return _digest([item.kind, item.instruction, item.source_text, item.target_text, dict(item.wanted), seed])
 
 
@@ -135,7 +136,7 @@ def _digest(value: Any) -> str:
 
 
 def kept_rows(part: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a part, if they were made from this; else none."""
+    """The rows of a part if they were made from this, otherwise none."""
     if part is None or any(part.get(key) != value for key, value in origin.items()):
         return []
     return list(part["rows"])
@@ -144,18 +145,18 @@ def kept_rows(part: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> list
 def in_turn(
     suite: Suite, entries: Mapping[str, Entry], share: tuple[int, int]
 ) -> list[tuple[Entry, SuiteItem]]:
-    """All pairs in the order in which one of several processes looks at them: its own share first.
+    """All methods and items in the order in which one of several processes visits them: its own share first.
 
-    The shares are of all pairs, not of those that are missing now, because the others may have begun already. What
-    they have not come to follows from its end, so that processes which help each other meet only once.
+    The shares are taken of everything, not of what is missing now, because the others may have begun. The shares of
+    the others follow from the end, so that processes that help each other meet only once.
     """
     everything = [(entry, item) for item in suite.items for entry in entries.values()]
-    others = [pair for k, pair in enumerate(everything) if k % share[1] != share[0]]
+    others = [job for k, job in enumerate(everything) if k % share[1] != share[0]]
     return [*everything[share[0] :: share[1]], *reversed(others)]
 
 
 def read_part(folder: Path, method: str, item: str) -> dict[str, Any] | None:
-    """The rows of one method and item; None if they are not there or damaged (then they are made again)."""
+    """The rows of one method and item; None if they are missing or damaged (then they are made again)."""
     try:
         part = json.loads((folder / "parts" / method / f"{item}.json").read_text("utf-8"))
         return part if "rows" in part else None
@@ -175,32 +176,32 @@ def run_bench(
     plan: bool = True,
     progress: Progress | None = None,
 ) -> int:
-    """Do what is missing of a benchmark; killed at any moment, the same call goes on.
+    """Run what is missing of a benchmark; if it is interrupted, the same call continues.
 
     Args:
         model: The model.
-        suite: Pictures and wishes.
+        suite: Images and instructions.
         entries: Methods.
         folder: Where everything is written.
         degrees: Editing degrees.
-        seed: SuiteItem k is edited with the seed ``seed + k``, by every method.
-        share: (k, n): as process k of n, do every n-th pair, and then what the others have not come to.
+        seed: Item k is edited with the seed ``seed + k``, by every method.
+        share: (k, n): as process k of n, run every n-th method and item, then what the others have not reached.
         plan: Write ``bench.json`` first; False where it has been written.
-        progress: Receives (done, total, what) after every pair.
+        progress: Receives (done, total, what) after every method and item.
 
     Returns:
-        Number of pairs that were done.
+        How many methods and items were run.
 
     Raises:
         SettingError: If there is nothing to run, or a degree is out of range.
-        StudyError: If the folder holds another benchmark.
+        BenchError: If the folder holds another benchmark.
     """
     scorer, wanted = Scorer(model), [float(d) for d in degrees]
     if plan:
         plan_bench(model, suite, entries, folder, degrees, seed, scorer)
     common = made_with(model, scorer)
     seeds = {item.id: seed + k for k, item in enumerate(suite.items)}
-    pairs = [
+    jobs = [
         (entry, item, {**common, **made_from(entry, item, seeds[item.id])})
         for entry, item in in_turn(suite, entries, share)
     ]
@@ -211,22 +212,22 @@ def run_bench(
         rows = kept_rows(read_part(folder, entry.name, item.id), origin)
         return rows, [d for d in wanted if d not in {row["degree"] for row in rows}]
 
-    todo = [pair for pair in pairs if rows_and_rest(*pair)[1]]
+    todo = [job for job in jobs if rows_and_rest(*job)[1]]
     done = 0
     for entry, item, origin in todo:
         rows, missing = rows_and_rest(entry, item, origin)
         if not missing:  # another process was faster
             continue
         done += 1
-        rows += run_pair(model, entry, item, folder, missing, seeds[item.id], scorer)
+        rows += edit_item(model, entry, item, folder, missing, seeds[item.id], scorer)
         part = {**origin, "rows": sorted(rows, key=lambda row: row["degree"])}
-        write(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part, allow_nan=True))
+        write_whole(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part).encode())
         if progress is not None:
             progress(done, len(todo), f"{entry.name}, {item.id}")
     return done
 
 
-def run_pair(
+def edit_item(
     model: Model,
     entry: Entry,
     item: SuiteItem,
@@ -235,7 +236,7 @@ def run_pair(
     seed: int,
     scorer: Scorer,
 ) -> list[dict[str, Any]]:
-    """Edit one item with one method at all degrees; an error becomes rows that tell it."""
+    """Edit one item with one method at all degrees; an error becomes rows with its message."""
     base = {"item": item.id, "kind": item.kind, "method": entry.name, "seed": seed}
     started = time.perf_counter()
     try:
@@ -251,11 +252,11 @@ def run_pair(
         why = f"{type(error).__name__}: {error}"
         return [{**base, "degree": float(d), "error": why, "picture": ""} for d in degrees]
     seconds = (time.perf_counter() - started) / len(degrees)
-    save(plan.source_image, folder / "sources" / f"{item.id}.png")
+    write_image(folder / "sources" / f"{item.id}.png", plan.source_image)
     rows, path = [], scorer.path(edits)
     for edit in edits:
         file = folder / "images" / entry.name / f"{item.id}_{edit.degree:g}.png"
-        save(edit.image, file)
+        write_image(file, edit.image)
         scores = scorer.score(item, edit)
         rows.append({**base, "degree": edit.degree, "calls": calls, "nfe": edit.evaluations,
                      "seconds": round(seconds, 3), **scores, **path,
@@ -268,7 +269,7 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     """Write ``items.csv`` and ``rows.csv`` from the parts; returns the rows.
 
     Raises:
-        StudyError: If there are no rows of this run.
+        BenchError: If there are no rows of this run.
     """
     rows: list[dict[str, Any]] = []
     about = json.loads((folder / "bench.json").read_text("utf-8"))
@@ -277,12 +278,12 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
             now = {**about["made_with"], "settings": settings, "asked": asked_of(item, about["seed"] + k)}
             rows += kept_rows(read_part(folder, method, item.id), now)
     if not rows:
-        raise StudyError(
+        raise BenchError(
             f"{folder} holds no rows that were made with the weights, metrics and settings of its bench.json. "
             f"Make them: ditlens bench edit --out {folder}."
         )
     names = dict.fromkeys(name for row in rows for name in row)
-    table(folder / "rows.csv", [*FIRST, *(n for n in names if n not in COLUMNS), *LAST], rows)
+    write_table(folder / "rows.csv", [*FIRST, *(n for n in names if n not in COLUMNS), *LAST], rows)
     lines = [
         {
             "item": item.id, "kind": item.kind, "instruction": item.instruction, "source_text": item.source_text,
@@ -292,9 +293,9 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
         for item in suite.items
         if (folder / "sources" / f"{item.id}.png").is_file()
     ]  # fmt: skip
-    table(folder / "items.csv", list(lines[0]) if lines else ["item"], lines)
+    write_table(folder / "items.csv", list(lines[0]) if lines else ["item"], lines)
     summary = summarise(rows, list(about["metrics"]), about.get("continuous", []))
-    write(folder / "summary.json", json.dumps(_finite(summary), indent=2) + "\n")
+    write_whole(folder / "summary.json", f"{json.dumps(_finite(summary), indent=2)}\n".encode())
     return rows
 
 
@@ -302,7 +303,7 @@ def report(folder: Path, suite: Suite) -> Path:
     """Write the tables, the summary, the contact sheets and the page; returns the page's file.
 
     Raises:
-        StudyError: If there are no rows of this run.
+        BenchError: If there are no rows of this run.
     """
     collect(folder, suite)
     write_sheets(folder)
@@ -330,46 +331,36 @@ def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) 
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for NaN and infinity, which JSON does not know."""
+    """The same with null for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_mask(folder: Path, item: SuiteItem) -> str:
-    """Write the mask of an item as a picture; returns its name, empty if it has none."""
+    """Write the mask of an item as an image; returns its name, empty if it has none."""
     if item.mask is None:
         return ""
     path = folder / "masks" / f"{item.id}.png"
-    save(images.to_image(item.mask.float().expand(1, 3, -1, -1)), path)
+    write_image(path, images.to_image(item.mask.float().expand(1, 3, -1, -1)))
     return path.relative_to(folder).as_posix()
 
 
-def table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a CSV file; what has no value is an empty cell."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
-    os.replace(partial, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+    write_whole(path, text.getvalue().encode())
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file whole: a kill leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
-
-
-def save(image: Any, path: Path) -> None:
-    """Write a picture whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.png")
-    image.save(partial)
-    os.replace(partial, path)
+def write_image(path: Path, image: Image) -> None:
+    """Write an image as PNG."""
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    write_whole(path, data.getvalue())
 
 
 def _json(value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ditlens import images
 from ditlens.ems.edit import Edit
 from ditlens.metrics import continuous, regions
-from ditlens.metrics.networks import Pair, open_networks
+from ditlens.metrics.networks import ImagePair, open_networks
 from ditlens.metrics.regions import described
 from ditlens.models.model import Model
 from ditlens.worlds.world import SuiteItem, World
@@ -94,7 +94,7 @@ class Scorer:
         for name, metric in regions.METRICS.items():
             result[name] = float("nan") if mask is None else float(metric.compute(before, after, mask)[0])
         for network in self.networks:
-            result |= network.score(Pair(before, after, mask, item.target_text or edit.target_text))
+            result |= network.score(ImagePair(before, after, mask, item.target_text or edit.target_text))
         moved = regions.structure_distance(edit.plan.latents.float(), edit.latents.float())
         result["structure"] = float(moved[0])
         return result

@@ -1,100 +1,109 @@
-"""Run a benchmark in several processes on one machine: each does every n-th pair that is missing."""
+"""Run a benchmark in several processes on one machine: each takes its share of the missing edits."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
 import sys
 import threading
-import time
-from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from ditlens.bench import runner
 from ditlens.bench.entries import choose
 from ditlens.bench.suites import open_suite
-from ditlens.errors import StudyError
+from ditlens.errors import BenchError
 from ditlens.models.loading import load
 
 
-def run_workers(options: Namespace, progress: Callable[[int, int, str], None] | None = None) -> None:
-    """Start the processes, watch the folder, wait until all have ended.
+def run_workers(
+    workers: int,
+    *,
+    suite: str,
+    count: int,
+    methods: str,
+    degrees: Sequence[float],
+    seed: int,
+    out: Path,
+    model: str,
+    device: str,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> None:
+    """Run a benchmark that `runner.plan_bench` has planned, in several processes, until all have ended.
 
     Each process computes with its share of the cores, or with ``OMP_NUM_THREADS`` threads where that is set.
 
     Args:
-        options: The options of ``ditlens bench edit``.
-        progress: Receives (finished workers, workers, words).
+        workers: Number of processes.
+        suite: Name of the suite, as for `open_suite`.
+        count: Number of its items.
+        methods: Names of the methods, separated by commas.
+        degrees: Editing degrees.
+        seed: Seed of the first item.
+        out: The benchmark's folder.
+        model: Name of the model, as for `load`.
+        device: Device of the model.
+        progress: Receives (ended processes, processes, words) every second.
 
     Raises:
-        StudyError: If a process failed; what the others did is kept.
+        DitlensError: What ended a process; the edits that were made are kept.
+        BenchError: If a process was killed.
     """
-    threads = str(max(1, (os.cpu_count() or 1) // options.workers))
-    fixed = [options.suite, str(options.count), options.methods, ",".join(map(str, options.degrees))]
-    fixed += [str(options.seed), str(options.out), options.model, options.device]
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "ditlens.bench.workers",
-                str(os.getpid()),
-                str(k),
-                str(options.workers),
-                *fixed,
-            ],
-            env={"OMP_NUM_THREADS": threads, **os.environ},
-            stdout=subprocess.DEVNULL,
-        )
-        for k in range(options.workers)
-    ]
+    work = partial(_work, suite=suite, count=count, methods=methods, degrees=degrees, seed=seed, out=out,
+                   model=model, device=device)  # fmt: skip
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    others = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin, (threads,))
     try:
-        while any(process.poll() is None for process in processes):
-            time.sleep(1)
+        running = [pool.submit(work, share=(k, workers)) for k in range(workers)]
+        while wait(running, timeout=1).not_done:
             if progress is not None:
-                parts = sum(1 for _ in (options.out / "parts").glob("*/*.json"))
-                ended = sum(process.poll() is not None for process in processes)
-                progress(ended, len(processes), f"workers ended, {parts} pairs there")
+                parts = sum(1 for _ in (out / "parts").glob("*/*.json"))
+                progress(sum(job.done() for job in running), workers, f"workers ended, {parts} edits done")
+        for job in running:
+            job.result()
+    except BrokenProcessPool as error:
+        raise BenchError(
+            f"A worker of the benchmark was killed, perhaps because memory ran out. The edits that were made are "
+            f"kept in {out}: type the same command again to continue, with fewer --workers."
+        ) from error
     finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
-    if failed := [k for k, process in enumerate(processes) if process.returncode]:
-        raise StudyError(
-            f"Worker {failed[0]} of the benchmark failed; its message stands above. What was done is kept in "
-            f"{options.out}: the same command goes on."
-        )
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - set(others):  # after Ctrl-C they still compute
+            child.terminate()
 
 
-def end_with_parent(parent: int, every: float = 1.0) -> None:
-    """End this process when the one that started it is gone, killed without a chance to end its workers.
+def begin(threads: int) -> None:
+    """Set up a worker: its threads, its output, and that it ends when its parent does.
 
-    Parts are written whole or not at all, so nothing is lost but the pair in flight.
-
-    Args:
-        parent: The number of that process.
-        every: Seconds between looks.
+    A parent that is killed cannot end its workers. Edits are written whole or not at all: only the one in progress
+    is lost.
     """
+    sys.stdout = sys.stderr  # with --json, only the parent writes to standard output
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is a worker"
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(every)
+    def end_with_parent() -> None:
+        parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def main(words: list[str]) -> None:
-    """One worker: the arguments as `run_workers` writes them."""
-    parent, k, count, suite, edits, methods, degrees, seed, out, name, device = words
-    end_with_parent(int(parent))
-    model = load(name, device=device)
+def _work(
+    *, share: tuple[int, int], suite: str, count: int, methods: str, degrees: Sequence[float], seed: int, out: Path,
+    model: str, device: str,
+) -> None:  # fmt: skip
+    """What one worker does."""
+    loaded = load(model, device=device)
     runner.run_bench(
-        model, open_suite(suite, int(edits)), choose(model, methods), Path(out),
-        degrees=[float(d) for d in degrees.split(",")], seed=int(seed), share=(int(k), int(count)), plan=False,
+        loaded, open_suite(suite, count), choose(loaded, methods), out, degrees=degrees, seed=seed, share=share,
+        plan=False,
     )  # fmt: skip
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -176,7 +176,11 @@ def bench(options: Namespace) -> Outcome:
 
     if options.workers > 1:
         runner.plan_bench(model, suite, entries, options.out, options.degrees, options.seed)
-        run_workers(options, shown)
+        run_workers(
+            options.workers, suite=options.suite, count=options.count, methods=options.methods,
+            degrees=options.degrees, seed=options.seed, out=options.out, model=options.model,
+            device=options.device, progress=shown,
+        )  # fmt: skip
     else:
         runner.run_bench(
             model, suite, entries, options.out, degrees=options.degrees, seed=options.seed, progress=shown
@@ -188,9 +192,9 @@ def bench(options: Namespace) -> Outcome:
 
 def rating(options: Namespace) -> Outcome:
     """Show a benchmark that has been run, and let people rate it."""
-    from ditlens.bench import votes
-    from ditlens.bench.page import write_page
-    from ditlens.bench.sheets import write_sheets
+    from ditlens.bench import rating
+    from ditlens.bench.report.page import write_page
+    from ditlens.bench.report.sheets import write_sheets
 
     folder = options.folder or Path("outputs/bench")
     if options.what == "page":
@@ -198,9 +202,9 @@ def rating(options: Namespace) -> Outcome:
         page = write_page(folder)
         return Outcome(f"wrote {page}", {"page": page})
     if options.what == "votes":
-        found = votes.tally(folder)
-        return Outcome(votes.report(found), found)
-    rules = votes.Rules(
+        found = rating.tally(folder)
+        return Outcome(rating.report(found), found)
+    rules = rating.Rules(
         pairs=options.pairs,
         shared=min(10, options.pairs // 3),
         repeats=min(4, options.pairs // 5),
@@ -210,10 +214,10 @@ def rating(options: Namespace) -> Outcome:
         if options.out == Path("outputs/bench"):
             from ditlens.errors import SettingError
 
-            raise SettingError("Name a new folder for the voting page: --out outputs/study.")
-        page = votes.export_static(folder, options.out, rules=rules)
+            raise SettingError("Name a new folder for the voting page: --out outputs/voting.")
+        page = rating.export_static(folder, options.out, rules=rules)
         return Outcome(f"wrote {page}; the key to its pictures is in {folder / 'votes'}", {"page": page})
-    votes.serve(folder, options.port, options.host, rules)
+    rating.serve(folder, options.port, options.host, rules)
     return Outcome(f"count them with: ditlens bench votes {folder}", {"folder": folder})
 
 

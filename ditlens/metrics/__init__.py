@@ -1,1 +1,1 @@
-"""Metrics on tensors and numbers: pictures outside a mask, continuous edits, intervals."""
+"""Metrics on tensors and numbers: images outside a mask, continuous edits, statistics."""

@@ -1,6 +1,6 @@
-"""Metrics of an edit that was made at several strengths: is the slider even, monotone, worth its range?
+"""Metrics of an edit at several strengths: is the slider linear, monotone, and does it cover a range?
 
-Strengths s_0 < ... < s_N, scores a_i of the attribute (signed towards the target), pictures y_i, a distance d.
+Strengths s_0 < ... < s_N, scores a_i of the attribute (signed towards the target), images y_i, a distance d.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from scipy import stats
 
 from ditlens.errors import SettingError
+from ditlens.metrics import statistics
 
 Distance = Callable[[torch.Tensor, torch.Tensor], float]
 
@@ -26,36 +28,27 @@ def _columns(strengths: Sequence[float], scores: Sequence[float]) -> tuple[np.nd
 
 def spearman(strengths: Sequence[float], scores: Sequence[float]) -> float:
     """Rank correlation of strength and score, ties at their mean rank; 0 where the score never changes."""
-    s, a = _columns(strengths, scores)
-
-    if np.ptp(a) <= 1e-9 * np.abs(a).max():  # only rounding differs
-        return 0.0
-
-    def ranks(values: np.ndarray) -> np.ndarray:
-        less = (values[:, None] > values[None]).sum(1)
-        same = (values[:, None] == values[None]).sum(1)
-        return less + (same - 1) / 2
-
-    x, y = ranks(s) - (len(s) - 1) / 2, ranks(a) - (len(a) - 1) / 2
-    return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
+    return statistics.spearman(*_columns(strengths, scores))
 
 
 def linearity(strengths: Sequence[float], scores: Sequence[float]) -> float:
     """R^2 of the straight line that fits the scores best; 0 where the score never changes."""
     s, a = _columns(strengths, scores)
-    if np.ptp(a) <= 1e-9 * np.abs(a).max():  # only rounding differs
-        return 0.0
-    rest = a - np.polyval(np.polyfit(s, a, 1), s)
-    return float(1 - np.square(rest).sum() / np.square(a - a.mean()).sum())
+    return 0.0 if statistics.is_constant(a) else float(stats.linregress(s, a).rvalue ** 2)
 
 
 def slope(strengths: Sequence[float], scores: Sequence[float]) -> float:
-    """Slope of the best straight line: 1 where the score is the share of the way and the slider is calibrated."""
-    return float(np.polyfit(*_columns(strengths, scores), 1)[0])
+    """Slope of the best straight line: 1 where the score is the share of the way and the slider is calibrated.
+
+    Example:
+        >>> slope([0, 0.5, 1], [0, 0.25, 0.5])
+        0.5
+    """
+    return float(stats.linregress(*_columns(strengths, scores)).slope)
 
 
 def largest_deviation(strengths: Sequence[float], scores: Sequence[float]) -> float:
-    """Max |a' - s'|, both stretched from 0 to 1: how far the slider is from even. NaN without a range."""
+    """Max |a' - s'|, both scaled to [0, 1]: how far the slider is from linear. NaN without a range."""
     s, a = _columns(strengths, scores)
     if a[-1] == a[0]:
         return float("nan")
@@ -68,19 +61,19 @@ def rising(scores: Sequence[float]) -> float:
 
 
 def violation(scores: Sequence[float]) -> float:
-    """Sum max(0, a_i - a_{i+1}) / |a_N - a_0|: what the slider takes back. NaN without a range."""
+    """Sum max(0, a_i - a_{i+1}) / |a_N - a_0|: how much the slider goes backwards. NaN without a range."""
     a = np.asarray(scores, float)
     span = abs(a[-1] - a[0])
     return float(np.maximum(0, -np.diff(a)).sum() / span) if span > 0 else float("nan")
 
 
 def span(scores: Sequence[float]) -> float:
-    """a_N - a_0. Always to be reported with smoothness: a slider that does nothing is perfectly smooth."""
+    """a_N - a_0. Report it beside smoothness: a slider that does nothing is perfectly smooth."""
     return float(scores[-1] - scores[0])
 
 
 def unevenness(scores: Sequence[float]) -> float:
-    """Chi-square per degree of freedom of the scores, stretched to [0, 1], with one bin per strength (SliderEdit).
+    """Chi-square per degree of freedom of the scores, scaled to [0, 1], with one bin per strength (SliderEdit).
 
     0 if every bin has one; NaN without a range.
     """
@@ -92,35 +85,35 @@ def unevenness(scores: Sequence[float]) -> float:
 
 
 def pixel_rms(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Root mean square difference: the distance where no perceptual one is at hand."""
+    """Root mean square difference: the distance where no perceptual metric is available."""
     return float((first.float() - second.float()).square().mean().sqrt())
 
 
-def triangle_deficit(pictures: Sequence[torch.Tensor], distance: Distance = pixel_rms) -> float:
+def triangle_deficit(images: Sequence[torch.Tensor], distance: Distance = pixel_rms) -> float:
     """max_i (d(i, i+1) + d(i+1, i+2) - d(i, i+2)) / d(i, i+2): 0 where the path is straight (Kontinuous Kontext).
 
-    Published with DreamSim as the distance. NaN where two pictures at distance two are equal.
+    Published with DreamSim as the distance. NaN where two images two strengths apart are equal.
     """
-    if len(pictures) < 3:
-        raise SettingError(f"A triangle needs three pictures; got {len(pictures)}.")
+    if len(images) < 3:
+        raise SettingError(f"A triangle needs three images; got {len(images)}.")
     found = []
-    for a, b, c in zip(pictures, pictures[1:], pictures[2:], strict=False):
+    for a, b, c in zip(images, images[1:], images[2:], strict=False):
         base = distance(a, c)
         found.append((distance(a, b) + distance(b, c) - base) / base if base > 0 else float("nan"))
     return float(np.max(found))
 
 
-def straightness(pictures: Sequence[torch.Tensor], distance: Distance = pixel_rms) -> float:
+def straightness(images: Sequence[torch.Tensor], distance: Distance = pixel_rms) -> float:
     """sum_i d(i, i+1) / d(0, N), at least 1 for a metric; NaN where the ends are equal."""
-    base = distance(pictures[0], pictures[-1])
-    steps = sum(distance(a, b) for a, b in zip(pictures, pictures[1:], strict=False))
+    base = distance(images[0], images[-1])
+    steps = sum(distance(a, b) for a, b in zip(images, images[1:], strict=False))
     return steps / base if base > 0 else float("nan")
 
 
 def at_effect(effects: Sequence[float], costs: Sequence[float], goal: float) -> float:
-    """The cost where the effect first reaches a goal, straight between the strengths.
+    """The cost where the effect first reaches a goal, interpolated linearly between the strengths.
 
-    Comparing methods at the same effect takes away what the strength alone explains. The curve begins at (0, 0): no
+    Comparing methods at the same effect removes what the strength alone explains. The curve begins at (0, 0): no
     edit, no cost. NaN where the goal is never reached.
 
     Args:

@@ -1,9 +1,9 @@
 """Metrics that need a network's weights: LPIPS, CLIP similarity, DINO's structure distance. Nothing is downloaded.
 
-They are computed where their weights lie on this computer already: in the cache of the hub, in that of torch, or
-in a folder that an environment variable names (DITLENS_CLIP, DITLENS_DINO). Where they do not, `open_networks`
-says why, and what to type. The networks run on the CPU in single precision, so that their numbers are the same
-beside every model.
+They are computed where their weights are already on this computer: in the cache of the hub, in that of torch, or in
+a folder that an environment variable names (DITLENS_CLIP, DITLENS_DINO). Where they are not, `open_networks` says
+why, and what to type. The networks run on the CPU in single precision, so that their numbers do not depend on the
+model's device.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from ditlens.models.identity import byte_hash, weights
 from ditlens.models.loading import no_bars
 
 CLIPS = ("openai/clip-vit-large-patch14", "openai/clip-vit-base-patch16", "openai/clip-vit-base-patch32")
-"""Checkpoints that are looked for, in this order; PIE-Bench uses the first."""
-
+"""Checkpoints to look for, in this order; PIE-Bench uses the first."""
 DINOS = ("facebook/dino-vitb8",)
 BACKBONE = "squeezenet1_1-b8a52dc0.pth"
 """File of torchvision's SqueezeNet 1.1 in torch's cache."""
 
 DINO_SIDE, DINO_LONGEST = 224, 480
-"""Length of the shorter side of what DINO sees, and most of the longer one, as in PIE-Bench."""
+"""Shorter side of the image that DINO sees, and the largest longer one, as in PIE-Bench."""
 
 
 class AbsentError(Exception):
@@ -40,8 +39,8 @@ class AbsentError(Exception):
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A picture before and after an edit.
+class ImagePair:
+    """An image before and after an edit, and what was asked.
 
     Attributes:
         source: Before, (1, 3, H, W) in [0, 1].
@@ -60,12 +59,12 @@ class Network(Protocol):
     """One network, and the metrics that it gives.
 
     Attributes:
-        about: Title, direction, unit and identity of each metric, by name; the identity lacks the pictures' size.
+        about: Title, direction, unit and identity of each metric, by name; without the size of the images.
     """
 
     about: dict[str, dict[str, str]]
 
-    def score(self, pair: Pair) -> dict[str, float]:
+    def score(self, pair: ImagePair) -> dict[str, float]:
         """All its metrics of one edit; NaN where one has no value."""
 
 
@@ -97,7 +96,7 @@ def _folder(variable: str, ids: Sequence[str]) -> tuple[str, str, str]:
     if given := os.environ.get(variable, "").strip():
         folder = Path(given).expanduser().resolve()
         if not folder.is_dir():
-            raise AbsentError(f"{variable} names {given}, which is no folder: set it to one, or unset it")
+            raise AbsentError(f"{variable} names {given}, which is not a folder: set it to one, or unset it")
         return folder.name, str(folder), f"{variable} must name a folder as save_pretrained writes it"
     for name in ids:
         file = try_to_load_from_cache(name, "config.json")
@@ -120,7 +119,7 @@ def _load(kind: Any, folder: str, advice: str, **options: Any) -> Any:
             network, report = kind.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, **options
             )
-    except Exception as error:  # transformers and the libraries below it raise a dozen kinds
+    except Exception as error:  # transformers and the libraries below it raise many kinds
         raise AbsentError(f"{folder} holds no {kind.__name__}: {_reason(error)}; {advice}") from error
     if lacking := sorted(report["missing_keys"]):
         raise AbsentError(
@@ -134,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 
 def digest(module: torch.nn.Module) -> str:
-    """A short hash of a network's weights, which tells checkpoints of the same name apart."""
+    """A short hash of a network's weights: checkpoints of the same name may differ."""
     found = [(name, tuple(tensor.shape), byte_hash(tensor)) for name, tensor in weights(module)]
     return hashlib.sha256(repr(found).encode()).hexdigest()[:8]
 
@@ -143,14 +142,14 @@ def digest(module: torch.nn.Module) -> str:
 
 
 def pip_install(version: str) -> str:
-    """What to type for lpips beside this version of torch: it stays, and torchvision is the one built for it."""
+    """What to type for lpips beside this version of torch, which stays, with the torchvision built for it."""
     build = version.partition("+")[2]
     index = f" --extra-index-url https://download.pytorch.org/whl/{build}" if build else ""
     return f"pip install torch=={version} torchvision lpips{index}"
 
 
 class Lpips:
-    """LPIPS outside the mask, by the package lpips with SqueezeNet: PIE-Bench's, and ours of the background alone.
+    """LPIPS outside the mask, by the package lpips with SqueezeNet: PIE-Bench's, and ours over background pixels.
 
     Args:
         network: ``lpips.LPIPS(net="squeeze")`` with its weights.
@@ -192,7 +191,7 @@ class Lpips:
             raise AbsentError(f"{file} is missing: {fetch} brings it")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # lpips asks torchvision in words of long ago
+                warnings.simplefilter("ignore")  # lpips calls torchvision by a deprecated name
                 network = lpips.LPIPS(net="squeeze", pnet_rand=True, verbose=False)
             saved = torch.load(file, map_location="cpu", weights_only=True)
             # lpips cuts the backbone into slices: slice3.5.squeeze.weight is features.5.squeeze.weight
@@ -205,13 +204,13 @@ class Lpips:
         return cls(network.eval().requires_grad_(False))
 
     @torch.no_grad()
-    def score(self, pair: Pair) -> dict[str, float]:
+    def score(self, pair: ImagePair) -> dict[str, float]:
         """See `Network.score`."""
         if pair.mask is None or not bool((pair.mask < 1).any()):
             return dict.fromkeys(self.about, float("nan"))
         check(pair.source, pair.result, pair.mask)
         kept = 1 - pair.mask.float()
-        first, second = (2 * (kept * picture.float()) - 1 for picture in (pair.source, pair.result))
+        first, second = (2 * (kept * image.float()) - 1 for image in (pair.source, pair.result))
         self.network.spatial = True
         ours = (kept * self.network(first, second)).sum() / kept.sum()
         self.network.spatial = False
@@ -222,12 +221,12 @@ class Lpips:
 
 
 class Clip:
-    """Cosine of a picture and a text in CLIP.
+    """Cosine similarity of an image and a text in CLIP.
 
     Args:
         model: A `transformers.CLIPModel`.
         tokenizer: Its tokenizer.
-        processor: What scales and cuts pictures for it.
+        processor: Its image processor.
         name: The checkpoint, for the identity.
     """
 
@@ -258,12 +257,12 @@ class Clip:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
-        except Exception as error:  # transformers and the libraries below it raise a dozen kinds
+        except Exception as error:  # transformers and the libraries below it raise many kinds
             raise AbsentError(f"{folder} lacks tokenizer or processor: {_reason(error)}; {advice}") from error
         return cls(model, tokenizer, processor, name)
 
     @torch.no_grad()
-    def score(self, pair: Pair) -> dict[str, float]:
+    def score(self, pair: ImagePair) -> dict[str, float]:
         """See `Network.score`."""
         if not pair.text.strip():
             return {"clip_similarity": float("nan")}
@@ -303,27 +302,27 @@ class Dino:
         return cls(_load(ViTModel, folder, advice, add_pooling_layer=False), name)
 
     @torch.no_grad()
-    def score(self, pair: Pair) -> dict[str, float]:
+    def score(self, pair: ImagePair) -> dict[str, float]:
         """See `Network.score`."""
         first, second = self.keys(pair.source), self.keys(pair.result)
         return {"structure_pie": float(structure_distance(first, second)[0])}
 
-    def keys(self, picture: torch.Tensor) -> torch.Tensor:
-        """Keys of the last block for a picture (1, 3, H, W): (1, width, places, 1), all heads side by side."""
+    def keys(self, image: torch.Tensor) -> torch.Tensor:
+        """Keys of the last block for an image (1, 3, H, W): (1, width, places, 1), all heads side by side."""
         seen: list[torch.Tensor] = []
         last = [m for name, m in self.model.named_modules() if name.endswith(("k_proj", "attention.key"))][-1]
         handle = last.register_forward_hook(lambda *call: seen.append(call[-1]))
         try:
-            self.model(self.pixels(picture), interpolate_pos_encoding=True)
+            self.model(self.pixels(image), interpolate_pos_encoding=True)
         finally:
             handle.remove()
         return seen[0].transpose(1, 2)[..., None]
 
     @staticmethod
-    def pixels(picture: torch.Tensor) -> torch.Tensor:
-        """A picture (1, 3, H, W) in [0, 1] as PIE-Bench passes it, with its quirk: 0 to 255 in place of 0 to 1."""
-        scale = min(DINO_SIDE / min(picture.shape[-2:]), DINO_LONGEST / max(picture.shape[-2:]))
-        size = [round(side * scale) for side in picture.shape[-2:]]
-        resized = F.interpolate(picture.float() * 255, size, mode="bilinear", antialias=True)
+    def pixels(image: torch.Tensor) -> torch.Tensor:
+        """An image (1, 3, H, W) in [0, 1] as PIE-Bench passes it, with its quirk: 0 to 255 in place of 0 to 1."""
+        scale = min(DINO_SIDE / min(image.shape[-2:]), DINO_LONGEST / max(image.shape[-2:]))
+        size = [round(side * scale) for side in image.shape[-2:]]
+        resized = F.interpolate(image.float() * 255, size, mode="bilinear", antialias=True)
         mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 1, 3, 1, 1)
         return (resized - mean) / std

@@ -1,9 +1,9 @@
-"""How much a picture kept where nothing should change: PSNR, MSE and SSIM outside a mask, and structure.
+"""How well an edit preserves what should not change: PSNR, MSE and SSIM outside a mask, and structure.
 
-Pictures are (B, 3, H, W) in [0, 1]; masks (B, 1, H, W) with 1 where the edit may act. Where the mask leaves nothing
-over, the value is NaN, and whoever averages has to count that.
+Images are (B, 3, H, W) in [0, 1]; masks (B, 1, H, W) with 1 where the edit may act. Where the mask covers
+everything, the value is NaN, and averages have to count that.
 
-Two conventions, two names: PIE-Bench multiplies both pictures by (1 - mask) and averages over the whole frame, so
+Two conventions, two names: PIE-Bench multiplies both images by (1 - mask) and averages over the whole frame, so
 that a large mask dilutes the error (``..._pie``); ours averages over the background alone (``..._outside``).
 """
 
@@ -20,15 +20,15 @@ from ditlens.errors import SettingError
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of two pictures and a mask.
+    """A metric of two images and a mask.
 
     Attributes:
         name: Column of the table.
         title: What it is, in words.
         better: "higher" or "lower".
         unit: Unit of its values.
-        identity: Everything that decides its value but the size of the pictures: formula and ranges. Whoever
-            tells it adds that size (PIE-Bench: 512 x 512). Only numbers of equal identity are comparable.
+        identity: Everything that decides its value except the size of the images: formula and ranges. Reports
+            add that size (PIE-Bench: 512 x 512). Only numbers of equal identity are comparable.
         compute: (source, result, mask) -> (B,).
     """
 
@@ -51,7 +51,7 @@ def described(title: str, better: str, unit: str, identity: str) -> dict[str, st
 
 
 def check(source: torch.Tensor, result: torch.Tensor, mask: torch.Tensor) -> None:
-    """Refuse pictures and masks that do not fit together.
+    """Refuse images and masks that do not fit together.
 
     Raises:
         SettingError: With the shapes.
@@ -59,7 +59,7 @@ def check(source: torch.Tensor, result: torch.Tensor, mask: torch.Tensor) -> Non
     batch, channels, height, width = source.shape if source.ndim == 4 else (0, 0, 0, 0)
     if channels != 3 or result.shape != source.shape or mask.shape != (batch, 1, height, width):
         raise SettingError(
-            "Pictures are (B, 3, H, W), both of one size, masks (B, 1, H, W); got "
+            "Images are (B, 3, H, W), both of one size, masks (B, 1, H, W); got "
             f"{tuple(source.shape)}, {tuple(result.shape)}, {tuple(mask.shape)}. Resize the result first."
         )
 
@@ -78,7 +78,7 @@ def psnr_outside(source: torch.Tensor, result: torch.Tensor, mask: torch.Tensor)
 
 
 def mse_pie(source: torch.Tensor, result: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """PIE-Bench: mean squared error of both pictures times (1 - mask), over the whole frame, (B,)."""
+    """PIE-Bench: mean squared error of both images times (1 - mask), over the whole frame, (B,)."""
     check(source, result, mask)
     kept = 1 - mask.float()
     value = (kept * source - kept * result).square().flatten(1).mean(1)
@@ -94,10 +94,10 @@ def ssim_map(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Structural similarity per pixel: Gaussian window of 11 with sigma 1.5, data range 1, (B, 3, H, W).
 
     Raises:
-        SettingError: If the pictures are smaller than the window.
+        SettingError: If the images are smaller than the window.
     """
     if min(first.shape[-2:]) < 11:
-        raise SettingError(f"SSIM needs pictures of at least 11 x 11; got {tuple(first.shape[-2:])}.")
+        raise SettingError(f"SSIM needs images of at least 11 x 11; got {tuple(first.shape[-2:])}.")
     x = torch.arange(-5, 6, dtype=first.dtype, device=first.device)
     window = torch.exp(-x.square() / (2 * 1.5**2))
     window = window / window.sum()
@@ -120,9 +120,9 @@ def ssim_outside(source: torch.Tensor, result: torch.Tensor, mask: torch.Tensor)
 
 
 def ssim_pie(source: torch.Tensor, result: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """PIE-Bench: SSIM of both pictures times (1 - mask), over the frame without its outermost 5 pixels, (B,).
+    """PIE-Bench: SSIM of both images times (1 - mask), over the frame without its outermost 5 pixels, (B,).
 
-    That border, where windows leave the picture, is cut off by torchmetrics, which PIE-Bench uses.
+    That border, where windows extend beyond the image, is cut off by torchmetrics, which PIE-Bench uses.
     """
     check(source, result, mask)
     kept = 1 - mask.float()

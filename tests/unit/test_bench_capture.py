@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scripts import script
 
-
-@pytest.fixture(scope="module")
-def bench():
-    with script("capture") as module:
-        yield module
-
+from benchmarks import capture as bench
+from benchmarks import report
 
 # --- time ---------------------------------------------------------------------------------------------------
 
 
-def test_slow_drift_cancels(bench):
+def test_slow_drift_cancels():
     """A machine that gets slower all the time: the ratios are those of a steady one."""
     names = ["none", "a", "none", "b", "none", "b", "none", "a", "none"]
     cost = {"none": 1.0, "a": 1.1, "b": 2.0}
@@ -32,21 +26,21 @@ def test_slow_drift_cancels(bench):
     assert ratios["none"] == pytest.approx([1.0, 1.0, 1.0])
 
 
-def test_tools_are_compared_round_by_round(bench):
+def test_tools_are_compared_round_by_round():
     theirs = [1.0, 1.5, 1.1, 2.0, 1.2]  # one machine, sometimes slow, for both alike
     found = bench.compared([1.02 * ratio for ratio in theirs], theirs)
     assert set(found) == {"ditlens", "ditlens_low", "ditlens_high"}
     assert all(value == pytest.approx(1.02) for value in found.values())
 
 
-def test_the_command_names_the_counts_that_were_chosen(bench):
+def test_the_command_names_the_counts_that_were_chosen():
     options = argparse.Namespace(**{**bench.COUNTS, "pairs": 60})
     assert bench.command(("overhead_cpu_ratio",), options) == 'make bench-capture ARGS="--pairs 60"'
     assert bench.command(("kill_lost_or_doubled",), options) == "make bench-capture"
     assert bench.command(("joint_classes_supported", "leaks"), options) == "make bench-capture"
 
 
-def test_every_tool_runs_between_two_runs_without(bench, capsys):
+def test_every_tool_runs_between_two_runs_without(capsys):
     order = []
     calls = {name: lambda name=name: order.append(name) for name in ("none", "a", "b", "c")}
     taken = bench.run_rounds(calls, 8, torch.device("cpu"))
@@ -60,7 +54,7 @@ def test_every_tool_runs_between_two_runs_without(bench, capsys):
 
 
 @pytest.fixture
-def tiny(bench, monkeypatch):
+def tiny(monkeypatch):
     """The same classes and inputs, small; memory is measured in this process."""
     flux = bench.FLUX1 | {
         "num_layers": 2, "num_single_layers": 3, "attention_head_dim": 16, "num_attention_heads": 2,
@@ -80,7 +74,7 @@ def tiny(bench, monkeypatch):
     return bench
 
 
-def test_the_geometry_of_flux(bench):
+def test_the_geometry_of_flux():
     """1024 x 1024 pixels, FLUX.1-dev; without its 12 billion weights."""
     geometry = bench.GEOMETRIES["FLUX.1"]
     with torch.device("meta"):
@@ -122,7 +116,7 @@ def test_ratios_and_memory_of_each_tool(tiny):
     not Path("/proc/self/clear_refs").is_file(),
     reason="a limit of the benchmark: only Linux can set the peak of a process back, elsewhere it only grows",
 )
-def test_the_peak_of_memory(bench):
+def test_the_peak_of_memory():
     bench.restart_peak()
     before = bench.resident_peak()
     block = np.ones(25_000_000)
@@ -136,12 +130,12 @@ def test_the_peak_of_memory(bench):
 
 
 @pytest.fixture
-def no_gpu(bench, monkeypatch, tmp_path):
+def no_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    return tmp_path / "results" / "capture.json"
+    return tmp_path / "benchmarks" / "results" / "capture.json"
 
 
-def test_without_a_gpu_the_result_says_so(bench, no_gpu, capsys):
+def test_without_a_gpu_the_result_says_so(no_gpu, capsys):
     assert bench.main(["--only", "overhead_gpu_ratio", "--out", str(no_gpu)]) == 0
     entry = json.loads(no_gpu.read_text())["overhead_gpu_ratio"]
     assert entry["value"] is None and entry["note"] == "not measured: no GPU was at hand"
@@ -149,20 +143,18 @@ def test_without_a_gpu_the_result_says_so(bench, no_gpu, capsys):
     assert "overhead_gpu_ratio: not measured: no GPU was at hand" in capsys.readouterr().out
 
 
-def test_what_was_measured_on_a_gpu_is_kept(bench, no_gpu):
-    no_gpu.parent.mkdir()
+def test_what_was_measured_on_a_gpu_is_kept(no_gpu):
+    no_gpu.parent.mkdir(parents=True)
     before = {"overhead_gpu_ratio": {"value": 1.01, "unit": "x", "note": "on a GPU"}}
     no_gpu.write_text(json.dumps(before))
     assert bench.main(["--only", "overhead_gpu_ratio", "--out", str(no_gpu)]) == 0
     assert json.loads(no_gpu.read_text()) == before
 
 
-def test_the_report_shows_what_was_not_measured(bench, no_gpu, monkeypatch, capsys):
+def test_the_report_shows_what_was_not_measured(no_gpu, capsys):
     bench.main(["--only", "overhead_gpu_ratio", "--out", str(no_gpu)])
-    report = sys.modules["report"]
     (no_gpu.parents[1] / "targets.json").write_text('{"overhead_gpu_ratio": "<= 1.02"}')
-    monkeypatch.setattr(report, "HERE", no_gpu.parents[1])
     capsys.readouterr()
-    assert report.main() == 0
+    assert report.main(no_gpu.parents[2]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if "overhead_gpu_ratio" in line)
     assert "not measured" in line and "met" not in line and "missed" not in line

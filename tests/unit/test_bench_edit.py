@@ -1,4 +1,4 @@
-"""The benchmark of editing: whom EMS is compared with, and on which edits."""
+"""The benchmark of editing: what EMS is compared with, and on which edits."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
-from scripts import script
 
+from benchmarks import edit as bench
 from ditlens.bench.entries import tuned
 from ditlens.ems.masks import difference_settings
-
-
-@pytest.fixture(scope="module")
-def bench():
-    with script("edit") as module:
-        yield module
 
 
 @pytest.fixture
@@ -32,17 +26,17 @@ def rows(method: str, drift: float, degrees=(0.25, 0.5, 1.0)) -> list[dict]:
     return [row(method, k, d, d, drift * d * (1 + k / 10)) for k in range(6) for d in degrees]
 
 
-def test_every_method_is_ems_or_a_baseline(bench, known):
+def test_every_method_is_ems_or_a_baseline(known):
     assert set(bench.OWN) | set(bench.BORROWERS) <= set(known)
     assert not set(bench.OWN) & set(bench.BORROWERS)
-    borrowed = {n for n, e in known.items() if n not in bench.OWN and (e.mask is not None or e.asks)}
+    borrowed = {n for n, e in known.items() if n not in bench.OWN and e.mask is not None}
     assert borrowed == set(bench.BORROWERS), "what has EMS's mask"
 
 
-def test_rows_that_leave_out_one_thing_differ_in_nothing_else(bench, known):
+def test_rows_that_leave_out_one_thing_differ_in_nothing_else(known):
     ems = known["ems"].settings()
     changed = {
-        "ems-more-texts": {"asks"}, "ems-no-mask": {"mask", "mask_settings"}, "ems-tokens": {"pooled"},
+        "ems-no-mask": {"mask", "mask_settings"}, "ems-tokens": {"pooled"},
         "ems-pooled": {"tokens"}, "ems-exact-mask": {"mask", "mask_settings"},
     }  # fmt: skip
     for name, keys in changed.items():
@@ -53,24 +47,26 @@ def test_rows_that_leave_out_one_thing_differ_in_nothing_else(bench, known):
 
 def test_rows_in_a_mask_from_the_difference_have_its_settings(known):
     own = known["ems"].settings()
-    assert list(own) == ["mask", "tokens", "pooled", "asks", "about", "mask_settings", "method"]
+    assert list(own) == ["mask", "tokens", "pooled", "about", "mask_settings", "method"]
     assert own["mask_settings"] == difference_settings()
     confined = {name for name, entry in known.items() if entry.mask == "difference"}
     assert {name for name, entry in known.items() if "mask_settings" in entry.settings()} == confined
 
 
-def test_the_best_baseline_and_the_best_that_borrows_nothing(bench):
+def test_the_best_baseline_and_the_best_that_borrows_nothing():
     found = [*rows("ems", 0.1), *rows("flowslider-mask", 0.08), *rows("flowslider", 0.125), *rows("dds", 0.4),
              *rows("ems-no-mask", 0.05), *rows("sdedit", 0.1, degrees=(0.25, 0.5))]  # fmt: skip
     ratios = bench.ratios_of(found)
-    assert ratios.keys() == {"flowslider-mask", "flowslider", "dds"}, "its own parts and who never gets there"
+    assert ratios.keys() == {"flowslider-mask", "flowslider", "dds"}, (
+        "not EMS's parts, nor what never gets there"
+    )
     assert ratios["flowslider"]["value"] == pytest.approx(0.8)
     assert bench.best_baseline(ratios) == "flowslider-mask"
     assert bench.best_baseline(ratios, bench.BORROWERS) == "flowslider"
     assert bench.best_baseline({}) == ""
 
 
-def test_each_at_the_degree_of_most_success(bench):
+def test_each_at_the_degree_of_most_success():
     found = [*rows("ems", 0.1, bench.DEGREES), *rows("flowslider", 0.2, bench.DEGREES)]
     for line in found:
         line["success"] = float(line["degree"] == {"ems": 1.0, "flowslider": 0.75}[line["method"]])
@@ -84,20 +80,22 @@ def test_each_at_the_degree_of_most_success(bench):
     assert bench.at_best_degrees(found, "dds")["value"] is None
 
 
-def test_the_best_are_measured_on_more_edits_until_nobody_else_is_the_best(bench, monkeypatch, tmp_path):
+def test_the_best_are_measured_on_more_edits_until_no_other_is_the_best(monkeypatch, tmp_path):
     drifts = {"flowslider-mask": 0.08, "flowslider": 0.09, "flowalign": 0.1, "dds": 0.4}
     ran: list[tuple] = []
 
     def run_part(model, scorer, options, names, count, degrees):
         ran.append((names, count))
         if names == ["flowslider-mask"]:
-            drifts["flowslider-mask"] = 0.095  # few edits had flattered it
+            drifts["flowslider-mask"] = 0.095  # it had looked better on few edits
 
     monkeypatch.setattr(bench, "load", lambda name: SimpleNamespace(defaults={"mask": "difference"}))
     monkeypatch.setattr(bench, "Scorer", lambda model: None)
     monkeypatch.setattr(bench, "run_part", run_part)
+    monkeypatch.setattr(bench, "open_suite", lambda name, count: None)
+    monkeypatch.setattr(bench, "rows_of", lambda *_: [])
     monkeypatch.setattr(
-        bench, "rows_of", lambda *_: [r for n, d in {"ems": 0.1, **drifts}.items() for r in rows(n, d)]
+        bench, "ratios_of", lambda rows: {name: {"value": 0.1 / drift} for name, drift in drifts.items()}
     )
     monkeypatch.setattr(bench.runner, "report", lambda *_: None)
     for name in ("of_ems", "degree0", "reversed_edits", "compared"):
@@ -107,7 +105,7 @@ def test_the_best_are_measured_on_more_edits_until_nobody_else_is_the_best(bench
     assert ran[1:3] == [(list(bench.FINDING), 9), (["ems"], 300)]
 
 
-def test_the_command_names_the_counts(bench):
+def test_the_command_names_the_counts():
     options = Namespace(ems=3, others=2, best=2, published=3, finding=2, only=None)
     told = bench.command(options)
     assert told == 'make bench-edit ARGS="--ems 3 --others 2 --best 2 --published 3 --finding 2"'

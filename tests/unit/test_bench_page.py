@@ -10,8 +10,10 @@ import pytest
 from bench_run import EVIL, write_run
 
 from ditlens.bench.folder import read_folder
-from ditlens.bench.page import write_page
-from ditlens.errors import StudyError
+from ditlens.bench.report.curves import chart
+from ditlens.bench.report.gallery import gallery
+from ditlens.bench.report.page import write_page
+from ditlens.errors import BenchError
 
 
 class Reader(HTMLParser):
@@ -94,14 +96,43 @@ def test_one_method_and_many(tmp_path, methods):
 
 def test_values_that_are_missing_are_a_dash(folder):
     text = write_page(folder).read_text("utf-8")
-    assert "–" in text and "None" not in " ".join(Reader(text).words).replace("None:", "")
+    assert '<td class="" data-value="">–<br><small>6 of 6 without a value</small></td>' in text
+    assert "None" not in " ".join(Reader(text).words).replace("None:", "")
+
+
+def test_curves_lie_where_their_numbers_say(folder):
+    found = chart(read_folder(folder))
+    assert found.across.ticks == [0, 0.5, 1, 1.5] and found.up.ticks == pytest.approx(
+        [0.05 * k for k in range(6)]
+    )
+    ems, ddib = found.lines["ems"][2], found.lines["ddib"][3]
+    assert (ems.degree, ems.x.value, ems.y.value) == (1, 1, 0.05)
+    left, right, top, bottom = 96, 660, 18, 362
+    assert found.across.place(ems.x.value) == pytest.approx(left + (right - left) / 1.5)
+    assert found.up.place(ddib.y.value) == pytest.approx(bottom - (bottom - top) * 0.225 / 0.25, abs=0.1)
+    assert found.across.place(9) == right, "intervals end at the frame"
+    text = write_page(folder).read_text("utf-8")
+    assert '<use href="#m0" x="472.0" y="293.2"/>' in text, "the marker of EMS at degree 1"
+
+
+def test_whole_items_are_left_out_of_a_long_gallery(folder):
+    found = gallery(read_folder(folder), most=30)  # 12 results each
+    assert [item.name for item, _ in found.strips] == ["item000", "item001"] and found.left_out == 4
+    methods = [(row.method, row.degree) for row in found.strips[0][1]]
+    assert methods == [(m, d) for m in ("ems", "sdedit", "ddib") for d in (0, 0.5, 1, 1.5)]
+
+
+def test_a_separator_within_a_text_does_not_end_the_line(folder):
+    path = folder / "items.csv"
+    path.write_text(path.read_text("utf-8").replace("bigger</b> number 2", "bigger\u2028hat"), "utf-8")
+    assert read_folder(folder).items["item002"].instruction == 'give them "more" & <b>bigger\u2028hat'
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("bench.json", None, "no folder of a benchmark"),
-        ("summary.json", "[1]", "no JSON object"),
+        ("bench.json", None, "not the folder of a benchmark"),
+        ("summary.json", "[1]", "holds no JSON object"),
         ("rows.csv", "item,method\na,b\n", "lacks the columns degree, picture"),
         ("summary.json", "{", "damaged"),
     ],
@@ -110,13 +141,13 @@ def test_damaged_folders_are_told(folder, name, content, message):
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_text(content)
-    with pytest.raises(StudyError, match=message):
+    with pytest.raises(BenchError, match=message):
         write_page(folder)
 
 
 def test_files_outside_the_folder_are_refused(folder):
     bench = read_folder(folder)
-    with pytest.raises(StudyError, match="outside"):
+    with pytest.raises(BenchError, match="outside"):
         bench.file("../elsewhere.png")
-    with pytest.raises(StudyError, match="There is no file"):
+    with pytest.raises(BenchError, match="There is no file"):
         bench.file("images/none.png")

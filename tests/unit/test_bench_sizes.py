@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from types import SimpleNamespace
 
-import pytest
-from scripts import script
+import torch
 
+from benchmarks import sizes as bench
 from ditlens.train import mmdit
 
 
-@pytest.fixture(scope="module")
-def bench():
-    with script("sizes") as module:
-        yield module
-
-
-def test_the_shipped_size_is_among_them(bench):
+def test_the_shipped_size_is_among_them():
     assert bench.config(bench.SHIPPED) == mmdit.CONFIG and set(bench.LONGER) <= set(bench.SIZES)
 
 
-def test_every_size_is_timed_and_larger_ones_have_more_weights(bench):
+def test_every_size_is_timed_in_turns(monkeypatch):
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # every look at it takes a second
+    monkeypatch.setattr(bench, "time", clock)
+    monkeypatch.setattr(bench, "SIZES", {"1 x 32": (1, 1), "2 x 32": (2, 1)})
+    assert bench.times(calls=2) == {"1 x 32": [1, 1], "2 x 32": [1, 1]}
+    assert clock.perf_counter() == 2 * 2 + 2 * 2 * 2, "two turns that do not count"
+
+
+def test_larger_sizes_have_more_weights():
     from diffusers import SD3Transformer2DModel
 
-    taken = bench.times(calls=1)
-    assert set(taken) == set(bench.SIZES) and all(len(t) == 1 and t[0] > 0 for t in taken.values())
-    names = ("4 x 128", "6 x 192")
-    small, large = (SD3Transformer2DModel(**bench.config(name)).num_parameters() for name in names)
-    assert small < large
+    with torch.device("meta"):
+        counts = [SD3Transformer2DModel(**bench.config(name)).num_parameters() for name in bench.SIZES]
+    assert counts == [2_333_984, 7_825_568, 18_559_520, 36_305_312]
 
 
-def test_what_was_measured_is_read_and_becomes_a_row(bench, tmp_path):
+def test_what_was_measured_is_read_and_becomes_a_row(tmp_path):
     part = {
         "size": "6 x 192", "minutes": 10.0, "weights": 7_825_568, "samples": 8960, "categorical": 0.65,
         "categorical_low": 0.6, "categorical_high": 0.7, "level": 0.5, "level_low": 0.45, "level_high": 0.55,

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ditlens import images
 from ditlens.metrics import networks
-from ditlens.metrics.networks import Pair, open_networks
+from ditlens.metrics.networks import ImagePair, open_networks
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +38,10 @@ def in_hub(tmp_path: Path, name: str) -> Path:
     return place / "snapshots" / ("0" * 40)
 
 
-def pair(mask: torch.Tensor | None = None, text: str = "red hat", side: int = 40) -> Pair:
+def pair(mask: torch.Tensor | None = None, text: str = "red hat", side: int = 40) -> ImagePair:
     drawn = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     drawn = (drawn * 255).round() / 255  # as files hold it
-    return Pair(drawn[:1], drawn[1:], mask, text)
+    return ImagePair(drawn[:1], drawn[1:], mask, text)
 
 
 def opened(name: str):
@@ -145,7 +145,7 @@ def test_structure_distance_of_dinos_keys(tmp_path):
     assert keys[0].shape == (14 * 14 + 1, 16)
     a, b = (F.normalize(k, dim=1) @ F.normalize(k, dim=1).T for k in keys)
     assert dino.score(one)["structure_pie"] == pytest.approx((a - b).square().mean().item(), rel=1e-4)
-    same = Pair(one.source, one.source, None, "")
+    same = ImagePair(one.source, one.source, None, "")
     assert dino.score(same)["structure_pie"] == 0
     assert networks.Dino.pixels(torch.rand(1, 3, 100, 400)).shape[-2:] == (120, 480), (
         "the longer side ends at 480"
@@ -237,4 +237,7 @@ def test_lpips_itself(tmp_path, monkeypatch):
         expected = theirs((1 - mask) * one.source, (1 - mask) * one.result, normalize=True)
     found = lpips.score(one)
     assert found["lpips_pie"] == pytest.approx(expected.item(), rel=1e-5)
-    assert found["lpips_outside"] > 0
+    theirs.spatial = True
+    with torch.no_grad():
+        at_pixels = theirs((1 - mask) * one.source, (1 - mask) * one.result, normalize=True)
+    assert found["lpips_outside"] == pytest.approx(at_pixels[..., :30].mean().item(), rel=1e-5)

@@ -1,4 +1,4 @@
-"""The rating study: blind, complete, and nothing that was voted is lost."""
+"""The rating: blind, complete, and no vote is lost."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ import urllib.error
 import urllib.request
 from collections import Counter
 
-import numpy as np
 import pytest
 from bench_run import write_run
 from PIL import Image
 
-from ditlens.bench.ballots import FLIPPED, Ballot, Rules
-from ditlens.bench.vote_export import export_static
-from ditlens.bench.vote_numbers import bradley_terry, krippendorff_alpha
-from ditlens.bench.vote_server import make_server
-from ditlens.bench.vote_tally import tally
-from ditlens.errors import SettingError, StudyError
+from ditlens.bench.rating.ballots import FLIPPED, Ballot, Rules
+from ditlens.bench.rating.export import export_static
+from ditlens.bench.rating.server import make_server
+from ditlens.bench.rating.tally import tally
+from ditlens.errors import BenchError, SettingError
 
 VOTER, OTHER = "00c0ffee00c0ffee", "0123456789abcdef"
 RULES = Rules(pairs=10, shared=3, repeats=2, checks=2)
@@ -33,9 +31,9 @@ def folder(tmp_path):
 
 @pytest.fixture
 def server(folder):
-    """A served study: a function that asks it, over HTTP."""
+    """A served rating: a function that asks it, over HTTP."""
     httpd = make_server(folder, 0, rules=RULES)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     base = f"http://127.0.0.1:{httpd.server_address[1]}"
 
     def ask(path, data=None, kind="application/json", raw=None):
@@ -98,7 +96,8 @@ def test_nothing_to_compare_is_told(tmp_path):
 def test_the_server_is_for_this_computer_only(server):
     assert server.address[0] == "127.0.0.1"
     status, page, headers = server("")
-    assert status == 200 and b"<html" in page and "default-src 'none'" in headers["Content-Security-Policy"]
+    assert status == 200 and b"<html" in page and b"ballots.js" not in page
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
 
 
 def test_the_page_cannot_tell_the_methods(server, folder):
@@ -166,7 +165,7 @@ def test_many_at_once_lose_nothing(server, folder):
         ("vote", {"data": vote(), "kind": "text/plain"}, 415),
         ("elsewhere", {}, 404),
         ("../bench.json", {}, 404),
-        (f"picture/{VOTER}/..%2F..%2Fbench.json", {}, 404),
+        (f"image/{VOTER}/..%2F..%2Fbench.json", {}, 404),
         ("ballot?voter=" + "x" * 16, {}, 400),
     ],
 )
@@ -177,7 +176,7 @@ def test_other_requests_are_refused(server, folder, path, options, status):
 
 def test_other_rules_after_the_first_vote_are_refused(server, folder):
     server("vote", vote(0))
-    with pytest.raises(StudyError, match="other rules"):
+    with pytest.raises(BenchError, match="other rules"):
         make_server(folder, 0, rules=Rules(pairs=5, shared=1, repeats=0, checks=0))
 
 
@@ -192,7 +191,8 @@ def test_a_taken_port_is_told(server, folder):
 
 
 def test_the_exported_page_holds_no_names_and_its_votes_can_be_read(folder, tmp_path):
-    page = export_static(folder, tmp_path / "study", ballots=3, rules=RULES)
+    page = export_static(folder, tmp_path / "voting", ballots=3, rules=RULES)
+    assert '<script src="ballots.js"></script>' in page.read_text("utf-8")
     script = (page.parent / "ballots.js").read_text()
     assert not any(word in script for word in ("ems", "sdedit", "ddib", "item0"))
     data = json.loads(script.split("window.BALLOTS = ")[1].rstrip(";\n"))
@@ -254,20 +254,5 @@ def test_who_fails_the_checks_is_left_out(folder):
 
 
 def test_no_votes_are_told(folder):
-    with pytest.raises(StudyError):
+    with pytest.raises(BenchError):
         tally(folder)
-
-
-def test_bradley_terry_recovers_strengths():
-    strengths = np.array([1.0, 0.0, -1.0])
-    p = 1 / (1 + np.exp(-(strengths[:, None] - strengths[None])))
-    found = bradley_terry(1000 * p * (1 - np.eye(3)))
-    assert np.allclose(np.diff(np.log(found)), np.diff(strengths), atol=0.05)
-
-
-def test_agreement_of_voters():
-    assert krippendorff_alpha([[1, 1], [0, 0], [-1, -1]]) == pytest.approx(1)
-    assert krippendorff_alpha([[1, -1], [-1, 1], [1, -1], [-1, 1]]) < 0
-    assert krippendorff_alpha([[1, 1], [1, 1]]) is None, (
-        "without any difference there is nothing to agree about"
-    )

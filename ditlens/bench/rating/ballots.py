@@ -6,24 +6,23 @@ import hashlib
 import random
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from ditlens.bench.folder import BenchFolder, Row, read_folder
+from ditlens.bench.folder import BenchFolder, ResultRecord, read_folder
 from ditlens.errors import SettingError
 
 SOURCE, FLIPPED = "(source)", "(upside down)"
-"""What stands for a method in an attention check: the source itself, and the source turned upside down."""
+"""In place of a method in an attention check: the source itself, and the source turned upside down."""
 
 VOTER = re.compile(r"[0-9a-f]{16}")
-"""A voter is 16 random hexadecimal digits."""
+"""A voter's code: 16 random hexadecimal digits."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two pictures side by side, and which methods they hide.
+class Comparison:
+    """Two images side by side, and which methods they hide.
 
     Attributes:
         number: Its place in the ballot, from 0.
@@ -69,18 +68,19 @@ class Rules:
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or min(self.shared, self.repeats, self.checks) < 0:
-            raise SettingError("A ballot needs at least one pair, and no number below 0: set pairs=30.")
+            raise SettingError("A ballot has at least one pair, and no count is below 0: set pairs=30.")
         if max(self.shared, self.repeats) > self.pairs:
             raise SettingError(
-                f"Only pairs can be shared or repeated: with pairs={self.pairs}, ask for fewer."
+                f"A ballot of {self.pairs} pairs can share or repeat at most {self.pairs} of them: ask for fewer."
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+Drawn = tuple[str, str, float, str, str]
+"""A comparison without its number: role, item, degree, left, right."""
 
 
 class Ballot:
-    """The pairs of one voter.
+    """The pairs that one voter compares.
 
     Args:
         folder: What `ditlens bench edit --out` wrote.
@@ -88,38 +88,36 @@ class Ballot:
         rules: How many pairs of which kind.
 
     Attributes:
-        voter: Whose it is.
-        pairs: The pairs, in the order in which they are shown.
+        voter: The voter's code.
+        pairs: The comparisons, in the order in which they are shown.
 
     Raises:
-        SettingError: If the voter's name is of another form, or the run has too few results to compare.
+        SettingError: If the code has another form, or the run has too few results to compare.
     """
 
     def __init__(self, folder: str | Path | BenchFolder, voter: str, rules: Rules | None = None) -> None:
         if not VOTER.fullmatch(voter):
-            raise SettingError(f"A voter is 16 hexadecimal digits, such as 00c0ffee00c0ffee; got {voter!r}.")
+            raise SettingError(
+                f"A voter's code is 16 hexadecimal digits, such as 00c0ffee00c0ffee; got {voter!r}."
+            )
         self.voter, self.rules = voter, rules or Rules()
         table = comparable(read_folder(folder), self.rules.degree)
         own, common = _random(self.rules.seed, voter), _random(self.rules.seed, "shared by all")
         shared = _draw(table, self.rules.shared, common)
         fresh = _draw(table, self.rules.pairs - self.rules.shared, own, shared)
-        rated: list[Entry] = [("shared", *drawn) for drawn in shared] + [("new", *drawn) for drawn in fresh]
+        rated: list[Drawn] = [("shared", *drawn) for drawn in shared] + [("new", *drawn) for drawn in fresh]
         own.shuffle(rated)
         asked = _with_sides(rated, own)
         asked = _with_repeats(asked, own.sample(range(len(asked)), self.rules.repeats), own)
-        asked = _with_checks(asked, sorted({entry[1] for entry in asked}), self.rules.checks, own)
-        self.pairs = [Pair(number, *entry) for number, entry in enumerate(asked)]
+        asked = _with_checks(asked, sorted({item for _, item, *_ in asked}), self.rules.checks, own)
+        self.pairs = [Comparison(number, *drawn) for number, drawn in enumerate(asked)]
 
     def __len__(self) -> int:
         return len(self.pairs)
 
 
-Entry = tuple[str, str, float, str, str]
-"""Role, item, degree, left, right."""
-
-
 def comparable(bench: BenchFolder, degree: float | None = None) -> dict[tuple[str, float], list[str]]:
-    """The methods that have a picture, for each item and degree with at least two of them.
+    """The methods that have an image, for each item and degree with at least two of them.
 
     Raises:
         SettingError: If there is none.
@@ -133,13 +131,13 @@ def comparable(bench: BenchFolder, degree: float | None = None) -> dict[tuple[st
     if not table:
         degrees = ", ".join(f"{d:g}" for d in bench.degrees)
         raise SettingError(
-            f"No item has pictures of two methods at degree {degree:g}, so there is nothing to compare. "
+            f"No item has images of two methods at degree {degree:g}, so there is nothing to compare. "
             f"Run two methods, or choose a degree that was run: {degrees}."
         )
     return table
 
 
-def usable(bench: BenchFolder, row: Row) -> bool:
+def usable(bench: BenchFolder, row: ResultRecord) -> bool:
     """Whether a result can be shown beside its source."""
     return bool(row.picture and not row.error and bench.items[row.item].picture)
 
@@ -178,7 +176,7 @@ def _draw(
     return drawn
 
 
-def _with_sides(rated: list[Entry], rng: random.Random) -> list[Entry]:
+def _with_sides(rated: list[Drawn], rng: random.Random) -> list[Drawn]:
     """Left or right by chance, but every method about equally often on each side."""
     surplus: Counter[str] = Counter()  # how much more often a method was left than right
     asked = []
@@ -192,7 +190,7 @@ def _with_sides(rated: list[Entry], rng: random.Random) -> list[Entry]:
     return asked
 
 
-def _with_repeats(asked: list[Entry], which: list[int], rng: random.Random) -> list[Entry]:
+def _with_repeats(asked: list[Drawn], which: list[int], rng: random.Random) -> list[Drawn]:
     """Show some pairs again, sides swapped, as late as possible after the first time."""
     result = list(asked)
     for index in sorted(which):
@@ -203,7 +201,7 @@ def _with_repeats(asked: list[Entry], which: list[int], rng: random.Random) -> l
     return result
 
 
-def _with_checks(asked: list[Entry], items: list[str], count: int, rng: random.Random) -> list[Entry]:
+def _with_checks(asked: list[Drawn], items: list[str], count: int, rng: random.Random) -> list[Drawn]:
     """Spread attention checks over the ballot, one in every part of it; both kinds in turn."""
     result = list(asked)
     degree = asked[0][2]

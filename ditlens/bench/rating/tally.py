@@ -1,4 +1,4 @@
-"""Count the votes of a rating study: win rates, strengths, agreement, consistency."""
+"""Count the votes of a rating: win rates, strengths, agreement, consistency."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from ditlens.bench import vote_files
-from ditlens.bench.ballots import SOURCE, VOTER, Pair
 from ditlens.bench.folder import BenchFolder, read_folder
-from ditlens.bench.vote_numbers import bradley_terry, interval, krippendorff_alpha, win_rates
-from ditlens.errors import StudyError
+from ditlens.bench.rating import files
+from ditlens.bench.rating.ballots import SOURCE, VOTER, Comparison
+from ditlens.errors import BenchError
+from ditlens.metrics.statistics import bradley_terry, krippendorff_alpha, middle, resampled_sums, win_rates
 from ditlens.tables import columns
 
 FEW_VOTERS = 5
-"""With fewer voters, intervals are over votes: they speak for these voters only."""
+"""With fewer voters, intervals are over votes: they hold for these voters only."""
 
 RULE = (
-    "A voter is left out who answered more than one in three attention checks wrongly. Right is: 'same' to both "
-    "questions for the source beside itself; the upright picture keeps the rest better than the upside-down one."
+    "A voter who answered more than one in three attention checks wrongly is left out. Right is: 'same' to both "
+    "questions for the source beside itself; the upright image keeps the rest better than the upside-down one."
 )
 
 SHOWN = {"win_rate": ".0%", "strength": ".2f"}
@@ -36,22 +36,22 @@ class Vote:
     """One answered pair."""
 
     voter: str
-    pair: Pair
+    pair: Comparison
     answers: dict[str, str]
 
     def score(self, question: str) -> float:
-        """1 if the method whose name comes first in the alphabet won, 0 for same, -1 if it lost."""
+        """1 if the method that comes first in the alphabet won, 0 for same, -1 if it lost."""
         sign = SIGN[self.answers[question]]
         return sign if self.pair.left < self.pair.right else -sign
 
     @property
     def subject(self) -> tuple[str, float, str, str]:
-        """What was compared, whichever side it was on."""
+        """What was compared, regardless of sides."""
         return (self.pair.item, self.pair.degree, *sorted((self.pair.left, self.pair.right)))  # type: ignore[return-value]
 
 
 def tally(folder: str | Path | BenchFolder, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Count all votes in `votes/*.jsonl`: of the server, and downloads of the page without a server.
+    """Count all votes in `votes/*.jsonl`: those of the server, and downloads from the page without one.
 
     Args:
         folder: What `ditlens bench edit --out` wrote, with votes.
@@ -64,7 +64,7 @@ def tally(folder: str | Path | BenchFolder, resamples: int = 1000, seed: int = 0
         Bradley-Terry strength with intervals), agreement, consistency and left_share.
 
     Raises:
-        StudyError: If there are no votes, or the folder is damaged.
+        BenchError: If there are no votes, or the folder is damaged.
     """
     bench = read_folder(folder)
     votes, unreadable, doubled = read_votes(bench)
@@ -78,12 +78,12 @@ def tally(folder: str | Path | BenchFolder, resamples: int = 1000, seed: int = 0
         "rule": RULE,
         "unreadable": unreadable,
         "doubled": doubled,
-        "questions": {q: question_result(kept, q, resamples, seed) for q in vote_files.QUESTIONS},
+        "questions": {q: question_result(kept, q, resamples, seed) for q in files.QUESTIONS},
     }
 
 
 def report(found: Mapping[str, Any]) -> str:
-    """The count in words and tables, for people.
+    """The count as text and tables.
 
     Args:
         found: What `tally` returned.
@@ -102,7 +102,7 @@ def report(found: Mapping[str, Any]) -> str:
             )
             for name, r in result["methods"].items()
         ]
-        lines += ["", f"{vote_files.QUESTIONS[question]} (intervals {result['interval']})"]
+        lines += ["", f"{files.QUESTIONS[question]} (intervals {result['interval']})"]
         lines.append(columns(rows, ("method", "win rate", "Bradley-Terry strength")))
         alpha, same = result["agreement"]["alpha"], result["consistency"]
         told = [
@@ -120,14 +120,14 @@ def read_votes(bench: BenchFolder) -> tuple[list[Vote], int, int]:
     """All votes; how many lines could not be read; and how many were votes on a pair voted on before.
 
     Raises:
-        StudyError: If there is no vote.
+        BenchError: If there is no vote.
     """
     keys = _keys(bench)
     votes: dict[tuple[str, int], Vote] = {}
     unreadable = doubled = 0
-    folder = vote_files.votes_folder(bench)
+    folder = files.votes_folder(bench)
     for path in sorted(folder.glob("*.jsonl")):
-        for line in vote_files.read_lines(path):
+        for line in files.read_lines(path):
             vote = _vote(line, keys, bench)
             if vote is None:
                 unreadable += 1
@@ -137,44 +137,46 @@ def read_votes(bench: BenchFolder) -> tuple[list[Vote], int, int]:
                 votes[vote.voter, vote.pair.number] = vote
     if not votes:
         lines = f"{unreadable} lines in it could not be read" if unreadable else "it has no lines of votes"
-        raise StudyError(
-            f"There are no votes in {folder}: {lines}. Collect some with ditlens.bench.votes.serve(folder), or put "
-            "the files there that your voters downloaded; theirs need the key-*.json that export_static wrote."
+        raise BenchError(
+            f"There are no votes in {folder}: {lines}. Collect some with ditlens bench vote, or put the files "
+            "there that your voters downloaded; theirs need the key-*.json that ditlens bench export wrote."
         )
     return list(votes.values()), unreadable, doubled
 
 
-def _keys(bench: BenchFolder) -> dict[str, list[list[Pair]]]:
+def _keys(bench: BenchFolder) -> dict[str, list[list[Comparison]]]:
     """The pairs of every exported ballot, by the name of the export."""
     keys = {}
-    for path in sorted(vote_files.votes_folder(bench).glob("key-*.json")):
+    for path in sorted(files.votes_folder(bench).glob("key-*.json")):
         try:
             data = json.loads(path.read_text("utf-8"))
-            keys[str(data["export"])] = [[Pair(**pair) for pair in pairs] for pairs in data["ballots"]]
+            keys[str(data["export"])] = [[Comparison(**pair) for pair in pairs] for pairs in data["ballots"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise StudyError(
-                f"{path} is damaged: {error}. Put back the copy that export_static wrote."
+            raise BenchError(
+                f"{path} is damaged: {error}. Restore the copy that ditlens bench export wrote."
             ) from error
     return keys
 
 
-def _vote(line: dict[str, Any] | None, keys: dict[str, list[list[Pair]]], bench: BenchFolder) -> Vote | None:
+def _vote(
+    line: dict[str, Any] | None, keys: dict[str, list[list[Comparison]]], bench: BenchFolder
+) -> Vote | None:
     """A line as a vote; None if it is damaged, or its ballot is not known."""
     if line is None:
         return None
     try:
         pair = _pair(line, keys)
-        vote = Vote(line["voter"], pair, vote_files.answers_of(line))
+        vote = Vote(line["voter"], pair, files.answers_of(line))
         known = pair.is_check or (pair.left != pair.right and {pair.left, pair.right} <= set(bench.methods))
         return vote if known and pair.item in bench.items and VOTER.fullmatch(vote.voter) else None
     except (ValueError, KeyError, IndexError, TypeError):
         return None
 
 
-def _pair(line: dict[str, Any], keys: dict[str, list[list[Pair]]]) -> Pair:
+def _pair(line: dict[str, Any], keys: dict[str, list[list[Comparison]]]) -> Comparison:
     """The pair of a line: written in it by the server, or looked up in the key of its export."""
     if "export" not in line:
-        return Pair(**{name: line[name] for name in Pair.__dataclass_fields__})
+        return Comparison(**{name: line[name] for name in Comparison.__dataclass_fields__})
     ballot, pair = line["ballot"], line["pair"]
     if not all(type(index) is int and index >= 0 for index in (ballot, pair)):
         raise ValueError("a ballot and a pair are counted from 0")
@@ -224,16 +226,14 @@ def method_results(
 ) -> dict[str, dict[str, Any]]:
     """Win rate and strength of every method, strongest first."""
     blocks = _blocks(votes, question, methods)  # (voters or votes, methods, methods)
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), size=resamples)
-    samples = np.tensordot(draws.astype(float), blocks, axes=1)  # (resamples, methods, methods)
+    samples = resampled_sums(blocks, resamples, seed)  # (resamples, methods, methods)
     wins = blocks.sum(0)
     rates, strengths = win_rates(wins), bradley_terry(wins)
     rate_samples, strength_samples = win_rates(samples), bradley_terry(samples, steps=200, tolerance=1e-4)
     result = {}
     for i in np.argsort(-strengths, kind="stable"):
-        rate_low, rate_high = interval(rate_samples[:, i])
-        low, high = interval(strength_samples[:, i])
+        rate_low, rate_high = middle(rate_samples[:, i])
+        low, high = middle(strength_samples[:, i])
         result[methods[i]] = {
             "win_rate": {"value": float(rates[i]), "low": rate_low, "high": rate_high,
                          "n": round(float(wins[i].sum() + wins[:, i].sum()))},
@@ -247,7 +247,7 @@ def _many(votes: list[Vote]) -> bool:
 
 
 def _blocks(votes: list[Vote], question: str, methods: list[str]) -> np.ndarray:
-    """What the bootstrap draws: the wins of every voter or, where voters are few, of every vote."""
+    """What the bootstrap resamples: the wins of every voter or, where voters are few, of every vote."""
     place = {name: i for i, name in enumerate(methods)}
     owners = [vote.voter for vote in votes] if _many(votes) else list(range(len(votes)))
     index = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
@@ -261,7 +261,7 @@ def _blocks(votes: list[Vote], question: str, methods: list[str]) -> np.ndarray:
 
 
 def agreement(votes: list[Vote], question: str) -> dict[str, Any]:
-    """Krippendorff's alpha over the pairs that several voters saw; a lost, even or won pair is -1, 0 or 1."""
+    """Krippendorff's alpha over the pairs that several voters saw; a lost, tied or won pair is -1, 0 or 1."""
     units: dict[tuple[str, float, str, str], dict[str, float]] = defaultdict(dict)
     for vote in votes:
         units[vote.subject].setdefault(vote.voter, vote.score(question))
@@ -273,7 +273,7 @@ def agreement(votes: list[Vote], question: str) -> dict[str, Any]:
 
 
 def consistency(votes: list[Vote], question: str) -> dict[str, Any] | None:
-    """How often a voter answered a repeated pair, sides swapped, as before; by chance it is about one in three."""
+    """How often a voter gave the same answer to a repeated pair, sides swapped; by chance about one in three."""
     first = {
         (vote.voter, vote.subject): vote.score(question)
         for vote in votes

@@ -1,4 +1,4 @@
-"""Votes on disk: one file per voter, one line per vote, only ever appended to; and the blind pictures."""
+"""Votes on disk: one file per voter, one line per vote, only ever appended to; and the blind images."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ditlens.bench.ballots import FLIPPED, SOURCE, VOTER, Pair
 from ditlens.bench.folder import BenchFolder
-from ditlens.errors import StudyError
+from ditlens.bench.rating.ballots import FLIPPED, SOURCE, VOTER, Comparison
+from ditlens.errors import BenchError
 from ditlens.images import open_image
 
-QUESTIONS = {"follows": "Which follows the wish better?", "keeps": "Which keeps the rest better?"}
+QUESTIONS = {
+    "follows": "Which follows the instruction better?",
+    "keeps": "Which keeps the rest better?",
+}
 ANSWERS = ("left", "same", "right")
+SIDES = ("source", "left", "right")
 
 
 def votes_folder(bench: BenchFolder) -> Path:
@@ -26,7 +30,7 @@ def votes_folder(bench: BenchFolder) -> Path:
     return bench.path / "votes"
 
 
-def vote_line(voter: str, pair: Pair, answers: dict[str, str], seconds: float) -> dict[str, Any]:
+def vote_line(voter: str, pair: Comparison, answers: dict[str, str], seconds: float) -> dict[str, Any]:
     """Everything that is stored of one vote."""
     time = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {"voter": voter, **asdict(pair), **answers, "seconds": round(seconds, 1), "time": time}
@@ -36,7 +40,7 @@ def answers_of(data: dict[str, Any]) -> dict[str, str]:
     """The answers to both questions.
 
     Raises:
-        ValueError: If one is missing or is none of left, same and right.
+        ValueError: If one is missing, or is not left, same or right.
     """
     for question in QUESTIONS:
         if data.get(question) not in ANSWERS:
@@ -45,7 +49,7 @@ def answers_of(data: dict[str, Any]) -> dict[str, str]:
 
 
 def seconds_of(data: dict[str, Any]) -> float:
-    """How long the voter looked; 0 if it is not known."""
+    """How long the voter looked; 0 if it is unknown."""
     value = data.get("seconds", 0)
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return min(max(float(value), 0.0), 86400.0) if good else 0.0
@@ -75,7 +79,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any] | None]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StudyError(f"{path} cannot be read: {error.strerror}. Change its permissions.") from error
+        raise BenchError(f"{path} cannot be read: {error.strerror}. Change its permissions.") from error
     for line in content.split(b"\n"):
         if line.strip():
             try:
@@ -89,7 +93,7 @@ def voter_file(bench: BenchFolder, voter: str) -> Path:
     """The file of a voter.
 
     Raises:
-        ValueError: If this is no voter's name; nothing else can become part of a path.
+        ValueError: If this is not a voter's code; nothing else can become part of a path.
     """
     if not VOTER.fullmatch(voter):
         raise ValueError("voter must be 16 hexadecimal digits")
@@ -102,31 +106,37 @@ def done(bench: BenchFolder, voter: str) -> set[int]:
     return {line["number"] for line in lines if line and isinstance(line.get("number"), int)}
 
 
-def paths(bench: BenchFolder) -> dict[tuple[str, str, float], str]:
+def result_files(bench: BenchFolder) -> dict[tuple[str, str, float], str]:
     """File of every result, by item, method and degree."""
     return {(row.item, row.method, row.degree): row.picture for row in bench.rows if row.picture}
 
 
-def side_file(bench: BenchFolder, results: dict[tuple[str, str, float], str], pair: Pair, side: str) -> str:
-    """File of one picture of a pair: "source", "left" or "right"."""
+def shown(
+    bench: BenchFolder, results: dict[tuple[str, str, float], str], pair: Comparison, side: str
+) -> tuple[str, bool]:
+    """What is shown on one of `SIDES`: the file, and whether it is upside down."""
     method = SOURCE if side == "source" else getattr(pair, side)
     if method in (SOURCE, FLIPPED):
-        return bench.items[pair.item].picture
-    return results[pair.item, method, pair.degree]
+        return bench.items[pair.item].picture, method == FLIPPED
+    return results[pair.item, method, pair.degree], False
 
 
-def blind_png(path: Path, flipped: bool = False) -> bytes:
-    """A picture without anything that is written in its file.
+def blind_png(bench: BenchFolder, name: str, flipped: bool = False) -> bytes:
+    """An image without the metadata of its file.
 
-    An edit's PNG holds its recipe, and with it the method's name: only the pixels are passed on.
+    An edit's PNG contains its recipe, and with it the method's name: only the pixels are passed on.
 
     Args:
-        path: The picture.
+        bench: The run.
+        name: File of the image in the run's folder.
         flipped: Whether to turn it upside down.
+
+    Raises:
+        BenchError: If the file is missing.
     """
     from PIL import Image
 
-    image = open_image(path)
+    image = open_image(bench.file(name))
     clean = Image.new("RGB", image.size)
     clean.paste(image.rotate(180) if flipped else image)
     with io.BytesIO() as file:

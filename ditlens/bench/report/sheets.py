@@ -1,4 +1,4 @@
-"""Contact sheets: what every method made of one item, at every degree, in one picture."""
+"""Contact sheets: what every method made of one item, at every degree, in one image."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ditlens.bench.folder import BenchFolder, Item, Row, read_folder
+from ditlens.bench.folder import BenchFolder, ItemRecord, ResultRecord, read_folder
 from ditlens.errors import DitlensError, SettingError
 from ditlens.images import open_image
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
-SIDE = 128
-"""The shorter side of a picture on a sheet has at least this many pixels."""
-
-MOST_SIDE = 256
+SIDE, MOST_SIDE = 128, 256
+"""Fewest and most pixels of the shorter side of an image on a sheet."""
 GAP, LINE = 8, 20
 
 
@@ -28,7 +26,7 @@ def contact_sheet(
     methods: Sequence[str] | None = None,
     degrees: Sequence[float] | None = None,
 ) -> Image.Image:
-    """Methods in rows, degrees in columns, and the source picture before every row.
+    """Methods in rows, degrees in columns, and the source image before every row.
 
     Args:
         folder: What `ditlens bench edit --out` wrote.
@@ -62,7 +60,7 @@ def contact_sheet(
     for row, method in enumerate(methods):
         y = top + (high + GAP) * row
         draw.text((GAP, y + high // 2 - 9), method, fill="black", font=_font(14))
-        cells = [(source, "no picture"), *(_result(bench, found.get((method, degree))) for degree in degrees)]
+        cells = [(source, "no image"), *(_result(bench, found.get((method, degree))) for degree in degrees)]
         for column, (picture, why) in enumerate(cells):
             _paste(sheet, draw, (left + (wide + GAP) * column, y, wide, high), picture, why)
     return sheet
@@ -95,15 +93,13 @@ def write_sheets(folder: str | Path | BenchFolder, most: int = 24) -> list[Path]
 
 
 def _known(wanted, known, what: str) -> list:  # type: ignore[no-untyped-def]
-    """Those that are wanted, all of which must be known; all that are known, if none is named."""
+    """What is asked for, all of which must be known; everything known by default."""
     if wanted is None:
         return list(known)
-    strange = [value for value in wanted if value not in known]
-    if strange or not wanted:
-        names = ", ".join(
-            f"{value:g}" if isinstance(value, float) else str(value) for value in list(known)[:20]
-        )
-        raise SettingError(f"This run has no {what} {strange[0] if strange else ''}. Choose from: {names}.")
+    unknown = [value for value in wanted if value not in known]
+    if unknown or not wanted:
+        names = ", ".join(f"{v:g}" if isinstance(v, float) else v for v in list(known)[:20])
+        raise SettingError(f"This run has no {what} {unknown[0] if unknown else ''}. Choose from: {names}.")
     return list(wanted)
 
 
@@ -113,15 +109,15 @@ def _font(size: int):  # type: ignore[no-untyped-def]
     return ImageFont.load_default(size=size)
 
 
-def _title(item: Item, width: int) -> list[str]:
-    """The wish and the item's name, in lines that fit."""
+def _title(item: ItemRecord, width: int) -> list[str]:
+    """The instruction and the item's name, in lines that fit."""
     return textwrap.wrap(
         f"{item.instruction}  ({item.name}, {item.kind})", max(20, (width - 2 * GAP) // 8)
     ) or [""]
 
 
 def _picture(bench: BenchFolder, name: str) -> Image.Image | None:
-    """A picture in the size of the sheet: small ones by whole factors, large ones scaled down."""
+    """An image in the size of the sheet: small ones by whole factors, large ones scaled down."""
     from PIL import Image
 
     try:
@@ -138,18 +134,18 @@ def _picture(bench: BenchFolder, name: str) -> Image.Image | None:
     return image
 
 
-def _result(bench: BenchFolder, row: Row | None) -> tuple[Image.Image | None, str]:
-    """The picture of a result, or why there is none."""
+def _result(bench: BenchFolder, row: ResultRecord | None) -> tuple[Image.Image | None, str]:
+    """The image of a result, or why there is none."""
     if row is None:
         return None, "not run"
-    return (_picture(bench, row.picture) if row.picture else None), row.error or "no picture"
+    return (_picture(bench, row.picture) if row.picture else None), row.error or "no image"
 
 
 def _paste(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], picture: Image.Image | None,
     why: str,
 ) -> None:  # fmt: skip
-    """Put a picture into its place, or a grey field with the reason."""
+    """Put an image in its place, or a grey field with the reason."""
     x, y, width, height = box
     if picture is not None:
         if picture.size != (width, height):

@@ -60,7 +60,7 @@ const home = fixed ? browser : server;
 // --- the state, and what is shown of it ---
 const SIDES = ["source", "left", "right"];
 let voter = null, pairs = [], done = new Set(), current = null, answers = {}, since = 0, sending = false;
-let ready = false;  // all three pictures are to be seen: who answers before has judged nothing
+let ready = false;  // whether all three images are visible: nobody can judge before
 
 function show(screen) {
   for (const id of ["start", "vote", "end"]) $(id).hidden = id !== screen;
@@ -70,7 +70,7 @@ function show(screen) {
   $("name").textContent = nickname ? `${nickname}.` : "";
   const votes = fixed ? savedVotes().length : 0;
   $("download").hidden = votes === 0;
-  const lost = remembers ? "" : " This browser does not remember them: download before you close the page.";
+  const lost = remembers ? "" : " This browser does not keep them: download them before you close the page.";
   $("hint").textContent = votes ? `${votes} answers, only in this browser until you hand them in.${lost}` : "";
 }
 
@@ -90,12 +90,12 @@ function nextPair() {
     return;
   }
   $("place").textContent = `${done.size + 1} of ${pairs.length}`;
-  $("wish").textContent = `“${current.instruction}”`;
+  $("instruction").textContent = `“${current.instruction}”`;
   for (const side of SIDES) $(side).src = current[side];
   wait(current);
   refresh();
   show("vote");
-  $("wish").focus({ preventScroll: true });
+  $("instruction").focus({ preventScroll: true });
   window.scrollTo(0, 0);
   const later = pairs.find((pair) => !done.has(pair.pair) && pair !== current);
   if (later) for (const side of SIDES) new Image().src = later[side];
@@ -107,7 +107,7 @@ async function wait(pair) {
   try {
     await Promise.all(SIDES.map((side) => $(side).decode()));
   } catch {
-    problem = "A picture of this pair could not be loaded. Reload the page to try again; your answers so far are kept.";
+    problem = "An image of this pair could not be loaded. Reload the page to try again; your answers so far are kept.";
   }
   if (current !== pair) return;
   ready = !problem;
@@ -176,7 +176,7 @@ for (const button of document.querySelectorAll("[data-answer]")) {
 }
 $("next").addEventListener("click", send);
 $("leave").addEventListener("click", () => {
-  const warning = fixed ? " Answers that were not downloaded are deleted." : ` To go on later, note the code ${voter}.`;
+  const warning = fixed ? " Answers that were not downloaded are deleted." : ` To continue later, note the code ${voter}.`;
   if (!confirm(`End this session?${warning}`)) return;
   store.clear();
   location.reload();
@@ -207,7 +207,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// --- start, or go on ---
+// --- start, or continue ---
 for (const part of document.querySelectorAll(fixed ? ".server" : ".static")) part.hidden = true;
 const known = store.get("voter");
 if (known) begin(known);

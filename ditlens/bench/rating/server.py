@@ -1,4 +1,4 @@
-"""The server of a rating study: one page, blind pictures, every vote on disk at once. Standard library only."""
+"""The server of a rating: one page, blind images, every vote on disk at once. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ditlens.bench import vote_files
-from ditlens.bench.ballots import FLIPPED, Ballot, Pair, Rules
 from ditlens.bench.folder import BenchFolder, read_folder
-from ditlens.bench.page import static
-from ditlens.errors import DitlensError, SettingError, StudyError
+from ditlens.bench.html import asset, render
+from ditlens.bench.rating import files
+from ditlens.bench.rating.ballots import Ballot, Comparison, Rules
+from ditlens.errors import BenchError, DitlensError, SettingError
 
 MOST_BYTES = 16 * 1024
 """Larger bodies are refused."""
-
-SIDES = ("source", "left", "right")
 POLICY = "default-src 'none'; img-src 'self' data:; script-src 'self'; style-src 'self'; connect-src 'self'"
-"""The page may load from this server only, whatever the texts of a suite hold."""
+"""The page may load from this server only, whatever the texts of a suite contain."""
 
 
 def serve(folder: str | Path, port: int = 8765, host: str = "127.0.0.1", rules: Rules | None = None) -> None:
@@ -35,12 +34,12 @@ def serve(folder: str | Path, port: int = 8765, host: str = "127.0.0.1", rules: 
     Args:
         folder: What `ditlens bench edit --out` wrote.
         port: Port; 0 takes a free one.
-        host: 127.0.0.1 is this computer only; 0.0.0.0 lets everyone in the network vote.
+        host: 127.0.0.1 is for this computer only; 0.0.0.0 lets everyone in the network vote.
         rules: How many pairs, repeats and checks a ballot has.
 
     Raises:
         SettingError: If the port is taken, or there is nothing to compare.
-        StudyError: If the folder is damaged, or has votes that were cast under other rules.
+        BenchError: If the folder is damaged, or has votes that were cast under other rules.
     """
     server = make_server(folder, port, host, rules)
     sys.stdout.write(
@@ -60,7 +59,7 @@ def serve(folder: str | Path, port: int = 8765, host: str = "127.0.0.1", rules: 
 def make_server(
     folder: str | Path, port: int = 8765, host: str = "127.0.0.1", rules: Rules | None = None
 ) -> ThreadingHTTPServer:
-    """The server, listening but not yet serving; for the arguments see `serve`."""
+    """The server, listening but not yet serving; its arguments are those of `serve`."""
     poll = Poll(read_folder(folder), rules or Rules())
 
     class Handler(VoteHandler):
@@ -78,7 +77,7 @@ def make_server(
 
 
 class Server(ThreadingHTTPServer):
-    """Holds the requests of a whole class that presses Next at once."""
+    """Queues the requests of a whole class that clicks Next at once."""
 
     request_queue_size = 256
     daemon_threads = True
@@ -89,7 +88,7 @@ class RefusedError(Exception):
 
     Args:
         status: HTTP status.
-        why: What is said about it.
+        why: What the answer says.
     """
 
     def __init__(self, status: int, why: str) -> None:
@@ -98,17 +97,17 @@ class RefusedError(Exception):
 
 
 class Poll:
-    """Ballots, pictures and votes of one folder, behind opaque names.
+    """Ballots, images and votes of one folder, behind opaque names.
 
     Args:
         bench: The run.
-        rules: How ballots are drawn. They are fixed by the first vote.
+        rules: How ballots are drawn. The first vote fixes them.
     """
 
     def __init__(self, bench: BenchFolder, rules: Rules) -> None:
         self.bench, self.rules = bench, rules
         self.secret = self._open()
-        self.results = vote_files.paths(bench)
+        self.results = files.result_files(bench)
         self.ballot = lru_cache(256)(self._ballot)
         self.lock = threading.Lock()
 
@@ -116,8 +115,8 @@ class Poll:
         """Compare the rules, and a ballot drawn by them, with those of earlier votes; return the secret."""
         pairs = [vars(pair) for pair in Ballot(self.bench, "0" * 16, self.rules).pairs]
         drawn = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
-        path = vote_files.votes_folder(self.bench) / "rules.json"
-        now: dict[str, Any] = {"rules": self.rules.to_dict(), "drawn": drawn}
+        path = files.votes_folder(self.bench) / "rules.json"
+        now: dict[str, Any] = {"rules": asdict(self.rules), "drawn": drawn}
         try:
             old = json.loads(path.read_text("utf-8"))
             if {key: old[key] for key in now} == now:
@@ -125,13 +124,13 @@ class Poll:
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError) as error:
-            raise StudyError(
-                f"{path} is damaged: {error}. Move the folder votes away and start again."
+            raise BenchError(
+                f"{path} is damaged: {error}. Move the folder votes elsewhere and start again."
             ) from error
         if any(path.parent.glob("*.jsonl")):
-            raise StudyError(
+            raise BenchError(
                 f"{path.parent} has votes that were cast under other rules or on other results. Use the rules in "
-                f"{path.name}, or move the folder votes away to start anew."
+                f"{path.name}, or move the folder votes elsewhere to start again."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         secret = secrets.token_bytes(32)
@@ -142,52 +141,51 @@ class Poll:
         return Ballot(self.bench, voter, self.rules)
 
     def name(self, voter: str, number: int, side: str) -> str:
-        """The opaque name of a picture."""
+        """The opaque name of an image."""
         return hmac.new(self.secret, f"{voter} {number} {side}".encode(), "sha256").hexdigest()[:32]
 
     def to_page(self, voter: str) -> dict[str, Any]:
-        """A ballot as the page sees it: nothing in it tells a method, a repeat or a check."""
+        """A ballot as the page sees it: nothing in it reveals a method, a repeat or a check."""
         pairs = [
             {
                 "pair": pair.number, "instruction": self.bench.items[pair.item].instruction,
-                **{side: f"picture/{voter}/{self.name(voter, pair.number, side)}" for side in SIDES},
+                **{side: f"image/{voter}/{self.name(voter, pair.number, side)}" for side in files.SIDES},
             }
             for pair in self.ballot(voter).pairs
         ]  # fmt: skip
-        return {"pairs": pairs, "done": sorted(vote_files.done(self.bench, voter))}
+        return {"pairs": pairs, "done": sorted(files.done(self.bench, voter))}
 
-    def picture(self, voter: str, name: str) -> bytes:
-        """The picture behind a name."""
+    def image(self, voter: str, name: str) -> bytes:
+        """The image behind a name, as PNG."""
         for pair in self.ballot(voter).pairs:
-            for side in SIDES:
+            for side in files.SIDES:
                 if hmac.compare_digest(self.name(voter, pair.number, side), name):
-                    file = vote_files.side_file(self.bench, self.results, pair, side)
-                    flipped = side != "source" and getattr(pair, side) == FLIPPED
-                    return vote_files.blind_png(self.bench.file(file), flipped)
-        raise RefusedError(404, "there is no such picture")
+                    shown = files.shown(self.bench, self.results, pair, side)
+                    return files.blind_png(self.bench, *shown)
+        raise RefusedError(404, "there is no such image")
 
     def vote(self, data: Any) -> dict[str, Any]:
         """Store one vote."""
         if not isinstance(data, dict) or not isinstance(data.get("voter"), str):
             raise RefusedError(400, "a vote is an object with voter, pair, follows and keeps")
         try:
-            path = vote_files.voter_file(self.bench, data["voter"])
-            answers = vote_files.answers_of(data)
+            path = files.voter_file(self.bench, data["voter"])
+            answers = files.answers_of(data)
         except ValueError as error:
             raise RefusedError(400, str(error)) from error
         voter, pair = data["voter"], self._pair(data)
         with self.lock:
-            finished = vote_files.done(self.bench, voter)
+            finished = files.done(self.bench, voter)
             if pair.number in finished:
                 raise RefusedError(409, "this pair has been voted on")
-            line = vote_files.vote_line(voter, pair, answers, vote_files.seconds_of(data))
+            line = files.vote_line(voter, pair, answers, files.seconds_of(data))
             try:
-                vote_files.append_line(path, line)
+                files.append_line(path, line)
             except OSError as error:
                 raise RefusedError(500, f"the vote could not be stored: {error.strerror}") from error
         return {"stored": pair.number, "done": len(finished) + 1}
 
-    def _pair(self, data: dict[str, Any]) -> Pair:
+    def _pair(self, data: dict[str, Any]) -> Comparison:
         number, pairs = data.get("pair"), self.ballot(data["voter"]).pairs
         if type(number) is not int or not 0 <= number < len(pairs):
             raise RefusedError(404, "there is no such pair")
@@ -195,10 +193,10 @@ class Poll:
 
 
 class VoteHandler(BaseHTTPRequestHandler):
-    """Answers GET / and its two files, GET ballot, GET picture and POST vote; refuses everything else."""
+    """Answers GET / and its two files, GET ballot, GET image and POST vote; refuses everything else."""
 
     poll: Poll
-    timeout = 20  # seconds; a connection that sends nothing does not hold a thread for ever
+    timeout = 20  # seconds; a silent connection does not hold a thread forever
     server_version = "ditlens"
     sys_version = ""
 
@@ -216,7 +214,7 @@ class VoteHandler(BaseHTTPRequestHandler):
             status, body, kind = error.status, _json({"error": str(error)}), "application/json"
         except DitlensError as error:
             self.log_error("%s", error)
-            status, body, kind = 500, _json({"error": "this picture cannot be read"}), "application/json"
+            status, body, kind = 500, _json({"error": "this image cannot be read"}), "application/json"
         self.send_response(status)
         headers = {
             "Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store",
@@ -232,14 +230,14 @@ class VoteHandler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         pages = {"/": "html", "/vote.css": "css", "/vote.js": "javascript"}
         if address.path in pages:
-            text = voting_page() if address.path == "/" else static(address.path[1:])
+            text = render("vote.html", ballots=False) if address.path == "/" else asset(address.path[1:])
             return text.encode(), f"text/{pages[address.path]}; charset=utf-8"
         parts = address.path.split("/")[1:]
         if parts == ["ballot"]:
             voter = parse_qs(address.query).get("voter", [""])[0]
             return _json(self.poll.to_page(self._voter(voter))), "application/json"
-        if len(parts) == 3 and parts[0] == "picture" and parts[2].isascii():
-            return self.poll.picture(self._voter(parts[1]), parts[2]), "image/png"
+        if len(parts) == 3 and parts[0] == "image" and parts[2].isascii():
+            return self.poll.image(self._voter(parts[1]), parts[2]), "image/png"
         raise RefusedError(404, "there is no such page")
 
     def _post(self) -> tuple[bytes, str]:
@@ -247,13 +245,11 @@ class VoteHandler(BaseHTTPRequestHandler):
         if self.path != "/vote":
             raise RefusedError(404, "there is no such page")
         if self.headers.get_content_type() != "application/json":
-            raise RefusedError(
-                415, "a vote is sent as application/json"
-            )  # other pages cannot send that unasked
+            raise RefusedError(415, "a vote is sent as application/json")  # other sites cannot send that
         try:
             data = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise RefusedError(400, "the body is no JSON") from error
+            raise RefusedError(400, "the body is not JSON") from error
         return _json(self.poll.vote(data)), "application/json"
 
     def _body(self) -> bytes:
@@ -262,7 +258,9 @@ class VoteHandler(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdigit()):
             raise RefusedError(411, "the length of the body is missing")
         if len(length) > 9 or int(length) > MOST_BYTES:
-            self.rfile.read(64 * MOST_BYTES if len(length) > 6 else int(length))  # so that the answer arrives
+            self.rfile.read(
+                64 * MOST_BYTES if len(length) > 6 else int(length)
+            )  # or the answer would not arrive
             raise RefusedError(413, f"a body has at most {MOST_BYTES} bytes")
         body = self.rfile.read(int(length))
         if len(body) < int(length):
@@ -271,18 +269,13 @@ class VoteHandler(BaseHTTPRequestHandler):
 
     def _voter(self, voter: str) -> str:
         try:
-            vote_files.voter_file(self.poll.bench, voter)
+            files.voter_file(self.poll.bench, voter)
         except ValueError as error:
             raise RefusedError(400, str(error)) from error
         return voter
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ARG002
-        """Keep no log: addresses of voters are nobody's business."""
-
-
-def voting_page(extra: str = "") -> str:
-    """The page; `extra` is HTML for its end, before its script."""
-    return static("vote.html").replace("<!--extra-->", extra)
+        """Keep no log: it would record the addresses of voters."""
 
 
 def _json(data: Any) -> bytes:
