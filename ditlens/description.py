@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from ditlens.errors import SettingError
 
@@ -262,6 +262,7 @@ def _cells(span: Span) -> tuple[str, str]:
 # --- the two texts ---------------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """A text encoder with a row for each token: its name, its tokenizer, and how many tokens it reads."""
 
@@ -327,6 +328,7 @@ class Description:
         return replace(self, target=target, describer=f"{self.describer}, then by hand")
 
 
+@runtime_checkable
 class Describer(Protocol):
     """Whoever looks at an image and writes: the small model that comes with ditlens, a large one, a person."""
 

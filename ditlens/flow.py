@@ -30,6 +30,8 @@ from ditlens.errors import SettingError
 
 Latents: TypeAlias = Float[Tensor, "batch channels height width"]
 """Latents, and the noise and velocities that are added to them."""
+Mask: TypeAlias = Float[Tensor, "#batch 1 height width"]
+"""Where latents may change, in [0, 1]: one for all items, or one each."""
 Sigma: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, " batch"]
 """A noise level in [0, 1]: one number, or one for each item of the batch."""
 Guidance: TypeAlias = float | Float[Tensor, "batch 1 1 1"]

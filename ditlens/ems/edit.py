@@ -53,6 +53,14 @@ class Edit:
         evaluations: (latents, text, sigma) triples put through the transformer, those of the mask among them.
         latents: Edited latents, (1, channels, height, width).
         plan: What the edit was made from.
+
+    Example:
+        >>> image = model.generate("a portrait with a big smile", seed=0, steps=2)
+        >>> edit = dl.edit(model, image, source_text="a red shirt", target_text="a blue shirt", degree=0.0)
+        >>> edit.targets
+        ['shirt']
+        >>> edit.image == edit.reconstruction
+        True
     """
 
     image: Image.Image
@@ -290,6 +298,14 @@ def edit(
         CaptionError: If the instruction is not understood.
         DescriberError: If nobody can describe the picture.
         SettingError: If a setting is out of range, contradicts another, or a mask does not fit the picture.
+
+    Example:
+        >>> image = model.generate("a portrait with a big smile", seed=0, steps=2)
+        >>> edit = dl.edit(model, image, "add a crown", degree=0.5, source_text="young person, no hat")
+        >>> edit.target_text
+        'young person, a crown'
+        >>> edit.image.size
+        (128, 128)
     """
     degree = degree_of(degree)
     settings = EditSettings(
@@ -425,10 +441,14 @@ def edit_steps(
     """Begin an edit and make it step by step; the arguments are those of `edit`, without `on_step`.
 
     Example:
-        >>> steps = ditlens.edit_steps(model, "me.png", "make her smile")
+        >>> image = model.generate("a portrait with a big smile", seed=0, steps=2)
+        >>> steps = dl.edit_steps(model, image, source_text="a red shirt", target_text="a blue shirt")
         >>> for state in steps:
-        ...     display(state.preview)
-        >>> steps.result.save("outputs/smile")
+        ...     preview = state.preview  # show it
+        >>> state.step + 1, state.steps
+        (18, 18)
+        >>> steps.result.targets
+        ['shirt']
     """
     degree = degree_of(degree)
     return EditSteps(make_plan(model, image, instruction, EditSettings(**settings)), degree)

@@ -15,7 +15,7 @@ import torch
 from ditlens import flow
 from ditlens.ems.methods import DeltaVelocity, Distillation, Look
 from ditlens.errors import SettingError
-from ditlens.flow import Text, VelocityField
+from ditlens.flow import Latents, Mask, Text, VelocityField
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,8 +35,8 @@ class EngineState:
     step: int
     steps: int
     sigma: float
-    latents: torch.Tensor = dataclasses.field(repr=False)
-    clean: torch.Tensor = dataclasses.field(repr=False)
+    latents: Latents = dataclasses.field(repr=False)
+    clean: Latents = dataclasses.field(repr=False)
     evaluations: int
     calls: int
 
@@ -111,9 +111,9 @@ def _named(text: Text, role: str) -> Text:
 
 def compare(
     field: VelocityField,
-    x: torch.Tensor,
-    z: torch.Tensor,
-    noise: torch.Tensor,
+    x: Latents,
+    z: Latents,
+    noise: Latents,
     sigma: float,
     eta: float,
     prompts: _Prompts,
@@ -142,7 +142,7 @@ def compare(
 
 def iter_edit(
     field: VelocityField,
-    latents: torch.Tensor,
+    latents: Latents,
     source_text: Text,
     target_text: Text,
     sigmas: torch.Tensor | None,
@@ -150,7 +150,7 @@ def iter_edit(
     *,
     null_text: Text | None = None,
     seeds: Sequence[int] | None = None,
-    mask: torch.Tensor | None = None,
+    mask: Mask | None = None,
     slides: torch.Tensor | None = None,
 ) -> Iterator[EngineState]:
     """Edit step by step: yields after every step, and stops when you stop iterating.
@@ -188,12 +188,12 @@ def iter_edit(
 @torch.no_grad()
 def _iterate(
     field: VelocityField,
-    x: torch.Tensor,
+    x: Latents,
     levels: list[tuple[float, float]],
     prompts: _Prompts,
     config: DeltaVelocity,
     generators: list[torch.Generator],
-    mask: torch.Tensor | None,
+    mask: Mask | None,
 ) -> Iterator[EngineState]:
     z, rows = x, len(x) * (len(prompts.at_q) + len(prompts.at_p))
     for step, (sigma, next_sigma) in enumerate(levels):
@@ -211,7 +211,7 @@ def _iterate(
         yield EngineState(step, len(levels), sigma, z, clean, calls * rows, calls)
 
 
-def check_mask(mask: torch.Tensor | None, latents: torch.Tensor) -> torch.Tensor | None:
+def check_mask(mask: Mask | None, latents: Latents) -> torch.Tensor | None:
     """Return the mask in the form of the latents, or refuse it.
 
     Raises:
@@ -232,7 +232,7 @@ def check_mask(mask: torch.Tensor | None, latents: torch.Tensor) -> torch.Tensor
     return mask
 
 
-def blend(edited: torch.Tensor, kept: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+def blend(edited: Latents, kept: Latents, mask: Mask | None) -> Latents:
     """What is edited inside the mask, what is kept outside: bit for bit where the mask is 0 or 1."""
     if mask is None:
         return edited

@@ -46,9 +46,9 @@ def extract(
         ImageError: If the image cannot be read.
 
     Example:
-        >>> picture = model.generate("a portrait with a big smile", seed=0)
-        >>> texts = dl.extract(picture, "add a crown", ByHand("no hat", "a crown"), model=model)
-        >>> texts.changes
+        >>> from ditlens.describers.choice import ByHand
+        >>> image = model.generate("a portrait with a big smile", seed=0, steps=2)
+        >>> dl.extract(image, "add a crown", ByHand("no hat", "a crown"), model=model).changes
         {'hat': 'a crown'}
     """
     who = chosen_describer(describer, model)

@@ -67,6 +67,10 @@ def check_image(model: Model, image: images.Picture) -> Check:
 
     Raises:
         ImageError: If the picture cannot be read.
+
+    Example:
+        >>> print(dl.check_image(model, torch.zeros(1, 3, 128, 128)).light)
+        red
     """
     picture = model.prepare(image)
     kept = psnr(model.decode(model.encode_image(picture)), picture)

@@ -35,7 +35,7 @@ from ditlens.ems import engine
 from ditlens.ems.engine import EngineState
 from ditlens.ems.methods import DeltaVelocity
 from ditlens.errors import SettingError
-from ditlens.flow import Text, VelocityField
+from ditlens.flow import Latents, Mask, Text, VelocityField
 
 SOLVERS = {"euler": 1, "midpoint": 2, "reuse": 1}
 """Rules of a step, and how often each evaluates the model (reuse: once more at the start)."""
@@ -153,7 +153,7 @@ Keep = Callable[[torch.Tensor, float], torch.Tensor]
 
 def walk(
     drift: Drift,
-    latents: torch.Tensor,
+    latents: Latents,
     sigmas: Sequence[float],
     solver: str = "euler",
     keep: Keep | None = None,
@@ -182,14 +182,14 @@ class Counted:
     def __init__(self, field: VelocityField) -> None:
         self.field, self.calls, self.evaluations = field, 0, 0
 
-    def __call__(self, latents: torch.Tensor, sigma: float, text: Text) -> torch.Tensor:
+    def __call__(self, latents: Latents, sigma: float, text: Text) -> torch.Tensor:
         self.calls, self.evaluations = self.calls + 1, self.evaluations + len(latents)
         return self.field(latents, sigma, text)
 
 
 def iter_resample(
-    field: VelocityField, latents: torch.Tensor, source: Text, target: Text, grid: Grid, config: Resample,
-    null_text: Text | None, seeds: Sequence[int] | None, mask: torch.Tensor | None,
+    field: VelocityField, latents: Latents, source: Text, target: Text, grid: Grid, config: Resample,
+    null_text: Text | None, seeds: Sequence[int] | None, mask: Mask | None,
 ) -> Iterator[EngineState]:  # fmt: skip
     """`Resample`, step by step; the arguments are those of `ditlens.ems.sample.iter_method`."""
     x, count = flow.accumulator(latents), Counted(field)
@@ -207,10 +207,10 @@ def iter_resample(
     noise = flow.seeded_noise(flow.seeded_generators(seeds, len(x)), x)
     wanted = target if config.text == "target" else source
 
-    def drift(point: torch.Tensor, sigma: float) -> torch.Tensor:
+    def drift(point: Latents, sigma: float) -> Latents:
         return flow.guided_velocity(count, point, sigma, wanted, null_text, config.guidance)
 
-    def keep(point: torch.Tensor, sigma: float) -> torch.Tensor:
+    def keep(point: Latents, sigma: float) -> Latents:
         return engine.blend(point, flow.interpolate(x, noise, sigma), mask)
 
     for sigma, _, point, clean in walk(drift, flow.interpolate(z, noise, levels[0]), levels, keep=keep):
@@ -220,8 +220,8 @@ def iter_resample(
 
 
 def iter_inversion(
-    field: VelocityField, latents: torch.Tensor, source: Text, target: Text, grid: Grid, config: Inversion,
-    null_text: Text | None, seeds: Sequence[int] | None, mask: torch.Tensor | None,
+    field: VelocityField, latents: Latents, source: Text, target: Text, grid: Grid, config: Inversion,
+    null_text: Text | None, seeds: Sequence[int] | None, mask: Mask | None,
 ) -> Iterator[EngineState]:  # fmt: skip
     """`Inversion`, step by step; the arguments are those of `ditlens.ems.sample.iter_method`."""
     x, count = flow.accumulator(latents), Counted(field)
@@ -239,16 +239,16 @@ def iter_inversion(
     total, stop = 2 * config.steps, round(config.eta_stop * config.steps)
     trace, made = {0.0: x}, 0
 
-    def up(point: torch.Tensor, sigma: float) -> torch.Tensor:
+    def up(point: Latents, sigma: float) -> Latents:
         velocity = flow.guided_velocity(count, point, sigma, up_text)
         return torch.lerp(velocity, (end - point) / (1 - sigma), config.gamma) if config.gamma else velocity
 
-    def down(point: torch.Tensor, sigma: float) -> torch.Tensor:
+    def down(point: Latents, sigma: float) -> Latents:
         velocity = flow.guided_velocity(count, point, sigma, target, null_text, config.guidance)
         pulled = config.eta > 0 and made < config.steps + stop
         return torch.lerp(velocity, (point - x) / sigma, config.eta) if pulled else velocity
 
-    def keep(point: torch.Tensor, sigma: float) -> torch.Tensor:
+    def keep(point: Latents, sigma: float) -> Latents:
         return engine.blend(point, trace[sigma], mask)
 
     for sigma, after, point, _ in walk(up, x, levels[::-1], config.solver):

@@ -58,6 +58,14 @@ def manipulate(
 
     Raises:
         SettingError: If a degree is out of [low, high], a route is unknown, or the texts are not aligned.
+
+    Example:
+        >>> source, target = model.encode_text("a slight smile"), model.encode_text("a big smile")
+        >>> moved = dl.manipulate(source, target, 0.5, pooled=False)
+        >>> torch.allclose(moved.tokens, (source.tokens + target.tokens) / 2, atol=1e-6)
+        True
+        >>> moved.pooled is source.pooled
+        True
     """
     named = dict(degree) if isinstance(degree, Mapping) else dict.fromkeys(PARTS, degree)
     if unknown := set(named) - set(PARTS):

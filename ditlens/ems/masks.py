@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ditlens import flow, images
 from ditlens.errors import SettingError
-from ditlens.flow import Text, VelocityField
+from ditlens.flow import Latents, Mask, Text, VelocityField
 
 MASKS = ("none", "difference", "exact")
 """Masks that are made here, by name; anything else is a mask that is given."""
@@ -101,7 +101,7 @@ def given_mask(mask: Any, picture_size: images.Size, size: images.Size, cells: S
     return latent_mask(values, cells)
 
 
-def as_png(mask: torch.Tensor) -> bytes:
+def as_png(mask: Mask) -> bytes:
     """A mask of latents as the bytes of a grey PNG, one pixel a cell, which `ditlens.edit` takes as ``mask=``."""
     buffer = io.BytesIO()
     levels = (mask[0, 0].cpu() * 255).round().to(torch.uint8)
@@ -133,7 +133,7 @@ def latent_mask(mask: Any, size: Sequence[int], grow: int = 0) -> torch.Tensor:
 @torch.no_grad()
 def difference_mask(
     field: VelocityField,
-    latents: torch.Tensor,
+    latents: Latents,
     source: Text,
     targets: Sequence[Text],
     *,

@@ -42,6 +42,7 @@ import torch
 
 from ditlens import flow
 from ditlens.errors import SettingError
+from ditlens.flow import Latents
 
 
 class Look(NamedTuple):
@@ -59,9 +60,9 @@ class Look(NamedTuple):
     sigma: float
     next_sigma: float
     eta: float
-    delta: torch.Tensor
-    difference: torch.Tensor
-    own: torch.Tensor
+    delta: Latents
+    difference: Latents
+    own: Latents
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ class DeltaVelocity:
 
     Raises:
         SettingError: If a setting is out of range or two contradict each other.
+
+    Example:
+        >>> isinstance(dl.FLOWEDIT, dl.DeltaVelocity), dl.FLOWEDIT.exact_at_0
+        (True, False)
     """
 
     name: str
@@ -121,15 +126,15 @@ class DeltaVelocity:
         """The coupling eta at progress k / T in [0, 1)."""
         raise NotImplementedError
 
-    def update(self, look: Look) -> torch.Tensor:
+    def update(self, look: Look) -> Latents:
         """The step from z, (B, C, H, W)."""
         raise NotImplementedError
 
-    def preview(self, latents: torch.Tensor, look: Look) -> torch.Tensor | None:
+    def preview(self, latents: Latents, look: Look) -> Latents | None:
         """The result to which the step points; None: where it ends."""
         return None
 
-    def constrained(self, latents: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    def constrained(self, latents: Latents, source: Latents) -> Latents:
         """The latents after the step, held where the rule allows them."""
         return latents
 
@@ -160,6 +165,13 @@ class OdeEdit(DeltaVelocity):
 
     Attributes:
         zeta: FlowAlign's source consistency.
+
+    Example:
+        >>> method = dl.OdeEdit("mine", source_guidance=2.0, target_guidance=2.0, steps=4)
+        >>> method.levels(None)
+        [(1.0, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0.0)]
+        >>> method.exact_at_0
+        True
     """
 
     zeta: float = 0.0
@@ -167,11 +179,11 @@ class OdeEdit(DeltaVelocity):
     def coupling(self, progress: float) -> float:
         return 1.0
 
-    def update(self, look: Look) -> torch.Tensor:
+    def update(self, look: Look) -> Latents:
         sigma, difference = look.sigma, look.difference
         return (look.next_sigma - sigma) * difference + self.zeta * (sigma * difference - look.delta)
 
-    def preview(self, latents: torch.Tensor, look: Look) -> torch.Tensor:
+    def preview(self, latents: Latents, look: Look) -> Latents:
         return latents - look.sigma * look.difference
 
 
@@ -190,6 +202,12 @@ class Distillation(DeltaVelocity):
         schedule_seed: Seed of the random noise levels, which all items of a batch share.
         constraint: "none", "penalty" (C1), "ball" (C2) or "orthogonal" (C4).
         strength: lam of the penalty; radius of the ball, a root mean square of z - x over an item's elements.
+
+    Example:
+        >>> dl.Distillation("mine", eta=(0.0, 1.0), weight="one", steps=4).coupling(0.25)
+        0.25
+        >>> dl.DDS.coupling(0.25)
+        0.0
     """
 
     eta: tuple[float, float] = (0.0, 0.0)
@@ -230,7 +248,7 @@ class Distillation(DeltaVelocity):
     def coupling(self, progress: float) -> float:
         return self.eta[0] + progress * (self.eta[1] - self.eta[0])
 
-    def update(self, look: Look) -> torch.Tensor:
+    def update(self, look: Look) -> Latents:
         gradient = (
             look.difference if self.reference == "same" else look.difference + (1 - look.eta) * look.delta
         )
@@ -241,7 +259,7 @@ class Distillation(DeltaVelocity):
         penalty = self.strength if self.constraint == "penalty" else 0.0
         return -lr * (weight * gradient + penalty * look.delta)
 
-    def constrained(self, latents: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    def constrained(self, latents: Latents, source: Latents) -> Latents:
         return into_ball(latents, source, self.strength) if self.constraint == "ball" else latents
 
     def levels(self, sigmas: torch.Tensor | None) -> list[tuple[float, float]]:
@@ -253,13 +271,13 @@ class Distillation(DeltaVelocity):
         return [(sigma, sigma) for sigma in (low + (high - low) * draws).tolist()]
 
 
-def remove_along(gradient: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+def remove_along(gradient: Latents, own: Latents) -> Latents:
     """C4: remove from each item's gradient its part along `own`: g - own <g, own> / <own, own>."""
     along, square = (gradient * own).flatten(1).sum(1), own.square().flatten(1).sum(1)
     return gradient - flow.per_item(torch.where(square > 0, along / square, 0.0), own) * own
 
 
-def into_ball(latents: torch.Tensor, center: torch.Tensor, radius: float) -> torch.Tensor:
+def into_ball(latents: Latents, center: Latents, radius: float) -> Latents:
     """C2: project each item onto the ball around its center whose radius is a root mean square."""
     delta = latents - center
     distance = delta.square().flatten(1).mean(1).sqrt()

@@ -10,7 +10,7 @@ t the noise level (1 is noise, 0 clean), eps the noise, v the velocity ``noise -
     sigmas   noise levels from 1 down to 0, (T + 1,), from `Model.sigmas`
 
 Example:
-    >>> x = model.encode_image(model.prepare(image))
+    >>> x = model.encode_image(model.sample(["a slight smile"], [0], steps=2))
     >>> source, target = model.encode_text("a slight smile"), model.encode_text("a big smile")
     >>> z = ems(model, x, source, target, degree=1.0, sigmas=model.sigmas(21))
     >>> model.decode(z).shape
@@ -24,15 +24,13 @@ from typing import Any
 
 import torch
 
-from ditlens.flow import VelocityField
+from ditlens.flow import Latents, Mask, VelocityField
 
 Text = Any
 """A `TextEmbedding` of one text, or a tensor in the analytic worlds; both can ``lerp``."""
 
 
-def guided(
-    velocity: VelocityField, latents: torch.Tensor, t: float, text: Text, away: Text, w: float
-) -> torch.Tensor:
+def guided(velocity: VelocityField, latents: Latents, t: float, text: Text, away: Text, w: float) -> Latents:
     """Classifier-free guidance: v(away) + w (v(text) - v(away)); `away` is the empty text, or the source text."""
     v_away = velocity(latents, t, away)
     return v_away + w * (velocity(latents, t, text) - v_away)
@@ -41,16 +39,16 @@ def guided(
 @torch.no_grad()
 def ems(
     velocity: VelocityField,
-    x: torch.Tensor,
+    x: Latents,
     source: Text,
     target: Text,
     *,
     degree: float,
     sigmas: torch.Tensor,
     guidance: float = 1.5,
-    mask: torch.Tensor | float = 1.0,
+    mask: Mask | float = 1.0,
     seed: int = 0,
-) -> torch.Tensor:
+) -> Latents:
     """EMS-style edit: the text moves by the degree, then the latents follow by constrained score distillation.
 
     The text step is what public summaries of EMS (arXiv 2408.13335) describe. The constraint on the image half is
@@ -74,7 +72,7 @@ def ems(
 @torch.no_grad()
 def flowedit(
     velocity: VelocityField,
-    x: torch.Tensor,
+    x: Latents,
     source: Text,
     target: Text,
     null: Text,
@@ -84,7 +82,7 @@ def flowedit(
     target_guidance: float = 13.5,
     skip: int = 17,
     seed: int = 0,
-) -> torch.Tensor:
+) -> Latents:
     """FlowEdit (arXiv 2412.08629): follow the difference of two velocities along the grid, without inversion.
 
     Both see the same noise: q is the source noised, p the edited image under that noise. The published settings for
@@ -105,7 +103,7 @@ def flowedit(
 @torch.no_grad()
 def dds(
     velocity: VelocityField,
-    x: torch.Tensor,
+    x: Latents,
     source: Text,
     target: Text,
     null: Text,
@@ -114,7 +112,7 @@ def dds(
     lr: float = 0.0488,
     guidance: float = 7.5,
     seed: int = 0,
-) -> torch.Tensor:
+) -> Latents:
     """Delta denoising score (arXiv 2304.07090) for a rectified flow: descend a gradient at random noise levels.
 
     Score distillation alone would pull z to the target text's average image; subtracting the source's own score
@@ -136,14 +134,14 @@ def dds(
 @torch.no_grad()
 def flowslider(
     velocity: VelocityField,
-    x: torch.Tensor,
+    x: Latents,
     source: Text,
     target: Text,
     *,
     slider: float,
     sigmas: torch.Tensor,
     seed: int = 0,
-) -> torch.Tensor:
+) -> Latents:
     """FlowSlider, as inferred from its abstract: the degree slides guidance away from the source text.
 
     slider 0 is the source, 1 the target, 2 beyond; the text itself does not move.

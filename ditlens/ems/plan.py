@@ -29,6 +29,7 @@ from ditlens.ems.loops import Method
 from ditlens.ems.methods import DeltaVelocity, OdeEdit
 from ditlens.ems.sample import iter_method, method_for, method_from, settings_of
 from ditlens.errors import SettingError
+from ditlens.flow import Latents, Mask
 from ditlens.labels import outside_steps
 from ditlens.models import encoders as text_encoders
 from ditlens.models.embedding import TextEmbedding, move
@@ -92,13 +93,13 @@ class Plan:
     model: Model
     source_image: Image.Image
     reconstruction: Image.Image
-    latents: torch.Tensor = field(repr=False)
+    latents: Latents = field(repr=False)
     description: Description
     instructions: dict[str, float]
     source: TextEmbedding
     targets: tuple[tuple[TextEmbedding, float], ...]
     method: Method
-    mask: torch.Tensor | None
+    mask: Mask | None
     mask_name: str
     mask_cost: tuple[int, int]
     before: Values | None
@@ -132,7 +133,7 @@ class Plan:
             seeds=[self.settings.seed] * count, mask=self.mask, slides=slides,
         )  # fmt: skip
 
-    def reversed(self, latents: torch.Tensor, image: Image.Image, degree: float) -> Plan:
+    def reversed(self, latents: Latents, image: Image.Image, degree: float) -> Plan:
         """The way back from a result: from the text that it was made with to the source text.
 
         Args:

@@ -16,7 +16,7 @@ from ditlens.ems.loops import Grid, Inversion, Method, Resample
 from ditlens.ems.methods import PRESETS as ENGINE_PRESETS
 from ditlens.ems.methods import DeltaVelocity, Distillation, OdeEdit, preset_for
 from ditlens.errors import SettingError
-from ditlens.flow import Text, VelocityField
+from ditlens.flow import Latents, Mask, Text, VelocityField
 from ditlens.labels import Label, announce
 from ditlens.models.encoders import family_of
 from ditlens.models.model import Model
@@ -103,7 +103,7 @@ def method_from(settings: Mapping[str, Any]) -> Method:
 
 def iter_method(
     field: VelocityField,
-    latents: torch.Tensor,
+    latents: Latents,
     source_text: Text,
     target_text: Text,
     method: Method,
@@ -111,7 +111,7 @@ def iter_method(
     grid: Grid = flow.sigmas_linear,
     null_text: Text | None = None,
     seeds: Sequence[int] | None = None,
-    mask: torch.Tensor | None = None,
+    mask: Mask | None = None,
     slides: torch.Tensor | None = None,
 ) -> Iterator[EngineState]:
     """Edit latents with any method; yields after every step, and stops when you stop iterating.
@@ -169,7 +169,7 @@ class _Announced:
     def __init__(self, field: VelocityField) -> None:
         self.field, self.run, self.numbers = field, object(), itertools.count()
 
-    def __call__(self, latents: torch.Tensor, sigma: float, text: Text) -> torch.Tensor:
+    def __call__(self, latents: Latents, sigma: float, text: Text) -> torch.Tensor:
         with announce(Label(step=next(self.numbers), run=self.run)):
             return self.field(latents, sigma, text)
 

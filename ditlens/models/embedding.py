@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from ditlens.errors import SettingError
 
@@ -26,11 +28,18 @@ class TextEmbedding:
 
     Raises:
         SettingError: If the shapes do not fit together.
+
+    Example:
+        >>> texts = model.encode_text(["a slight smile", "a big smile"])
+        >>> len(texts), texts[1].prompts
+        (2, ('a big smile',))
+        >>> texts.real_tokens().sum(1)  # words, start and end
+        tensor([5, 5])
     """
 
-    tokens: torch.Tensor
-    pooled: torch.Tensor
-    mask: torch.Tensor | None = None
+    tokens: Float[Tensor, "batch tokens width"]
+    pooled: Float[Tensor, "batch pooled"]
+    mask: Bool[Tensor, "batch tokens"] | None = None
     prompts: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     guidance: tuple[float, ...] | None = None
@@ -90,7 +99,7 @@ class TextEmbedding:
             self.roles[one], self.guidance and self.guidance[one],
         )  # fmt: skip
 
-    def real_tokens(self) -> torch.Tensor:
+    def real_tokens(self) -> Bool[Tensor, "batch tokens"]:
         """Return the mask (B, T), all true if it is unknown."""
         if self.mask is not None:
             return self.mask
@@ -119,7 +128,7 @@ class TextEmbedding:
             self.roles * batch, guidance,
         )  # fmt: skip
 
-    def equal(self, other: TextEmbedding) -> torch.Tensor:
+    def equal(self, other: TextEmbedding) -> Bool[Tensor, " batch"]:
         """Say, for every prompt, whether both embeddings agree bit for bit: (B,) bool."""
         if self.tokens.shape != other.tokens.shape or self.pooled.shape != other.pooled.shape:
             return torch.zeros(len(self), dtype=torch.bool, device=self.tokens.device)

@@ -80,6 +80,10 @@ def load(
     Raises:
         ModelError: If the model is not found, cannot be read, or is of a family that is not supported.
         SettingError: If the device does not exist, or the model does not fit into the memory.
+
+    Example:
+        >>> dl.load("portraits", device="cpu")
+        Model('portraits', ... M parameters, 128 x 128, cpu)
     """
     from diffusers import DiffusionPipeline
 

@@ -42,6 +42,13 @@ class Model:
         world: The domain with exact ground truth that it belongs to, if any: measures and describes its images.
         defaults: Settings that the model prefers: steps, guidance, edit method, mask (from ``ditlens.json``).
         profile: How it was fitted to the memory, if `load` did that.
+
+    Example:
+        >>> images = model.sample(["a big smile", "a frown"], seeds=[0, 1], steps=2)
+        >>> images.shape
+        torch.Size([2, 3, 128, 128])
+        >>> model.encode_image(images).shape
+        torch.Size([2, 8, 16, 16])
     """
 
     profile: Profile | None = None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from ditlens.description import Describer
 from ditlens.errors import ModelError, UnknownAttributeError
@@ -141,6 +141,7 @@ class SuiteItem:
         return self.read()
 
 
+@runtime_checkable
 class World(Protocol):
     """What a domain with exact ground truth offers.
 

@@ -17,11 +17,6 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 WITH_EXAMPLES = [name for name, path in MODULES.items() if ">>>" in path.read_text(encoding="utf-8")]
-STILL_MISSING = {
-    "DDS", "DeltaVelocity", "Description", "Edit", "FLOWEDIT", "Model", "Study", "TextEmbedding", "check_image",
-    "edit", "edit_steps", "extract", "load", "manipulate", "open_study",
-}  # fmt: skip
-"""Public names without an example that runs; none may be added."""
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
@@ -42,8 +37,7 @@ def test_examples_print_what_they_say(name, portraits, tmp_path, monkeypatch):
     examples = Finder(exclude_empty=True).find(importlib.import_module(name), extraglobs=names)
     report, failed = io.StringIO(), 0
     for each in examples:
-        if each.name.rpartition(".")[2] not in STILL_MISSING:
-            failed += doctest.DocTestRunner(optionflags=FLAGS).run(each, out=report.write).failed
+        failed += doctest.DocTestRunner(optionflags=FLAGS).run(each, out=report.write).failed
     assert failed == 0, report.getvalue()
     assert any(each.examples for each in examples), "examples that doctest does not find"
 
@@ -58,4 +52,4 @@ def test_every_public_name_has_an_example():
         and not isinstance(value, type)
     }
     missing = {name for name, value in values.items() if ">>>" not in (value.__doc__ or "")}
-    assert len(values) > 40 and missing <= STILL_MISSING, sorted(missing - STILL_MISSING)
+    assert len(values) > 40 and not missing, sorted(missing)

@@ -245,7 +245,7 @@ def test_settings_survive_json(name):
     assert method_from(json.loads(json.dumps(settings_of(method)))) == method
 
 
-def test_refusals():
+def test_refusals(wrong_types):
     with pytest.raises(SettingError, match=r"There is no method 'flow'\. Choose from: .*flowedit"):
         method_named("flow")
     with pytest.raises(SettingError, match=r"no setting \['speed'\]"):

@@ -86,7 +86,7 @@ def test_masks_follow_the_words():
     assert source.equal(constant(0.0, real=4)).tolist() == [False]
 
 
-def test_batches_join_repeat_and_move():
+def test_batches_join_repeat_and_move(wrong_types):
     both = TextEmbedding.cat([constant(0.0), constant(1.0, real=2)])
     assert len(both) == 2 and both.expand(2) is both
     assert both.equal(constant(0.0).expand(2)).tolist() == [True, False]
