@@ -48,7 +48,7 @@ def run_workers(
         out: The benchmark's folder.
         model: Name of the model, as for `load`.
         device: Device of the model.
-        progress: Receives (ended processes, processes, words) every second.
+        progress: Receives (ended processes, processes, words) whenever they change.
 
     Raises:
         DitlensError: What ended a process; the edits that were made are kept.
@@ -61,10 +61,12 @@ def run_workers(
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin, (threads,))
     try:
         running = [pool.submit(work, share=(k, workers)) for k in range(workers)]
+        said = (-1, -1)
         while wait(running, timeout=1).not_done:
-            if progress is not None:
-                parts = sum(1 for _ in (out / "parts").glob("*/*.json"))
-                progress(sum(job.done() for job in running), workers, f"workers ended, {parts} edits done")
+            now = sum(job.done() for job in running), sum(1 for _ in (out / "parts").glob("*/*.json"))
+            if progress is not None and now != said:
+                progress(now[0], workers, f"workers ended, {now[1]} edits done")
+            said = now
         for job in running:
             job.result()
     except BrokenProcessPool as error:
