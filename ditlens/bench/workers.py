@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +18,7 @@ from ditlens.bench.entries import choose
 from ditlens.bench.suites import open_suite
 from ditlens.errors import BenchError
 from ditlens.models.loading import load
+from ditlens.workers import end_with
 
 
 def run_workers(
@@ -81,22 +81,13 @@ def run_workers(
 
 
 def begin(threads: int) -> None:
-    """Set up a worker: its threads, its output, and that it ends when its parent does.
-
-    A parent that is killed cannot end its workers. Edits are written whole or not at all: only the one in progress
-    is lost.
-    """
+    """Set up a worker: its threads, its output, and that it ends with its parent, also if that is killed."""
     sys.stdout = sys.stderr  # with --json, only the parent writes to standard output
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
-    assert parent is not None, "this is a worker"
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    assert parent is not None and parent.pid is not None, "this is a worker"
+    end_with(parent.pid)
 
 
 def _work(
