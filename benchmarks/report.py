@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS, ROOT
-from ditlens.files import write_whole
+from ditlens.files import write_json, write_whole
 from ditlens.tables import columns
 
 Result = dict[str, Any]
@@ -50,7 +50,7 @@ def record(
     new = {key: ordered({"low": None, "high": None, **result, **about}) for key, result in found.items()}
     results = read_results(path) | new
     results = {key: results[key] for key in dict.fromkeys([*order, *results]) if key in results}
-    write_whole(path, f"{json.dumps(results, indent=2)}\n".encode())
+    write_json(path, results)
     return results
 
 
@@ -117,7 +117,7 @@ def main(root: Path = ROOT) -> int:
             code = 1
     print(columns(rows, header=HEADER) if rows else "no results yet; type: make bench-model")
     if rows and not code:
-        write_whole(root / "docs" / "benchmarks.md", page(rows, suites).encode())
+        write_whole(root / "docs" / "benchmarks.md", page(rows, suites))
     return code
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ditlens.errors import BenchError
+from ditlens.files import read_csv, read_json
 
 FIRST = "item kind method degree seed nfe calls seconds".split()
 LAST = "source_text target_text picture error".split()
@@ -135,41 +133,23 @@ def read_folder(folder: str | Path | BenchFolder) -> BenchFolder:
     if isinstance(folder, BenchFolder):
         return folder
     path = Path(folder).expanduser()
-    about, summary = (_object(path, name) for name in ("bench.json", "summary.json"))
-    lines = _table(path, "rows.csv", "item method degree picture".split())
-    items = {line["item"]: _item(line) for line in _table(path, "items.csv", ["item"])}
+    for name in ("bench.json", "summary.json", "rows.csv", "items.csv"):
+        if not (path / name).is_file():
+            raise BenchError(f"{path} is not the folder of a benchmark: it has no {name}. {AGAIN}")
+    about = read_json(path / "bench.json", "the settings of a benchmark", BenchError)
+    summary = read_json(path / "summary.json", "the numbers of a benchmark", BenchError)
+    lines = _table(path / "rows.csv", "item method degree picture".split())
+    items = {line["item"]: _item(line) for line in _table(path / "items.csv", ["item"])}
     for line in lines:  # an item whose edits all ended with an error has neither source nor line
         items.setdefault(line["item"], _item({"instruction": "(no source image)", **line, "picture": ""}))
     return BenchFolder(path, about, items, [_result(line) for line in lines], summary)
 
 
-def _read(path: Path, name: str) -> str:
-    try:
-        return (path / name).read_bytes().decode("utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BenchError(f"{path} is not the folder of a benchmark: it has no {name}. {AGAIN}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{name} in {path} cannot be read: {error}. {AGAIN}") from error
-
-
-def _object(path: Path, name: str) -> dict[str, Any]:
-    """A file with one JSON object."""
-    try:
-        value = json.loads(_read(path, name))
-    except ValueError as error:
-        raise BenchError(f"{name} in {path} is damaged: {error}. {AGAIN}") from error
-    if not isinstance(value, dict):
-        raise BenchError(f"{name} in {path} is damaged: it holds no JSON object. {AGAIN}")
-    return value
-
-
-def _table(path: Path, name: str, needed: list[str]) -> list[dict[str, str]]:
-    """A CSV file with a header, as dictionaries of texts."""
-    reader = csv.DictReader(io.StringIO(_read(path, name), newline=""))
-    missing = [column for column in needed if column not in (reader.fieldnames or [])]
-    if missing:
-        raise BenchError(f"{name} in {path} lacks the columns {', '.join(missing)}. {AGAIN}")
-    return [{key: value or "" for key, value in line.items() if key is not None} for line in reader]
+def _table(path: Path, needed: list[str]) -> list[dict[str, str]]:
+    columns, lines = read_csv(path, "a table of a benchmark", BenchError)
+    if missing := [column for column in needed if column not in columns]:
+        raise BenchError(f"{path} lacks the columns {', '.join(missing)}. {AGAIN}")
+    return lines
 
 
 def _item(line: dict[str, str]) -> ItemRecord:

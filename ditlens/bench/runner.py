@@ -33,7 +33,7 @@ from ditlens.ems.edit import results
 from ditlens.ems.extract import degree_of
 from ditlens.ems.plan import EditSettings, make_plan
 from ditlens.errors import BenchError, DitlensError, SettingError
-from ditlens.files import write_whole
+from ditlens.files import write_json, write_whole, writing_whole
 from ditlens.models.identity import byte_hash, fingerprint
 from ditlens.models.identity import weights as weights_of
 from ditlens.models.model import Model
@@ -98,7 +98,7 @@ def plan_bench(
                     f"{folder} holds another benchmark: its {key} is {old.get(key)!r}, now it is {about[key]!r}. "
                     "Choose another folder with --out, or delete this one."
                 )
-    write_whole(path, f"{json.dumps(about, indent=2)}\n".encode())
+    write_json(path, about)
     return about
 
 
@@ -221,7 +221,7 @@ def run_bench(
         done += 1
         rows += edit_item(model, entry, item, folder, missing, seeds[item.id], scorer)
         part = {**origin, "rows": sorted(rows, key=lambda row: row["degree"])}
-        write_whole(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part).encode())
+        write_whole(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part))
         if progress is not None:
             progress(done, len(todo), f"{entry.name}, {item.id}")
     return done
@@ -295,7 +295,7 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     ]  # fmt: skip
     write_table(folder / "items.csv", list(lines[0]) if lines else ["item"], lines)
     summary = summarise(rows, list(about["metrics"]), about.get("continuous", []))
-    write_whole(folder / "summary.json", f"{json.dumps(_finite(summary), indent=2)}\n".encode())
+    write_json(folder / "summary.json", _finite(summary))
     return rows
 
 
@@ -353,14 +353,13 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
     writer.writeheader()
     for row in rows:
         writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
-    write_whole(path, text.getvalue().encode())
+    write_whole(path, text.getvalue())
 
 
 def write_image(path: Path, image: Image) -> None:
     """Write an image as PNG."""
-    data = io.BytesIO()
-    image.save(data, "PNG")
-    write_whole(path, data.getvalue())
+    with writing_whole(path) as partial:
+        image.save(partial, "PNG")
 
 
 def _json(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +18,7 @@ from ditlens.bench.entries import choose
 from ditlens.bench.suites import open_suite
 from ditlens.errors import BenchError
 from ditlens.models.loading import load
+from ditlens.workers import end_with
 
 
 def run_workers(
@@ -48,7 +48,7 @@ def run_workers(
         out: The benchmark's folder.
         model: Name of the model, as for `load`.
         device: Device of the model.
-        progress: Receives (ended processes, processes, words) every second.
+        progress: Receives (ended processes, processes, words) whenever they change.
 
     Raises:
         DitlensError: What ended a process; the edits that were made are kept.
@@ -61,10 +61,12 @@ def run_workers(
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin, (threads,))
     try:
         running = [pool.submit(work, share=(k, workers)) for k in range(workers)]
+        said = (-1, -1)
         while wait(running, timeout=1).not_done:
-            if progress is not None:
-                parts = sum(1 for _ in (out / "parts").glob("*/*.json"))
-                progress(sum(job.done() for job in running), workers, f"workers ended, {parts} edits done")
+            now = sum(job.done() for job in running), sum(1 for _ in (out / "parts").glob("*/*.json"))
+            if progress is not None and now != said:
+                progress(now[0], workers, f"workers ended, {now[1]} edits done")
+            said = now
         for job in running:
             job.result()
     except BrokenProcessPool as error:
@@ -79,22 +81,13 @@ def run_workers(
 
 
 def begin(threads: int) -> None:
-    """Set up a worker: its threads, its output, and that it ends when its parent does.
-
-    A parent that is killed cannot end its workers. Edits are written whole or not at all: only the one in progress
-    is lost.
-    """
+    """Set up a worker: its threads, its output, and that it ends with its parent, also if that is killed."""
     sys.stdout = sys.stderr  # with --json, only the parent writes to standard output
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
-    assert parent is not None, "this is a worker"
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    assert parent is not None and parent.pid is not None, "this is a worker"
+    end_with(parent.pid)
 
 
 def _work(

@@ -132,7 +132,7 @@ def test_a_separator_within_a_text_does_not_end_the_line(folder):
     ("name", "content", "message"),
     [
         ("bench.json", None, "not the folder of a benchmark"),
-        ("summary.json", "[1]", "holds no JSON object"),
+        ("summary.json", "[1]", "not a JSON object"),
         ("rows.csv", "item,method\na,b\n", "lacks the columns degree, picture"),
         ("summary.json", "{", "damaged"),
     ],

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.util
 import io
 import json
 import logging
 import pickle
 import re
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks import faults
 from ditlens.describers import endpoint, replies, transport
 from ditlens.describers.chat import ChatDescriber, image_hash
 from ditlens.describers.choice import ByHand, describer_from
@@ -47,17 +46,6 @@ SHIPPED = ROOT / "data" / "models" / "portraits" / "describer"
 WISH = "give him a red hat"
 SOURCE, TARGET = "a man with no hat on a beach", "a man with red hat on a beach"
 GOOD = json.dumps({"source": SOURCE, "target": TARGET, "changes": {"hat": "red hat"}})
-
-
-def load_faults():
-    spec = importlib.util.spec_from_file_location("faults", ROOT / "benchmarks" / "faults.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["faults"] = module  # its dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-faults = load_faults()
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def export_static(
     drawn = [Ballot(bench, secrets.token_hex(8), rules).pairs for _ in range(ballots)]
     public = [[_public(bench, pair, images) for pair in pairs] for pairs in drawn]
     key = {"export": export, "ballots": [[asdict(pair) for pair in pairs] for pairs in drawn]}
-    write_whole(files.votes_folder(bench) / f"key-{export}.json", json.dumps(key).encode())
+    write_whole(files.votes_folder(bench) / f"key-{export}.json", json.dumps(key))
     data = json.dumps({"export": export, "ballots": public}).replace("<", "\\u003c")
     pages = {
         "ballots.js": f'"use strict";\nwindow.BALLOTS = {data};\n', "vote.css": asset("vote.css"),

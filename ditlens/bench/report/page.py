@@ -35,7 +35,7 @@ def write_page(folder: str | Path | BenchFolder) -> Path:
         **{part: summary_table(bench, part) for part in ("sweep", "matched", "cost")},
     )  # fmt: skip
     path = bench.path / "index.html"
-    write_whole(path, page.encode())
+    write_whole(path, page)
     return path
 
 
