@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import datetime
 import graphlib
 import io
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -26,9 +24,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import RESULTS, ROOT
+from benchmarks.report import Result, record, shown
+
 PACKAGE = ROOT / "ditlens"
-RESULTS = ROOT / "benchmarks" / "results"
 BEFORE, LINES_BEFORE = "498532f", 14682
 """The commit to compare with, and its lines of code."""
 NEW = ("ems/plain.py", "lens/study/ray_engine.py", "worlds/world.py")
@@ -38,8 +37,6 @@ FIGURES = ("--captions", "400", "--sweeps", "20")
 TIMES = {"s", "1/s"}
 """Units of figures that depend on the machine: these count as changed only where they got worse."""
 REPEATS = 3
-
-Result = dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,25 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {key} not measured: {error}", file=sys.stderr)
             code = 1
             continue
-        results = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        results[key] = entry(**measured)
-        ordered = {name: results[name] for name in MEASURES if name in results}
-        path.write_text(json.dumps(ordered, indent=2) + "\n", "utf-8")
-        print(f"{key}: {results[key]['value']:.4g} {results[key]['unit']}")
+        result = record(path, {key: measured}, "make bench-house", order=MEASURES)[key]
+        print(f"{key}: {shown(result['value'])} {result['unit']}")
     return code
 
 
 class MeasureError(Exception):
     """Something could not be measured."""
-
-
-def entry(value: float, n: int, unit: str, note: str, parts: Result) -> Result:
-    """A result in the form of all results files."""
-    return {
-        "value": float(f"{value:.4g}"), "low": None, "high": None, "n": n, "unit": unit,
-        "command": "make bench-house", "date": datetime.date.today().isoformat(),
-        "hardware": f"{os.cpu_count()} cores, {platform.machine()}", "note": note, "parts": parts,
-    }  # fmt: skip
 
 
 def run(*command: str | Path, folder: Path = ROOT, ok: bool = True) -> tuple[str, float]:

@@ -86,7 +86,7 @@ def test_keys_are_written_one_by_one(monkeypatch, tmp_path, capsys):
     assert house.main([]) == 1
     results = json.loads((tmp_path / "house.json").read_text())
     assert list(results) == ["first", "second"] and results["second"] == {"value": 1}
-    assert results["first"]["value"] == 0.6667 and results["first"]["command"] == "make bench-house"
+    assert results["first"]["value"] == 0.666667 and results["first"]["command"] == "make bench-house"
     assert "error: second not measured: nothing to see" in capsys.readouterr().err
 
 
