@@ -40,7 +40,6 @@ from ditlens.worlds.portraits.describer import (
     LONGEST_PROMPT,
     SIZE,
     PortraitDescriber,
-    canonical,
     change_indices,
     prepare,
     prompt_ids,
@@ -182,8 +181,8 @@ def task(attributes: Attributes, index: int, named: dict[str, int], rng: random.
         return captions.question(name), captions.answer(describe_values(attributes, index), name)
     if kind == "edit":
         wish = wish_for(attributes, index, rng)
-        return wish.text, canonical(named | wish.changes)
-    return DESCRIBE, canonical(named)
+        return wish.text, captions.keywords(named | wish.changes)
+    return DESCRIBE, captions.keywords(named)
 
 
 def wish_for(attributes: Attributes, index: int, rng: random.Random) -> Instruction:

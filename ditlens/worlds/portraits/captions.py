@@ -175,14 +175,33 @@ def compose(named: Mapping[str, int], rng: random.Random | None = None) -> str:
     return text if count_tokens(text) <= LONGEST_CAPTION else _shorten(named, rng)
 
 
+def keywords(named: Mapping[str, int]) -> str:
+    """Name the given levels in fixed order, each by its first synonym, as a list of keywords.
+
+    Args:
+        named: Level (or value) index of each attribute to name, e.g. from `nameable`.
+
+    Returns:
+        A normalised text; unlike a caption it may have more than `LONGEST_CAPTION` tokens.
+
+    Example:
+        >>> keywords({"age": 2, "smile": 4, "hair_color": 3})
+        'old person, big smile, red hair'
+    """
+    return ", ".join(_person(named) + _list_phrases(named, BARE, _first, None))
+
+
+def _person(named: Mapping[str, int]) -> list[str]:
+    return [PHRASES["age"][named["age"]][0] + " person"] if "age" in named else []
+
+
 def _shorten(named: Mapping[str, int], rng: random.Random | None) -> str:
     """A short caption that names the given levels: keywords only, the shortest ones if need be."""
-    age = [PHRASES["age"][named["age"]][0] + " person"] if "age" in named else []
     for choose in (_first, _shortest):
         phrases = _list_phrases(named, BARE, choose, None)
         if rng is not None:
             rng.shuffle(phrases)
-        text = ", ".join(age + phrases)
+        text = ", ".join(_person(named) + phrases)
         if count_tokens(text) <= LONGEST_CAPTION:
             break
     return text

@@ -18,24 +18,15 @@ from torch.nn import functional as F
 from ditlens import images
 from ditlens.description import Description
 from ditlens.errors import CaptionError, DescriberError, ModelError
-from ditlens.worlds.portraits.attributes import NAMES, describe_values
-from ditlens.worlds.portraits.captions import LONGEST_CAPTION, MAX_TOKENS, caption_all, compose
-from ditlens.worlds.portraits.constraints import index_of, pick, typical, value_of
+from ditlens.worlds.portraits.attributes import describe_values
+from ditlens.worlds.portraits.captions import LONGEST_CAPTION, caption_all, compose
+from ditlens.worlds.portraits.constraints import pick, value_of
 from ditlens.worlds.portraits.instructions import parse_instruction
-from ditlens.worlds.portraits.measure import hidden
 from ditlens.worlds.portraits.oracle import Oracle
 from ditlens.worlds.portraits.pairs import Pair, target_caption
-from ditlens.worlds.portraits.phrases import (
-    BARE,
-    HAIR,
-    PHRASES,
-    Constraints,
-    count_tokens,
-    normalise,
-    tokens,
-)
+from ditlens.worlds.portraits.phrases import HAIR, PHRASES, Constraints, count_tokens, normalise
 from ditlens.worlds.portraits.questions import question
-from ditlens.worlds.portraits.reading import parse, unknown_words
+from ditlens.worlds.portraits.reading import parse
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -162,18 +153,6 @@ class PortraitDescriber:
             describer=self.name,
         )
 
-    def left_out(self, image: images.Picture, text: str) -> dict[str, int]:
-        """What a text does not say of a picture: for each such attribute that can be seen, the nearest level.
-
-        Args:
-            image: The picture.
-            text: Its description.
-        """
-        said = understood(text)
-        levels = self._ask(_tensor(image), [name for name in NAMES if name not in said])
-        known = typical({**said, **{name: frozenset({level}) for name, level in levels.items()}})
-        return {name: level for name, level in levels.items() if name not in hidden(known)}
-
     def pair(self, picture: torch.Tensor, source: str, instruction: str, written: str | None = None) -> Pair:
         """The source text and its target, token for token alike but for the edit.
 
@@ -299,22 +278,6 @@ class OracleDescriber:
             describer=self.name,
         )
 
-    def left_out(self, image: images.Picture, text: str) -> dict[str, int]:
-        """What a text does not say of a picture: for each such attribute that can be seen, the nearest level.
-
-        Args:
-            image: The picture.
-            text: Its description.
-        """
-        said = understood(text)
-        levels = _levels(describe_values(self.oracle.read(_tensor(image))))
-        return {name: level for name, level in levels.items() if name not in said}
-
-
-def _levels(values: Mapping[str, float | str]) -> dict[str, int]:
-    """The level of every attribute that can be seen."""
-    return {name: index_of(name, value) for name, value in values.items() if name not in hidden(values)}
-
 
 def prepare(pictures: torch.Tensor) -> torch.Tensor:
     """Pictures in [0, 1] as the network takes them: `SIZE` x `SIZE`, values in [-1, 1]."""
@@ -336,60 +299,6 @@ def _tensor(image: images.Picture) -> torch.Tensor:
 
 
 # --- the words of a description ---------------------------------------------------------------------------
-
-
-def canonical(named: Mapping[str, int]) -> str:
-    """Name the given levels in fixed order, each by its first synonym, as a list of keywords.
-
-    Args:
-        named: Level (or value) index of each attribute to name, e.g. from `captions.nameable`.
-
-    Example:
-        >>> canonical({"age": 2, "smile": 4, "hair_color": 3})
-        'old person, big smile, red hair'
-    """
-    phrases = [BARE["age"][named["age"]][0] + " person"] if "age" in named else []
-    hair = [BARE[name][named[name]][0] for name in HAIR if name in named]
-    for name in NAMES:
-        if name == HAIR[0] and hair:
-            phrases.append(" ".join(hair) + " hair")
-        elif name in named and name != "age" and name not in HAIR:
-            phrases.append(BARE[name][named[name]][0])
-    return ", ".join(phrases)
-
-
-def completed(source: str, target: str, levels: Mapping[str, int]) -> tuple[str, str]:
-    """Two texts of an edit with the same words behind each, for what both leave out.
-
-    Texts that would have more than `MAX_TOKENS` tokens are worded anew, in fewer; if the grammar does not know all
-    their words, or the target leaves out what the source says, they are left as they are.
-
-    Args:
-        source: What the picture shows.
-        target: What it should show.
-        levels: Levels of attributes, e.g. from `PortraitDescriber.left_out`; what a text names is not added.
-
-    Example:
-        >>> completed("old person, red hair", "young person, red hair", {"smile": 3})
-        ('old person, red hair, slight smile', 'young person, red hair, slight smile')
-        >>> completed("red hair", "black hair", {"age": 2})
-        ('red hair, looking old', 'black hair, looking old')
-    """
-    said, wanted = understood(source), understood(target)
-    more = {name: level for name, level in levels.items() if name not in {*said, *wanted}}
-    if not more:
-        return source, target
-    words = canonical(more)
-    if "age" in more:  # ", old person" would be a second one
-        words = "looking " + words.replace(" person", "", 1)
-    longer = f"{source}, {words}", f"{target}, {words}"
-    if max(len(tokens(text)) for text in longer) <= MAX_TOKENS:
-        return longer
-    if unknown_words(source) or unknown_words(target) or not said or said.keys() - wanted.keys():
-        return source, target
-    known = {name: pick(name, allowed) for name, allowed in said.items()}
-    pair = target_caption(_short(canonical({**known, **more})), change_indices(source, target))
-    return pair.source_text, pair.target_text
 
 
 def _short(text: str) -> str:
