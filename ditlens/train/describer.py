@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ditlens.train import data, team
 from ditlens.train.loop import Budget, fit
 from ditlens.train.oracle import augment, loss_terms
-from ditlens.worlds.portraits import captions
+from ditlens.worlds.portraits import captions, questions
 from ditlens.worlds.portraits.attributes import (
     CATEGORICAL,
     CONTINUOUS,
@@ -178,7 +178,7 @@ def task(attributes: Attributes, index: int, named: dict[str, int], rng: random.
     kind = rng.choices(list(TASKS), list(TASKS.values()))[0]
     if kind == "ask":
         name = rng.choice(NAMES)
-        return captions.question(name), captions.answer(describe_values(attributes, index), name)
+        return questions.question(name), questions.answer(describe_values(attributes, index), name)
     if kind == "edit":
         wish = wish_for(attributes, index, rng)
         return wish.text, captions.keywords(named | wish.changes)
@@ -394,14 +394,16 @@ def evaluate(describer: PortraitDescriber, count: int = 200) -> dict[str, float]
     written, answers = [], []
     for part in torch.arange(count).split(64):
         written += describer.write(pictures[part], [wishes[i].text for i in part])
-        answers += describer.write(pictures[part], [captions.question(asked[i]) for i in part])
+        answers += describer.write(pictures[part], [questions.question(asked[i]) for i in part])
     network = [_made(sources[i], written[i], wishes[i]) for i in range(count)]
     pairs = [describer.pair(pictures[i : i + 1], sources[i], wishes[i].text, written[i])
              if understood(sources[i]) else None for i in range(count)]  # fmt: skip
     final = [
         p is not None and _made(p.source_text, p.target_text, w) for p, w in zip(pairs, wishes, strict=True)
     ]
-    right_answers = [captions.answer(describe_values(truth, i), asked[i]) == answers[i] for i in range(count)]
+    right_answers = [
+        questions.answer(describe_values(truth, i), asked[i]) == answers[i] for i in range(count)
+    ]
     return {
         "named": len(every) / count,
         "nameable": sum(map(len, nameable)) / count,

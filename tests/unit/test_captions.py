@@ -25,22 +25,17 @@ from ditlens.worlds.portraits.attributes import (
 from ditlens.worlds.portraits.captions import (
     LONGEST_CAPTION,
     MAX_TOKENS,
-    answer,
     caption,
     caption_all,
     compose,
     nameable,
-    normalise,
     parse,
-    question,
-    satisfies,
-    tokens,
-    typical,
-    unknown_words,
     vocabulary,
 )
-from ditlens.worlds.portraits.constraints import index_of, pick
-from ditlens.worlds.portraits.phrases import HAIR, PHRASES, SYNONYMS, count_tokens
+from ditlens.worlds.portraits.constraints import index_of, pick, satisfies, typical
+from ditlens.worlds.portraits.phrases import HAIR, PHRASES, SYNONYMS, count_tokens, normalise, tokens
+from ditlens.worlds.portraits.questions import answer, question
+from ditlens.worlds.portraits.reading import unknown_words
 
 COUNT = 400
 PORTRAITS = sample(COUNT, torch.Generator().manual_seed(11))

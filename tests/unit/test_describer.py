@@ -18,7 +18,7 @@ from ditlens.images import to_image
 from ditlens.train import data
 from ditlens.train import describer as recipe
 from ditlens.train.loop import Budget
-from ditlens.worlds.portraits import captions
+from ditlens.worlds.portraits import captions, phrases
 from ditlens.worlds.portraits.attributes import neutral, sample
 from ditlens.worlds.portraits.describer import (
     DESCRIBE,
@@ -62,7 +62,7 @@ def test_keywords_say_all_that_can_be_named_and_nothing_else():
     for named in captions.nameable(attributes):
         text = captions.keywords(named)
         assert captions.parse(text) == {name: frozenset({index}) for name, index in named.items()}
-        assert captions.normalise(text) == text
+        assert phrases.normalise(text) == text
     assert captions.keywords({"hair_color": 3, "age": 2, "smile": 4}) == "old person, big smile, red hair"
 
 
@@ -175,9 +175,7 @@ def test_long_descriptions_are_shortened():
     describer = Scripted({DESCRIBE: captions.keywords(named)})
     text = describer.describe(torch.zeros(3, 64, 64))
     assert (
-        len(captions.tokens(captions.keywords(named)))
-        > captions.LONGEST_CAPTION
-        >= len(captions.tokens(text))
+        len(phrases.tokens(captions.keywords(named))) > captions.LONGEST_CAPTION >= len(phrases.tokens(text))
     )
     assert captions.parse(text) == captions.parse(captions.keywords(named))
 
@@ -244,7 +242,7 @@ def test_stock_classes_open_it_and_see_the_same_picture(tiny, folder):
     assert torch.allclose(inputs["pixel_values"], picture * 2 - 1, atol=1e-5)
     written = model.generate(**inputs, max_new_tokens=8, do_sample=False)
     text = processor.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert tiny.write(picture, [DESCRIBE])[0].startswith(captions.normalise(text))
+    assert tiny.write(picture, [DESCRIBE])[0].startswith(phrases.normalise(text))
 
 
 def test_full_size_fits_and_is_half_precision(folder):

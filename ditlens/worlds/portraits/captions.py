@@ -13,41 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from ditlens.worlds.portraits.attributes import CONTINUOUS, NAMES, Attributes, attribute, take, visible
-from ditlens.worlds.portraits.constraints import satisfies, typical
-from ditlens.worlds.portraits.edits import EDITS, WHOM, WORN
+from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, WHOM, WORN
 from ditlens.worlds.portraits.phrases import (
     BARE,
     HAIR,
     PHRASES,
     WEARABLE,
-    Constraints,
     article,
     count_tokens,
     is_noun_phrase,
-    normalise,
     tokens,
 )
-from ditlens.worlds.portraits.questions import HIDDEN, QUESTIONS, answer, question
-from ditlens.worlds.portraits.reading import parse, unknown_words
-
-__all__ = [
-    "LONGEST_CAPTION",
-    "MAX_TOKENS",
-    "Constraints",
-    "answer",
-    "caption",
-    "caption_all",
-    "compose",
-    "nameable",
-    "normalise",
-    "parse",
-    "question",
-    "satisfies",
-    "tokens",
-    "typical",
-    "unknown_words",
-    "vocabulary",
-]
+from ditlens.worlds.portraits.questions import HIDDEN, QUESTIONS
+from ditlens.worlds.portraits.reading import parse as parse
 
 MAX_TOKENS = 62
 """No text of this world has more tokens; with a start and an end token it fits into 64."""
@@ -275,5 +253,5 @@ def vocabulary() -> list[str]:
     texts += [*QUESTIONS.values(), *WHOM]
     texts += [thing for values in WORN.values() for things in values for thing in things]
     slots = dict.fromkeys(("whom", "thing", "value", "worn", "much"), "")
-    texts += [edit.template.format(**slots) for edits in EDITS.values() for edit in edits]
+    texts += [edit.template.format(**slots) for edits in EDIT_TEMPLATES.values() for edit in edits]
     return sorted({token for text in texts for token in tokens(text)} | {","})

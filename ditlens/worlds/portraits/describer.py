@@ -23,7 +23,7 @@ from ditlens.worlds.portraits.captions import LONGEST_CAPTION, caption_all, comp
 from ditlens.worlds.portraits.constraints import pick, value_of
 from ditlens.worlds.portraits.instructions import parse_instruction
 from ditlens.worlds.portraits.oracle import Oracle
-from ditlens.worlds.portraits.pairs import Pair, target_caption
+from ditlens.worlds.portraits.pairs import CaptionPair, target_caption
 from ditlens.worlds.portraits.phrases import HAIR, PHRASES, Constraints, count_tokens, normalise
 from ditlens.worlds.portraits.questions import question
 from ditlens.worlds.portraits.reading import parse
@@ -153,7 +153,9 @@ class PortraitDescriber:
             describer=self.name,
         )
 
-    def pair(self, picture: torch.Tensor, source: str, instruction: str, written: str | None = None) -> Pair:
+    def pair(
+        self, picture: torch.Tensor, source: str, instruction: str, written: str | None = None
+    ) -> CaptionPair:
         """The source text and its target, token for token alike but for the edit.
 
         Attributes that the instruction concerns and the source text does not mention are asked about first.
@@ -354,7 +356,9 @@ def phrase(name: str, index: int) -> str:
     return PHRASES[name][index][0] + (" hair" if name in HAIR else "")
 
 
-def reconcile(source: str, instruction: str, written: str, levels: Mapping[str, int] | None = None) -> Pair:
+def reconcile(
+    source: str, instruction: str, written: str, levels: Mapping[str, int] | None = None
+) -> CaptionPair:
     """Turn the network's target into a pair of texts, if the grammar agrees with it; else the grammar's own.
 
     The network is followed where the instruction leaves a choice ("add a beard"), and only if it changes what

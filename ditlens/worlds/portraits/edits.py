@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ditlens.worlds.portraits.constraints import pick
-from ditlens.worlds.portraits.reading import Key, Lexicon, Meaning, key, lexicon
+from ditlens.worlds.portraits.reading import Lexicon, Meaning, Stems, lexicon, stems_of
 
 
 @dataclass(frozen=True)
-class Edit:
+class EditTemplate:
     """One way to ask for a change.
 
     Attributes:
@@ -44,21 +44,21 @@ class Edit:
         return self.step != 0 and target - source == 2 * self.step
 
 
-def _set(template: str, *targets: int, sources: tuple[int, ...] | None = None) -> Edit:
-    return Edit(template, targets or None, sources)
+def _set(template: str, *targets: int, sources: tuple[int, ...] | None = None) -> EditTemplate:
+    return EditTemplate(template, targets or None, sources)
 
 
-def _step(step: int, template: str, *sources: int) -> Edit:
-    return Edit(template, sources=sources or None, step=step)
+def _step(step: int, template: str, *sources: int) -> EditTemplate:
+    return EditTemplate(template, sources=sources or None, step=step)
 
 
-def _open(template: str, *levels: int, sources: tuple[int, ...] | None = None) -> Edit:
-    return Edit(template, sources=sources, open=levels)
+def _open(template: str, *levels: int, sources: tuple[int, ...] | None = None) -> EditTemplate:
+    return EditTemplate(template, sources=sources, open=levels)
 
 
 _GIVE = _set("give {whom} {thing}")
 
-EDITS: dict[str, tuple[Edit, ...]] = {
+EDIT_TEMPLATES: dict[str, tuple[EditTemplate, ...]] = {
     "smile": (
         _GIVE,
         _set("make {whom} frown deeply", 0),
@@ -292,15 +292,15 @@ COMPARATIVES = frozenset(word.split()[0] for *_, words in _COMPARED for word in 
 
 
 def _lexicon() -> Lexicon:
-    phrases: dict[Key, Meaning] = {}
+    phrases: dict[Stems, Meaning] = {}
     for attribute, step, nouns, words in _COMPARED:
         for noun in nouns:
             for word in words:
                 for phrase in (f"{word} {noun}", f"{noun} {word}"):
-                    phrases[key(phrase)] = Meaning(attribute, step=step)
-    phrases |= {key(p): Meaning(a, step=step) for p, (a, step) in _STEPPING_VERBS.items()}
-    phrases |= {key(p): Meaning(a, frozenset({index})) for p, (a, index) in _VERBS.items()}
-    return lexicon(phrases, {key(word): meaning for word, meaning in _HAIR_WORDS.items()}, direct=True)
+                    phrases[stems_of(phrase)] = Meaning(attribute, step=step)
+    phrases |= {stems_of(p): Meaning(a, step=step) for p, (a, step) in _STEPPING_VERBS.items()}
+    phrases |= {stems_of(p): Meaning(a, frozenset({index})) for p, (a, index) in _VERBS.items()}
+    return lexicon(phrases, {stems_of(word): meaning for word, meaning in _HAIR_WORDS.items()}, direct=True)
 
 
 INSTRUCTIONS: Lexicon = _lexicon()

@@ -22,7 +22,7 @@ from ditlens.worlds.portraits.attributes import (
 from ditlens.worlds.portraits.constraints import Source, index_of, known_levels, settle, value_of
 from ditlens.worlds.portraits.edits import (
     COMPARATIVES,
-    EDITS,
+    EDIT_TEMPLATES,
     INSTRUCTIONS,
     MODIFIERS,
     NOTHING,
@@ -30,21 +30,11 @@ from ditlens.worlds.portraits.edits import (
     VERBS,
     WHOM,
     WORN,
-    Edit,
+    EditTemplate,
 )
-from ditlens.worlds.portraits.pairs import Pair, Span, target_caption
+from ditlens.worlds.portraits.pairs import target_caption as target_caption
 from ditlens.worlds.portraits.phrases import PHRASES, Constraints, is_noun_phrase, noun, tokens
 from ditlens.worlds.portraits.reading import NOUNS, SEPARATORS, Mention, scan
-
-__all__ = [
-    "Instruction",
-    "Pair",
-    "Span",
-    "apply",
-    "instruction",
-    "parse_instruction",
-    "target_caption",
-]
 
 EXAMPLE = "make the smile bigger and remove the glasses"
 
@@ -124,11 +114,11 @@ def _all_visible(one: Attributes, changes: Mapping[str, int]) -> bool:
 
 def _ask(name: str, source: int, target: int, whom: str, rng: random.Random) -> str:
     """Words that ask to take one attribute from one level to another."""
-    fitting = [edit for edit in EDITS[name] if edit.fits(name, source, target)]
+    fitting = [edit for edit in EDIT_TEMPLATES[name] if edit.fits(name, source, target)]
     return write(rng.choice(fitting), name, source, target, whom, rng)
 
 
-def write(edit: Edit, name: str, source: int, target: int, whom: str, rng: random.Random) -> str:
+def write(edit: EditTemplate, name: str, source: int, target: int, whom: str, rng: random.Random) -> str:
     """Fill the slots of an edit's template."""
     spec = ATTRIBUTES[name]
     text = edit.template.format(

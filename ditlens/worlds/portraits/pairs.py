@@ -32,7 +32,7 @@ DETERMINERS = frozenset({"the", "her", "his", "their", "its"})
 """Words that take the place of "a"."""
 
 
-class Span(NamedTuple):
+class PhraseSpan(NamedTuple):
     """Where a changed phrase stands: token positions (start, end) in each text, end exclusive."""
 
     attribute: str
@@ -40,12 +40,12 @@ class Span(NamedTuple):
     target: tuple[int, int]
 
 
-class Pair(NamedTuple):
+class CaptionPair(NamedTuple):
     """A source caption, its target caption, and the phrases in which they differ."""
 
     source_text: str
     target_text: str
-    changed_spans: list[Span]
+    changed_spans: list[PhraseSpan]
 
 
 @dataclass
@@ -62,7 +62,7 @@ def target_caption(
     changes: Mapping[str, int] | Constraints,
     *,
     values: Mapping[str, float | str] | None = None,
-) -> Pair:
+) -> CaptionPair:
     """Write the caption of an edited portrait by replacing phrases in the caption of the source.
 
     All else stays, word for word. If a synonym makes the changed phrase as long as the one that it replaces,
@@ -200,7 +200,7 @@ def _insert(segments: list[_Segment], name: str, source: int, target: int) -> No
         segments.append(_Segment(["hair"], ["hair"]))
 
 
-def _assemble(segments: list[_Segment], edited: set[str]) -> Pair:
+def _assemble(segments: list[_Segment], edited: set[str]) -> CaptionPair:
     """Join the segments; "a" and "an" follow the word after them."""
     source = _fix_articles([word for segment in segments for word in segment.source])
     target = _fix_articles([word for segment in segments for word in segment.target])
@@ -212,8 +212,8 @@ def _assemble(segments: list[_Segment], edited: set[str]) -> Pair:
         if segment.attribute in edited:
             if start and before and source[start - 1] != target[before - 1]:  # "an" became "a"
                 start, before = start - 1, before - 1
-            spans.append(Span(segment.attribute, (start, i), (before, j)))
-    return Pair(join(source), join(target), spans)
+            spans.append(PhraseSpan(segment.attribute, (start, i), (before, j)))
+    return CaptionPair(join(source), join(target), spans)
 
 
 def _fix_articles(words: list[str]) -> list[str]:

@@ -26,7 +26,7 @@ from ditlens.worlds.portraits.phrases import (
     tokens,
 )
 
-Key = tuple[str, ...]
+Stems = tuple[str, ...]
 SEPARATORS = frozenset({",", "and"})
 NOUNS = frozenset(
     "smile frown mouth lip eye brow face skin beard chin glasses hat earrings shirt background".split()
@@ -66,7 +66,7 @@ def _stem(word: str) -> str:
     return STEMS.get(word, word)
 
 
-def key(phrase: str) -> Key:
+def stems_of(phrase: str) -> Stems:
     """The form in which a phrase is looked up: stems, without articles and prepositions."""
     return tuple(_stem(word) for word in phrase.split() if word not in ARTICLES | PREPOSITIONS)
 
@@ -79,22 +79,22 @@ def _meaning(attribute: str, allowed: int | str | tuple[int | str, ...]) -> Mean
     return Meaning(attribute, frozenset(names.index(a) if isinstance(a, str) else a for a in listed))
 
 
-def _hair_words() -> dict[Key, Meaning]:
-    words = {key(phrase): _meaning(*entry) for phrase, entry in HAIR_SYNONYMS.items()}
+def _hair_words() -> dict[Stems, Meaning]:
+    words = {stems_of(phrase): _meaning(*entry) for phrase, entry in HAIR_SYNONYMS.items()}
     for attribute in HAIR:
         for index, phrases in enumerate(PHRASES[attribute]):
-            words |= {key(phrase): Meaning(attribute, frozenset({index})) for phrase in phrases}
+            words |= {stems_of(phrase): Meaning(attribute, frozenset({index})) for phrase in phrases}
     colors = {k: m for k, m in words.items() if m.attribute == "hair_color" and k != ("dark",)}
     words |= {(shade, *k): m for k, m in colors.items() for shade in SHADES}
     return words
 
 
-def _phrases() -> dict[Key, Meaning]:
-    phrases = {key(phrase): _meaning(*entry) for phrase, entry in SYNONYMS.items()}
+def _phrases() -> dict[Stems, Meaning]:
+    phrases = {stems_of(phrase): _meaning(*entry) for phrase, entry in SYNONYMS.items()}
     for attribute, table in PHRASES.items():
         if attribute not in HAIR:
             for index, words in enumerate(table):
-                phrases |= {key(phrase): Meaning(attribute, frozenset({index})) for phrase in words}
+                phrases |= {stems_of(phrase): Meaning(attribute, frozenset({index})) for phrase in words}
     return phrases
 
 
@@ -109,8 +109,8 @@ class Lexicon:
         words: Every word that occurs in a phrase; all others are skipped.
     """
 
-    phrases: Mapping[Key, Meaning]
-    hair: Mapping[Key, Meaning]
+    phrases: Mapping[Stems, Meaning]
+    hair: Mapping[Stems, Meaning]
     direct: bool = False
     words: frozenset[str] = field(init=False)
 
@@ -120,8 +120,8 @@ class Lexicon:
 
 
 def lexicon(
-    more: Mapping[Key, Meaning] | None = None,
-    more_hair: Mapping[Key, Meaning] | None = None,
+    more: Mapping[Stems, Meaning] | None = None,
+    more_hair: Mapping[Stems, Meaning] | None = None,
     *,
     direct: bool = False,
 ) -> Lexicon:
@@ -146,7 +146,7 @@ def lexicon(
 _LONGEST = 6
 
 
-def _longest(stems: list[str], at: int, table: Mapping[Key, Meaning]) -> int:
+def _longest(stems: list[str], at: int, table: Mapping[Stems, Meaning]) -> int:
     """Length of the longest phrase of `table` that starts at `at`; 0 if there is none."""
     most = min(_LONGEST, len(stems) - at)
     return next((n for n in range(most, 0, -1) if tuple(stems[at : at + n]) in table), 0)
