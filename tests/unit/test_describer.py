@@ -348,8 +348,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     build, judge = recipe.build_model, recipe.evaluate
     monkeypatch.setattr(recipe, "build_model", lambda tokenizer: build(tokenizer, 32, 32, 64, 1))
     monkeypatch.setattr(recipe, "evaluate", lambda describer: judge(describer, 4))
-    settle = recipe.settle
-    monkeypatch.setattr(recipe, "settle", lambda *args: settle(*args, batches=2))
+    monkeypatch.setattr(recipe, "NORM_BATCHES", 2)
     drawn = (render(data.part_attributes(0), SIZE) * 255).round().to(torch.uint8).numpy()
     monkeypatch.setattr(data, "renders", lambda budget: np.asarray(drawn))
 
