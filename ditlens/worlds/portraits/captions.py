@@ -1,8 +1,8 @@
-"""Captions of portraits: writing them, and (from `reading` and `constraints`) reading them back exactly.
+"""Writing captions of portraits; `reading` reads them back exactly.
 
 A caption names some attributes of a portrait. `parse` turns it (or anything a person types) into
-*constraints*: for each attribute that is named, the set of levels or values that the words allow. A caption
-written here names exactly the levels that the portrait has, so reading it back loses nothing.
+*constraints*: for each attribute that is named, the set of levels or values that the words allow. A caption names
+exactly the levels that the portrait has, so reading it back loses nothing.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from ditlens.worlds.portraits.questions import HIDDEN, QUESTIONS
 from ditlens.worlds.portraits.reading import parse as parse
 
 MAX_TOKENS = 62
-"""No text of this world has more tokens; with a start and an end token it fits into 64."""
+"""Upper limit for any text of this world; with a start and an end token it fits into 64."""
 
 LONGEST_CAPTION = 50
-"""Tokens of the longest caption; the rest of `MAX_TOKENS` is room for phrases that an edit inserts."""
+"""Upper limit for captions; the rest of `MAX_TOKENS` is room for phrases that an edit inserts."""
 
 PERSON_HEADS = ("a portrait of {} person", "a picture of {} person")
 """Beginnings of a caption in which age is an adjective."""
 
 PLAIN_HEADS = ("portrait, ", "a face with ", "", "")
-"""Beginnings in which it is not; two in four captions are bare lists."""
+"""Beginnings in which it is not; half of these captions are bare lists."""
 
 _EDGES = {
     c.name: torch.tensor([level.high for level in c.levels[:-1]], dtype=torch.float64) for c in CONTINUOUS
@@ -73,7 +73,7 @@ def nameable(attributes: Attributes) -> list[dict[str, int]]:
 
 
 def _choose_names(named: dict[str, int], rng: random.Random, drop: float) -> dict[str, int]:
-    """A random part of what can be named: sometimes one or two attributes, sometimes all."""
+    """A random subset of what can be named: sometimes one or two attributes, sometimes all."""
     u = rng.random()
     if u < 0.15:
         kept = rng.sample(sorted(named), min(len(named), rng.randint(1, 2)))
@@ -98,7 +98,7 @@ def _list_phrases(
     choose: Callable[[Sequence[str]], str],
     rng: random.Random | None,
 ) -> list[str]:
-    """One phrase per attribute, except age; all that concerns hair in one."""
+    """One phrase per attribute, except age; those of hair are joined."""
     hair = [choose(table[name][named[name]]) for name in HAIR if name in named]
     if rng is not None:
         rng.shuffle(hair)
@@ -209,7 +209,7 @@ def caption(
         A normalised text, e.g. ``"a portrait of an old person with a big smile, long red hair"``.
 
     Raises:
-        UnknownAttributeError: If `names` holds a name that is no attribute.
+        UnknownAttributeError: If `names` holds an unknown attribute.
     """
     one = take(attributes, range(len(next(iter(attributes.values()))))[index])
     return caption_all(one, rng, names=names, drop=drop, canonical=canonical)[0]

@@ -1,4 +1,4 @@
-"""Source and target captions that differ in nothing but the edit, token for token where possible.
+"""Source and target captions that differ only in the edit, aligned token by token where possible.
 
 A caption is cut into *segments*: stretches of tokens that are the same on both sides, and one segment per
 changed phrase, which has its own tokens on each side.
@@ -29,11 +29,11 @@ from ditlens.worlds.portraits.phrases import (
 from ditlens.worlds.portraits.reading import LEXICON, Mention, parse, scan
 
 DETERMINERS = frozenset({"the", "her", "his", "their", "its"})
-"""Words that take the place of "a"."""
+"""Words that replace "a"."""
 
 
 class PhraseSpan(NamedTuple):
-    """Where a changed phrase stands: token positions (start, end) in each text, end exclusive."""
+    """A changed phrase: its tokens (start, end) in each text, end exclusive."""
 
     attribute: str
     source: tuple[int, int]
@@ -65,19 +65,19 @@ def target_caption(
 ) -> CaptionPair:
     """Write the caption of an edited portrait by replacing phrases in the caption of the source.
 
-    All else stays, word for word. If a synonym makes the changed phrase as long as the one that it replaces,
-    that one is taken, on either side; otherwise the wording of the source is kept. An attribute that the
-    source caption does not mention is inserted there first, with its present value.
+    Everything else is kept word for word. If synonyms on either side give both phrases the same length, they are
+    taken; otherwise the wording of the source is kept. An attribute that the source caption does not mention is
+    first inserted there, with its current value.
 
     Args:
         source: The source's caption, or its values (then its canonical caption is used).
         changes: As in `Instruction.changes`, or as returned by `parse_instruction`.
-        values: The source's values, for attributes that a caption does not mention or leaves open; of what
-            is not known, the neutral level is assumed.
+        values: The source's values, for attributes that the caption does not mention or leaves open; the neutral
+            level is assumed for the others.
 
     Returns:
-        Both texts, normalised, and the spans in which they differ. What is already as asked for is left
-        alone, so there may be no span at all.
+        Both texts, normalised, and the spans in which they differ: none for attributes that are already as asked
+        for.
 
     Raises:
         CaptionError: If `source` is a text in which nothing is understood.
@@ -105,7 +105,7 @@ def target_caption(
 
 
 def _spell_out(words: list[str]) -> list[str]:
-    """Let every "no" concern one phrase: "no hat or glasses" becomes "no hat, no glasses"."""
+    """Give every phrase its own "no": "no hat or glasses" becomes "no hat, no glasses"."""
     result: list[str] = []
     negated = False
     for word in words:
