@@ -21,7 +21,15 @@ from torch.nn import functional as F
 from ditlens.train import team
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits import captions
-from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, NAMES, sample, take
+from ditlens.worlds.portraits.attributes import (
+    ATTRIBUTES,
+    CATEGORICAL,
+    CONTINUOUS,
+    NAMES,
+    Categorical,
+    sample,
+    take,
+)
 from ditlens.worlds.portraits.heldout import held_out
 from ditlens.worlds.portraits.phrases import tokens
 from ditlens.worlds.portraits.reading import LEXICON, scan
@@ -122,16 +130,14 @@ def encode_named(said: Sequence[Mapping[str, Collection[int]]]) -> dict[str, tor
     value = torch.zeros(batch, len(CONTINUOUS))
     out = {c.name: torch.zeros(batch, len(c.values)) for c in CATEGORICAL}
     for row, constraints in enumerate(said):
-        for i, a in enumerate(CONTINUOUS):
-            if a.name in constraints:
-                centers = [a.levels[k].center for k in constraints[a.name]]
-                named[row, i] = 1
-                value[row, i] = (sum(centers) / len(centers) - a.low) / a.range * 2 - 1
-        for j, c in enumerate(CATEGORICAL):
-            if c.name in constraints:
-                named[row, len(CONTINUOUS) + j] = 1
-                for k in constraints[c.name]:
-                    out[c.name][row, k] = 1 / len(constraints[c.name])
+        for name, allowed in constraints.items():
+            a, column = ATTRIBUTES[name], NAMES.index(name)
+            named[row, column] = 1
+            if isinstance(a, Categorical):
+                out[name][row, list(allowed)] = 1 / len(allowed)
+            else:
+                center = sum(a.levels[k].center for k in allowed) / len(allowed)
+                value[row, column] = (center - a.low) / a.range * 2 - 1
     return {"named": named, "value": value, **out}
 
 
