@@ -28,7 +28,8 @@ from ditlens.worlds.portraits.attributes import (
     take,
     visible,
 )
-from ditlens.worlds.portraits.captions import caption_all, nameable, parse, satisfies
+from ditlens.worlds.portraits.captions import caption_all, nameable, parse
+from ditlens.worlds.portraits.constraints import satisfies
 from ditlens.worlds.portraits.render import render
 from ditlens.worlds.portraits.world import Portraits
 

@@ -20,7 +20,8 @@ from ditlens.metrics.statistics import bootstrap, clustered, spearman
 from ditlens.models.embedding import TextEmbedding
 from ditlens.train.run import read_reports
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, take
-from ditlens.worlds.portraits.captions import caption_all, compose, parse, satisfies
+from ditlens.worlds.portraits.captions import caption_all, compose, parse
+from ditlens.worlds.portraits.constraints import satisfies
 from ditlens.worlds.portraits.heldout import HELD_OUT, held_out, match
 from ditlens.worlds.portraits.render import render
 from ditlens.worlds.portraits.world import Portraits

@@ -1,9 +1,8 @@
-"""The training set: renders, kept on disk as bytes, and their latents.
+"""The training set: rendered images as bytes, and their latents.
 
-On a CPU drawing and encoding a picture costs about as much as a training step, so both are done once and read
-many times. On a GPU both are cheap; the same functions then make a larger set in seconds and keep its pictures in
-the GPU's memory. Picture k depends on k only: a set that is cut short, by a kill or by an older recipe, is the
-beginning of a longer one and grows.
+On a CPU, rendering and encoding an image costs about as much as a training step, so both are done once and cached
+on disk. On a GPU both are cheap: a larger set is made in seconds and kept in the GPU's memory. Image k depends on k
+only, so an interrupted or older set is the beginning of a longer one and is extended.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ from __future__ import annotations
 import functools
 import math
 import os
-import sys
-import time
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from ditlens.files import write_whole, writing_whole
 from ditlens.train.loop import Budget
@@ -23,22 +21,23 @@ from ditlens.worlds.portraits.attributes import Attributes, concatenate, sample
 from ditlens.worlds.portraits.render import render
 
 SIZE = 128
-"""Height and width of the pictures."""
+"""Height and width of the images."""
 COUNT = {"cpu": 30_000, "cuda": 150_000}
-"""Pictures in the training set; the larger one takes 7 GB of memory."""
+"""Images in the training set; the larger one takes 7 GB of memory."""
 PART = 500
+"""Images that are drawn at once, from one seed."""
 DATA_SEED = 1000
-"""Held-out sets use seeds below this one."""
+"""Seed of the first part; held-out sets use smaller seeds."""
 
 
 def part_attributes(part: int) -> Attributes:
-    """Attributes of the `PART` pictures of one part; depends on the part's number only."""
+    """Attributes of the `PART` images of one part; they depend on the number of the part only."""
     return sample(PART, torch.Generator().manual_seed(DATA_SEED + part))
 
 
 def parts(budget: Budget) -> int:
     """Number of parts of the training set on this kind of device."""
-    return COUNT.get(budget.device.type, COUNT["cpu"]) // PART
+    return budget.choose(COUNT) // PART
 
 
 def attributes(budget: Budget) -> Attributes:
@@ -47,34 +46,33 @@ def attributes(budget: Budget) -> Attributes:
 
 
 def draw(part: int, device: torch.device) -> torch.Tensor:
-    """The pictures of one part as bytes, (PART, 3, 128, 128)."""
-    attributes = {n: v.to(device) for n, v in part_attributes(part).items()}
-    return (render(attributes, SIZE) * 255).round().to(torch.uint8)
+    """The images of one part as bytes, (PART, 3, 128, 128)."""
+    return (render(part_attributes(part), SIZE, device) * 255).round().to(torch.uint8)
 
 
 @functools.lru_cache(maxsize=1)
-def pictures_on(device: torch.device, count: int) -> torch.Tensor:
-    """The pictures of `count` parts as bytes in the memory of a device; the stages of one run share them.
+def images_on(device: torch.device, count: int) -> torch.Tensor:
+    """The images of `count` parts as bytes in the memory of a device, shared by the stages of one run.
 
-    A GPU with less than twice as much free memory draws them, and the CPU's memory keeps them.
+    If a GPU has less free memory than twice their size, the CPU's memory keeps them.
     """
     size = (count * PART, 3, SIZE, SIZE)
     roomy = device.type != "cuda" or torch.cuda.mem_get_info(device)[0] > 2 * math.prod(size)
-    pictures = torch.empty(size, dtype=torch.uint8, device=device if roomy else "cpu")
+    images = torch.empty(size, dtype=torch.uint8, device=device if roomy else "cpu")
     for part in range(count):
-        pictures[part * PART : (part + 1) * PART] = draw(part, device)
-    return pictures
+        images[part * PART : (part + 1) * PART] = draw(part, device)
+    return images
 
 
 def renders(budget: Budget) -> np.memmap | torch.Tensor:
-    """The pictures as bytes (count, 3, 128, 128).
+    """The images as bytes, (count, 3, 128, 128).
 
-    For a CPU a memory-mapped array, drawn where it is not yet; a sidecar file counts the parts that are whole, so
-    that an interrupted run resumes there. For a GPU a tensor, in its memory if that is large enough.
+    On a CPU a memory-mapped file, completed where needed; ``renders.done`` counts its finished parts, so that an
+    interrupted run continues there. On a GPU a tensor, in its memory if that is large enough.
     """
     count = parts(budget)
-    if budget.device.type == "cuda":
-        return pictures_on(budget.device, count)
+    if budget.gpu:
+        return images_on(budget.device, count)
     path, done_path = budget.folder / "renders.u8", budget.folder / "renders.done"
     budget.folder.mkdir(parents=True, exist_ok=True)
     part_bytes = PART * 3 * SIZE * SIZE
@@ -84,28 +82,26 @@ def renders(budget: Budget) -> np.memmap | torch.Tensor:
     if path.stat().st_size < count * part_bytes:
         os.truncate(path, count * part_bytes)
     shape = (path.stat().st_size // part_bytes * PART, 3, SIZE, SIZE)
-    pictures = np.memmap(path, np.uint8, "r+", shape=shape)
-    for part in range(done, count):
-        pictures[part * PART : (part + 1) * PART] = draw(part, budget.device).cpu().numpy()
-        pictures.flush()
+    images = np.memmap(path, np.uint8, "r+", shape=shape)
+    for part in tqdm(range(done, count), "renders", unit="part", disable=None):
+        images[part * PART : (part + 1) * PART] = draw(part, budget.device).cpu().numpy()
+        images.flush()
         write_whole(done_path, str(part + 1))
-        if part % 8 == 7:
-            print(f"renders: {part + 1}/{count} parts", file=sys.stderr, flush=True)  # noqa: T201
     return np.memmap(path, np.uint8, "r", shape=(count * PART, *shape[1:]))
 
 
-def batch_of(pictures: np.memmap | torch.Tensor, index: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Pictures `index` as floats in [0, 1], (batch, 3, 128, 128)."""
-    if isinstance(pictures, torch.Tensor):
-        return pictures[index.to(pictures.device)].to(device).float() / 255
-    return torch.from_numpy(pictures[index.numpy()]).to(device).float() / 255
+def batch_of(images: np.memmap | torch.Tensor, index: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Images `index` as floats in [0, 1], (batch, 3, 128, 128)."""
+    if isinstance(images, torch.Tensor):
+        return images[index.to(images.device)].to(device).float() / 255
+    return torch.from_numpy(images[index.numpy()]).to(device).float() / 255
 
 
 @torch.no_grad()
 def latents(vae, budget: Budget) -> torch.Tensor:
     """Scaled latents of the training set, (count, 8, 16, 16) in half precision; cached per autoencoder."""
     path, count = budget.folder / "latents.pt", parts(budget) * PART
-    # The decoder may learn on; half precision, because the folder's weights are.
+    # Of the encoder only, as the decoder may be trained further; in half precision, as weights are stored.
     key = torch.stack([p.half().double().sum().cpu() for p in vae.encoder.parameters()]).sum().item()
     encoded: list[torch.Tensor] = []
     if path.is_file():
@@ -115,16 +111,12 @@ def latents(vae, budget: Budget) -> torch.Tensor:
     first = sum(map(len, encoded))
     if first == count:
         return encoded[0]
-    pictures, started = renders(budget), time.monotonic()
-    size = 250 if budget.device.type == "cuda" else 50
-    for start in range(first, count, size):
-        image = batch_of(pictures, torch.arange(start, min(start + size, count)), budget.device)
+    images, size = renders(budget), 250 if budget.gpu else 50
+    for start in tqdm(range(first, count, size), "latents", unit="batch", disable=None):
+        image = batch_of(images, torch.arange(start, min(start + size, count)), budget.device)
         image = (image * 2 - 1).contiguous(memory_format=torch.channels_last)
         z = vae.encode(image).latent_dist.mode().float()
         encoded.append(((z - vae.config.shift_factor) * vae.config.scaling_factor).half().cpu())
-        if start % 5000 == 0:
-            rate = (start - first + size) / (time.monotonic() - started)
-            print(f"latents: {start}/{count}  {rate:.0f}/s", file=sys.stderr, flush=True)  # noqa: T201
     result = torch.cat(encoded)
     with writing_whole(path) as partial:
         torch.save({"key": key, "latents": result}, partial)

@@ -1,13 +1,12 @@
-"""Train the describer: first its eyes, by reading attributes, then the whole network on texts.
+"""Train the describer: first its vision tower, on attributes, then the whole network on texts as well.
 
-Reading all attributes is a dense signal: it teaches the vision tower in minutes what texts alone would take
-hours for. The read-out stays beside the texts in the second stage and is then thrown away.
+Regressing all attributes is a dense signal: it teaches the vision tower in minutes what texts alone would take
+hours for. The attribute head is trained in both stages and then discarded.
 """
 
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,11 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
+from tqdm.auto import tqdm
 
 from ditlens.train import data, team
 from ditlens.train.loop import Budget, fit
 from ditlens.train.oracle import augment, loss_terms
-from ditlens.worlds.portraits import captions
+from ditlens.worlds.portraits import captions, questions
 from ditlens.worlds.portraits.attributes import (
     CATEGORICAL,
     CONTINUOUS,
@@ -40,7 +41,6 @@ from ditlens.worlds.portraits.describer import (
     LONGEST_PROMPT,
     SIZE,
     PortraitDescriber,
-    canonical,
     change_indices,
     prepare,
     prompt_ids,
@@ -51,19 +51,21 @@ from ditlens.worlds.portraits.render import render
 
 PAD, UNKNOWN = "<pad>", "<unknown>"
 STEM, TOWER, WIDTH, LAYERS, HEAD = 192, 256, 160, 3, 32
-"""Widths of the tower at 8 x 8 and at 4 x 4 tokens, width and layers of the Llama, width of its heads."""
+"""Widths of the tower at 8 x 8 and at 4 x 4 tokens; width, layers and head width of the Llama."""
 IMAGE_TOKENS = 16
 BATCH = {"cpu": 48, "cuda": 256}
-TEXTS = 1
-"""Texts about each picture of a batch."""
 EYES_SHARE = 0.4
 """Share of the time in which only the vision tower learns."""
 TASKS = {"describe": 0.55, "edit": 0.35, "ask": 0.10}
+"""How often each kind of prompt is trained on."""
 DECODED = {"cpu": 2_000, "cuda": 20_000}
-"""Pictures of which the autoencoder's reconstruction is kept."""
+"""Images of which the autoencoder's reconstruction is kept."""
 DECODED_SHARE = 1 / 3
+"""Share of a batch that shows reconstructions."""
+NORM_BATCHES = 40
+"""Batches over which the statistics of batch norms are averaged at the end."""
 HELD_OUT = 23
-"""Seed of the pictures for `evaluate`."""
+"""Seed of the images for `evaluate`."""
 
 CHAT = (
     "{% for message in messages %}{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -72,14 +74,14 @@ CHAT = (
     "{% if message['role'] == 'user' %}{{ '" + ANSWER + "' }}{% else %}{{ '" + END + "' }}{% endif %}"
     "{% endfor %}"
 )
-"""Chat template: the picture, the prompt, the sign that the answer follows."""
+"""Chat template: the image tokens, the prompt, the token after which the answer begins."""
 
 
 # --- the network -------------------------------------------------------------------------------------------
 
 
 def build_processor() -> Any:
-    """A `LlavaProcessor` whose tokenizer knows every word of the grammar and spells all others."""
+    """A `LlavaProcessor` whose tokenizer has one token per word of the grammar and spells all other words."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import CLIPImageProcessor, LlavaProcessor, PreTrainedTokenizerFast
 
@@ -88,14 +90,13 @@ def build_processor() -> Any:
     words = {*captions.vocabulary(), *DESCRIBE.split(), *letters, *("##" + c for c in letters), ",", "?", "."}
     vocabulary = {word: i for i, word in enumerate([*special, *sorted(words)])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFD(),
-            normalizers.StripAccents(),
-            normalizers.Lowercase(),
-            normalizers.Replace("-", " "),
-        ]
-    )
+    steps = [
+        normalizers.NFD(),
+        normalizers.StripAccents(),
+        normalizers.Lowercase(),
+        normalizers.Replace("-", " "),
+    ]
+    tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     fast = PreTrainedTokenizerFast(
@@ -118,7 +119,7 @@ def build_model(
 ) -> Any:
     """An untrained `LlavaForConditionalGeneration`: a LeViT tower of two stages and a small Llama.
 
-    Every residual branch of the tower starts at zero, as in the paper on LeViT.
+    Every residual branch of the tower starts at zero, as in the LeViT paper.
     """
     from transformers import LevitConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
@@ -147,7 +148,7 @@ def build_model(
     return model
 
 
-class ReadOut(nn.Module):
+class AttributeHead(nn.Module):
     """One linear map from the mean of the tower's tokens to all attributes; used in training only."""
 
     def __init__(self, width: int) -> None:
@@ -156,7 +157,7 @@ class ReadOut(nn.Module):
         self.linear = nn.Linear(width, sum(self.sizes))
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Continuous attributes scaled to [-1, 1], and logits of the categorical ones, as `Oracle` gives."""
+        """Continuous attributes scaled to [-1, 1], and logits of the categorical ones, like `Oracle.forward`."""
         values, *logits = self.linear(tokens.mean(1)).split(self.sizes, -1)
         return values, logits
 
@@ -165,28 +166,25 @@ class ReadOut(nn.Module):
 
 
 def task(attributes: Attributes, index: int, named: dict[str, int], rng: random.Random) -> tuple[str, str]:
-    """Draw a task for one portrait.
+    """Draw a prompt about one portrait, with its answer.
 
     Args:
         attributes: A batch of portraits.
         index: Which of them.
         named: What can be named in it (`captions.nameable`).
         rng: Source of randomness.
-
-    Returns:
-        A prompt and what is to be written after it.
     """
     kind = rng.choices(list(TASKS), list(TASKS.values()))[0]
     if kind == "ask":
         name = rng.choice(NAMES)
-        return captions.question(name), captions.answer(describe_values(attributes, index), name)
+        return questions.question(name), questions.answer(describe_values(attributes, index), name)
     if kind == "edit":
-        wish = wish_for(attributes, index, rng)
-        return wish.text, canonical(named | wish.changes)
-    return DESCRIBE, canonical(named)
+        asked = draw_instruction(attributes, index, rng)
+        return asked.text, captions.keywords(named | asked.changes)
+    return DESCRIBE, captions.keywords(named)
 
 
-def wish_for(attributes: Attributes, index: int, rng: random.Random) -> Instruction:
+def draw_instruction(attributes: Attributes, index: int, rng: random.Random) -> Instruction:
     """An instruction of one change, sometimes two or three."""
     return instruction(attributes, index, rng, count=rng.choices((1, 2, 3), (6, 3, 1))[0])
 
@@ -199,7 +197,7 @@ def encode(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> tuple[torch.Tens
         pairs: Prompts and answers.
 
     Returns:
-        Ids (batch, length), padded on the right; labels of the same shape, -100 where nothing is to be learnt.
+        Ids (batch, length), padded on the right; labels of the same shape, -100 where there is no loss.
     """
     rows, labels = [], []
     for prompt, answer in pairs:
@@ -216,13 +214,11 @@ def text_loss(model: Any, features: torch.Tensor, ids: torch.Tensor, labels: tor
 
     Args:
         model: The describer.
-        features: The tower's tokens, (pictures, tokens, channels); each picture serves ``batch / pictures``
-            texts in a row.
+        features: The tower's tokens, (batch, tokens, channels).
         ids: As returned by `encode`, (batch, length).
         labels: As returned by `encode`.
     """
     seen = model.model.multi_modal_projector(features)
-    seen = seen.repeat_interleave(len(ids) // len(features), 0)
     words = model.model.language_model.embed_tokens(ids[:, seen.shape[1] :])
     hidden = model.model.language_model(
         inputs_embeds=torch.cat([seen.to(words.dtype), words], 1), use_cache=False
@@ -235,12 +231,12 @@ def text_loss(model: Any, features: torch.Tensor, ids: torch.Tensor, labels: tor
 # --- training ----------------------------------------------------------------------------------------------
 
 
-class Pictures:
-    """Augmented batches of the training set, a third of them through the autoencoder.
+class Images:
+    """Augmented batches of the training set; a third of the images are reconstructions by the autoencoder.
 
     Args:
-        budget: Where the training set lives.
-        vae: None leaves the pictures as rendered.
+        budget: Names the folder of the training set.
+        vae: None leaves all images as rendered.
     """
 
     def __init__(self, budget: Budget, vae: Any = None) -> None:
@@ -253,12 +249,12 @@ class Pictures:
     def batch(
         self, count: int, generator: torch.Generator, there: torch.Generator
     ) -> tuple[torch.Tensor, Attributes]:
-        """Pictures as the network takes them, and their attributes (on the CPU).
+        """Images as the network takes them, and their attributes (on the CPU).
 
         Args:
-            count: How many.
-            generator: Draws which.
-            there: Draws what is done to them; see `Budget.generators`.
+            count: Number of images.
+            generator: Chooses them.
+            there: Generator of their augmentation, on the device; see `Budget.generators`.
         """
         index = torch.randint(len(self.renders), (count,), generator=generator)
         some = 0
@@ -274,22 +270,21 @@ class Pictures:
 
 @torch.no_grad()
 def reconstructions(vae: Any, budget: Budget) -> torch.Tensor:
-    """What the autoencoder makes of the first pictures of the training set, as bytes.
+    """The autoencoder's reconstructions of the first `DECODED` images of the training set, as bytes.
 
-    Decoding is dear on a CPU, so it is done once for `DECODED` pictures, with a little noise on the latents:
-    sampled latents are never quite those of a picture.
+    Made once, since decoding is slow on a CPU; with a little noise on the latents, because sampled latents never
+    quite equal those of an encoded image.
     """
     renders = data.renders(budget)
-    count = min(len(renders), DECODED.get(budget.device.type, DECODED["cpu"]))
+    count = min(len(renders), budget.choose(DECODED))
     generator, parts = budget.generator(10**7), []
-    for index in torch.arange(count).split(25):
+    for index in tqdm(torch.arange(count).split(25), "reconstructions", unit="batch", disable=None):
         image = prepare(data.batch_of(renders, index, budget.device))
         z = vae.encode(image.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
         level = 0.1 / vae.config.scaling_factor * torch.rand(len(z), 1, 1, 1, generator=generator)
         z = z + (level * torch.randn(z.shape, generator=generator)).to(z)
         decoded = (vae.decode(z).sample / 2 + 0.5).clamp(0, 1)
         parts.append((decoded * 255).round().to(torch.uint8).cpu())
-    print(f"reconstructions: {count}", file=sys.stderr, flush=True)  # noqa: T201
     return torch.cat(parts)
 
 
@@ -298,7 +293,7 @@ def train(budget: Budget, vae: Any = None) -> tuple[Any, Any, dict[str, float]]:
 
     Args:
         budget: Time for both stages together; each has its own checkpoint.
-        vae: The model's autoencoder; with it the describer also learns to read decoded pictures.
+        vae: The model's autoencoder; with it the describer also learns to read reconstructions.
 
     Returns:
         The model, its processor, and the loop's report with the quality on held-out renders.
@@ -308,23 +303,19 @@ def train(budget: Budget, vae: Any = None) -> tuple[Any, Any, dict[str, float]]:
     tokenizer = processor.tokenizer
     model = build_model(tokenizer).to(budget.device)
     tower = model.model.vision_tower.to(memory_format=torch.channels_last)
-    head = ReadOut(TOWER).to(budget.device)
-    pictures = Pictures(budget, vae)
-    count = BATCH.get(budget.device.type, BATCH["cpu"])
+    head = AttributeHead(TOWER).to(budget.device)
+    images, count = Images(budget, vae), budget.choose(BATCH)
     eyes = replace(budget, minutes=budget.minutes * EYES_SHARE)
     words = replace(budget, minutes=budget.minutes * (1 - EYES_SHARE), seed=budget.seed + 1)
     if budget.resume and (budget.folder / "describer.checkpoint.pt").is_file():
-        eyes.minutes = 0  # the second stage has begun and holds the tower
-
-    reader: Any = head  # gives what `Oracle` gives
+        eyes.minutes = 0  # the second stage has begun; its checkpoint holds the tower
 
     def read(
         generators: tuple[torch.Generator, torch.Generator],
     ) -> tuple[torch.Tensor, Attributes, dict[str, torch.Tensor]]:
-        image, truth = pictures.batch(count, *generators)
+        image, truth = images.batch(count, *generators)
         features = tower(image).last_hidden_state
-        on_device = {n: v.to(budget.device) for n, v in truth.items()}
-        return features, truth, loss_terms(reader, features, on_device)
+        return features, truth, loss_terms(head, features, {n: v.to(budget.device) for n, v in truth.items()})
 
     def look(step: int) -> dict[str, torch.Tensor]:
         return read(eyes.generators(step))[2]
@@ -334,29 +325,17 @@ def train(budget: Budget, vae: Any = None) -> tuple[Any, Any, dict[str, float]]:
         features, truth, terms = read(generators)
         rng = random.Random(generators[0].initial_seed())
         named = captions.nameable(truth)
-        pairs = [task(truth, i, named[i], rng) for i in range(count) for _ in range(TEXTS)]
+        pairs = [task(truth, i, named[i], rng) for i in range(count)]
         ids, labels = encode(tokenizer, pairs)
         return terms | {"text": text_loss(model, features, ids.to(budget.device), labels.to(budget.device))}
 
     first = fit("describer_eyes", {"tower": tower, "head": head}, look, eyes, lr=2e-3, muon_lr=0.02, ema=0.99)
     report = fit("describer", {"model": model, "head": head}, speak, words, lr=2e-3, muon_lr=0.02, ema=0.99)
-    settle(tower, pictures, budget)
+    # The batch-norm statistics belong to the weights before averaging.
+    update_bn((images.batch(50, *budget.generators(10**8 + k))[0] for k in range(NORM_BATCHES)), tower)
     report |= {f"eyes/{name}": value for name, value in first.items()}
     report["samples"] = (first["steps"] + report["steps"]) * count * team.size()
     return model, processor, report | evaluate(PortraitDescriber(model, processor))
-
-
-@torch.no_grad()
-def settle(tower: nn.Module, pictures: Pictures, budget: Budget, batches: int = 40) -> None:
-    """Recompute the batch-norm statistics, which belong to the weights before averaging."""
-    norms = [m for m in tower.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
-    for m in norms:
-        m.reset_running_stats()
-        m.momentum = None  # a plain average
-    tower.train()
-    for step in range(batches):
-        tower(pictures.batch(50, *budget.generators(10**8 + step))[0])
-    tower.eval()
 
 
 # --- quality -----------------------------------------------------------------------------------------------
@@ -367,22 +346,21 @@ def evaluate(describer: PortraitDescriber, count: int = 200) -> dict[str, float]
     """Quality on held-out renders.
 
     Args:
-        describer: What is judged.
-        count: Number of pictures, each with one description, one instruction and one question.
+        describer: The describer.
+        count: Number of images, each with one description, one instruction and one question.
 
     Returns:
-        - ``named``: attributes named in a description, mean; ``nameable``: how many could be;
+        - ``named``: mean number of attributes named in a description; ``nameable``: how many could be;
         - ``right``: share of the named attributes that are as described; ``worst``: of the worst attribute;
           ``right/<attribute>`` of each;
-        - ``targets``: share of instructions of which `PortraitDescriber.pair` makes exactly the changes asked
-          for, as far as the source text knows the picture; ``targets/network``: the same before the grammar has
-          its say;
+        - ``targets``: share of instructions from which `PortraitDescriber.pair` makes exactly the changes asked
+          for, given its own source text; ``targets/network``: the same before the grammar corrects them;
         - ``answers``: share of right answers.
     """
     truth = sample(count, torch.Generator().manual_seed(HELD_OUT))
-    pictures, rng = render(truth, SIZE), random.Random(HELD_OUT)
+    images, rng = render(truth, SIZE), random.Random(HELD_OUT)
     nameable = captions.nameable(truth)
-    sources = describer.describe_all(pictures)
+    sources = describer.describe_all(images)
     hits: dict[str, list[bool]] = {name: [] for name in NAMES}
     seen = visible(truth)
     for i, text in enumerate(sources):
@@ -390,19 +368,21 @@ def evaluate(describer: PortraitDescriber, count: int = 200) -> dict[str, float]
             hits[name].append(right and bool(seen[name][i]))
     shares = {f"right/{name}": sum(h) / len(h) for name, h in hits.items() if h}
     every = [right for h in hits.values() for right in h]
-    wishes = [wish_for(truth, i, rng) for i in range(count)]
+    instructions = [draw_instruction(truth, i, rng) for i in range(count)]
     asked = [rng.choice(NAMES) for _ in range(count)]
     written, answers = [], []
     for part in torch.arange(count).split(64):
-        written += describer.write(pictures[part], [wishes[i].text for i in part])
-        answers += describer.write(pictures[part], [captions.question(asked[i]) for i in part])
-    network = [_made(sources[i], written[i], wishes[i]) for i in range(count)]
-    pairs = [describer.pair(pictures[i : i + 1], sources[i], wishes[i].text, written[i])
-             if understood(sources[i]) else None for i in range(count)]  # fmt: skip
-    final = [
-        p is not None and _made(p.source_text, p.target_text, w) for p, w in zip(pairs, wishes, strict=True)
+        written += describer.write(images[part], [instructions[i].text for i in part])
+        answers += describer.write(images[part], [questions.question(asked[i]) for i in part])
+    network = [_is_met(sources[i], written[i], instructions[i]) for i in range(count)]
+    final = []
+    for i, asked_for in enumerate(instructions):
+        if understood(sources[i]):
+            pair = describer.pair(images[i : i + 1], sources[i], asked_for.text, written[i])
+            final.append(_is_met(pair.source_text, pair.target_text, asked_for))
+    right_answers = [
+        questions.answer(describe_values(truth, i), asked[i]) == answers[i] for i in range(count)
     ]
-    right_answers = [captions.answer(describe_values(truth, i), asked[i]) == answers[i] for i in range(count)]
     return {
         "named": len(every) / count,
         "nameable": sum(map(len, nameable)) / count,
@@ -415,8 +395,8 @@ def evaluate(describer: PortraitDescriber, count: int = 200) -> dict[str, float]
     }
 
 
-def _made(source: str, target: str, wish: Instruction) -> bool:
-    """Whether the target says what was wished for, and nothing else changes."""
+def _is_met(source: str, target: str, asked: Instruction) -> bool:
+    """Whether the target text makes the changes that the instruction asks for, and no others."""
     said = understood(target)
-    reached = all(said.get(name) == {level} for name, level in wish.changes.items())
-    return reached and change_indices(source, target).keys() <= wish.changes.keys()
+    reached = all(said.get(name) == {level} for name, level in asked.changes.items())
+    return reached and change_indices(source, target).keys() <= asked.changes.keys()

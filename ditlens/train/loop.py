@@ -1,9 +1,9 @@
-"""The training loop that every recipe shares: a time budget, an average of the weights, resumable.
+"""The training loop that every recipe shares: a time budget, averaged weights, checkpoints.
 
-A recipe supplies modules and a function ``loss(step) -> {name: tensor}`` whose values are summed and
-minimised. The loop does the rest: AdamW, a trapezoid learning rate over the time budget, gradient clipping, an
-exponential moving average (EMA), a checkpoint every minute (a kill at any moment leaves a whole file), and a
-line of progress.
+A recipe supplies modules and a function ``loss(step) -> {name: tensor}`` whose values are summed and minimised.
+The loop adds AdamW and Muon, a trapezoidal learning-rate schedule over the time budget, gradient clipping, an
+exponential moving average (EMA) of the weights, a checkpoint every minute (written whole, so that a run can be
+killed at any time), and a line of progress.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -23,8 +24,10 @@ from ditlens.files import writing_whole
 from ditlens.train import team
 from ditlens.train.muon import Muon
 
-SAVE_EVERY = 60.0
-"""Seconds between checkpoints."""
+SAVE_EVERY, SHOW_EVERY = 60.0, 15.0
+"""Seconds between checkpoints, and between lines of progress."""
+
+Value = TypeVar("Value")
 
 
 @dataclass
@@ -33,11 +36,11 @@ class Budget:
 
     Attributes:
         minutes: Training time, summed over all resumed runs of the stage.
-        folder: Where checkpoints live.
+        folder: Where checkpoints and the training set are kept.
         device: Where to compute.
-        resume: Go on from the checkpoint in `folder` if there is one.
+        resume: Continue from the checkpoint in `folder` if there is one.
         seed: Seed of the data; the data of step k depend on ``(seed, k)`` only.
-        progress: Share of the time that is spent, in [0, 1]; kept up to date by `fit`.
+        progress: Share of the time spent so far, in [0, 1]; updated by `fit`.
     """
 
     minutes: float
@@ -47,15 +50,20 @@ class Budget:
     seed: int = 0
     progress: float = 0.0
 
+    @property
+    def gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def choose(self, settings: Mapping[str, Value]) -> Value:
+        """The entry ``"cuda"`` of a table of settings on a GPU, elsewhere the entry ``"cpu"``."""
+        return settings["cuda" if self.gpu else "cpu"]
+
     def generator(self, step: int) -> torch.Generator:
-        """The source of randomness of one step, on the CPU: the same after a resume."""
+        """The random generator of one step, on the CPU: the same after a resume."""
         return torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + step)
 
     def generators(self, step: int) -> tuple[torch.Generator, torch.Generator]:
-        """`generator`, and one on the device for what would take long to draw on the CPU and to send there.
-
-        On the CPU both are the same object.
-        """
+        """`generator`, and one on the device for large draws; on the CPU both are the same object."""
         here = self.generator(step)
         if self.device.type == "cpu":
             return here, here
@@ -63,14 +71,14 @@ class Budget:
 
 
 def trapezoid(progress: float, warmup: float = 0.02, decay: float = 0.35) -> float:
-    """Learning-rate factor: up over `warmup`, flat, down to 0 over the last `decay` of the budget."""
+    """Learning-rate factor: rises over `warmup`, stays at 1, falls to 0 over the last `decay` of the budget."""
     if progress < warmup:
         return max(progress, 1e-3) / warmup
     return min(1.0, max(0.0, (1 - progress) / decay))
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """bfloat16 where it is fast (CUDA); float32 on the CPU, where bfloat16 is far slower."""
+    """bfloat16 on CUDA; float32 on the CPU, where bfloat16 is far slower."""
     if device.type == "cuda":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()
@@ -83,7 +91,7 @@ def build_optimizers(
     weight_decay: float,
     adam_only: tuple[str, ...],
 ) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon for the matrices if it has a rate; embeddings and vectors always go to AdamW."""
+    """AdamW, and Muon for the matrices if it has a learning rate; AdamW always takes embeddings and vectors."""
     adam, muon = [], []
     for module in modules.values():
         tables = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding)}
@@ -101,9 +109,82 @@ def build_optimizers(
     return [*optimizers, Muon(muon)] if muon else optimizers
 
 
-def is_finite(params: list[torch.nn.Parameter]) -> bool:
-    """Whether all weights are numbers: what has none is not worth a checkpoint."""
-    return all(bool(p.isfinite().all()) for p in params)
+class Training:
+    """What a checkpoint holds: modules, their optimizers, the average of the weights, steps and seconds so far."""
+
+    def __init__(self, modules: dict[str, torch.nn.Module], optimizers: list[torch.optim.Optimizer]) -> None:
+        self.modules, self.optimizers = modules, optimizers
+        self.params = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
+        self.average = [p.detach().clone() for p in self.params]
+        self.step, self.spent = 0, 0.0
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, unless some weight is not finite."""
+        if all(bool(p.isfinite().all()) for p in self.params):
+            state = {"modules": {n: m.state_dict() for n, m in self.modules.items()}, "average": self.average,
+                     "optimizers": [o.state_dict() for o in self.optimizers], "step": self.step,
+                     "spent": self.spent}  # fmt: skip
+            with writing_whole(path) as partial:
+                torch.save(state, partial)
+
+    def load(self, path: Path, device: torch.device) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            SettingError: If it was written by another recipe.
+        """
+        saved = torch.load(path, map_location=device, weights_only=True)
+        if saved["modules"].keys() != self.modules.keys():
+            raise SettingError(
+                f"{path} belongs to another recipe: it trains {', '.join(saved['modules'])}, not "
+                f"{', '.join(self.modules)}. Delete the file, or train without --resume."
+            )
+        for name, module in self.modules.items():
+            module.load_state_dict(saved["modules"][name])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.average = [a.to(p) for a, p in zip(saved["average"], self.params, strict=True)]
+        self.step, self.spent = saved["step"], saved["spent"]
+
+    def set_rate(self, factor: float) -> None:
+        """Set all learning rates to `factor` times their peaks."""
+        for group in (g for optimizer in self.optimizers for g in optimizer.param_groups):
+            group["lr"] = group["peak"] * factor
+
+    def update(self, terms: dict[str, torch.Tensor], ema: float) -> None:
+        """One step of the optimizers on the sum of the loss terms, and of the average."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        team.average_gradients(self.params)
+        torch.nn.utils.clip_grad_norm_(self.params, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        decay = min(ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.params], 1 - decay)
+        self.step += 1
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Give the modules their averaged weights, in eval mode."""
+        for p, a in zip(self.params, self.average, strict=True):
+            p.copy_(a)
+        for module in self.modules.values():
+            module.eval()
+
+
+def finite(value: torch.Tensor, what: str, step: int) -> float:
+    """The number in a tensor.
+
+    Raises:
+        SettingError: If it is not finite; `what` begins the message.
+    """
+    number = value.item()
+    if not math.isfinite(number):
+        raise SettingError(
+            f"{what} became {number} at step {step}. Resume from the last checkpoint with a smaller learning rate."
+        )
+    return number
 
 
 def fit(
@@ -116,110 +197,64 @@ def fit(
     muon_lr: float | None = None,
     adam_only: tuple[str, ...] = (),
     ema: float = 0.999,
-    weight_decay: float = 0.01,
-    clip: float = 1.0,
     log: Callable[[str], None] | None = None,
 ) -> dict[str, float]:
     """Train `modules` in place until the budget is spent; they end with the averaged weights.
 
     Args:
-        stage: Name of the stage; names the checkpoint.
+        stage: Name of the stage and of its checkpoint.
         modules: What is trained, by name.
-        loss: Loss terms of one step; must draw its data from ``budget.generators(step)``. In a team of several
-            processes (`team`) each has step numbers of its own, and their gradients are averaged.
-        budget: Time, place and device.
+        loss: Loss terms of one step; must draw its data from ``budget.generators(step)``. Of several processes
+            (`team`) each has step numbers of its own, and their gradients are averaged.
+        budget: Time, folder and device.
         lr: Peak learning rate of AdamW.
-        muon_lr: Peak learning rate of Muon, which then takes every matrix and kernel; None: AdamW takes all.
+        muon_lr: Peak learning rate of Muon, which then takes every matrix and kernel; None leaves all to AdamW.
         adam_only: Parameters whose name contains one of these stay with AdamW.
         ema: Decay of the average of the weights.
-        weight_decay: AdamW weight decay on matrices; vectors have none.
-        clip: Largest gradient norm.
-        log: Receives progress lines; standard error by default.
+        log: Receives lines of progress; prints to standard error by default.
 
     Returns:
         ``{"steps", "minutes", ...}`` and the last smoothed value of each loss term.
 
     Raises:
-        SettingError: If the loss stops being finite; the checkpoint from before is kept.
+        SettingError: If the loss stops being finite (the last checkpoint is kept), or if the checkpoint to resume
+            from belongs to another recipe.
     """
     log = log or (lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
-    leads = team.rank() == 0
-    path = budget.folder / f"{stage}.checkpoint.pt"
-    params = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-    optimizers = build_optimizers(modules, lr, muon_lr, weight_decay, adam_only)
-    average = [p.detach().clone() for p in params]
-    step, spent = 0, 0.0
+    path, leads = budget.folder / f"{stage}.checkpoint.pt", team.rank() == 0
+    run = Training(modules, build_optimizers(modules, lr, muon_lr, 0.01, adam_only))
     if budget.resume and path.is_file():
-        saved = torch.load(path, map_location=budget.device, weights_only=True)
-        if saved["modules"].keys() != modules.keys():
-            raise SettingError(
-                f"{path} is of another recipe: it trains {', '.join(saved['modules'])}, not "
-                f"{', '.join(modules)}. Delete the file, or train without --resume."
-            )
-        for name, module in modules.items():
-            module.load_state_dict(saved["modules"][name])
-        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        average = [a.to(p) for a, p in zip(saved["average"], params, strict=True)]
-        step, spent = saved["step"], saved["spent"]
-        log(f"{stage}: resumed at step {step}, {spent / 60:.1f} of {budget.minutes:g} min")
-
-    def save() -> None:
-        state = {"modules": {n: m.state_dict() for n, m in modules.items()}, "average": average,
-                 "optimizers": [o.state_dict() for o in optimizers], "step": step, "spent": spent}  # fmt: skip
-        with writing_whole(path) as partial:
-            torch.save(state, partial)
-
+        run.load(path, budget.device)
+        log(f"{stage}: resumed at step {run.step}, {run.spent / 60:.1f} of {budget.minutes:g} min")
     smoothed: dict[str, float] = {}
-    total = budget.minutes * 60
+    total, first = budget.minutes * 60, run.step
     begun = saved_at = time.monotonic()
-    started, first, shown_at = begun - spent, step, 0.0
+    started, shown_at = begun - run.spent, 0.0
     for module in modules.values():
         module.train()
     try:
-        while spent < total:
-            budget.progress = spent / total
-            factor = trapezoid(budget.progress)
-            for group in (g for optimizer in optimizers for g in optimizer.param_groups):
-                group["lr"] = group["peak"] * factor
+        while run.spent < total:
+            budget.progress = run.spent / total
+            run.set_rate(trapezoid(budget.progress))
             with autocast(budget.device):
-                terms = loss(step * team.size() + team.rank())
-            objective = torch.stack(list(terms.values())).sum()
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            objective.backward()
-            team.average_gradients(params)
-            torch.nn.utils.clip_grad_norm_(params, clip)
-            for optimizer in optimizers:
-                optimizer.step()
-            decay = min(ema, (1 + step) / (10 + step))
-            torch._foreach_lerp_(average, [p.detach() for p in params], 1 - decay)
-            step += 1
-            if step % 10 == 0 or step < 4:
+                terms = loss(run.step * team.size() + team.rank())
+            run.update(terms, ema)
+            if run.step % 10 == 0 or run.step < 4:
                 for name, value in terms.items():
-                    number = value.item()
-                    if not math.isfinite(number):
-                        raise SettingError(
-                            f"Training {stage} failed: the loss {name!r} became {number} at step {step}. "
-                            f"Resume from the last checkpoint with a smaller learning rate than {lr:g}."
-                        )
+                    number = finite(value, f"Training {stage} failed: the loss {name!r}", run.step)
                     smoothed[name] = number if name not in smoothed else 0.9 * smoothed[name] + 0.1 * number
             now = time.monotonic()
-            spent = team.agree(now - started, budget.device)
-            if leads and now - shown_at > 15:
-                shown_at = now
-                rate = (step - first) / max(now - begun, 1e-6)
+            run.spent = team.agree(now - started, budget.device)
+            if leads and now - shown_at > SHOW_EVERY:
+                shown_at, rate = now, (run.step - first) / max(now - begun, 1e-6)
                 text = "  ".join(f"{n} {v:.4f}" for n, v in smoothed.items())
-                log(f"{stage}: {spent / 60:5.1f}/{budget.minutes:g} min  step {step}  {rate:.2f}/s  {text}")
-            if leads and now - saved_at > SAVE_EVERY and is_finite(params):
+                clock = f"{run.spent / 60:5.1f}/{budget.minutes:g} min"
+                log(f"{stage}: {clock}  step {run.step}  {rate:.2f}/s  {text}")
+            if leads and now - saved_at > SAVE_EVERY:
                 saved_at = now
-                save()
+                run.save(path)
     finally:
-        if leads and step > first and is_finite(params):
-            save()
-    with torch.no_grad():
-        for p, a in zip(params, average, strict=True):
-            p.copy_(a)
-    for module in modules.values():
-        module.eval()
-    return {"steps": float(step), "minutes": spent / 60, **smoothed}
+        if leads and run.step > first:
+            run.save(path)
+    run.finish()
+    return {"steps": float(run.step), "minutes": run.spent / 60, **smoothed}

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -32,23 +33,23 @@ CONFIG: dict[str, Any] = {
 BATCH = {"cpu": 32, "cuda": 512}
 """Samples of a step; on a GPU halved until they fit, at `SAMPLE_BYTES` each."""
 SAMPLE_BYTES = 40e6
-"""GPU memory that one sample of a step takes at most: with all 64 rows of its text and 256 rows of zeros."""
+"""GPU memory per sample, at most: with all 64 text rows and 256 rows of zeros."""
 CAPTIONS = {"cpu": 6, "cuda": 4}
-"""Captions that are drawn ahead for each picture; in 110 minutes two CPU cores see it about seven times."""
+"""Captions drawn ahead for each image; in 110 minutes two CPU cores see an image about seven times."""
 LIKE = 0.25
-"""Share of all captions, the next longer ones, from which those of one step are drawn."""
+"""Share of all captions, sorted by length, from which those of one step are drawn."""
 DROPPED_CAPTIONS = 0.1
 NOISE_MEAN = (0.5, 0.0)
 """Mean of the logit of sigma in the first and the second phase.
 
-What a text says is decided where noise prevails; outlines are drawn where little is left.
+At high noise levels the model decides what the text says, at low ones it draws outlines.
 """
 FLAT_SHARE = (0.5, 0.8)
-"""Share of the loss in which every number of the latents counts alike; in the rest every attribute does."""
+"""Share of the loss with equal weights for all latent values; the rest weights all attributes equally."""
 SECOND_PHASE = 0.56
-"""Share of the time after which obedience is learnt and the drawing gets its turn."""
+"""Share of the time after which the second phase begins."""
 FULL_ROWS = 0.35
-"""Share of the steps with all text rows; the others end soon after their longest caption, and cost less."""
+"""Share of the steps with all text rows; in the others, texts end soon after their longest caption."""
 EMA = {"cpu": 0.998, "cuda": 0.999}
 """Decay of the average of the weights."""
 ADAM_ONLY = ("norm", "pos_embed", "time_text_embed", "context_embedder", "proj_out")
@@ -65,16 +66,16 @@ def zero_rows(rng: random.Random) -> int:
 
 
 def importance(latents: torch.Tensor, attributes: Attributes) -> torch.Tensor:
-    """How much each number of the latents tells about the attributes, every attribute counting alike.
+    """Loss weights of the latent values under which every attribute counts equally.
 
-    A gaze is two cells out of 256, a background is half of them: the plain squared error hardly notices where the
-    eyes look. A linear regression of the latents on the attributes gives the variance that each attribute explains
-    of each number; these maps, each divided by its own mean, are averaged. Weights that depend on the place only
-    change what is learnt first, not what the best prediction is: the mean.
+    A gaze covers two cells of 256, a background half of them: a plain squared error hardly notices where the eyes
+    look. A linear regression of the latents on the attributes gives the variance of each latent value that each
+    attribute explains; these maps, each divided by its own mean, are averaged. Weights that depend on the position
+    only change what is learnt first; the best prediction is still the mean.
 
     Args:
-        latents: (pictures, channels, height, width).
-        attributes: Their attributes.
+        latents: (images, channels, height, width).
+        attributes: Attributes of these images.
 
     Returns:
         Weights of mean 1, (channels, height, width).
@@ -85,69 +86,62 @@ def importance(latents: torch.Tensor, attributes: Attributes) -> torch.Tensor:
     flat = flat - flat.mean(0)
     design = torch.cat(columns, 1)
     design = design - design.mean(0)
-    slopes = torch.linalg.lstsq(design, flat).solution  # (columns, numbers)
-    maps, first = [], 0
-    for width in map(lambda c: c.shape[1], columns):
-        part = slice(first, first + width)
-        explained = (design[:, part] @ slopes[part]).square().mean(0)
+    slopes = torch.linalg.lstsq(design, flat).solution  # (columns, latent values)
+    widths, maps = [c.shape[1] for c in columns], []
+    for x, slope in zip(design.split(widths, 1), slopes.split(widths), strict=True):  # one attribute each
+        explained = (x @ slope).square().mean(0)
         maps.append(explained / explained.mean())
-        first += width
     return torch.stack(maps).mean(0).view(latents.shape[1:])
 
 
 @dataclass
 class Texts:
-    """Captions of pictures as token ids, the shortest first.
+    """Captions of the training set as token ids, the shortest first.
 
     Attributes:
-        ids: (captions, MAX_LENGTH), on the device that trains.
-        pictures: Which picture each is of, (captions,), on the CPU like all that follows.
-        lengths: Tokens of each, with the first and the last, (captions,).
-        nothing: Ids of the empty text, (MAX_LENGTH,), on the device that trains.
+        ids: (captions, MAX_LENGTH), on the training device.
+        images: Index of the image of each caption, (captions,), on the CPU.
+        lengths: Tokens of each caption, with start and end token, (captions,), on the CPU.
+        empty: Ids of the empty text, (MAX_LENGTH,), on the training device.
     """
 
     ids: torch.Tensor
-    pictures: torch.Tensor
+    images: torch.Tensor
     lengths: torch.Tensor
-    nothing: torch.Tensor
+    empty: torch.Tensor
 
     def choose(self, count: int, quantile: float, generator: torch.Generator) -> torch.Tensor:
-        """Draw captions that are about as long as one another.
+        """Draw captions of similar length.
 
         Args:
-            count: How many.
-            quantile: How long: 0 the shortest, 1 the longest.
+            count: Number of captions.
+            quantile: Their length: 0 the shortest, 1 the longest.
             generator: Source of randomness.
 
         Returns:
-            Their places, (count,).
+            Indices of captions, (count,).
         """
         like = max(1, round(LIKE * len(self.lengths)))
         first = round(quantile * (len(self.lengths) - like))
         return first + torch.randint(like, (count,), generator=generator)
 
 
-def texts_of_part(part: int, each: int, tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def texts_of_part(part: int, each: int, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """Captions of one part of the training set, without the combinations that are held out.
 
     Args:
         part: Number of the part; the captions depend on it only.
-        each: Captions for each picture.
+        each: Captions per image.
         tokenizer: The grammar's tokenizer.
 
     Returns:
-        Token ids (captions, MAX_LENGTH) as int16, and which picture of the training set each caption is of.
+        Token ids (captions, MAX_LENGTH) as int16, and the index of each caption's image in the training set.
+        Arrays, since tensors travel between processes in shared files.
     """
     attributes = data.part_attributes(part)
     shown = (~held_out(attributes)).nonzero()[:, 0].repeat(each)
     texts = captions.caption_all(take(attributes, shown), rng=random.Random(data.DATA_SEED + part))
-    return tokenize(tokenizer, texts).to(torch.int16), shown + part * data.PART
-
-
-def _texts_of_part(task: tuple[int, int, Any]) -> tuple[Any, Any]:
-    """`texts_of_part` in a process of its own; arrays travel between processes without shared files."""
-    ids, pictures = texts_of_part(*task)
-    return ids.numpy(), pictures.numpy()
+    return tokenize(tokenizer, texts).to(torch.int16).numpy(), (shown + part * data.PART).numpy()
 
 
 def _one_thread() -> None:
@@ -156,63 +150,62 @@ def _one_thread() -> None:
 
 
 def cores() -> int:
-    """Processor cores that this process may use, shared out among the team."""
+    """Processor cores that this process may use: its share of the machine's."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, here // team.size())
 
 
 def texts_of_parts(
     tasks: Sequence[tuple[int, int, Any]], workers: int
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """`texts_of_part` for many parts, in several processes if `workers` is more than 1."""
     if workers > 1:
         spawn = multiprocessing.get_context("spawn")
         try:
             with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
-                drawn = list(pool.map(_texts_of_part, tasks, chunksize=max(1, len(tasks) // (4 * workers))))
-            return [(torch.from_numpy(ids), torch.from_numpy(pictures)) for ids, pictures in drawn]
-        except BrokenProcessPool:  # no memory for them, or a script that cannot be imported again
-            print("captions: helpers cannot be started, one process draws them", file=sys.stderr)  # noqa: T201
+                chunk = max(1, len(tasks) // (4 * workers))
+                return list(pool.map(texts_of_part, *zip(*tasks, strict=True), chunksize=chunk))
+        except BrokenProcessPool:  # too little memory, or a script that cannot be imported again
+            print("captions: workers cannot be started, one process draws them", file=sys.stderr)  # noqa: T201
     return [texts_of_part(*task) for task in tasks]
 
 
 def draw_texts(budget: Budget, tokenizer: Any) -> Texts:
-    """Captions for the whole training set, drawn ahead: at every step a GPU would wait for them.
+    """Captions for the whole training set, drawn ahead so that a GPU need not wait for them at every step.
 
-    For a GPU all cores draw them, up to 16; a CPU has no core to spare, and half a minute does not matter there.
+    For a GPU they are drawn on up to 16 CPU cores; on a CPU one process takes half a minute.
     """
-    each = CAPTIONS.get(budget.device.type, CAPTIONS["cpu"])
+    each = budget.choose(CAPTIONS)
     tasks = [(part, each, tokenizer) for part in range(data.parts(budget))]
-    workers = min(cores(), 16, len(tasks)) if budget.device.type == "cuda" else 1
+    workers = min(cores(), 16, len(tasks)) if budget.gpu else 1
     if team.rank() == 0:
         count = len(tasks) * data.PART * each
-        print(f"captions: drawing up to {count:,}, a moment", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"captions: drawing up to {count:,}", file=sys.stderr, flush=True)  # noqa: T201
     found = texts_of_parts(tasks, workers)
-    ids, pictures = (torch.cat(parts) for parts in zip(*found, strict=True))
+    ids, images = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*found, strict=True))
     lengths = (ids == tokenizer.eos_token_id).int().argmax(1) + 1
     order = lengths.argsort(stable=True)
     return Texts(
-        ids[order].to(budget.device), pictures[order], lengths[order],
+        ids[order].to(budget.device), images[order], lengths[order],
         tokenize(tokenizer, [""])[0].to(budget.device, torch.int16),
     )  # fmt: skip
 
 
 def fitting(batch: int, free: float) -> int:
-    """The batch, or the largest half, quarter ... of it that the free bytes of a GPU's memory hold; at least 8."""
+    """`batch`, halved until it fits into the free bytes of a GPU's memory; at least 8."""
     while batch > 8 and batch * SAMPLE_BYTES > free:
         batch //= 2
     return batch
 
 
 def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transformer: Any = None):
-    """Train an `SD3Transformer2DModel`; the text encoders stay as they are.
+    """Train an `SD3Transformer2DModel` beside frozen text encoders.
 
-    The loss is the squared error of the velocity, ``noise - clean``, at ``sigma`` drawn logit-normal, a share of it
-    weighted by what the numbers of the latents tell about the attributes (`importance`). The second phase sees
-    less noise and weighs the numbers more alike.
+    The loss is the squared error of the velocity, ``noise - clean``, at logit-normal ``sigma``, a share of it
+    weighted by `importance`. The second phase uses lower noise levels and a smaller weighted share.
 
     Args:
-        budget: Time, place, device.
+        budget: Time, folder and device.
         vae: The trained autoencoder.
         tokenizer: The grammar's tokenizer.
         encoders: The two trained text encoders.
@@ -233,9 +226,9 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
     some = shown[:20_000]
     telling = importance(latents[some], take(attributes, some)).to(budget.device)
     weights = [flat + (1 - flat) * telling for flat in FLAT_SHARE]
-    batch = BATCH.get(budget.device.type, 32)
-    if budget.device.type == "cuda":
-        data.pictures_on.cache_clear()  # only their latents are needed from here on
+    batch = budget.choose(BATCH)
+    if budget.gpu:
+        data.images_on.cache_clear()  # only their latents are needed from here on
         torch.cuda.empty_cache()
         latents = latents.to(budget.device)
         batch = fitting(batch, torch.cuda.mem_get_info(budget.device)[0])
@@ -243,20 +236,20 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
     def loss(step: int) -> dict[str, torch.Tensor]:
         phase = int(budget.progress >= SECOND_PHASE)
         generator, there = budget.generators(step)
-        # What all members of a team draw alike: they take equal time.
+        # Drawn alike in all processes of a team, so that their steps take equal time.
         common = random.Random(step // team.size())
         full, quantile, rows = common.random() < FULL_ROWS, common.random(), zero_rows(common)
         chosen = texts.choose(batch, quantile, generator)
         ids = texts.ids[chosen.to(budget.device)]
         dropped = torch.rand(batch, generator=there, device=budget.device) < DROPPED_CAPTIONS
-        ids = torch.where(dropped[:, None], texts.nothing, ids).long()
+        ids = torch.where(dropped[:, None], texts.empty, ids).long()
         if not full:
             ids = ids[:, : int(texts.lengths[chosen].max()) + common.randint(0, 8)]
         with torch.no_grad():
             tokens, pooled = encode(encoders, ids)
         if rows:
             tokens = torch.cat([tokens, tokens.new_zeros(batch, rows, tokens.shape[-1])], 1)
-        clean = latents[texts.pictures[chosen].to(latents.device)].to(budget.device).float()
+        clean = latents[texts.images[chosen].to(latents.device)].to(budget.device).float()
         noise = torch.randn(clean.shape, generator=there, device=budget.device)
         sigma = (torch.randn(batch, generator=there, device=budget.device) + NOISE_MEAN[phase]).sigmoid()
         mixed = torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1))
@@ -268,7 +261,7 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
 
     report = fit(
         "mmdit", {"transformer": transformer}, loss, budget, lr=1.5e-3, muon_lr=0.02, adam_only=ADAM_ONLY,
-        ema=EMA.get(budget.device.type, EMA["cpu"]),
+        ema=budget.choose(EMA),
     )  # fmt: skip
     report["samples"] = report["steps"] * batch * team.size()
     return transformer, report

@@ -1,8 +1,8 @@
-"""Muon: momentum whose update of every matrix is made orthogonal, so that all its directions learn at once.
+"""Muon: momentum whose update of every matrix is orthogonalized, so that all its directions learn at once.
 
-After Jordan et al., *Muon: an optimizer for hidden layers in neural networks* (2024). PyTorch ships a Muon for
-matrices only; this one also flattens convolution kernels to (out, in * height * width), which made our
-autoencoder learn in a fifth of AdamW's steps. Vectors and other parameters belong to AdamW.
+After Jordan et al., *Muon: an optimizer for hidden layers in neural networks* (2024). PyTorch's own Muon takes
+matrices only; this one also takes convolution kernels, flattened to (out, in * height * width), with which the
+autoencoder needs about a third of AdamW's steps. Vectors and other parameters belong to AdamW.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def orthogonalize(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
 
     Args:
         matrix: (rows, columns), or several matrices of one shape, (matrices, rows, columns).
-        iterations: Five bring singular values into about [0.7, 1.2].
+        iterations: Number of iterations; five bring singular values into about [0.7, 1.2].
     """
     a, b, c = COEFFICIENTS
     x = matrix.to(torch.bfloat16) if matrix.is_cuda else matrix.float()
@@ -36,24 +36,23 @@ def orthogonalize(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
 
 
 def orthogonalize_all(matrices: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """`orthogonalize` for each of them, those of one shape together: a GPU hardly notices one small matrix."""
-    places: dict[torch.Size, list[int]] = {}
-    for place, matrix in enumerate(matrices):
-        places.setdefault(matrix.shape, []).append(place)
+    """`orthogonalize` for each matrix, batched by shape: one small matrix would leave a GPU idle."""
+    by_shape: dict[torch.Size, list[int]] = {}
+    for index, matrix in enumerate(matrices):
+        by_shape.setdefault(matrix.shape, []).append(index)
     results = list(matrices)
-    for alike in places.values():
-        for place, result in zip(
-            alike, orthogonalize(torch.stack([matrices[p] for p in alike])), strict=True
-        ):
-            results[place] = result
+    for alike in by_shape.values():
+        batch = orthogonalize(torch.stack([matrices[index] for index in alike]))
+        for index, result in zip(alike, batch, strict=True):
+            results[index] = result
     return results
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for matrices and convolution kernels.
 
-    In a team of several processes each orthogonalizes its share of the matrices: the updates, a fifth of a step's
-    work on a CPU, are shared like the batch.
+    Of several processes (`team`) each orthogonalizes its share of the matrices, which on a CPU takes a fifth of a
+    step, and the updates are exchanged.
 
     Args:
         params: Parameters of two or more dimensions, or groups of them.

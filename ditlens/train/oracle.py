@@ -1,9 +1,11 @@
-"""Train the oracle on renders and on what the autoencoder makes of them."""
+"""Train the oracle on renders and on their reconstructions by the autoencoder."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 
 from ditlens.train import data, team
 from ditlens.train.loop import Budget, fit
@@ -13,15 +15,14 @@ from ditlens.worlds.portraits.render import render
 
 BATCH = {"cpu": 32, "cuda": 256}
 HEADS = ("continuous", "categorical")
-"""Read-outs stay with AdamW."""
+"""The heads stay with AdamW."""
 DECODED_SHARE = 1 / 3
-"""Share of a batch that is replaced by the autoencoder's reconstruction."""
+"""Share of images that are replaced by the autoencoder's reconstruction."""
 
 
 def augment(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """What generated pictures suffer from: a little blur, noise, and shifts of brightness and contrast."""
-    batch = len(image)
-    draw = torch.rand(4, batch, 1, 1, 1, generator=generator, device=generator.device).to(image)
+    """What distinguishes generated images: a little blur, noise, and shifts of brightness and contrast."""
+    draw = torch.rand(4, len(image), 1, 1, 1, generator=generator, device=generator.device).to(image)
     blurred = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
     image = torch.lerp(image, blurred, draw[0] * (draw[1] > 0.5))
     noise = torch.randn(image.shape, generator=generator, device=generator.device).to(image)
@@ -29,8 +30,8 @@ def augment(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return ((image - 0.5) * (0.93 + 0.14 * draw[3]) + 0.5 + 0.04 * (draw[1] - 0.5)).clamp(0, 1)
 
 
-def loss_terms(oracle: Oracle, image: torch.Tensor, truth: Attributes) -> dict[str, torch.Tensor]:
-    """Squared error of continuous attributes, cross-entropy of categorical ones; hidden ones are left out."""
+def loss_terms(oracle: nn.Module, image: torch.Tensor, truth: Attributes) -> dict[str, torch.Tensor]:
+    """Squared error of continuous attributes, cross-entropy of categorical ones; hidden ones do not count."""
     seen = visible(truth)
     values, logits = oracle(image)
     weight = torch.stack([seen[a.name] for a in CONTINUOUS], 1).float()
@@ -45,21 +46,19 @@ def loss_terms(oracle: Oracle, image: torch.Tensor, truth: Attributes) -> dict[s
 def train(budget: Budget, vae):
     """Train an `Oracle`; returns it with a report of its quality on held-out renders."""
     torch.manual_seed(budget.seed)
-    oracle = Oracle().to(budget.device)
-    oracle = oracle.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    oracle = Oracle().to(budget.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with team.leader_first():
         pictures, stored = data.renders(budget), data.latents(vae, budget)
-    attributes = data.attributes(budget)
-    if budget.device.type == "cuda":
+    attributes, batch = data.attributes(budget), budget.choose(BATCH)
+    if budget.gpu:
         stored = stored.to(budget.device)
-    batch = BATCH.get(budget.device.type, 48)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         generator, there = budget.generators(step)
         index = torch.randint(len(pictures), (batch,), generator=generator)
         image = data.batch_of(pictures, index, budget.device)
         with torch.no_grad():
-            if step % 3 == 0:  # decoding is slow on a CPU: a whole batch, every third step
+            if step % 3 == 0:  # decoding is slow on a CPU
                 count = round(batch * DECODED_SHARE * 3) // 2
                 z = stored[index[:count].to(stored.device)].to(budget.device).float()
                 level = torch.rand(count, 1, 1, 1, generator=there, device=budget.device)
@@ -70,34 +69,13 @@ def train(budget: Budget, vae):
         truth = {n: v.to(budget.device) for n, v in take(attributes, index).items()}
         return loss_terms(oracle, image, truth)
 
-    report = fit(
-        "oracle",
-        {"oracle": oracle},
-        loss,
-        budget,
-        lr=2e-3,
-        muon_lr=0.02,
-        adam_only=HEADS,
-        ema=0.98,
-        weight_decay=0.01,
-    )
+    report = fit("oracle", {"oracle": oracle}, loss, budget, lr=2e-3, muon_lr=0.02, adam_only=HEADS, ema=0.98)
     report["samples"] = report["steps"] * batch * team.size()
-    settle(oracle, pictures, budget)
-    report |= evaluate(oracle, budget.device, vae)
-    return oracle, report
-
-
-@torch.no_grad()
-def settle(oracle: Oracle, pictures, budget: Budget) -> None:
-    """Recompute the batch-norm statistics, which belong to the weights before averaging."""
-    norms = [m for m in oracle.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    for m in norms:
-        m.reset_running_stats()
-        m.momentum = None  # a plain average
-    oracle.train()
-    for start in range(0, 2000, 100):
-        oracle(data.batch_of(pictures, torch.arange(start, start + 100), budget.device))
-    oracle.eval()
+    # The batch-norm statistics belong to the weights before averaging.
+    update_bn(
+        (data.batch_of(pictures, part, budget.device) for part in torch.arange(2000).split(100)), oracle
+    )
+    return oracle, report | evaluate(oracle, budget.device, vae)
 
 
 @torch.no_grad()
@@ -105,8 +83,8 @@ def evaluate(oracle: Oracle, device: torch.device, vae=None, count: int = 2000) 
     """Quality on held-out renders, and on their reconstructions if an autoencoder is given.
 
     Returns:
-        R-squared of each continuous and accuracy of each categorical attribute, over the pictures in which it
-        is visible; names end in ``/decoded`` for reconstructions.
+        R-squared of each continuous and accuracy of each categorical attribute, over the images in which it is
+        visible; names end in ``/decoded`` for reconstructions.
     """
     truth = sample(count, torch.Generator().manual_seed(11))
     seen, pictures = visible(truth), render(truth, 128, device)

@@ -1,8 +1,8 @@
-"""Run a stage of the recipe and put its files where the model expects them.
+"""Run the stages of the recipe and write a model folder.
 
-The folder that is written is a complete model in diffusers' layout (``ditlens.load`` and the stock pipeline open
-it), plus ``oracle/``, ``describer/``, ``reports.json`` (what each stage measured) and ``checksums.json``.
-Checkpoints live in ``work/`` beside them, and so does the training set; for a GPU only its latents do.
+The result is a complete model in diffusers' layout (``ditlens.load`` and the stock pipeline open it), plus
+``oracle/``, ``describer/``, ``reports.json`` (the report of each stage) and ``checksums.json``. Checkpoints and the
+training set are kept in ``work/`` beside them; on a GPU only the latents of the training set are.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ditlens.worlds.portraits.describer import PortraitDescriber
 from ditlens.worlds.portraits.heldout import HELD_OUT
 
 STAGES = ("text", "vae", "mmdit", "oracle", "describer")
-"""In the order in which they can be run from nothing."""
+"""In the order in which they have to run."""
 
 MINUTES: dict[str, dict[str, float]] = {
     "cpu": {"text": 13, "vae": 30, "mmdit": 110, "oracle": 12, "describer": 15},
     "cuda": {"text": 5, "vae": 2.3, "mmdit": 4.6, "oracle": 0.9, "describer": 15},
 }
-"""Time budgets. On a GPU autoencoder, transformer and oracle have those of the shipped weights (one H200); text
-encoders and describer, whose texts are the CPU's work, have not been trained on one yet."""
+"""Minutes per stage. On a GPU, those of the autoencoder, transformer and oracle are those of the shipped weights
+(one H200); text encoders and describer, whose texts are made by the CPU, have not been trained on one yet."""
 
 SETTINGS: dict[str, Any] = {
     "world": "portraits",
@@ -47,7 +47,7 @@ SETTINGS: dict[str, Any] = {
     },
     "mask": "difference",
 }  # fmt: skip
-"""What goes into ``ditlens.json`` if the folder has none."""
+"""Contents of ``ditlens.json`` in a new folder."""
 
 
 def run(
@@ -59,13 +59,13 @@ def run(
     out: str | Path = "outputs/train",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Train one stage, or all of them, of the portraits model.
+    """Train one stage of the portraits model, or all of them.
 
     Args:
         stage: One of `STAGES`, or ``"all"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``; Apple's GPU is not used for training.
-        minutes: Time budget of the stage; the recipe's own by default. With "all", of each stage.
-        resume: Go on from the stage's checkpoint; without one, from the weights in `out` where there are some.
+        minutes: Time budget of the stage, with "all" of each stage; the recipe's own by default.
+        resume: Continue from the stage's checkpoint; without one, from the weights in `out` if there are any.
         out: Model folder to write.
         seed: Seed of weights and data.
 
@@ -76,38 +76,30 @@ def run(
         ModelError: If a stage that this one needs has not been run in `out`.
     """
     folder = Path(out)
-    asked = Worker.here().device(device)  # each member of a team has a GPU of its own
+    asked = Worker.here().device(device)  # each process of a team has its own GPU
     chosen = pick_device("cpu" if asked == "auto" else asked)
     reports: dict[str, dict[str, Any]] = {}
     with team.joined(chosen):
         for name in STAGES if stage == "all" else (stage,):
-            budget = Budget(
-                minutes=minutes or MINUTES["cuda" if chosen.type == "cuda" else "cpu"][name],
-                folder=folder / "work",
-                device=chosen,
-                resume=resume,
-                seed=seed,
-            )
+            budget = Budget(0, folder / "work", device=chosen, resume=resume, seed=seed)
+            budget.minutes = minutes or budget.choose(MINUTES)[name]
             report = RECIPES[name](folder, budget)
             report |= {"seed": seed, "hardware": hardware(chosen), "date": time.strftime("%Y-%m-%d")}
-            place = report.pop("stage", name)
+            recorded_as = report.pop("stage", name)
             if team.rank() == 0:
-                record(folder, place, report)
-            team.wait()  # the next stage opens what rank 0 has written
+                record(folder, recorded_as, report)
+            team.wait()  # the next stage reads what rank 0 has written
             reports[name] = report
-    data.pictures_on.cache_clear()
+    data.images_on.cache_clear()
     return reports if stage == "all" else reports[stage]
 
 
 def _text(folder: Path, budget: Budget) -> dict[str, Any]:
-
-    start = (
-        load_text(folder, budget) if budget.resume and (folder / "text_encoder").is_dir() else (None, None)
-    )
-    tokenizer, encoders, report = text.train(budget, *start)
+    fresh = not (budget.resume and (folder / "text_encoder").is_dir())
+    tokenizer, encoders, report = text.train(budget, *(() if fresh else load_text(folder, budget)))
     if team.rank() > 0:
         return report
-    report |= left_out(folder, "text", fresh=start[0] is None)
+    report |= held_out_entry(folder, "text", fresh=fresh)
     for suffix, encoder in zip(("", "_2"), encoders, strict=True):
         tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
         store(encoder, folder / f"text_encoder{suffix}")
@@ -115,9 +107,8 @@ def _text(folder: Path, budget: Budget) -> dict[str, Any]:
 
 
 def _vae(folder: Path, budget: Budget) -> dict[str, Any]:
-
     start = load_vae(folder, budget) if budget.resume and (folder / "vae").is_dir() else None
-    # A transformer depends on the encoder: beside one, only the decoder learns on.
+    # A transformer depends on the encoder: beside one, only the decoder is trained further.
     beside = start is not None and (folder / "transformer").is_dir()
     trained, report = vae.train(budget, start, decoder_only=beside)
     if team.rank() == 0:
@@ -126,11 +117,7 @@ def _vae(folder: Path, budget: Budget) -> dict[str, Any]:
 
 
 def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
-    from diffusers import (
-        FlowMatchEulerDiscreteScheduler,
-        SD3Transformer2DModel,
-        StableDiffusion3Pipeline,
-    )
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
     vae, (tokenizer, encoders) = load_vae(folder, budget), load_text(folder, budget)
     start = None
@@ -139,7 +126,7 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
     transformer, report = mmdit.train(budget, vae, tokenizer, encoders, start)
     if team.rank() > 0:
         return report
-    report |= left_out(folder, "mmdit", fresh=start is None)
+    report |= held_out_entry(folder, "mmdit", fresh=start is None)
     tokenizer_3, encoder_3 = build_silent_encoder(mmdit.CONFIG["joint_attention_dim"])
     pipe = StableDiffusion3Pipeline(
         transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=vae,
@@ -147,16 +134,13 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
         text_encoder_3=encoder_3, tokenizer_3=tokenizer_3,
     )  # fmt: skip
     pipe.to("cpu", torch.float16).save_pretrained(folder)
-    load_as_float32(folder)
-    forget_places(folder)
-    settings = folder / "ditlens.json"
-    if not settings.is_file():
-        write_json(settings, SETTINGS)
+    clean_configs(folder)
+    if not (folder / "ditlens.json").is_file():
+        write_json(folder / "ditlens.json", SETTINGS)
     return report
 
 
 def _oracle(folder: Path, budget: Budget) -> dict[str, Any]:
-
     trained, report = oracle.train(budget, load_vae(folder, budget))
     if team.rank() == 0:
         trained.save(folder / "oracle")
@@ -164,7 +148,6 @@ def _oracle(folder: Path, budget: Budget) -> dict[str, Any]:
 
 
 def _describer(folder: Path, budget: Budget) -> dict[str, Any]:
-
     model, processor, report = describer.train(budget, load_vae(folder, budget))
     if team.rank() == 0:
         PortraitDescriber(model, processor).save(folder / "describer")
@@ -183,23 +166,19 @@ def store(model: Any, folder: Path) -> None:
     model.to(dtype)
 
 
-def load_as_float32(folder: Path) -> None:
-    """Say in the text encoders' configurations that they compute in single precision.
+def clean_configs(folder: Path) -> None:
+    """Remove local paths from the configurations, and let the text encoders load in single precision.
 
-    transformers loads what the configuration says, diffusers always float32: without this a plain
-    `from_pretrained` would mix the two and fail.
+    transformers loads in the precision that a configuration names, diffusers always in float32: without this a
+    plain `from_pretrained` would mix the two and fail.
     """
-    for path in folder.glob("text_encoder*/config.json"):
-        config = json.loads(path.read_text("utf-8"))
-        write_json(path, config | {"dtype": "float32"})
-
-
-def forget_places(folder: Path) -> None:
-    """Take out of the configurations where on this machine the weights were that training went on from."""
     for path in folder.glob("*/config.json"):
-        config = json.loads(path.read_text("utf-8"))
-        if config.pop("_name_or_path", None) is not None:
-            write_json(path, config)
+        before = json.loads(path.read_text("utf-8"))
+        after = {key: value for key, value in before.items() if key != "_name_or_path"}
+        if path.parent.name.startswith("text_encoder"):
+            after["dtype"] = "float32"
+        if after != before:
+            write_json(path, after)
 
 
 def _needed(path: Path, stage: str) -> Path:
@@ -229,17 +208,17 @@ def load_text(folder: Path, budget: Budget) -> tuple[Any, list[Any]]:
 
 
 def hardware(device: torch.device) -> str:
-    """The machine in words: the graphics card, or the number of CPU threads."""
+    """The name of the GPU, or the number of CPU threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads() * team.size()
     return f"{threads} CPU threads ({platform.machine()})"
 
 
-def left_out(folder: Path, stage: str, *, fresh: bool) -> dict[str, Any]:
-    """The combinations that a stage has never been shown, as an entry of its report.
+def held_out_entry(folder: Path, stage: str, *, fresh: bool) -> dict[str, Any]:
+    """The combinations that a stage has never seen, as an entry of its report.
 
-    Weights that were trained on keep the entry of their first report: what they saw before counts.
+    Weights that were trained further keep the entry of their first report.
     """
     if fresh:
         return {"held_out": list(HELD_OUT)}
@@ -248,17 +227,15 @@ def left_out(folder: Path, stage: str, *, fresh: bool) -> dict[str, Any]:
 
 
 def read_reports(folder: Path) -> dict[str, Any]:
-    """What the stages reported so far; empty before the first."""
+    """Reports of all stages so far; empty before the first."""
     path = folder / "reports.json"
     return read_json(path, "the reports of a training", ModelError) if path.is_file() else {}
 
 
 def record(folder: Path, stage: str, report: dict[str, Any]) -> None:
     """Add a stage's report to ``reports.json``; renew the model card and ``checksums.json``."""
-    path = folder / "reports.json"
-    reports = read_reports(folder)
-    reports[stage] = {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
-    write_json(path, reports)
+    rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in report.items()}
+    write_json(folder / "reports.json", read_reports(folder) | {stage: rounded})
     write_card(folder)
     write_checksums(folder)
 

@@ -1,9 +1,9 @@
-"""The third text encoder, which says nothing.
+"""A third text encoder whose output is zero.
 
-SD3's pipeline has three text encoders and a folder must hold all three: diffusers does not take "none" from
-``model_index.json``, only from whoever calls `from_pretrained`. So the folder of a model with two encoders gets
-a T5 of a few numbers whose output is exactly zero, the same rows of zeros that the pipeline puts in the place of
-an absent encoder. Then the stock call needs no arguments. `ditlens.load` drops it again and saves its rows.
+SD3's pipeline has three text encoders, and diffusers does not accept their absence in ``model_index.json``, only
+as an argument of `from_pretrained`. So the folder of a model with two encoders holds a tiny T5 whose output is
+exactly zero, like the rows of zeros that the pipeline puts in the place of an absent encoder. The stock call then
+needs no arguments. `ditlens.load` leaves it out, and saves these rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def build_silent_encoder(width: int) -> tuple[Any, Any]:
         width: Width of the rows; the transformer's ``joint_attention_dim``.
 
     Returns:
-        A `T5Tokenizer` that knows no words, and the `T5EncoderModel`.
+        A `T5Tokenizer` without words, and the `T5EncoderModel`.
     """
     import torch
     from transformers import T5Config, T5EncoderModel, T5Tokenizer
@@ -29,5 +29,5 @@ def build_silent_encoder(width: int) -> tuple[Any, Any]:
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     encoder = T5EncoderModel(config).eval()
-    torch.nn.init.zeros_(encoder.encoder.final_layer_norm.weight)  # the last thing that T5 multiplies by
+    torch.nn.init.zeros_(encoder.encoder.final_layer_norm.weight)  # T5's last factor
     return tokenizer, encoder

@@ -1,9 +1,9 @@
-"""Build the tokenizer and train the two text encoders to understand captions.
+"""Build the tokenizer and train the two text encoders on the meaning of captions.
 
-SD3 takes the token embeddings of two CLIP text encoders before their last layer, and their pooled projections.
-Both are trained here, before the transformer sees them, to give away the attributes that a caption names: what
-CLIP's encoders learn from pictures, ours learn from the grammar's exact semantics, in minutes. The read-outs are
-thrown away afterwards.
+SD3 takes the token embeddings of two CLIP text encoders before their last layer, and their pooled projections. Both
+are trained here, before the transformer, so that a linear head can read the attributes that a caption names: what
+CLIP's encoders learn from images, these learn from the exact semantics of the grammar, in minutes. The heads are
+discarded afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from torch.nn import functional as F
 from ditlens.train import team
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits import captions
-from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, sample, take
+from ditlens.worlds.portraits.attributes import (
+    ATTRIBUTES,
+    CATEGORICAL,
+    CONTINUOUS,
+    NAMES,
+    Categorical,
+    sample,
+    take,
+)
 from ditlens.worlds.portraits.heldout import held_out
 from ditlens.worlds.portraits.phrases import tokens
 from ditlens.worlds.portraits.reading import LEXICON, scan
@@ -33,11 +41,11 @@ BATCH = {"cpu": 32, "cuda": 128}
 
 
 def build_tokenizer():
-    """A `CLIPTokenizer` in which every word of the grammar is one token and any other text is spelt.
+    """A `CLIPTokenizer` in which every word of the grammar is one token; other words are spelt letter by letter.
 
-    The merges are written down, not learnt: word after word, each is put together from the left, out of what the
-    merges so far make of it. Later merges never come before earlier ones, so every word stays whole, and the table
-    is the same on every machine (a trainer's order among equal counts is not, even from run to run).
+    The merges are constructed, not learnt: each word in turn is merged from the left, starting from the pieces that
+    earlier merges leave. So every word becomes one token, and the table is the same on every machine (a trainer
+    orders equal counts differently from run to run).
     """
     from transformers import CLIPTokenizer
 
@@ -90,14 +98,14 @@ def build_encoders(tokenizer: Any) -> list[Any]:
 
 
 def tokenize(tokenizer: Any, texts: list[str]) -> torch.Tensor:
-    """Token ids, (batch, MAX_LENGTH), padded the way the SD3 pipeline pads."""
+    """Token ids, (batch, MAX_LENGTH), padded like in the SD3 pipeline."""
     return tokenizer(
         texts, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
     ).input_ids
 
 
 def encode(encoders: list[Any], ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `StableDiffusion3Pipeline.encode_prompt` computes from the CLIP encoders.
+    """The embeddings that `StableDiffusion3Pipeline.encode_prompt` takes from the CLIP encoders.
 
     Returns:
         Token embeddings (batch, MAX_LENGTH, 2 * WIDTH) and pooled embeddings (batch, 2 * WIDTH).
@@ -108,38 +116,36 @@ def encode(encoders: list[Any], ids: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def encode_named(said: Sequence[Mapping[str, Collection[int]]]) -> dict[str, torch.Tensor]:
-    """What captions say, as tensors.
+    """The meaning of captions as tensors.
 
     Args:
-        said: Levels or values of the attributes that each caption names, as `captions.parse` gives them.
+        said: Levels or values of the attributes that each caption names, as returned by `captions.parse`.
 
     Returns:
         ``named`` (batch, attributes) 0/1; ``value`` (batch, continuous) level centres scaled to [-1, 1];
         one (batch, values) distribution for each categorical attribute.
     """
     batch = len(said)
-    named = torch.zeros(batch, len(CONTINUOUS) + len(CATEGORICAL))
+    named = torch.zeros(batch, len(NAMES))
     value = torch.zeros(batch, len(CONTINUOUS))
     out = {c.name: torch.zeros(batch, len(c.values)) for c in CATEGORICAL}
     for row, constraints in enumerate(said):
-        for i, a in enumerate(CONTINUOUS):
-            if a.name in constraints:
-                centers = [a.levels[k].center for k in constraints[a.name]]
-                named[row, i] = 1
-                value[row, i] = (sum(centers) / len(centers) - a.low) / a.range * 2 - 1
-        for j, c in enumerate(CATEGORICAL):
-            if c.name in constraints:
-                named[row, len(CONTINUOUS) + j] = 1
-                for k in constraints[c.name]:
-                    out[c.name][row, k] = 1 / len(constraints[c.name])
+        for name, allowed in constraints.items():
+            a, column = ATTRIBUTES[name], NAMES.index(name)
+            named[row, column] = 1
+            if isinstance(a, Categorical):
+                out[name][row, list(allowed)] = 1 / len(allowed)
+            else:
+                center = sum(a.levels[k].center for k in allowed) / len(allowed)
+                value[row, column] = (center - a.low) / a.range * 2 - 1
     return {"named": named, "value": value, **out}
 
 
 def phrase_ends(tokenizer: Any, texts: list[str]) -> tuple[torch.Tensor, list[dict[str, frozenset[int]]]]:
-    """Where each phrase of the captions ends, and what it says.
+    """Where each phrase of the captions ends, and what it means.
 
     Returns:
-        Row and token of the last word of every phrase, (phrases, 2), and the meaning of each.
+        Caption and token index of the last word of every phrase, (phrases, 2), and the meaning of each.
     """
     length = functools.lru_cache(maxsize=None)(lambda word: len(tokenizer.tokenize(word)))
     hyphen = tokenizer.convert_tokens_to_ids("-</w>")  # the grammar reads "clean-shaven" as two words
@@ -154,16 +160,12 @@ def phrase_ends(tokenizer: Any, texts: list[str]) -> tuple[torch.Tensor, list[di
     return torch.tensor(places), meanings
 
 
-class ReadOut(nn.Module):
-    """One linear map from an embedding to what the caption says; used in training only."""
+class CaptionHead(nn.Module):
+    """One linear map from an embedding to the meaning of the caption; used in training only."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.sizes = [
-            len(CONTINUOUS) + len(CATEGORICAL),
-            len(CONTINUOUS),
-            *(len(c.values) for c in CATEGORICAL),
-        ]
+        self.sizes = [len(NAMES), len(CONTINUOUS), *(len(c.values) for c in CATEGORICAL)]
         self.linear = nn.Linear(width, sum(self.sizes))
 
     def loss(self, embedding: torch.Tensor, truth: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -171,25 +173,23 @@ class ReadOut(nn.Module):
         named, value, *classes = self.linear(embedding).split(self.sizes, -1)
         wanted = {k: v if embedding.ndim == 2 else v[:, None].expand(*embedding.shape[:2], -1)
                   for k, v in truth.items()}  # fmt: skip
-        total = F.binary_cross_entropy_with_logits(named, wanted["named"])
-        total = (
-            total + ((value - wanted["value"]).square() * wanted["named"][..., : len(CONTINUOUS)]).mean() * 4
-        )
+        error = (value - wanted["value"]).square() * wanted["named"][..., : len(CONTINUOUS)]
+        total = F.binary_cross_entropy_with_logits(named, wanted["named"]) + error.mean() * 4
         for c, logits in zip(CATEGORICAL, classes, strict=True):
             total = total - (F.log_softmax(logits, -1) * wanted[c.name]).sum(-1).mean() / len(CATEGORICAL)
         return total
 
 
 def train(budget: Budget, tokenizer: Any = None, encoders: list[Any] | None = None):
-    """Train tokenizer and encoders.
+    """Build a tokenizer and train both encoders.
 
-    Two things are asked of them: all that a caption says, from the pooled embedding and from tokens behind its end,
-    and what a phrase says, from its last token. Only the second teaches quickly that "very" belongs to the word
-    behind it; without it "very light skin" and "light skin" stay the same for long.
+    Linear heads predict the meaning of the whole caption from the pooled embedding and from tokens after its end,
+    and the meaning of a phrase from its last token. The latter teaches quickly that "very" belongs to the next
+    word; without it "very light skin" and "light skin" keep the same embedding for a long time.
 
     Args:
-        budget: Time, place, device.
-        tokenizer: The tokenizer that they were trained with; by default a new one.
+        budget: Time, folder and device.
+        tokenizer: The tokenizer that the encoders were trained with; by default a new one.
         encoders: Encoders to start from; by default new ones.
 
     Returns:
@@ -198,8 +198,8 @@ def train(budget: Budget, tokenizer: Any = None, encoders: list[Any] | None = No
     torch.manual_seed(budget.seed)
     tokenizer = tokenizer or build_tokenizer()
     encoders = [e.to(budget.device) for e in encoders or build_encoders(tokenizer)]
-    heads = [ReadOut(WIDTH).to(budget.device) for _ in range(3 * len(encoders))]
-    batch = BATCH.get(budget.device.type, 128)
+    heads = [CaptionHead(WIDTH).to(budget.device) for _ in range(3 * len(encoders))]
+    batch = budget.choose(BATCH)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         generator = budget.generator(step)
@@ -211,7 +211,7 @@ def train(budget: Budget, tokenizer: Any = None, encoders: list[Any] | None = No
         places, meanings = phrase_ends(tokenizer, texts)
         phrases = {k: v.to(budget.device) for k, v in encode_named(meanings).items()}
         ids = tokenize(tokenizer, texts).to(budget.device)
-        # Tokens from the end mark on have read the whole caption: two of them are asked for all of it.
+        # Tokens from the end token on have seen the whole caption: two of them predict all of it.
         ends = (ids == tokenizer.eos_token_id).int().argmax(1)
         offset = torch.rand(batch, generator=generator).to(budget.device) * (MAX_LENGTH - ends)
         asked = torch.stack([ends, ends + offset.long()], 1)
@@ -222,7 +222,7 @@ def train(budget: Budget, tokenizer: Any = None, encoders: list[Any] | None = No
             picked = hidden.gather(1, asked[..., None].expand(-1, -1, hidden.shape[-1]))
             terms[f"tokens_{i + 1}"] = heads[3 * i].loss(picked, truth)
             terms[f"pooled_{i + 1}"] = heads[3 * i + 1].loss(out.text_embeds, truth)
-            # A phrase has one attribute, a caption nearly all: as much for each attribute.
+            # A phrase names one attribute, a caption nearly all: equal weight for each attribute.
             terms[f"phrases_{i + 1}"] = heads[3 * i + 2].loss(hidden[places[:, 0], places[:, 1]], phrases) * 8
         return terms
 

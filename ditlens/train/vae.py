@@ -16,11 +16,11 @@ CONFIG = {
     "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
     "use_quant_conv": False, "use_post_quant_conv": False, "force_upcast": False, "shift_factor": 0.0,
 }  # fmt: skip
-PICTURES = {"cpu": 4, "cuda": 32}
+BATCH = {"cpu": 4, "cuda": 32}
 CROP, CROPS = 64, 2
-"""CROPS windows of CROP pixels from each picture: many cheap steps."""
+"""CROPS crops of CROP pixels from each image make steps cheaper."""
 CROP_SHARE = {"cpu": 0.75, "cuda": 0.0}
-"""Share of the time, at its beginning, in which windows are shown; a GPU's steps are hardly cheaper with them."""
+"""Share of the time, from the start, in which crops are trained on; on a GPU they would save hardly anything."""
 MSE_WEIGHT, KL_WEIGHT, EDGE_WEIGHT = 2.0, 2e-4, 0.5
 
 
@@ -30,9 +30,9 @@ def edges(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def start_simple(vae) -> None:
-    """Start as a nearly linear and noiseless autoencoder: it learns several times faster from there.
+    """Initialise as a nearly linear and noiseless autoencoder, which then learns several times faster.
 
-    The last convolution of every residual branch starts at zero, and the posterior's deviation at exp(-3).
+    The last convolution of every residual branch starts at zero, the posterior's standard deviation at exp(-3).
     """
     for name, module in vae.named_modules():
         if name.endswith("conv2"):
@@ -47,14 +47,14 @@ def start_simple(vae) -> None:
 def train(budget: Budget, vae=None, *, decoder_only: bool = False):
     """Train an `AutoencoderKL` on renders: made on the fly, or on a GPU drawn from the training set.
 
-    The loss is the mean absolute error of pixels and of their differences (sharp lines), a squared error
-    (PSNR) and a small Kullback-Leibler term that keeps the latents near a unit Gaussian. The scaling and
-    shift factors are then measured, so that the latents the transformer sees have mean 0 and deviation 1.
+    The loss is the mean absolute error of pixels and of their differences (sharp lines), a squared error (PSNR) and
+    a small Kullback-Leibler term that keeps the latents near a unit Gaussian. The scaling and shift factors are
+    then measured, so that the latents the transformer sees have mean 0 and standard deviation 1.
 
     Args:
-        budget: Time, place and device.
+        budget: Time, folder and device.
         vae: Weights to start from; by default new ones.
-        decoder_only: Leave the encoder and the factors as they are, for a transformer that was trained on them.
+        decoder_only: Keep the encoder and the factors, on which a transformer was trained.
 
     Returns:
         The trained autoencoder, in eval mode, and the loop's report.
@@ -67,18 +67,17 @@ def train(budget: Budget, vae=None, *, decoder_only: bool = False):
         start_simple(vae)
     vae = vae.to(budget.device, memory_format=torch.channels_last)
     vae.encoder.requires_grad_(not decoder_only)
-    pictures = PICTURES.get(budget.device.type, 4)
-    cropped = CROP_SHARE.get(budget.device.type, CROP_SHARE["cpu"]) if not decoder_only else 0.0
-    drawn = data.renders(budget) if budget.device.type == "cuda" else None
+    batch = budget.choose(BATCH)
+    cropped = budget.choose(CROP_SHARE) if not decoder_only else 0.0
+    drawn = data.renders(budget) if budget.gpu else None
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         generator = budget.generator(step)
         with torch.no_grad():
             if drawn is None:
-                attributes = {n: v.to(budget.device) for n, v in sample(pictures, generator).items()}
-                image = render(attributes, SIZE)
+                image = render(sample(batch, generator), SIZE, budget.device)
             else:
-                chosen = torch.randint(len(drawn), (pictures,), generator=generator)
+                chosen = torch.randint(len(drawn), (batch,), generator=generator)
                 image = data.batch_of(drawn, chosen, budget.device)
             image = image * 2 - 1
             if budget.progress < cropped:
@@ -107,16 +106,15 @@ def train(budget: Budget, vae=None, *, decoder_only: bool = False):
     report = fit(stage, {"vae": vae}, loss, budget, lr=3e-3 * lr, muon_lr=0.02 * lr, ema=0.998)
     if not decoder_only:
         measure_factors(vae, budget)
-    report["samples"] = report["steps"] * pictures * team.size()
+    report["samples"] = report["steps"] * batch * team.size()
     report["psnr_db"] = psnr(vae, budget)
     return vae, report
 
 
 @torch.no_grad()
 def measure_factors(vae, budget: Budget) -> None:
-    """Set shift and scaling so that the latents of renders have mean 0 and deviation 1."""
-    attributes = {n: v.to(budget.device) for n, v in sample(256, budget.generator(10**8)).items()}
-    image = render(attributes, SIZE) * 2 - 1
+    """Set shift and scaling so that the latents of renders have mean 0 and standard deviation 1."""
+    image = render(sample(256, budget.generator(10**8)), SIZE, budget.device) * 2 - 1
     latents = torch.cat([vae.encode(part).latent_dist.mode() for part in image.split(16)]).float()
     vae.register_to_config(
         scaling_factor=round(1 / latents.std().item(), 4), shift_factor=round(latents.mean().item(), 4)
@@ -125,10 +123,9 @@ def measure_factors(vae, budget: Budget) -> None:
 
 @torch.no_grad()
 def psnr(vae, budget: Budget, count: int = 128) -> float:
-    """Peak signal-to-noise ratio in dB of held-out renders after encoding and decoding, mean over pictures."""
-    attributes = {n: v.to(budget.device) for n, v in sample(count, torch.Generator().manual_seed(7)).items()}
-    values = []
-    for image in render(attributes, SIZE).split(16):
+    """Peak signal-to-noise ratio in dB of held-out renders after encoding and decoding, mean over images."""
+    people, values = sample(count, torch.Generator().manual_seed(7)), []
+    for image in render(people, SIZE, budget.device).split(16):
         decoded = vae.decode(vae.encode(image * 2 - 1).latent_dist.mode()).sample.clamp(-1, 1) / 2 + 0.5
         values.append(-10 * (decoded - image).square().mean((1, 2, 3)).log10())
     return torch.cat(values).mean().item()

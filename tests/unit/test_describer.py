@@ -18,22 +18,19 @@ from ditlens.images import to_image
 from ditlens.train import data
 from ditlens.train import describer as recipe
 from ditlens.train.loop import Budget
-from ditlens.worlds.portraits import captions
-from ditlens.worlds.portraits.attributes import NAMES, neutral, sample
+from ditlens.worlds.portraits import captions, phrases
+from ditlens.worlds.portraits.attributes import neutral, sample
 from ditlens.worlds.portraits.describer import (
     DESCRIBE,
     SIZE,
     PortraitDescriber,
-    canonical,
     change_indices,
-    completed,
     prompt_ids,
     reconcile,
     text_changes,
 )
 from ditlens.worlds.portraits.measure import reached
 from ditlens.worlds.portraits.questions import HIDDEN, question
-from ditlens.worlds.portraits.reading import unknown_words
 from ditlens.worlds.portraits.render import render
 
 SOURCE = "old person, slight smile, short red hair, no glasses, blue shirt"
@@ -60,13 +57,13 @@ def run(instruction: str, written: str, source: str = SOURCE, **answers: str) ->
 # --- texts -------------------------------------------------------------------------------------------------
 
 
-def test_canonical_says_all_that_can_be_named_and_nothing_else():
+def test_keywords_say_all_that_can_be_named_and_nothing_else():
     attributes = sample(200, torch.Generator().manual_seed(5))
     for named in captions.nameable(attributes):
-        text = canonical(named)
+        text = captions.keywords(named)
         assert captions.parse(text) == {name: frozenset({index}) for name, index in named.items()}
-        assert captions.normalise(text) == text
-    assert canonical({"hair_color": 3, "age": 2, "smile": 4}) == "old person, big smile, red hair"
+        assert phrases.normalise(text) == text
+    assert captions.keywords({"hair_color": 3, "age": 2, "smile": 4}) == "old person, big smile, red hair"
 
 
 def test_changes_between_two_texts():
@@ -149,65 +146,6 @@ def test_only_what_the_instruction_concerns_is_asked_about():
     assert describer.prompts == [DESCRIBE, "dye the hair pink"]
 
 
-def test_what_a_text_leaves_out_can_be_asked_about():
-    answers = {
-        "mouth_open": "parted lips",
-        "hair_style": "curly hair",
-        "hat": "what?",
-        "gaze": "looking left",
-    }
-    describer = Scripted({question(name): text for name, text in answers.items()})
-    picture = torch.zeros(1, 3, SIZE, SIZE)
-    assert describer.left_out(picture, SOURCE) == {"mouth_open": 1, "hair_style": 2, "gaze": 0}
-    assert set(describer.prompts) == {question(name) for name in NAMES if name not in captions.parse(SOURCE)}
-    covered = SOURCE.replace("no glasses", "sunglasses").replace("short", "very short") + ", a cap"
-    assert describer.left_out(picture, covered) == {"mouth_open": 1}, "the others cannot be seen"
-
-
-def test_given_texts_are_completed_behind_their_own_words():
-    levels = {"smile": 3, "age": 0, "hair_color": 3, "hair_style": 2}
-    pair = "An old man, no hat", "a young man, no hat"
-    assert completed(*pair, levels) == tuple(text + ", slight smile, curly red hair" for text in pair)
-    assert completed("no hat", "no hat, a smile", {"smile": 2}) == ("no hat", "no hat, a smile")
-    assert completed(*pair, {}) == pair
-    assert completed("a cat", "a dog", {"smile": 3}) == ("a cat, slight smile", "a dog, slight smile")
-
-
-@pytest.mark.parametrize(
-    "source", ["a portrait of a person with red hair", "red hair", "person, looking left"]
-)
-@pytest.mark.parametrize("age", [0, 1, 2])
-def test_an_age_behind_a_text_is_of_the_person_that_it_has(source, age):
-    for text in completed(source, source + ", a cap", {"age": age, "shirt": 0}):
-        assert text.count("person") == source.count("person") and ", looking " in text.removeprefix(source)
-        assert not unknown_words(text)
-        assert captions.parse(text)["age"] == frozenset({age})
-    said = captions.parse(source)
-    more = {"age": frozenset({age}), "shirt": frozenset({0})}
-    assert captions.parse(completed(source, source, {"age": age, "shirt": 0})[0]) == said | more
-
-
-def test_texts_that_become_too_long_are_worded_anew():
-    words = "a portrait of {} person with a very long beard, shoulder length wavy brown hair, leaning to the left, "
-    words += (
-        "looking straight ahead, a neutral expression, a slightly open mouth, wide open eyes, level brows, "
-    )
-    words += "an average face, no glasses, no earrings, a white shirt, a pink background"
-    pair = words.format("an old"), words.format("a young")
-    levels = {"hat": 1, "skin_tone": 0}
-    assert captions.MAX_TOKENS - 4 < len(captions.tokens(pair[0])) <= captions.MAX_TOKENS
-    longer = completed(*pair, levels)
-    for text, given in zip(longer, pair, strict=True):
-        assert len(captions.tokens(text)) <= captions.MAX_TOKENS
-        assert captions.parse(text) == captions.parse(given) | {n: frozenset({i}) for n, i in levels.items()}
-    without = words.format("a young").replace("no earrings, ", "")
-    assert completed(pair[0], without, levels) == (pair[0], without), "taken out by saying nothing"
-    both = words.format("a young, old")
-    assert completed(pair[0], both, levels) == (pair[0], both), "says two things"
-    anna = tuple(text.replace("person", "anna") for text in pair)
-    assert completed(*anna, levels) == anna, "nobody else knows what to leave out"
-
-
 def test_an_answer_of_no_use_means_the_neutral_level():
     made = run("make the brows angrier", "gibberish", brow_tilt="hidden")
     assert (made.source, made.target) == (SOURCE + ", level brows", SOURCE + ", angry brows")
@@ -234,10 +172,12 @@ def test_long_descriptions_are_shortened():
     named = {"age": 1, "smile": 2, "mouth_open": 1, "eye_open": 2, "brow_tilt": 0, "gaze": 1, "hair_length": 2,
              "hair_style": 0, "hair_color": 0, "face_width": 0, "skin_tone": 0, "beard": 0, "head_tilt": 0,
              "glasses": 0, "hat": 1, "earrings": 0, "shirt": 0, "background": 0}  # fmt: skip
-    describer = Scripted({DESCRIBE: canonical(named)})
+    describer = Scripted({DESCRIBE: captions.keywords(named)})
     text = describer.describe(torch.zeros(3, 64, 64))
-    assert len(captions.tokens(canonical(named))) > captions.LONGEST_CAPTION >= len(captions.tokens(text))
-    assert captions.parse(text) == captions.parse(canonical(named))
+    assert (
+        len(phrases.tokens(captions.keywords(named))) > captions.LONGEST_CAPTION >= len(phrases.tokens(text))
+    )
+    assert captions.parse(text) == captions.parse(captions.keywords(named))
 
 
 def test_reconcile_keeps_a_caption_by_hand_word_for_word():
@@ -302,7 +242,7 @@ def test_stock_classes_open_it_and_see_the_same_picture(tiny, folder):
     assert torch.allclose(inputs["pixel_values"], picture * 2 - 1, atol=1e-5)
     written = model.generate(**inputs, max_new_tokens=8, do_sample=False)
     text = processor.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert tiny.write(picture, [DESCRIBE])[0].startswith(captions.normalise(text))
+    assert tiny.write(picture, [DESCRIBE])[0].startswith(phrases.normalise(text))
 
 
 def test_full_size_fits_and_is_half_precision(folder):
@@ -336,7 +276,7 @@ def test_tasks_say_what_is_true():
         prompt, answer = recipe.task(attributes, i, named[i], rng)
         if prompt == DESCRIBE:
             kinds.add("describe")
-            assert answer == canonical(named[i])
+            assert answer == captions.keywords(named[i])
         elif prompt.endswith("?"):
             kinds.add("ask")
             assert answer
@@ -408,8 +348,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     build, judge = recipe.build_model, recipe.evaluate
     monkeypatch.setattr(recipe, "build_model", lambda tokenizer: build(tokenizer, 32, 32, 64, 1))
     monkeypatch.setattr(recipe, "evaluate", lambda describer: judge(describer, 4))
-    settle = recipe.settle
-    monkeypatch.setattr(recipe, "settle", lambda *args: settle(*args, batches=2))
+    monkeypatch.setattr(recipe, "NORM_BATCHES", 2)
     drawn = (render(data.part_attributes(0), SIZE) * 255).round().to(torch.uint8).numpy()
     monkeypatch.setattr(data, "renders", lambda budget: np.asarray(drawn))
 

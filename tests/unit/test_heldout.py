@@ -7,7 +7,7 @@ import torch
 
 from ditlens.train import text
 from ditlens.train.loop import Budget
-from ditlens.train.run import left_out
+from ditlens.train.run import held_out_entry
 from ditlens.worlds.portraits import captions
 from ditlens.worlds.portraits.attributes import neutral, sample, take
 from ditlens.worlds.portraits.heldout import HELD_OUT, held_out, match
@@ -43,7 +43,7 @@ def test_training_of_text_never_says_them(tmp_path, monkeypatch):
 
 
 def test_weights_that_were_trained_on_keep_what_they_first_said(tmp_path):
-    assert left_out(tmp_path, "mmdit", fresh=True) == {"held_out": list(HELD_OUT)}
-    assert left_out(tmp_path, "mmdit", fresh=False) == {}
+    assert held_out_entry(tmp_path, "mmdit", fresh=True) == {"held_out": list(HELD_OUT)}
+    assert held_out_entry(tmp_path, "mmdit", fresh=False) == {}
     (tmp_path / "reports.json").write_text('{"mmdit": {"held_out": [{"hat": "cap"}]}}')
-    assert left_out(tmp_path, "mmdit", fresh=False) == {"held_out": [{"hat": "cap"}]}
+    assert held_out_entry(tmp_path, "mmdit", fresh=False) == {"held_out": [{"hat": "cap"}]}

@@ -23,23 +23,20 @@ from ditlens.worlds.portraits.captions import (
     MAX_TOKENS,
     caption,
     compose,
-    normalise,
     parse,
-    satisfies,
-    tokens,
     vocabulary,
 )
-from ditlens.worlds.portraits.constraints import index_of, pick, value_of
-from ditlens.worlds.portraits.edits import EDITS, WHOM
+from ditlens.worlds.portraits.constraints import index_of, pick, satisfies, value_of
+from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, WHOM
 from ditlens.worlds.portraits.instructions import (
-    Span,
     apply,
     instruction,
     parse_instruction,
     target_caption,
     write,
 )
-from ditlens.worlds.portraits.phrases import PHRASES
+from ditlens.worlds.portraits.pairs import PhraseSpan
+from ditlens.worlds.portraits.phrases import PHRASES, normalise, tokens
 
 COUNT = 400
 PORTRAITS = sample(COUNT, torch.Generator().manual_seed(12))
@@ -67,7 +64,7 @@ def test_every_template_asks_for_exactly_its_change(name):
     rng = random.Random(0)
     indices = range(len(PHRASES[name]))
     for source, target in ((s, t) for s in indices for t in indices if s != t):
-        fitting = [edit for edit in EDITS[name] if edit.fits(name, source, target)]
+        fitting = [edit for edit in EDIT_TEMPLATES[name] if edit.fits(name, source, target)]
         assert fitting, (name, source, target)
         for edit in fitting:
             for whom in (*WHOM, *WHOM):
@@ -311,7 +308,7 @@ def test_pairs_word_by_word(text, changes, source, target):
 
 def test_spans_count_tokens():
     pair = target_caption("a portrait of an old person with a big smile, round glasses", {"glasses": 0})
-    assert pair.changed_spans == [Span("glasses", (11, 13), (11, 13))]
+    assert pair.changed_spans == [PhraseSpan("glasses", (11, 13), (11, 13))]
     assert tokens(pair.target_text)[11:13] == ["no", "glasses"]
 
 

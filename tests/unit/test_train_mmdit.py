@@ -48,29 +48,29 @@ def read_back(tokenizer, texts, place):
 def test_captions_are_drawn_ahead_each_for_its_own_picture(drawn):
     tokenizer, people, texts = drawn
     shown = (~held_out(people)).nonzero()[:, 0]
-    assert sorted(texts.pictures.tolist()) == sorted(2 * shown.tolist()), "two each, the held out left out"
+    assert sorted(texts.images.tolist()) == sorted(2 * shown.tolist()), "two each, the held out left out"
     assert texts.lengths.tolist() == sorted(texts.lengths.tolist())
     for place in range(0, len(texts.ids), 25):
         text = read_back(tokenizer, texts, place)
         assert texts.lengths[place] == count_tokens(text) + 2
-        picture = int(texts.pictures[place])
+        picture = int(texts.images[place])
         told = captions.parse(text)
         named = captions.nameable({n: v[picture : picture + 1] for n, v in people.items()})[0]
         assert told and all(named[n] in allowed for n, allowed in told.items())
     by_picture: dict[int, set[str]] = {}
-    for place, picture in enumerate(texts.pictures.tolist()):
+    for place, picture in enumerate(texts.images.tolist()):
         by_picture.setdefault(picture, set()).add(read_back(tokenizer, texts, place))
     assert sum(len(found) == 2 for found in by_picture.values()) > 0.9 * len(by_picture), (
         "other words each time"
     )
-    assert tokenizer.decode(texts.nothing.long(), skip_special_tokens=True) == ""
+    assert tokenizer.decode(texts.empty.long(), skip_special_tokens=True) == ""
 
 
 def test_helpers_draw_the_same_captions():
     tokenizer = build_tokenizer()
     tasks = [(part, 1, tokenizer) for part in range(2)]
     for alone, helped in zip(mmdit.texts_of_parts(tasks, 1), mmdit.texts_of_parts(tasks, 2), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
+        assert all((a == b).all() for a, b in zip(alone, helped, strict=True))
 
 
 def test_helpers_that_cannot_start_are_done_without(monkeypatch, capsys):
@@ -92,13 +92,13 @@ def test_a_step_that_does_not_fit_is_halved():
 def test_pictures_in_memory_are_those_on_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "PART", 3)
     monkeypatch.setattr(data, "COUNT", {"cpu": 6})
-    data.pictures_on.cache_clear()
+    data.images_on.cache_clear()
     cpu, index = torch.device("cpu"), torch.tensor([4, 0, 5])
     on_disk = data.batch_of(data.renders(Budget(1, tmp_path)), index, cpu)
     try:
-        in_memory = data.batch_of(data.pictures_on(cpu, 2), index, cpu)
+        in_memory = data.batch_of(data.images_on(cpu, 2), index, cpu)
     finally:
-        data.pictures_on.cache_clear()
+        data.images_on.cache_clear()
     assert torch.equal(in_memory, on_disk) and in_memory.shape == (3, 3, 128, 128)
 
 
@@ -119,5 +119,5 @@ def test_no_configuration_says_where_it_was_trained(tmp_path):
     (tmp_path / "transformer").mkdir()
     path = tmp_path / "transformer" / "config.json"
     path.write_text(json.dumps({"_name_or_path": str(tmp_path), "num_layers": 6}))
-    run.forget_places(tmp_path)
+    run.clean_configs(tmp_path)
     assert json.loads(path.read_text()) == {"num_layers": 6}

@@ -1,4 +1,4 @@
-"""The attributes of a portrait: names, ranges, words and where each one may change the picture.
+"""The attributes of a portrait: names, ranges, words and where each one may change the image.
 
 A batch of portraits is described by `Attributes`, a plain mapping from attribute name to a tensor of
 shape ``(batch,)``: floats for continuous attributes, int64 class indices for categorical ones.

@@ -1,8 +1,8 @@
-"""Captions of portraits: writing them, and (from `reading` and `constraints`) reading them back exactly.
+"""Writing captions of portraits; `reading` reads them back exactly.
 
 A caption names some attributes of a portrait. `parse` turns it (or anything a person types) into
-*constraints*: for each attribute that is named, the set of levels or values that the words allow. A caption
-written here names exactly the levels that the portrait has, so reading it back loses nothing.
+*constraints*: for each attribute that is named, the set of levels or values that the words allow. A caption names
+exactly the levels that the portrait has, so reading it back loses nothing.
 """
 
 from __future__ import annotations
@@ -13,53 +13,31 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from ditlens.worlds.portraits.attributes import CONTINUOUS, NAMES, Attributes, attribute, take, visible
-from ditlens.worlds.portraits.constraints import satisfies, typical
-from ditlens.worlds.portraits.edits import EDITS, WHOM, WORN
+from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, WHOM, WORN
 from ditlens.worlds.portraits.phrases import (
     BARE,
     HAIR,
     PHRASES,
     WEARABLE,
-    Constraints,
     article,
     count_tokens,
     is_noun_phrase,
-    normalise,
     tokens,
 )
-from ditlens.worlds.portraits.questions import HIDDEN, QUESTIONS, answer, question
-from ditlens.worlds.portraits.reading import parse, unknown_words
-
-__all__ = [
-    "LONGEST_CAPTION",
-    "MAX_TOKENS",
-    "Constraints",
-    "answer",
-    "caption",
-    "caption_all",
-    "compose",
-    "nameable",
-    "normalise",
-    "parse",
-    "question",
-    "satisfies",
-    "tokens",
-    "typical",
-    "unknown_words",
-    "vocabulary",
-]
+from ditlens.worlds.portraits.questions import HIDDEN, QUESTIONS
+from ditlens.worlds.portraits.reading import parse as parse
 
 MAX_TOKENS = 62
-"""No text of this world has more tokens; with a start and an end token it fits into 64."""
+"""Upper limit for any text of this world; with a start and an end token it fits into 64."""
 
 LONGEST_CAPTION = 50
-"""Tokens of the longest caption; the rest of `MAX_TOKENS` is room for phrases that an edit inserts."""
+"""Upper limit for captions; the rest of `MAX_TOKENS` is room for phrases that an edit inserts."""
 
 PERSON_HEADS = ("a portrait of {} person", "a picture of {} person")
 """Beginnings of a caption in which age is an adjective."""
 
 PLAIN_HEADS = ("portrait, ", "a face with ", "", "")
-"""Beginnings in which it is not; two in four captions are bare lists."""
+"""Beginnings in which it is not; half of these captions are bare lists."""
 
 _EDGES = {
     c.name: torch.tensor([level.high for level in c.levels[:-1]], dtype=torch.float64) for c in CONTINUOUS
@@ -95,7 +73,7 @@ def nameable(attributes: Attributes) -> list[dict[str, int]]:
 
 
 def _choose_names(named: dict[str, int], rng: random.Random, drop: float) -> dict[str, int]:
-    """A random part of what can be named: sometimes one or two attributes, sometimes all."""
+    """A random subset of what can be named: sometimes one or two attributes, sometimes all."""
     u = rng.random()
     if u < 0.15:
         kept = rng.sample(sorted(named), min(len(named), rng.randint(1, 2)))
@@ -120,7 +98,7 @@ def _list_phrases(
     choose: Callable[[Sequence[str]], str],
     rng: random.Random | None,
 ) -> list[str]:
-    """One phrase per attribute, except age; all that concerns hair in one."""
+    """One phrase per attribute, except age; those of hair are joined."""
     hair = [choose(table[name][named[name]]) for name in HAIR if name in named]
     if rng is not None:
         rng.shuffle(hair)
@@ -175,14 +153,33 @@ def compose(named: Mapping[str, int], rng: random.Random | None = None) -> str:
     return text if count_tokens(text) <= LONGEST_CAPTION else _shorten(named, rng)
 
 
+def keywords(named: Mapping[str, int]) -> str:
+    """Name the given levels in fixed order, each by its first synonym, as a list of keywords.
+
+    Args:
+        named: Level (or value) index of each attribute to name, e.g. from `nameable`.
+
+    Returns:
+        A normalised text; unlike a caption it may have more than `LONGEST_CAPTION` tokens.
+
+    Example:
+        >>> keywords({"age": 2, "smile": 4, "hair_color": 3})
+        'old person, big smile, red hair'
+    """
+    return ", ".join(_person(named) + _list_phrases(named, BARE, _first, None))
+
+
+def _person(named: Mapping[str, int]) -> list[str]:
+    return [PHRASES["age"][named["age"]][0] + " person"] if "age" in named else []
+
+
 def _shorten(named: Mapping[str, int], rng: random.Random | None) -> str:
     """A short caption that names the given levels: keywords only, the shortest ones if need be."""
-    age = [PHRASES["age"][named["age"]][0] + " person"] if "age" in named else []
     for choose in (_first, _shortest):
         phrases = _list_phrases(named, BARE, choose, None)
         if rng is not None:
             rng.shuffle(phrases)
-        text = ", ".join(age + phrases)
+        text = ", ".join(_person(named) + phrases)
         if count_tokens(text) <= LONGEST_CAPTION:
             break
     return text
@@ -212,7 +209,7 @@ def caption(
         A normalised text, e.g. ``"a portrait of an old person with a big smile, long red hair"``.
 
     Raises:
-        UnknownAttributeError: If `names` holds a name that is no attribute.
+        UnknownAttributeError: If `names` holds an unknown attribute.
     """
     one = take(attributes, range(len(next(iter(attributes.values()))))[index])
     return caption_all(one, rng, names=names, drop=drop, canonical=canonical)[0]
@@ -256,5 +253,5 @@ def vocabulary() -> list[str]:
     texts += [*QUESTIONS.values(), *WHOM]
     texts += [thing for values in WORN.values() for things in values for thing in things]
     slots = dict.fromkeys(("whom", "thing", "value", "worn", "much"), "")
-    texts += [edit.template.format(**slots) for edits in EDITS.values() for edit in edits]
+    texts += [edit.template.format(**slots) for edits in EDIT_TEMPLATES.values() for edit in edits]
     return sorted({token for text in texts for token in tokens(text)} | {","})

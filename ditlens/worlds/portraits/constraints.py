@@ -1,4 +1,4 @@
-"""What a text says, as sets of levels: checking a portrait against it, and making one that fits."""
+"""Constraints, the meaning of a text as sets of levels: check a portrait against them, or make one that fits."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def satisfies(values: Mapping[str, float | str], constraints: Constraints) -> di
 
 
 def pick(name: str, allowed: frozenset[int]) -> int:
-    """The level or value that is meant when a text leaves several open.
+    """The level or value that is meant when a text allows several.
 
-    The neutral one if it is allowed; otherwise, of a category the first, and of levels the middle one, the
+    The neutral one if it is allowed; otherwise the first value of a category, or the middle one of the levels, the
     stronger of two: "a smile" is a big one.
     """
     spec = attribute(name)
@@ -61,12 +61,12 @@ def pick(name: str, allowed: frozenset[int]) -> int:
 
 
 def typical(constraints: Constraints, rng: random.Random | None = None) -> dict[str, float | str]:
-    """Values of a portrait that a text describes; neutral in all that it does not name.
+    """Values of a portrait that a text describes; neutral where it names nothing.
 
     Args:
         constraints: As returned by `parse`.
-        rng: None takes the level that `pick` says, at its centre; otherwise a level and a value in its core
-            are drawn.
+        rng: None takes the centre of the level that `pick` chooses; otherwise a level and a value in its core are
+            drawn.
 
     Returns:
         One portrait in the form of `attributes.describe_values`.
@@ -89,7 +89,7 @@ def value_of(name: str, index: int, rng: random.Random | None = None) -> float |
 
 
 def known_levels(name: str, source: Source | None) -> frozenset[int]:
-    """The levels that an attribute of the source may have; its neutral one if nothing is known."""
+    """The levels that an attribute of the source may have; the neutral one if nothing is known."""
     value = (source or {}).get(name)
     if isinstance(value, (frozenset, set)):
         return frozenset(value)
@@ -100,7 +100,7 @@ def known_levels(name: str, source: Source | None) -> frozenset[int]:
 
 
 def settle(name: str, wanted: int | frozenset[int], current: int) -> int:
-    """The level that an attribute gets: as it is if that is allowed, otherwise what `pick` says."""
+    """The level that an attribute gets: the current one if that is allowed, otherwise that of `pick`."""
     if isinstance(wanted, int):
         return wanted
     return current if current in wanted else pick(name, wanted)

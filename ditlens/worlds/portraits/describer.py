@@ -1,9 +1,9 @@
-"""The describer: a small multimodal model that puts portraits, wishes and answers into words.
+"""The describer: a small multimodal model that describes portraits, carries out instructions and answers questions.
 
-The network is a stock `LlavaForConditionalGeneration`: a LeViT tower (convolutions, then attention) turns the
-picture into a few tokens, and a small Llama goes on writing after them. It knows three prompts: `DESCRIBE`, an
-instruction, and a question. What it writes about an instruction is checked against the grammar, which has the
-last word: the two texts always differ in nothing but the edit.
+The network is a stock `LlavaForConditionalGeneration`: a LeViT tower (convolutions, then attention) turns the image
+into a few tokens, and a small Llama continues them with text. It takes three kinds of prompts: `DESCRIBE`, an
+instruction, and a question. Its answer to an instruction is checked and corrected by the grammar, so that the two
+texts differ only in the edit.
 """
 
 from __future__ import annotations
@@ -18,24 +18,15 @@ from torch.nn import functional as F
 from ditlens import images
 from ditlens.description import Description
 from ditlens.errors import CaptionError, DescriberError, ModelError
-from ditlens.worlds.portraits.attributes import NAMES, describe_values
-from ditlens.worlds.portraits.captions import LONGEST_CAPTION, MAX_TOKENS, caption_all, compose
-from ditlens.worlds.portraits.constraints import index_of, pick, typical, value_of
+from ditlens.worlds.portraits.attributes import describe_values
+from ditlens.worlds.portraits.captions import LONGEST_CAPTION, caption_all, compose
+from ditlens.worlds.portraits.constraints import pick, value_of
 from ditlens.worlds.portraits.instructions import parse_instruction
-from ditlens.worlds.portraits.measure import hidden
 from ditlens.worlds.portraits.oracle import Oracle
-from ditlens.worlds.portraits.pairs import Pair, target_caption
-from ditlens.worlds.portraits.phrases import (
-    BARE,
-    HAIR,
-    PHRASES,
-    Constraints,
-    count_tokens,
-    normalise,
-    tokens,
-)
+from ditlens.worlds.portraits.pairs import CaptionPair, target_caption
+from ditlens.worlds.portraits.phrases import HAIR, PHRASES, Constraints, count_tokens, normalise
 from ditlens.worlds.portraits.questions import question
-from ditlens.worlds.portraits.reading import parse, unknown_words
+from ditlens.worlds.portraits.reading import parse
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,23 +34,23 @@ if TYPE_CHECKING:
 
 NAME = "portraits describer"
 SIZE = 128
-"""Side of the pictures that the network sees; others are resized."""
+"""Height and width of the images that the network sees; others are resized."""
 
 IMAGE, ANSWER, END = "<image>", "<answer>", "<end>"
-"""Tokens: one for each token of the picture; after the prompt; after the answer."""
+"""Special tokens: in place of each image token; after the prompt; after the answer."""
 
 DESCRIBE = "describe the picture"
 """The prompt that asks for a description."""
 
 LONGEST_PROMPT = 80
-"""Tokens of a prompt that are read."""
+"""Upper limit for the tokens of a prompt; the rest is cut."""
 
 LONGEST_ANSWER = 64
-"""Tokens of an answer at most."""
+"""Upper limit for the tokens of an answer."""
 
 MISSING = (
     "Type `ditlens train describer` to train one, or restore data/models from the repository. "
-    "Without it, give both texts by hand: source_text= and target_text=."
+    "Without it, give both texts: source_text= and target_text=."
 )
 
 
@@ -81,11 +72,11 @@ class PortraitDescriber:
 
     @torch.no_grad()
     def write(self, pictures: torch.Tensor, prompts: list[str]) -> list[str]:
-        """What the network writes, word by word the likeliest, after each picture and prompt.
+        """Greedily decoded answers of the network, one for each image and prompt.
 
         Args:
             pictures: (batch, 3, height, width), values in [0, 1].
-            prompts: One per picture, normalised.
+            prompts: One per image, normalised.
         """
         device = next(self.model.parameters()).device
         pixels = prepare(pictures.to(device, torch.float32))
@@ -111,10 +102,10 @@ class PortraitDescriber:
     def _image_tokens(self) -> int:
         return int(self.model.config.image_seq_length)
 
-    # --- reading pictures ------------------------------------------------------------------------------
+    # --- reading images --------------------------------------------------------------------------------
 
     def describe_all(self, pictures: torch.Tensor) -> list[str]:
-        """What each picture shows: everything that can be named, in fixed order.
+        """Descriptions of images: everything that can be named, in fixed order.
 
         Args:
             pictures: (batch, 3, height, width), values in [0, 1].
@@ -125,13 +116,13 @@ class PortraitDescriber:
         return texts
 
     def describe(self, image: images.Picture) -> str:
-        """What a picture shows."""
+        """A description of one image."""
         return self.describe_all(_tensor(image))[0]
 
     def answer(self, image: images.Picture, question: str) -> str:
-        """Answer a question about a picture, e.g. ``"what color is the hair?"``.
+        """Answer a question about an image, e.g. ``"what color is the hair?"``.
 
-        `ditlens.worlds.portraits.questions` lists the questions that it has learnt.
+        `ditlens.worlds.portraits.questions` lists the questions of its training.
         """
         text = normalise(question)
         return self.write(_tensor(image), [text if text.endswith("?") else text + "?"])[0]
@@ -139,20 +130,20 @@ class PortraitDescriber:
     # --- texts for an edit -----------------------------------------------------------------------------
 
     def extract(self, image: Image.Image, instruction: str) -> Description:
-        """What the picture shows, and what it should show once the instruction is carried out.
+        """What the image shows, and what it should show after the edit.
 
-        A description names no value that lies between two levels; what the instruction concerns is asked about.
+        A description names no value between two levels; the network is asked about those that are to change.
 
         Raises:
-            CaptionError: If the instruction asks for nothing that this world has, or contradicts itself.
-            DescriberError: If the network's text about the picture describes no portrait.
+            CaptionError: If the instruction asks for nothing that this world knows, or contradicts itself.
+            DescriberError: If the network's description is not that of a portrait.
         """
         picture = _tensor(image)
         source = self.describe_all(picture)[0]
         if not understood(source):
             raise DescriberError(
-                f"The picture could not be read as a portrait of this world; it was described as {source!r}. "
-                'Give both texts by hand: source_text="young person, slight smile", target_text="...".'
+                f"The image could not be read as a portrait of this world; it was described as {source!r}. "
+                'Give both texts: source_text="young person, slight smile", target_text="...".'
             )
         pair = self.pair(picture, source, instruction)
         return Description(
@@ -162,28 +153,18 @@ class PortraitDescriber:
             describer=self.name,
         )
 
-    def left_out(self, image: images.Picture, text: str) -> dict[str, int]:
-        """What a text does not say of a picture: for each such attribute that can be seen, the nearest level.
-
-        Args:
-            image: The picture.
-            text: Its description.
-        """
-        said = understood(text)
-        levels = self._ask(_tensor(image), [name for name in NAMES if name not in said])
-        known = typical({**said, **{name: frozenset({level}) for name, level in levels.items()}})
-        return {name: level for name, level in levels.items() if name not in hidden(known)}
-
-    def pair(self, picture: torch.Tensor, source: str, instruction: str, written: str | None = None) -> Pair:
-        """The source text and its target, token for token alike but for the edit.
+    def pair(
+        self, picture: torch.Tensor, source: str, instruction: str, written: str | None = None
+    ) -> CaptionPair:
+        """The source text and its target, equal token by token except for the edit.
 
         Attributes that the instruction concerns and the source text does not mention are asked about first.
 
         Args:
             picture: (1, 3, height, width), values in [0, 1].
-            source: Description of the picture.
+            source: Description of the image.
             instruction: What to change.
-            written: What the network writes as the target, if that is known already.
+            written: The network's answer to the instruction, if it is known already.
 
         Raises:
             CaptionError: If nothing is understood of the source or the instruction.
@@ -196,7 +177,7 @@ class PortraitDescriber:
         return reconcile(source, instruction, written, levels)
 
     def _ask(self, picture: torch.Tensor, names: list[str]) -> dict[str, int]:
-        """The levels that the network answers, where its answers are of use."""
+        """The levels in the network's answers, where they are usable."""
         if not names:
             return {}
         prompts = [question(name) for name in names]
@@ -214,7 +195,7 @@ class PortraitDescriber:
     def save(self, folder: Path) -> None:
         """Write half-precision weights, configuration and processor, as `from_pretrained` wants them.
 
-        The statistics of batch norms stay in single precision, and so does the model once it is loaded.
+        Batch-norm statistics are stored in single precision, and the model computes in it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         state = {
@@ -235,7 +216,7 @@ class PortraitDescriber:
         missing = [name for name in files if not (folder / name).is_file()]
         if missing:
             raise ModelError(
-                f"No describer in {folder} ({', '.join(missing)} missing): pictures cannot be described. "
+                f"No describer in {folder} ({', '.join(missing)} missing): images cannot be described. "
                 + MISSING
             )
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -257,12 +238,12 @@ class PortraitDescriber:
 
 
 class OracleDescriber:
-    """Describes portraits with the oracle's eyes and the grammar's words; implements `Describer`.
+    """Describes portraits with the oracle and the grammar; implements `Describer`.
 
-    Stands in where no describer has been trained. It names what the oracle reads in the core of a level.
+    Used where no describer has been trained. It names what the oracle reads in the core of a level.
 
     Args:
-        oracle: The network that reads attributes from pictures.
+        oracle: The network that reads attributes from images.
     """
 
     name = "oracle and grammar"
@@ -271,7 +252,7 @@ class OracleDescriber:
         self.oracle = oracle
 
     def describe_all(self, pictures: torch.Tensor) -> list[str]:
-        """What each picture shows: everything that can be named, in fixed order.
+        """Descriptions of images: everything that can be named, in fixed order.
 
         Args:
             pictures: (batch, 3, height, width), values in [0, 1].
@@ -279,14 +260,14 @@ class OracleDescriber:
         return caption_all(self.oracle.read(pictures), canonical=True)
 
     def describe(self, image: images.Picture) -> str:
-        """What a picture shows."""
+        """A description of one image."""
         return self.describe_all(_tensor(image))[0]
 
     def extract(self, image: Image.Image, instruction: str) -> Description:
-        """What the picture shows, and what it should show once the instruction is carried out.
+        """What the image shows, and what it should show after the edit.
 
         Raises:
-            CaptionError: If the instruction asks for nothing that this world has, or contradicts itself.
+            CaptionError: If the instruction asks for nothing that this world knows, or contradicts itself.
         """
         read = self.oracle.read(_tensor(image))
         values = describe_values(read)
@@ -299,101 +280,31 @@ class OracleDescriber:
             describer=self.name,
         )
 
-    def left_out(self, image: images.Picture, text: str) -> dict[str, int]:
-        """What a text does not say of a picture: for each such attribute that can be seen, the nearest level.
-
-        Args:
-            image: The picture.
-            text: Its description.
-        """
-        said = understood(text)
-        levels = _levels(describe_values(self.oracle.read(_tensor(image))))
-        return {name: level for name, level in levels.items() if name not in said}
-
-
-def _levels(values: Mapping[str, float | str]) -> dict[str, int]:
-    """The level of every attribute that can be seen."""
-    return {name: index_of(name, value) for name, value in values.items() if name not in hidden(values)}
-
 
 def prepare(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures in [0, 1] as the network takes them: `SIZE` x `SIZE`, values in [-1, 1]."""
+    """Images in [0, 1] as the network takes them: `SIZE` x `SIZE`, values in [-1, 1]."""
     if pictures.shape[-2:] != (SIZE, SIZE):
         pictures = F.interpolate(pictures, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
     return pictures * 2 - 1
 
 
 def prompt_ids(tokenizer: Any, prompt: str, image_tokens: int) -> list[int]:
-    """Token ids of a prompt: the picture's places, the words, and the sign that the answer follows."""
+    """Token ids of a prompt: places for the image, the words, and the token after which the answer begins."""
     words = tokenizer(prompt, add_special_tokens=False).input_ids[:LONGEST_PROMPT]
     image, answer = tokenizer.convert_tokens_to_ids([IMAGE, ANSWER])
     return [image] * image_tokens + words + [answer]
 
 
 def _tensor(image: images.Picture) -> torch.Tensor:
-    """A picture as (1, 3, SIZE, SIZE), its largest centred square."""
+    """The largest centred square of an image, as (1, 3, SIZE, SIZE)."""
     return images.to_tensor(images.fit(images.open_image(image), SIZE, SIZE))
 
 
 # --- the words of a description ---------------------------------------------------------------------------
 
 
-def canonical(named: Mapping[str, int]) -> str:
-    """Name the given levels in fixed order, each by its first synonym, as a list of keywords.
-
-    Args:
-        named: Level (or value) index of each attribute to name, e.g. from `captions.nameable`.
-
-    Example:
-        >>> canonical({"age": 2, "smile": 4, "hair_color": 3})
-        'old person, big smile, red hair'
-    """
-    phrases = [BARE["age"][named["age"]][0] + " person"] if "age" in named else []
-    hair = [BARE[name][named[name]][0] for name in HAIR if name in named]
-    for name in NAMES:
-        if name == HAIR[0] and hair:
-            phrases.append(" ".join(hair) + " hair")
-        elif name in named and name != "age" and name not in HAIR:
-            phrases.append(BARE[name][named[name]][0])
-    return ", ".join(phrases)
-
-
-def completed(source: str, target: str, levels: Mapping[str, int]) -> tuple[str, str]:
-    """Two texts of an edit with the same words behind each, for what both leave out.
-
-    Texts that would have more than `MAX_TOKENS` tokens are worded anew, in fewer; if the grammar does not know all
-    their words, or the target leaves out what the source says, they are left as they are.
-
-    Args:
-        source: What the picture shows.
-        target: What it should show.
-        levels: Levels of attributes, e.g. from `PortraitDescriber.left_out`; what a text names is not added.
-
-    Example:
-        >>> completed("old person, red hair", "young person, red hair", {"smile": 3})
-        ('old person, red hair, slight smile', 'young person, red hair, slight smile')
-        >>> completed("red hair", "black hair", {"age": 2})
-        ('red hair, looking old', 'black hair, looking old')
-    """
-    said, wanted = understood(source), understood(target)
-    more = {name: level for name, level in levels.items() if name not in {*said, *wanted}}
-    if not more:
-        return source, target
-    words = canonical(more)
-    if "age" in more:  # ", old person" would be a second one
-        words = "looking " + words.replace(" person", "", 1)
-    longer = f"{source}, {words}", f"{target}, {words}"
-    if max(len(tokens(text)) for text in longer) <= MAX_TOKENS:
-        return longer
-    if unknown_words(source) or unknown_words(target) or not said or said.keys() - wanted.keys():
-        return source, target
-    known = {name: pick(name, allowed) for name, allowed in said.items()}
-    pair = target_caption(_short(canonical({**known, **more})), change_indices(source, target))
-    return pair.source_text, pair.target_text
-
-
 def _short(text: str) -> str:
-    """A description in shorter synonyms if it has more words than the captions of this world."""
+    """The description, in shorter synonyms if it is longer than the captions of this world."""
     said = understood(text)
     if count_tokens(text) <= LONGEST_CAPTION or not said:
         return text
@@ -401,7 +312,7 @@ def _short(text: str) -> str:
 
 
 def understood(text: str) -> Constraints:
-    """What a text says; nothing if it cannot be read."""
+    """The meaning of a text; empty if it is not understood."""
     try:
         return parse(text)
     except CaptionError:
@@ -412,12 +323,12 @@ def change_indices(source_text: str, target_text: str) -> dict[str, int]:
     """What two texts change.
 
     Args:
-        source_text: Any text; one that is not understood says nothing.
+        source_text: Any text; one that is not understood counts as empty.
         target_text: Another.
 
     Returns:
         For each attribute that the target names and that the source does not already have so, the index of
-        the wanted level or value. What the target leaves out is not a change.
+        the wanted level or value. An attribute that only the source names does not change.
     """
     source, target = understood(source_text), understood(target_text)
     return {
@@ -445,16 +356,18 @@ def phrase(name: str, index: int) -> str:
     return PHRASES[name][index][0] + (" hair" if name in HAIR else "")
 
 
-def reconcile(source: str, instruction: str, written: str, levels: Mapping[str, int] | None = None) -> Pair:
-    """Turn the network's target into a pair of texts, if the grammar agrees with it; else the grammar's own.
+def reconcile(
+    source: str, instruction: str, written: str, levels: Mapping[str, int] | None = None
+) -> CaptionPair:
+    """The pair of texts for the network's target, or the grammar's target where the two disagree.
 
-    The network is followed where the instruction leaves a choice ("add a beard"), and only if it changes what
-    was asked for and nothing else.
+    The network decides where the instruction leaves a choice ("add a beard"), provided that it changes what was
+    asked for and nothing else.
 
     Args:
         source: Description of the source.
         instruction: What to change.
-        written: What the network wrote as the target.
+        written: The network's answer to the instruction.
         levels: Levels of attributes that `source` does not mention.
 
     Raises:
@@ -469,7 +382,7 @@ def reconcile(source: str, instruction: str, written: str, levels: Mapping[str, 
 
 
 def _agreed(said: Constraints, wanted: Constraints, written: Constraints) -> Constraints | None:
-    """The changes that the network wrote; None if they are not those that were asked for."""
+    """The changes in the network's answer; None if they are not those that were asked for."""
     if any(not (name in written and written[name] <= wanted[name]) for name in wanted):
         return None
     others = [name for name in said if name in written and name not in wanted]

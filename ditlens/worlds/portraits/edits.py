@@ -1,25 +1,26 @@
-"""Tables of edits: how instructions put a change of each attribute, and what else people say."""
+"""Tables of instructions: how they ask for a change of each attribute, and what else people say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ditlens.worlds.portraits.constraints import pick
-from ditlens.worlds.portraits.reading import Key, Lexicon, Meaning, key, lexicon
+from ditlens.worlds.portraits.phrases import Table
+from ditlens.worlds.portraits.reading import Lexicon, Meaning, Stems, lexicon, meanings, stems_of
 
 
 @dataclass(frozen=True)
-class Edit:
-    """One way to ask for a change.
+class EditTemplate:
+    """One way to ask for a change of an attribute.
 
     Attributes:
         template: The words. Slots: ``{whom}`` a pronoun; ``{thing}`` a phrase of the target level;
             ``{value}`` the name of the target value; ``{worn}`` what the person wears now; ``{much}``
             "much" or nothing.
-        targets: Levels that an absolute edit can set; None means all.
+        targets: Levels that an absolute instruction can set; None means all.
         sources: Levels from which it makes sense; None means all.
-        step: Levels to move by, for relative edits; 0 for absolute ones.
-        open: Whether it leaves open how much ("make her smile"): it then asks for one of these levels.
+        step: Levels to move by, for relative instructions; 0 for absolute ones.
+        open: Levels that it leaves open ("make her smile").
     """
 
     template: str
@@ -44,21 +45,21 @@ class Edit:
         return self.step != 0 and target - source == 2 * self.step
 
 
-def _set(template: str, *targets: int, sources: tuple[int, ...] | None = None) -> Edit:
-    return Edit(template, targets or None, sources)
+def _set(template: str, *targets: int, sources: tuple[int, ...] | None = None) -> EditTemplate:
+    return EditTemplate(template, targets or None, sources)
 
 
-def _step(step: int, template: str, *sources: int) -> Edit:
-    return Edit(template, sources=sources or None, step=step)
+def _step(step: int, template: str, *sources: int) -> EditTemplate:
+    return EditTemplate(template, sources=sources or None, step=step)
 
 
-def _open(template: str, *levels: int, sources: tuple[int, ...] | None = None) -> Edit:
-    return Edit(template, sources=sources, open=levels)
+def _open(template: str, *levels: int, sources: tuple[int, ...] | None = None) -> EditTemplate:
+    return EditTemplate(template, sources=sources, open=levels)
 
 
 _GIVE = _set("give {whom} {thing}")
 
-EDITS: dict[str, tuple[Edit, ...]] = {
+EDIT_TEMPLATES: dict[str, tuple[EditTemplate, ...]] = {
     "smile": (
         _GIVE,
         _set("make {whom} frown deeply", 0),
@@ -198,7 +199,7 @@ WORN = {
     "hat": (("hat",), ("cap", "hat"), ("beanie", "hat"), ("crown", "hat")),
     "earrings": (("earrings",), ("earrings", "pearls"), ("earrings", "hoops")),
 }
-"""What to call the thing that is worn now, for each value."""
+"""Words for what the person wears now, for each value."""
 
 WHOM = ("him", "her", "them", "the person")
 
@@ -232,37 +233,21 @@ _COMPARED: tuple[tuple[str, int, tuple[str, ...], tuple[str, ...]], ...] = (
     ("brow_tilt", -1, ("",), ("more worried", "less angry")),
 )
 
-_VERBS: dict[str, tuple[str, int]] = {
-    "close mouth": ("mouth_open", 0),
-    "open mouth slightly": ("mouth_open", 1),
-    "open mouth wide": ("mouth_open", 2),
-    "close eyes": ("eye_open", 0),
-    "relax the eyes": ("eye_open", 1),
-    "open eyes wide": ("eye_open", 2),
-    "eyes left": ("gaze", 0),
-    "eyes right": ("gaze", 2),
-    "eyes straight": ("gaze", 1),
-    "tilt head left": ("head_tilt", 0),
-    "tilt head right": ("head_tilt", 2),
-    "straighten head": ("head_tilt", 1),
-    "shave": ("beard", 0),
-    "shave the beard": ("beard", 0),
-    "shave the head": ("hair_length", 0),
-    "straighten hair": ("hair_style", 0),
-    "curl hair": ("hair_style", 2),
+_VERBS: Table = {
+    "mouth_open": {0: "close mouth", 1: "open mouth slightly", 2: "open mouth wide"},
+    "eye_open": {0: "close eyes", 1: "relax the eyes", 2: "open eyes wide"},
+    "gaze": {0: "eyes left", 2: "eyes right", 1: "eyes straight"},
+    "head_tilt": {0: "tilt head left", 2: "tilt head right", 1: "straighten head"},
+    "beard": {0: "shave, shave the beard"},
+    "hair_length": {0: "shave the head"},
+    "hair_style": {0: "straighten hair", 2: "curl hair"},
 }
 
 _STEPPING_VERBS = {
-    "lengthen hair": ("hair_length", +1),
-    "shorten hair": ("hair_length", -1),
-    "trim hair": ("hair_length", -1),
-    "trim beard": ("beard", -1),
-    "darken skin": ("skin_tone", +1),
-    "lighten skin": ("skin_tone", -1),
-    "widen face": ("face_width", +1),
-    "widen eyes": ("eye_open", +1),
-    "widen smile": ("smile", +1),
-}
+    "lengthen hair": ("hair_length", +1), "shorten hair": ("hair_length", -1), "trim hair": ("hair_length", -1),
+    "trim beard": ("beard", -1), "darken skin": ("skin_tone", +1), "lighten skin": ("skin_tone", -1),
+    "widen face": ("face_width", +1), "widen eyes": ("eye_open", +1), "widen smile": ("smile", +1),
+}  # fmt: skip
 
 _HAIR_WORDS = {
     "longer": Meaning("hair_length", step=+1),
@@ -273,10 +258,10 @@ _HAIR_WORDS = {
 }
 
 NOTHING = {"glasses": 0, "hat": 0, "earrings": 0, "beard": 0, "smile": 2}
-"""What remains when something is removed."""
+"""The level or value that remains when something is removed."""
 
 REMOVERS = frozenset("remove delete erase take lose rid drop stop".split())
-"""Verbs that remove what follows them; `VERBS` do something else to it."""
+"""Verbs that remove what follows them; those in `VERBS` do not."""
 
 VERBS = frozenset(
     "make give let put add change turn dye paint set swap replace exchange switch get grow keep hold want "
@@ -292,15 +277,15 @@ COMPARATIVES = frozenset(word.split()[0] for *_, words in _COMPARED for word in 
 
 
 def _lexicon() -> Lexicon:
-    phrases: dict[Key, Meaning] = {}
+    phrases: dict[Stems, Meaning] = {}
     for attribute, step, nouns, words in _COMPARED:
         for noun in nouns:
             for word in words:
                 for phrase in (f"{word} {noun}", f"{noun} {word}"):
-                    phrases[key(phrase)] = Meaning(attribute, step=step)
-    phrases |= {key(p): Meaning(a, step=step) for p, (a, step) in _STEPPING_VERBS.items()}
-    phrases |= {key(p): Meaning(a, frozenset({index})) for p, (a, index) in _VERBS.items()}
-    return lexicon(phrases, {key(word): meaning for word, meaning in _HAIR_WORDS.items()}, direct=True)
+                    phrases[stems_of(phrase)] = Meaning(attribute, step=step)
+    phrases |= {stems_of(p): Meaning(a, step=step) for p, (a, step) in _STEPPING_VERBS.items()}
+    phrases |= meanings(_VERBS)
+    return lexicon(phrases, {stems_of(word): meaning for word, meaning in _HAIR_WORDS.items()}, direct=True)
 
 
 INSTRUCTIONS: Lexicon = _lexicon()

@@ -1,6 +1,6 @@
-"""Five people to start with: hand-picked portraits, drawn by the renderer of this world.
+"""Five example portraits, drawn by the renderer of this world.
 
-The pictures in ``data/examples`` come from here; `write` makes them again.
+The images in ``data/examples`` come from here; `write` draws them again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ditlens.worlds.portraits.attributes import Attributes, concatenate, neutral
 from ditlens.worlds.portraits.render import render
 
 FOLDER = DATA / "examples"
-"""Where a clone of the repository has the pictures."""
+"""Where the images are, in a clone of the repository or an installed package."""
 
 Look = dict[str, Any]
 """Values of some attributes: numbers, or names of categorical values."""
@@ -45,7 +45,7 @@ EXAMPLES: dict[str, Look] = {
         "shirt": "blue", "background": "grey",
     },
 }  # fmt: skip
-"""Attribute values by name; what is not given is neutral."""
+"""Attribute values by name; all others are neutral."""
 
 
 def attributes() -> Attributes:
@@ -70,8 +70,8 @@ def write(folder: str | Path = FOLDER, size: int = 256) -> list[Path]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = [to_image(picture) for picture in render(attributes(), size)]
-    files = {"portrait": pictures[0], **dict(zip(EXAMPLES, pictures, strict=True))}
-    for name, picture in files.items():
-        picture.save(folder / f"{name}.png", optimize=True)
+    images = [to_image(image) for image in render(attributes(), size)]
+    files = {"portrait": images[0], **dict(zip(EXAMPLES, images, strict=True))}
+    for name, image in files.items():
+        image.save(folder / f"{name}.png", optimize=True)
     return [folder / f"{name}.png" for name in files]

@@ -1,8 +1,8 @@
-"""Combinations that training never shows, to ask later whether the model can compose what it knows.
+"""Held-out combinations of values, to test whether the model composes.
 
-A model that has seen red hair often and green backgrounds often, but never both in one picture, can only draw
-the two together if it holds them apart. The autoencoder, the oracle and the describer do see them: they are
-instruments here, not the subject.
+A model that has seen red hair and green backgrounds often, but never both in one image, can draw the two together
+only if it represents them separately. The autoencoder, the oracle and the describer do see them: they are
+instruments here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HELD_OUT: tuple[dict[str, str], ...] = (
     {"earrings": "hoops", "shirt": "blue"},
     {"hair_style": "curly", "hat": "cap"},
 )
-"""Pairs of values; each value appears with every other partner."""
+"""Pairs of values; each value occurs with every other partner."""
 
 
 def match(attributes: Attributes, combination: dict[str, str]) -> torch.Tensor:
@@ -29,5 +29,5 @@ def match(attributes: Attributes, combination: dict[str, str]) -> torch.Tensor:
 
 
 def held_out(attributes: Attributes) -> torch.Tensor:
-    """Which portraits have a combination that training leaves out, a boolean tensor (batch,)."""
+    """Which portraits have a held-out combination, a boolean tensor (batch,)."""
     return torch.stack([match(attributes, combination) for combination in HELD_OUT]).any(0)

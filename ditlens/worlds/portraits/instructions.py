@@ -1,4 +1,4 @@
-"""Instructions: asking for an edit, understanding such a request, and carrying it out exactly."""
+"""Instructions: write them, read them, and apply them to attributes exactly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ditlens.worlds.portraits.attributes import (
 from ditlens.worlds.portraits.constraints import Source, index_of, known_levels, settle, value_of
 from ditlens.worlds.portraits.edits import (
     COMPARATIVES,
-    EDITS,
+    EDIT_TEMPLATES,
     INSTRUCTIONS,
     MODIFIERS,
     NOTHING,
@@ -30,21 +30,11 @@ from ditlens.worlds.portraits.edits import (
     VERBS,
     WHOM,
     WORN,
-    Edit,
+    EditTemplate,
 )
-from ditlens.worlds.portraits.pairs import Pair, Span, target_caption
+from ditlens.worlds.portraits.pairs import target_caption as target_caption
 from ditlens.worlds.portraits.phrases import PHRASES, Constraints, is_noun_phrase, noun, tokens
 from ditlens.worlds.portraits.reading import NOUNS, SEPARATORS, Mention, scan
-
-__all__ = [
-    "Instruction",
-    "Pair",
-    "Span",
-    "apply",
-    "instruction",
-    "parse_instruction",
-    "target_caption",
-]
 
 EXAMPLE = "make the smile bigger and remove the glasses"
 
@@ -75,7 +65,7 @@ def instruction(
     names: Sequence[str] | None = None,
     count: int = 1,
 ) -> Instruction:
-    """Ask for a change of one portrait that is possible and visible, before and after.
+    """Draw an instruction for one portrait whose changes are possible, and visible before and after.
 
     Args:
         attributes: A batch of portraits.
@@ -85,7 +75,7 @@ def instruction(
         count: Number of attributes to change if `names` is None.
 
     Returns:
-        The text with the level that each changed attribute gets, never the one that it has.
+        The text, with the new level of each attribute that changes.
 
     Raises:
         CaptionError: If every attribute in `names` is hidden.
@@ -123,12 +113,12 @@ def _all_visible(one: Attributes, changes: Mapping[str, int]) -> bool:
 
 
 def _ask(name: str, source: int, target: int, whom: str, rng: random.Random) -> str:
-    """Words that ask to take one attribute from one level to another."""
-    fitting = [edit for edit in EDITS[name] if edit.fits(name, source, target)]
+    """Words that ask to change one attribute from one level to another."""
+    fitting = [edit for edit in EDIT_TEMPLATES[name] if edit.fits(name, source, target)]
     return write(rng.choice(fitting), name, source, target, whom, rng)
 
 
-def write(edit: Edit, name: str, source: int, target: int, whom: str, rng: random.Random) -> str:
+def write(edit: EditTemplate, name: str, source: int, target: int, whom: str, rng: random.Random) -> str:
     """Fill the slots of an edit's template."""
     spec = ATTRIBUTES[name]
     text = edit.template.format(
@@ -163,9 +153,9 @@ def not_understood(text: str) -> str:
 def parse_instruction(text: str, source: Source | None = None) -> Constraints:
     """Read an instruction, relative to a source portrait.
 
-    Within one clause the last mention of an attribute is what it becomes ("swap the glasses for a pair of
-    sunglasses"). Relative words move by one level from the source's level ("much" and "a lot": two) and stop
-    at the ends. Of what the source does not say, its neutral level is assumed.
+    Within one clause the last mention of an attribute counts ("swap the glasses for a pair of sunglasses").
+    Relative words move by one level from that of the source ("much" and "a lot": two) and stop at the ends. The
+    neutral level is assumed where the source says nothing.
 
     Args:
         text: For example ``"make the smile a frown and remove the glasses"``.
@@ -175,8 +165,8 @@ def parse_instruction(text: str, source: Source | None = None) -> Constraints:
         For each attribute to change, the indices of the levels or values that the words allow.
 
     Raises:
-        CaptionError: If nothing is understood, if something is to be removed that can only be changed, or if
-            two clauses contradict each other.
+        CaptionError: If nothing is understood, if something that can only be changed is to be removed, or if two
+            clauses contradict each other.
     """
     words = _resolve_pronouns(tokens(text))
     steps, skip = _modifiers(words)
@@ -201,7 +191,7 @@ def parse_instruction(text: str, source: Source | None = None) -> Constraints:
 
 
 def _resolve_pronouns(words: list[str]) -> list[str]:
-    """Put the noun for "one": "swap the red shirt for a blue one"."""
+    """Replace "one" by its noun: "swap the red shirt for a blue one"."""
     result: list[str] = []
     for word in words:
         last = next((w for w in reversed(result) if w in NOUNS), word)
@@ -210,7 +200,7 @@ def _resolve_pronouns(words: list[str]) -> list[str]:
 
 
 def _modifiers(words: list[str]) -> tuple[dict[int, int], frozenset[int]]:
-    """Positions of relative words -> the factor that the words before them give; and what to skip."""
+    """The factor of each relative word ("much bigger": 2) by position, and the positions to skip."""
     steps: dict[int, int] = {}
     skip: set[int] = set()
     for at, word in enumerate(words):
@@ -244,7 +234,7 @@ def _clauses(words: list[str], mentions: Iterable[Mention]) -> list[list[Mention
 
 
 def _is_removed(words: list[str], mention: Mention) -> bool:
-    """Whether the verb before a mention takes it away; one verb may have several objects."""
+    """Whether the verb before a mention removes it; one verb may have several objects."""
     before = [i for i in range(mention.start) if words[i] in REMOVERS | VERBS]
     if not before or words[before[-1]] not in REMOVERS:
         return False
@@ -271,17 +261,16 @@ def apply(
     *,
     rng: random.Random | None = None,
 ) -> Attributes:
-    """Carry out an edit: the exact target portrait.
+    """Apply changes to a portrait: the exact target of an edit.
 
     Args:
         attributes: A batch of portraits.
         index: Which of them is the source.
         changes: As in `Instruction.changes`, or as returned by `parse_instruction`.
-        rng: None puts changed attributes at the centre of their level; otherwise a value in its core is
-            drawn.
+        rng: None puts changed attributes at the centre of their level; otherwise a value in its core is drawn.
 
     Returns:
-        A batch of one. What is not changed, or is already as asked for, is as in the source.
+        A batch of one. Attributes that do not change, or are already as asked for, keep their values.
     """
     one = {name: values.clone() for name, values in take(attributes, index).items()}
     for name, wanted in changes.items():

@@ -1,4 +1,4 @@
-"""What an edit of a portrait did, in numbers: was the target reached, and did anything else move?
+"""Measure an edit of a portrait: was the target reached, and did anything else change?
 
 Works on portraits as the oracle reads them: plain dictionaries from attribute name to value.
 """
@@ -14,7 +14,7 @@ Values = Mapping[str, "float | str"]
 
 
 def hidden(values: Values) -> set[str]:
-    """Attributes that cannot be seen in a portrait; the rule is that of `attributes.visible`."""
+    """Attributes that are not visible in a portrait, by the rule of `attributes.visible`."""
     out: set[str] = set()
     if values["glasses"] == "sunglasses":
         out |= {"eye_open", "gaze"}
@@ -24,13 +24,13 @@ def hidden(values: Values) -> set[str]:
 
 
 def drift(before: Values, after: Values, targets: Iterable[str]) -> float:
-    """Mean change of the attributes that are not targets and can be seen before and after.
+    """Mean change of the attributes that are no targets and are visible before and after.
 
     Returns:
         A number in [0, 1], in units of each attribute's range; a categorical attribute counts 0 or 1.
     """
-    left_out = set(targets) | hidden(before) | hidden(after)
-    moved = [change for name, change in distance(before, after).items() if name not in left_out]
+    ignored = set(targets) | hidden(before) | hidden(after)
+    moved = [change for name, change in distance(before, after).items() if name not in ignored]
     return sum(moved) / len(moved) if moved else 0.0
 
 

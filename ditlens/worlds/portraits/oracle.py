@@ -1,4 +1,4 @@
-"""The oracle: a small network that reads every attribute back from a picture of a portrait.
+"""The oracle: a small network that reads all attributes of a portrait from its image.
 
 It turns an edit into a measurement: did the target attribute move, by how much, and did anything else?
 """
@@ -16,7 +16,7 @@ from ditlens.errors import ModelError
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, Attributes, describe_values
 
 SIZE = 128
-"""Side of the pictures that the network reads; others are resized."""
+"""Height and width of the images that the network reads; others are resized."""
 
 
 class Residual(nn.Module):
@@ -34,10 +34,10 @@ class Residual(nn.Module):
 
 
 class Oracle(nn.Module):
-    """Reads attributes from pictures.
+    """Reads attributes from images.
 
-    A convolutional trunk of four halvings, then one linear read-out over the 8 x 8 grid of features: the layout
-    of a portrait is nearly fixed, so position is information and is not pooled away.
+    A convolutional trunk that halves the resolution four times, then linear heads on the 8 x 8 grid of features:
+    the layout of a portrait is nearly fixed, so positions are informative and are not pooled.
     """
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 128)) -> None:
@@ -57,7 +57,7 @@ class Oracle(nn.Module):
         self.categorical = nn.ModuleList(nn.Linear(256, len(c.values)) for c in CATEGORICAL)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Features before the read-out, (batch, 256): the space of the Frechet distance.
+        """Features before the heads, (batch, 256): the space of the Fréchet distance.
 
         Args:
             images: (batch, 3, height, width), values in [0, 1].
@@ -68,7 +68,7 @@ class Oracle(nn.Module):
         return F.relu(self.hidden(x.flatten(1)))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Raw read-outs.
+        """Raw outputs.
 
         Returns:
             Continuous attributes scaled to [-1, 1], (batch, 11), and logits of each categorical attribute.
@@ -78,7 +78,7 @@ class Oracle(nn.Module):
 
     @torch.no_grad()
     def read(self, images: torch.Tensor) -> Attributes:
-        """Attributes of pictures.
+        """Attributes of images.
 
         Args:
             images: (batch, 3, height, width), values in [0, 1].
@@ -96,7 +96,7 @@ class Oracle(nn.Module):
         return out
 
     def measure(self, images: torch.Tensor) -> list[dict[str, float | str]]:
-        """Attributes of pictures as plain values, one dictionary per picture."""
+        """Attributes of images as plain values, one dictionary per image."""
         read = self.read(images)
         return [describe_values(read, i) for i in range(len(images))]
 
@@ -129,5 +129,5 @@ class Oracle(nn.Module):
 
 
 def targets(attributes: Attributes) -> torch.Tensor:
-    """Continuous attributes scaled to [-1, 1], (batch, 11): what the network is trained on."""
+    """Continuous attributes scaled to [-1, 1], (batch, 11): the targets in training."""
     return torch.stack([(attributes[a.name] - a.low) / a.range * 2 - 1 for a in CONTINUOUS], 1)

@@ -1,4 +1,4 @@
-"""Source and target captions that differ in nothing but the edit, token for token where possible.
+"""Source and target captions that differ only in the edit, aligned token by token where possible.
 
 A caption is cut into *segments*: stretches of tokens that are the same on both sides, and one segment per
 changed phrase, which has its own tokens on each side.
@@ -29,23 +29,23 @@ from ditlens.worlds.portraits.phrases import (
 from ditlens.worlds.portraits.reading import LEXICON, Mention, parse, scan
 
 DETERMINERS = frozenset({"the", "her", "his", "their", "its"})
-"""Words that take the place of "a"."""
+"""Words that replace "a"."""
 
 
-class Span(NamedTuple):
-    """Where a changed phrase stands: token positions (start, end) in each text, end exclusive."""
+class PhraseSpan(NamedTuple):
+    """A changed phrase: its tokens (start, end) in each text, end exclusive."""
 
     attribute: str
     source: tuple[int, int]
     target: tuple[int, int]
 
 
-class Pair(NamedTuple):
+class CaptionPair(NamedTuple):
     """A source caption, its target caption, and the phrases in which they differ."""
 
     source_text: str
     target_text: str
-    changed_spans: list[Span]
+    changed_spans: list[PhraseSpan]
 
 
 @dataclass
@@ -62,22 +62,22 @@ def target_caption(
     changes: Mapping[str, int] | Constraints,
     *,
     values: Mapping[str, float | str] | None = None,
-) -> Pair:
+) -> CaptionPair:
     """Write the caption of an edited portrait by replacing phrases in the caption of the source.
 
-    All else stays, word for word. If a synonym makes the changed phrase as long as the one that it replaces,
-    that one is taken, on either side; otherwise the wording of the source is kept. An attribute that the
-    source caption does not mention is inserted there first, with its present value.
+    Everything else is kept word for word. If synonyms on either side give both phrases the same length, they are
+    taken; otherwise the wording of the source is kept. An attribute that the source caption does not mention is
+    first inserted there, with its current value.
 
     Args:
         source: The source's caption, or its values (then its canonical caption is used).
         changes: As in `Instruction.changes`, or as returned by `parse_instruction`.
-        values: The source's values, for attributes that a caption does not mention or leaves open; of what
-            is not known, the neutral level is assumed.
+        values: The source's values, for attributes that the caption does not mention or leaves open; the neutral
+            level is assumed for the others.
 
     Returns:
-        Both texts, normalised, and the spans in which they differ. What is already as asked for is left
-        alone, so there may be no span at all.
+        Both texts, normalised, and the spans in which they differ: none for attributes that are already as asked
+        for.
 
     Raises:
         CaptionError: If `source` is a text in which nothing is understood.
@@ -105,7 +105,7 @@ def target_caption(
 
 
 def _spell_out(words: list[str]) -> list[str]:
-    """Let every "no" concern one phrase: "no hat or glasses" becomes "no hat, no glasses"."""
+    """Give every phrase its own "no": "no hat or glasses" becomes "no hat, no glasses"."""
     result: list[str] = []
     negated = False
     for word in words:
@@ -200,7 +200,7 @@ def _insert(segments: list[_Segment], name: str, source: int, target: int) -> No
         segments.append(_Segment(["hair"], ["hair"]))
 
 
-def _assemble(segments: list[_Segment], edited: set[str]) -> Pair:
+def _assemble(segments: list[_Segment], edited: set[str]) -> CaptionPair:
     """Join the segments; "a" and "an" follow the word after them."""
     source = _fix_articles([word for segment in segments for word in segment.source])
     target = _fix_articles([word for segment in segments for word in segment.target])
@@ -212,8 +212,8 @@ def _assemble(segments: list[_Segment], edited: set[str]) -> Pair:
         if segment.attribute in edited:
             if start and before and source[start - 1] != target[before - 1]:  # "an" became "a"
                 start, before = start - 1, before - 1
-            spans.append(Span(segment.attribute, (start, i), (before, j)))
-    return Pair(join(source), join(target), spans)
+            spans.append(PhraseSpan(segment.attribute, (start, i), (before, j)))
+    return CaptionPair(join(source), join(target), spans)
 
 
 def _fix_articles(words: list[str]) -> list[str]:

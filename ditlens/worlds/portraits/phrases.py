@@ -3,9 +3,9 @@
 Two kinds of tables:
 
 - `PHRASES`: what captions *generate* for a level of an attribute, always exact;
-- `SYNONYMS`: what a person may type besides; some leave several levels open ("a smile").
+- `SYNONYMS`: what a person may type as well; some leave several levels open ("a smile").
 
-Text is normalised by one rule, `normalise`, before it is parsed or tokenised.
+Text is normalised by `normalise` before it is parsed or tokenised.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def join(words: list[str]) -> str:
 
 
 def normalise(text: str) -> str:
-    """Bring a text into the one form in which captions are generated, parsed and tokenised.
+    """Bring a text into the form in which captions are generated, parsed and tokenised.
 
     See `tokens` for the rule. Generated texts are already in this form.
 
@@ -74,7 +74,7 @@ def normalise(text: str) -> str:
 
 
 def count_tokens(text: str) -> int:
-    """Number of tokens of a generated caption: faster than splitting it."""
+    """Number of tokens of a normalised text; faster than `tokens`."""
     return text.count(" ") + 1 + text.count(",")
 
 
@@ -107,7 +107,7 @@ def noun(name: str) -> str:
 
 
 HAIR = ("hair_length", "hair_style", "hair_color")
-"""Named in one phrase: "long wavy red hair". Their phrases are adjectives, as is age's."""
+"""Named in one phrase: "long wavy red hair". Their phrases are adjectives, like those of age."""
 
 EXTRA: dict[str, dict[int, tuple[str, ...]]] = {
     "smile": {
@@ -123,8 +123,8 @@ EXTRA: dict[str, dict[int, tuple[str, ...]]] = {
     "skin_tone": {4: ("ebony skin",)},
     "beard": {0: ("a shaved chin",), 1: ("a stubbly chin",)},
 }
-"""More exact phrases than the attribute table has. With them, any two levels of an attribute have a pair of
-phrases with the same number of tokens, which is what keeps source and target captions aligned."""
+"""Additional exact phrases. With them, any two levels of an attribute have phrases with the same number of tokens,
+which keeps source and target captions aligned."""
 
 
 def _phrases(name: str) -> tuple[tuple[str, ...], ...]:
@@ -144,126 +144,79 @@ BARE = {
 """The same without articles, for captions in the style of a list of keywords."""
 
 WEARABLE = frozenset({"glasses", "hat", "earrings", "shirt"})
-"""What one may be "wearing"."""
+"""What a person may be "wearing"."""
 
 NOT_AFTER_WITH = frozenset(
     {"bareheaded", "clean", "frowning", "glancing", "looking", "smiling", "wearing", "without"}
 )
-"""First words of the phrases that are no nouns: "a person with looking left" is not English."""
+"""First words of the phrases that cannot follow "with": "a person with looking left" is not English."""
 
 
 def is_noun_phrase(phrase: str) -> bool:
-    """Whether a phrase can stand after "with"."""
+    """Whether a phrase can follow "with"."""
     return phrase.partition(" ")[0] not in NOT_AFTER_WITH
 
 
-# What a person may type besides. Indices are those of the attribute's levels or values; several indices mean
-# that the phrase leaves open which one. Plurals, spellings, articles and "the mouth is open" for "open mouth"
-# need no entry of their own: see `STEMS` and `reading`.
-SYNONYMS: dict[str, tuple[str, int | str | tuple[int | str, ...]]] = {
-    "smile": ("smile", (3, 4)),
-    "happy": ("smile", (3, 4)),
-    "cheerful": ("smile", (3, 4)),
-    "happy smile": ("smile", (3, 4)),
-    "very happy": ("smile", 4),
-    "wide smile": ("smile", 4),
-    "large smile": ("smile", 4),
-    "grin": ("smile", 4),
-    "faint smile": ("smile", 3),
-    "subtle smile": ("smile", 3),
-    "frown": ("smile", (0, 1)),
-    "sad": ("smile", (0, 1)),
-    "unhappy": ("smile", (0, 1)),
-    "very sad": ("smile", 0),
-    "deep frown": ("smile", 0),
-    "slightly sad": ("smile", 1),
-    "neutral": ("smile", 2),
-    "serious": ("smile", 2),
-    "open mouth": ("mouth_open", (1, 2)),
-    "mouth open": ("mouth_open", (1, 2)),
-    "mouth closed": ("mouth_open", 0),
-    "parted mouth": ("mouth_open", 1),
-    "half open mouth": ("mouth_open", 1),
-    "open eyes": ("eye_open", (1, 2)),
-    "closed eyes": ("eye_open", 0),
-    "eyes closed": ("eye_open", 0),
-    "small eyes": ("eye_open", 0),
-    "squinting": ("eye_open", 0),
-    "big eyes": ("eye_open", 2),
-    "large eyes": ("eye_open", 2),
-    "round eyes": ("eye_open", 2),
-    "worried": ("brow_tilt", 0),
-    "concerned": ("brow_tilt", 0),
-    "neutral brows": ("brow_tilt", 1),
-    "angry": ("brow_tilt", 2),
-    "furious": ("brow_tilt", 2),
-    "looking straight": ("gaze", 1),
-    "looking forward": ("gaze", 1),
-    "looking at the camera": ("gaze", 1),
-    "looking at viewer": ("gaze", 1),
-    "eyes left": ("gaze", 0),
-    "eyes right": ("gaze", 2),
-    "bald": ("hair_length", 0),
-    "no hair": ("hair_length", 0),
-    "buzz cut": ("hair_length", 0),
-    "shaved head": ("hair_length", 0),
-    "thin face": ("face_width", 0),
-    "slender face": ("face_width", 0),
-    "normal face": ("face_width", 1),
-    "white skin": ("skin_tone", (0, 1)),
-    "olive skin": ("skin_tone", 2),
-    "black skin": ("skin_tone", 4),
-    "very young": ("age", 0),
-    "child": ("age", 0),
-    "kid": ("age", 0),
-    "teenager": ("age", 0),
-    "older": ("age", (1, 2)),
-    "very old": ("age", 2),
-    "aged": ("age", 2),
-    "senior": ("age", 2),
-    "beard": ("beard", (1, 2, 3)),
-    "bearded": ("beard", (1, 2, 3)),
-    "short beard": ("beard", (1, 2)),
-    "big beard": ("beard", 3),
-    "very long beard": ("beard", 3),
-    "unshaven": ("beard", 1),
-    "stubbly": ("beard", 1),
-    "beardless": ("beard", 0),
-    "shaven": ("beard", 0),
-    "shaved": ("beard", 0),
-    "head left": ("head_tilt", 0),
-    "head right": ("head_tilt", 2),
-    "head straight": ("head_tilt", 1),
-    "tilted left": ("head_tilt", 0),
-    "tilted right": ("head_tilt", 2),
-    "redhead": ("hair_color", "red"),
-    "blond": ("hair_color", "blond"),
-    "brunette": ("hair_color", "brown"),
-    "curls": ("hair_style", "curly"),
-    "glasses": ("glasses", ("round", "square")),
-    "shades": ("glasses", "sunglasses"),
-    "dark glasses": ("glasses", "sunglasses"),
-    "hat": ("hat", ("cap", "beanie", "crown")),
-    "baseball hat": ("hat", "cap"),
-    "woolen hat": ("hat", "beanie"),
-    "wool hat": ("hat", "beanie"),
-    "knitted hat": ("hat", "beanie"),
-    "earrings": ("earrings", ("pearls", "hoops")),
-    "hoops": ("earrings", "hoops"),
-    "violet shirt": ("shirt", "purple"),
-}
-"""Phrase -> (attribute, the level indices or value names that it allows)."""
+Table: TypeAlias = dict[str, dict[int | str | tuple[int | str, ...], str]]
+"""Attribute -> the levels or values that a phrase allows -> these phrases, separated by commas."""
 
-HAIR_SYNONYMS: dict[str, tuple[str, int | str | tuple[int | str, ...]]] = {
-    "very long": ("hair_length", 3),
-    "buzzed": ("hair_length", 0),
-    "dark": ("hair_color", ("black", "brown")),
-    "auburn": ("hair_color", "red"),
-    "orange": ("hair_color", "red"),
-    "fair": ("hair_color", "blond"),
-    "yellow": ("hair_color", "blond"),
-    "white": ("hair_color", "grey"),
-    "smooth": ("hair_style", "straight"),
+# Phrases that captions do not use, but people may type. Plurals, spellings, articles and "the mouth is open" for
+# "open mouth" need no entry: see `STEMS` and `reading`.
+SYNONYMS: Table = {
+    "smile": {
+        (3, 4): "smile, happy, cheerful, happy smile",
+        4: "very happy, wide smile, large smile, grin",
+        3: "faint smile, subtle smile",
+        (0, 1): "frown, sad, unhappy",
+        0: "very sad, deep frown",
+        1: "slightly sad",
+        2: "neutral, serious",
+    },
+    "mouth_open": {(1, 2): "open mouth, mouth open", 0: "mouth closed", 1: "parted mouth, half open mouth"},
+    "eye_open": {
+        (1, 2): "open eyes",
+        0: "closed eyes, eyes closed, small eyes, squinting",
+        2: "big eyes, large eyes, round eyes",
+    },
+    "brow_tilt": {0: "worried, concerned", 1: "neutral brows", 2: "angry, furious"},
+    "gaze": {
+        1: "looking straight, looking forward, looking at the camera, looking at viewer",
+        0: "eyes left",
+        2: "eyes right",
+    },
+    "hair_length": {0: "bald, no hair, buzz cut, shaved head"},
+    "face_width": {0: "thin face, slender face", 1: "normal face"},
+    "skin_tone": {(0, 1): "white skin", 2: "olive skin", 4: "black skin"},
+    "age": {0: "very young, child, kid, teenager", (1, 2): "older", 2: "very old, aged, senior"},
+    "beard": {
+        (1, 2, 3): "beard, bearded",
+        (1, 2): "short beard",
+        3: "big beard, very long beard",
+        1: "unshaven, stubbly",
+        0: "beardless, shaven, shaved",
+    },
+    "head_tilt": {0: "head left, tilted left", 2: "head right, tilted right", 1: "head straight"},
+    "hair_color": {"red": "redhead", "blond": "blond", "brown": "brunette"},
+    "hair_style": {"curly": "curls"},
+    "glasses": {("round", "square"): "glasses", "sunglasses": "shades, dark glasses"},
+    "hat": {
+        ("cap", "beanie", "crown"): "hat",
+        "cap": "baseball hat",
+        "beanie": "woolen hat, wool hat, knitted hat",
+    },
+    "earrings": {("pearls", "hoops"): "earrings", "hoops": "hoops"},
+    "shirt": {"purple": "violet shirt"},
+}
+
+HAIR_SYNONYMS: Table = {
+    "hair_length": {3: "very long", 0: "buzzed"},
+    "hair_color": {
+        ("black", "brown"): "dark",
+        "red": "auburn, orange",
+        "blond": "fair, yellow",
+        "grey": "white",
+    },
+    "hair_style": {"straight": "smooth"},
 }
 """The same for adjectives that need the noun "hair"."""
 
@@ -297,4 +250,4 @@ FILLERS = PEOPLE - {"face"} | frozenset(
     "take remove delete rid lose stop drop keep hold hide cut would could can should want like instead "
     "also just more other but".split()
 )
-"""Words that carry no attribute."""
+"""Words that name no attribute."""

@@ -9,7 +9,7 @@ from ditlens.worlds.portraits.constraints import index_of
 from ditlens.worlds.portraits.phrases import HAIR, PHRASES
 
 HIDDEN = "hidden"
-"""The answer about an attribute that cannot be seen."""
+"""The answer about an attribute that is not visible."""
 
 QUESTIONS = {
     "smile": "what expression does the person have?",
@@ -53,8 +53,8 @@ def answer(values: Mapping[str, float | str], name: str) -> str:
         name: Name of the attribute.
 
     Returns:
-        The canonical phrase of the attribute's level or value, which `captions.parse` understands;
-        `HIDDEN` if it cannot be seen.
+        The first phrase of the attribute's level or value, as `captions.parse` reads it; `HIDDEN` if it is not
+        visible.
     """
     index = index_of(name, values[name])
     if not visible(neutral(1, **values))[name].item():

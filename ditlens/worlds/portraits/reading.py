@@ -1,4 +1,4 @@
-"""Reading texts: finding the phrases of the grammar, and what a caption says.
+"""Reading texts: which phrases of the grammar they contain, and what these mean.
 
 The longest known phrase is taken first, from left to right; words outside the lexicon are skipped.
 """
@@ -21,23 +21,24 @@ from ditlens.worlds.portraits.phrases import (
     STEMS,
     SYNONYMS,
     Constraints,
+    Table,
     join,
     noun,
     tokens,
 )
 
-Key = tuple[str, ...]
+Stems = tuple[str, ...]
 SEPARATORS = frozenset({",", "and"})
 NOUNS = frozenset(
     "smile frown mouth lip eye brow face skin beard chin glasses hat earrings shirt background".split()
 )
-"""Nouns that may stand before their adjective: "the shirt is red"."""
+"""Nouns that may precede their adjective: "the shirt is red"."""
 PREPOSITIONS = frozenset("at in of off on to up with".split())
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What one phrase says: the levels (or values) it allows, or a step from the present level."""
+    """What one phrase means: the levels (or values) it allows, or a step from the current level."""
 
     attribute: str
     indices: frozenset[int] = frozenset()
@@ -66,51 +67,56 @@ def _stem(word: str) -> str:
     return STEMS.get(word, word)
 
 
-def key(phrase: str) -> Key:
-    """The form in which a phrase is looked up: stems, without articles and prepositions."""
+def stems_of(phrase: str) -> Stems:
+    """The key under which a phrase is looked up: its stems, without articles and prepositions."""
     return tuple(_stem(word) for word in phrase.split() if word not in ARTICLES | PREPOSITIONS)
 
 
-def _meaning(attribute: str, allowed: int | str | tuple[int | str, ...]) -> Meaning:
-    """Turn an entry of a synonym table into a `Meaning`."""
-    spec = ATTRIBUTES[attribute]
-    listed = allowed if isinstance(allowed, tuple) else (allowed,)
-    names = spec.values if isinstance(spec, Categorical) else ()
-    return Meaning(attribute, frozenset(names.index(a) if isinstance(a, str) else a for a in listed))
+def meanings(table: Table) -> dict[Stems, Meaning]:
+    """The phrases of a table with their meanings."""
+    found: dict[Stems, Meaning] = {}
+    for attribute, entries in table.items():
+        spec = ATTRIBUTES[attribute]
+        names = spec.values if isinstance(spec, Categorical) else ()
+        for allowed, phrases in entries.items():
+            listed = allowed if isinstance(allowed, tuple) else (allowed,)
+            indices = frozenset(names.index(a) if isinstance(a, str) else a for a in listed)
+            found |= {stems_of(phrase): Meaning(attribute, indices) for phrase in phrases.split(", ")}
+    return found
 
 
-def _hair_words() -> dict[Key, Meaning]:
-    words = {key(phrase): _meaning(*entry) for phrase, entry in HAIR_SYNONYMS.items()}
+def _hair_words() -> dict[Stems, Meaning]:
+    words = meanings(HAIR_SYNONYMS)
     for attribute in HAIR:
         for index, phrases in enumerate(PHRASES[attribute]):
-            words |= {key(phrase): Meaning(attribute, frozenset({index})) for phrase in phrases}
+            words |= {stems_of(phrase): Meaning(attribute, frozenset({index})) for phrase in phrases}
     colors = {k: m for k, m in words.items() if m.attribute == "hair_color" and k != ("dark",)}
     words |= {(shade, *k): m for k, m in colors.items() for shade in SHADES}
     return words
 
 
-def _phrases() -> dict[Key, Meaning]:
-    phrases = {key(phrase): _meaning(*entry) for phrase, entry in SYNONYMS.items()}
+def _phrases() -> dict[Stems, Meaning]:
+    phrases = meanings(SYNONYMS)
     for attribute, table in PHRASES.items():
         if attribute not in HAIR:
             for index, words in enumerate(table):
-                phrases |= {key(phrase): Meaning(attribute, frozenset({index})) for phrase in words}
+                phrases |= {stems_of(phrase): Meaning(attribute, frozenset({index})) for phrase in words}
     return phrases
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Known phrases, and whether a noun may take its adjective without "is".
+    """Known phrases, and whether an adjective may follow its noun without "is".
 
     Attributes:
         phrases: Complete phrases, e.g. ``("big", "smile")``.
-        hair: Adjectives that mean something only with the noun "hair".
-        direct: True accepts "make the shirt red"; False wants "the shirt is red".
+        hair: Adjectives that need the noun "hair".
+        direct: True accepts "make the shirt red"; False requires "the shirt is red".
         words: Every word that occurs in a phrase; all others are skipped.
     """
 
-    phrases: Mapping[Key, Meaning]
-    hair: Mapping[Key, Meaning]
+    phrases: Mapping[Stems, Meaning]
+    hair: Mapping[Stems, Meaning]
     direct: bool = False
     words: frozenset[str] = field(init=False)
 
@@ -120,15 +126,15 @@ class Lexicon:
 
 
 def lexicon(
-    more: Mapping[Key, Meaning] | None = None,
-    more_hair: Mapping[Key, Meaning] | None = None,
+    more: Mapping[Stems, Meaning] | None = None,
+    more_hair: Mapping[Stems, Meaning] | None = None,
     *,
     direct: bool = False,
 ) -> Lexicon:
     """Build the lexicon of captions, with more phrases on top.
 
     Args:
-        more: Further phrases; they win over those of captions.
+        more: Further phrases; they take precedence over those of captions.
         more_hair: Further adjectives of hair.
         direct: See `Lexicon`.
     """
@@ -146,7 +152,7 @@ def lexicon(
 _LONGEST = 6
 
 
-def _longest(stems: list[str], at: int, table: Mapping[Key, Meaning]) -> int:
+def _longest(stems: list[str], at: int, table: Mapping[Stems, Meaning]) -> int:
     """Length of the longest phrase of `table` that starts at `at`; 0 if there is none."""
     most = min(_LONGEST, len(stems) - at)
     return next((n for n in range(most, 0, -1) if tuple(stems[at : at + n]) in table), 0)
@@ -187,9 +193,8 @@ def _hair_phrase(stems: list[str], at: int, words: Lexicon) -> tuple[list[tuple[
 def scan(words: list[str], known: Lexicon, skip: frozenset[int] = frozenset()) -> list[Mention]:
     """Find the phrases of a lexicon in a text.
 
-    Words outside the lexicon are skipped, so "a red silk shirt" is a red shirt. "no", "not" and "without"
-    before a phrase mean every other level of its attribute, unless the phrase has a meaning of its own
-    ("no glasses").
+    Words outside the lexicon are skipped, so "a red silk shirt" is a red shirt. "no", "not" and "without" before a
+    phrase mean every other level of its attribute, unless the lexicon has the negated phrase ("no glasses").
 
     Args:
         words: Tokens of the text.
@@ -236,7 +241,7 @@ def scan(words: list[str], known: Lexicon, skip: frozenset[int] = frozenset()) -
 
 
 def unused_words(words: list[str], mentions: list[Mention]) -> list[str]:
-    """Words that neither belong to a phrase that was understood nor are mere grammar."""
+    """Words that belong neither to a phrase that was understood nor to the grammar."""
     used = {i for mention in mentions for i in range(mention.start, mention.end)}
     grammar = ARTICLES | FILLERS | PEOPLE | SEPARATORS | {"?", "hair", "is", "no", "or", "looking"}
     return [w for i, w in enumerate(words) if i not in used and _stem(w) not in grammar and w not in grammar]
@@ -249,7 +254,7 @@ EXAMPLE = "a portrait of an old person with a big smile, long red hair and round
 
 
 def parse(text: str) -> Constraints:
-    """Read a caption, or anything a person types.
+    """Read a caption, or any text that a person types.
 
     Case, punctuation, articles, plurals, spelling variants and the order of phrases do not matter, and
     unknown words are ignored (`unknown_words` lists them).
@@ -285,6 +290,6 @@ def parse(text: str) -> Constraints:
 
 
 def unknown_words(text: str) -> list[str]:
-    """Words of a caption that `parse` made no use of, in order; articles and the like do not count."""
+    """Words of a caption that `parse` did not use, in order, without articles and other grammar."""
     words = tokens(text)
     return unused_words(words, scan(words, LEXICON))

@@ -1,9 +1,9 @@
 """Portraits drawn with signed distance functions: batched, differentiable, any resolution.
 
-`render` maps `Attributes` to pictures. Coordinates run to the right and down; the face is centred at the
-origin and about 0.8 wide, and the picture shows about [-0.85, 0.85] x [-0.8, 0.9] of the plane. Every shape
+`render` maps `Attributes` to images. Coordinates run to the right and down; the face is centred at the
+origin and about 0.8 wide, and the image shows about [-0.85, 0.85] x [-0.8, 0.9] of the plane. Every shape
 is a signed distance (negative inside) turned into a soft mask one pixel wide, so that edges are anti-aliased
-at every resolution and the picture has a gradient with respect to every continuous attribute.
+at every resolution and the image has a gradient with respect to every continuous attribute.
 
 Parts are painted back to front; one function draws one part, with the geometry of a portrait (`Face`)
 worked out once and shared.
@@ -39,10 +39,10 @@ BACKGROUND: dict[str, RGB] = {
 WHITE, INK, GOLD = (1.0, 1.0, 1.0), (0.10, 0.09, 0.12), (0.95, 0.75, 0.25)
 
 SCALE, SHIFT = 0.85, 0.055
-"""The picture's half width in canvas units, and how far its centre lies below the face's centre."""
+"""The image's half width in canvas units, and how far its centre lies below the face's centre."""
 
 CHUNK_PIXELS = 16 * 64 * 64
-"""Pixels drawn at once: keeps the working set of one chunk in the processor's cache."""
+"""Pixels drawn at once: keeps the data of one chunk in the processor's cache."""
 
 
 # --- small tools -----------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def _box(x: Tensor, y: Tensor, hx: Tensor | float, hy: Tensor | float, radius: f
 
 @dataclass
 class Canvas:
-    """A picture being painted.
+    """An image being painted.
 
     Attributes:
         rgb: (batch, 3, height, width), values in [0, 1].
@@ -117,7 +117,7 @@ class Canvas:
         self.rgb = torch.lerp(self.rgb, color, mask)
 
     def shade(self, factor: Tensor) -> None:
-        """Multiply the picture: below 1 darkens, above 1 lightens."""
+        """Multiply the image: below 1 darkens, above 1 lightens."""
         self.rgb = (self.rgb * factor).clamp(0, 1)
 
 
@@ -127,7 +127,7 @@ class Face:
 
     x: Tensor  # coordinates of the head, turned by the head's tilt
     y: Tensor
-    flat_x: Tensor  # coordinates of the picture
+    flat_x: Tensor  # coordinates of the image
     flat_y: Tensor
     width: Tensor  # half width of the face
     distance: Tensor  # signed distance to the face
@@ -463,20 +463,20 @@ def render(attributes: Attributes, size: int = 128, device: torch.device | str |
         device: Where to draw; by default where the attributes are.
 
     Returns:
-        Pictures of shape ``(batch, 3, size, size)``, sRGB values in [0, 1]; differentiable with respect to
+        Images of shape ``(batch, 3, size, size)``, sRGB values in [0, 1]; differentiable with respect to
         every continuous attribute.
     """
     batch = next(iter(attributes.values())).shape[0]
     device = torch.device(device) if device is not None else attributes["smile"].device
     chunk = max(1, CHUNK_PIXELS // (size * size)) if device.type == "cpu" else 512
-    pictures = []
+    images = []
     for start in range(0, batch, chunk):
         face = _measure(take(attributes, slice(start, start + chunk)), size, device)
         canvas = Canvas(torch.empty(0, device=device), 2 * SCALE / size)
         for part in PARTS:
             part(canvas, face)
-        pictures.append(canvas.rgb)
-    return torch.cat(pictures).clamp(0, 1)
+        images.append(canvas.rgb)
+    return torch.cat(images).clamp(0, 1)
 
 
 def change_mask(before: Attributes, after: Attributes, size: int = 128, threshold: float = 1 / 255) -> Tensor:

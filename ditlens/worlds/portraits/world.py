@@ -83,7 +83,7 @@ class Portraits:
         after = {**before, **{name: value_of(name, level) for name, level in wanted.items()}}
         found = change_mask(neutral(1, **dict(before)), neutral(1, **after), side)
         if not bool(found.any()):
-            raise SettingError("The image is already as wished: the exact mask is empty. Leave mask= out.")
+            raise SettingError("The image is already as asked for: the exact mask is empty. Leave mask= out.")
         return found.float()
 
     # --- words -------------------------------------------------------------------------------------
@@ -169,20 +169,20 @@ def suite_item(k: int, split: str, side: int) -> SuiteItem:
         person = sample(1, torch.Generator().manual_seed(SPLITS[split] * 1_000_000 + 1000 * k + attempt))
         second = rng.choice([n for n in names if n != first])
         try:
-            wish = any_instruction(person, 0, rng, names=[first, second] if double else [first])
+            asked = any_instruction(person, 0, rng, names=[first, second] if double else [first])
         except CaptionError:  # hidden in this portrait
             continue
-        if len(wish.changes) != 1 + double:  # the second one is
+        if len(asked.changes) != 1 + double:  # the second one is
             continue
         values = describe_values(person)
-        pair = target_caption(values, wish.changes)
-        after = {**values, **{name: value_of(name, level) for name, level in wish.changes.items()}}
+        pair = target_caption(values, asked.changes)
+        after = {**values, **{name: value_of(name, level) for name, level in asked.changes.items()}}
         mask = change_mask(person, neutral(1, **after), side)
         if bool(mask.any()) and pair.changed_spans:
             break
     else:
         raise SuiteError(f"No portrait was found in which {first} can be changed.")
     return SuiteItem(
-        f"{split}{k:04d}", "+".join(sorted(wish.changes)), wish.text, pair.source_text, pair.target_text,
-        lambda: render(person, side), mask.float(), dict(wish.changes), values, "Apache-2.0, drawn by ditlens",
+        f"{split}{k:04d}", "+".join(sorted(asked.changes)), asked.text, pair.source_text, pair.target_text,
+        lambda: render(person, side), mask.float(), dict(asked.changes), values, "Apache-2.0, drawn by ditlens",
     )  # fmt: skip
