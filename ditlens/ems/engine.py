@@ -182,10 +182,9 @@ def iter_edit(
     prompts = plan_prompts(source_text, target_text, null_text, config, len(latents), slides)
     generators = flow.seeded_generators(seeds, len(latents))
     mask = check_mask(mask, latents)
-    return _iterate(field, flow.accumulator(latents), levels, prompts, config, generators, mask)
+    return without_grad(_iterate(field, flow.accumulator(latents), levels, prompts, config, generators, mask))
 
 
-@torch.no_grad()
 def _iterate(
     field: VelocityField,
     x: Latents,
@@ -209,6 +208,16 @@ def _iterate(
         clean = z if clean is None else blend(clean, x, mask)
         calls = (step + 1) * config.averages
         yield EngineState(step, len(levels), sigma, z, clean, calls * rows, calls)
+
+
+def without_grad(states: Iterator[EngineState]) -> Iterator[EngineState]:
+    """The same states, each made without recording gradients; whoever iterates may record them in between."""
+    while True:
+        with torch.no_grad():
+            state = next(states, None)
+        if state is None:
+            return
+        yield state
 
 
 def check_mask(mask: Mask | None, latents: Latents) -> torch.Tensor | None:

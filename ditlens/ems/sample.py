@@ -11,7 +11,7 @@ import torch
 
 from ditlens import flow
 from ditlens.ems import engine, loops
-from ditlens.ems.engine import EngineState
+from ditlens.ems.engine import EngineState, without_grad
 from ditlens.ems.loops import Grid, Inversion, Method, Resample
 from ditlens.ems.methods import PRESETS as ENGINE_PRESETS
 from ditlens.ems.methods import DeltaVelocity, Distillation, OdeEdit, preset_for
@@ -139,11 +139,11 @@ def iter_method(
     """
     mask = engine.check_mask(mask, latents)
     if isinstance(method, Resample):
-        return _announced(_no_grad(loops.iter_resample(
+        return _announced(without_grad(loops.iter_resample(
             field, latents, source_text, target_text, grid, method, null_text, seeds, mask
         )))  # fmt: skip
     if isinstance(method, Inversion):
-        return _no_grad(loops.iter_inversion(
+        return without_grad(loops.iter_inversion(
             _Announced(field), latents, source_text, target_text, grid, method, null_text, seeds, mask
         ))  # fmt: skip
     return _announced(engine.iter_edit(
@@ -172,12 +172,3 @@ class _Announced:
     def __call__(self, latents: Latents, sigma: float, text: Text) -> torch.Tensor:
         with announce(Label(step=next(self.numbers), run=self.run)):
             return self.field(latents, sigma, text)
-
-
-def _no_grad(states: Iterator[EngineState]) -> Iterator[EngineState]:
-    while True:
-        with torch.no_grad():
-            state = next(states, None)
-        if state is None:
-            return
-        yield state

@@ -12,8 +12,11 @@ from ditlens.bench.entries import tuned
 from ditlens.ems.masks import difference_settings
 
 
+pytestmark = pytest.mark.usefixtures("wrong_types")  # models are doubles
+
+
 @pytest.fixture
-def known():
+def known(wrong_types):
     return tuned(SimpleNamespace(defaults={"mask": "difference"}))
 
 

@@ -20,6 +20,8 @@ from ditlens.views import plots
 from ditlens.worlds.portraits.attributes import attribute, describe_values, neutral
 from ditlens.worlds.portraits.world import Portraits
 
+pytestmark = pytest.mark.usefixtures("wrong_types")  # plans are doubles
+
 SOURCE = "young person, slight smile, no glasses"
 TARGET = "young person, big smile, round glasses"
 CHANGES = {"smile": "a big smile", "glasses": "round glasses"}
@@ -55,8 +57,8 @@ def texts(ax) -> list[str]:
     return [text.get_text() for text in ax.texts]
 
 
-@pytest.fixture(scope="module")
-def figure():
+@pytest.fixture
+def figure(wrong_types):
     return plots.plot_sweep(sweep(DEGREES))
 
 
