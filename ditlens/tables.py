@@ -39,7 +39,7 @@ def human(size: float) -> str:
 
 
 @contextlib.contextmanager
-def progress(name: str, shown: bool | Progress = True) -> Iterator[Progress]:
+def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Progress]:
     """Show the progress of something long: a bar in a terminal or notebook, elsewhere a line now and then.
 
     Both go to standard error.
@@ -51,7 +51,7 @@ def progress(name: str, shown: bool | Progress = True) -> Iterator[Progress]:
     Returns:
         A context manager that gives the function to call.
 
-    >>> with progress("items", lambda done, total, words: print(f"{done} of {total} {words}")) as show:
+    >>> with progress_bar("items", lambda done, total, words: print(f"{done} of {total} {words}")) as show:
     ...     show(1, 3, "first")
     1 of 3 first
     """

@@ -12,7 +12,7 @@ import ditlens as dl
 from ditlens.cli import options as o
 from ditlens.cli.app import Outcome, command
 from ditlens.cli.checks import check as check_given
-from ditlens.tables import progress
+from ditlens.tables import progress_bar
 
 if TYPE_CHECKING:
     from ditlens.bench.rating import Rules
@@ -53,15 +53,15 @@ def edit(
         typer.echo(remark, err=True)
     loaded = dl.load(model, device=device)
     entries = choose(loaded, methods)
-    with progress("bench") as show:
-        if workers > 1:
-            runner.plan_bench(loaded, opened, entries, out, degrees, seed)
+    if workers > 1:
+        runner.plan_bench(loaded, opened, entries, out, degrees, seed)
+        with progress_bar("workers") as show:
             run_workers(
                 workers, suite=suite, count=count, methods=methods, degrees=degrees, seed=seed, out=out,
                 model=model, device=device, progress=show,
             )  # fmt: skip
-        else:
-            runner.run_bench(loaded, opened, entries, out, degrees=degrees, seed=seed, progress=show)
+    else:
+        runner.run_bench(loaded, opened, entries, out, degrees=degrees, seed=seed)
     page = runner.report(out, opened)
     text, data = runner.table_for_people(out, list(entries))
     return Outcome(f"{text}\n\nwrote {page}", {"folder": out, "page": page, "methods": data})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +22,12 @@ from ditlens.cli.app import app as app
 from ditlens.cli.bench import bench
 from ditlens.cli.checks import check as check_given
 from ditlens.errors import BudgetError, DitlensError, SettingError, StudyError
-from ditlens.tables import progress
+from ditlens.tables import progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ditlens.lens.study.store import Manifest
-    from ditlens.workers import Worker
 
 OUT = Path("outputs")
 
@@ -46,7 +48,7 @@ def generate(
     chosen = {"steps": steps, "guidance": guidance}
     settings: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     total = steps or loaded.defaults["steps"]
-    with progress("steps") as show:
+    with progress_bar("steps") as show:
         image = loaded.generate(
             prompt, seed=seed, on_step=lambda state: show(state.step + 1, total), **settings
         )
@@ -81,7 +83,7 @@ def edit(
             "The instruction is empty. Say what to change, or give both --source-text and --target-text."
         )
     loaded = dl.load(model, device=device)
-    with progress("steps") as show:
+    with progress_bar("steps") as show:
         result = dl.edit(
             loaded, image, instruction, degree=degree, seed=seed, mask=mask, method=method, describer=describer,
             source_text=source_text, target_text=target_text, encoders=encoders,
@@ -131,6 +133,7 @@ def capture(
     guidance: o.Guidance = None,
     limit: Annotated[str, Option(help="Most memory for one image.")] = "1 GB",
     workers: o.Workers = 1,
+    engine: Annotated[o.Engine, Option(help="ray runs the workers on a Ray cluster.")] = "local",
     dry_run: Annotated[bool, Option("--dry-run", help="Only say how much memory and disk it takes.")] = False,
     out: o.Resumed = OUT / "study",
     model: o.Model = "portraits",
@@ -139,10 +142,11 @@ def capture(
     """Capture hidden states of many prompts and seeds to disk. The same command again resumes."""
     check_given(model, out=out, prompts=prompts)
     from ditlens.lens.study import run as studies
+    from ditlens.lens.study.ray_engine import run_with_ray
     from ditlens.workers import Worker, launch, leave_to_launcher
 
     texts, worker = studies.read_prompts(prompts), Worker.here()
-    if workers > 1 and worker.world == 1 and not dry_run:
+    if engine == "local" and workers > 1 and worker.world == 1 and not dry_run:
         return captured_by(launch(context.obj, workers, restarts=3), out)
     kept = {"steps": steps, "passes": passes, "reduce": reduce, "dtype": dtype}
     try:
@@ -150,15 +154,21 @@ def capture(
         plan = studies.plan_study(
             loaded, texts, seeds, sites, sampling_steps=sampling_steps, guidance=guidance, **kept
         )
-        return capture_as(worker, loaded, plan, limit, dry_run, out)
+        run = partial(studies.run_study, loaded, worker=worker)
+        if engine == "ray":
+            run = partial(run_with_ray, model, workers=workers, device=device)
+        outcome = capture_as(run, loaded, plan, limit, dry_run, out)
+        return outcome if worker.rank == 0 else outcome._replace(text="")  # all of them would say the same
     except DitlensError as error:
         if not leave_to_launcher(error):
             raise
         return Outcome(f"worker {worker.rank} ended: {error}", {})
 
 
-def capture_as(worker: Worker, model: Any, plan: Manifest, limit: str, dry_run: bool, out: Path) -> Outcome:
-    """Capture as the only worker or one of several."""
+def capture_as(
+    run: Callable[..., dl.Study], model: dl.Model, plan: Manifest, limit: str, dry_run: bool, out: Path
+) -> Outcome:
+    """Say what a study will take, and run it if it fits."""
     from ditlens.lens.study import run as studies
 
     size = studies.estimate_study(model, plan)
@@ -169,8 +179,7 @@ def capture_as(worker: Worker, model: Any, plan: Manifest, limit: str, dry_run: 
     if over:
         raise BudgetError(over)
     typer.echo(size, err=True)
-    with progress("items", worker.rank == 0) as show:
-        made = studies.run_study(model, plan, out, worker=worker, limit=limit, progress=show)
+    made = run(plan, out, limit=limit)
     return Outcome(str(made), data | contents(made), not made.failures)
 
 

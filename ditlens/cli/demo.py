@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import ditlens as dl
 from ditlens.files import DATA
 from ditlens.images import strip
-from ditlens.tables import columns, progress
+from ditlens.tables import columns, progress_bar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,14 +40,14 @@ def run(model: Model, out: Path) -> Edit:
     Returns:
         The edit, at degree 1.
     """
-    with progress("edit") as show:
+    with progress_bar("edit") as show:
         result = dl.edit(
             model, PORTRAIT, INSTRUCTION, seed=0, on_step=lambda state: show(state.step + 1, state.steps)
         )
     result.save(out)
     strip([result.source_image, result.image], ["before", "after"], height=256).save(out / "before_after.png")
     images: list[Image.Image] = []
-    with progress("sweep") as show:
+    with progress_bar("sweep") as show:
         for degree in DEGREES:
             images += result.sweep([degree]).images
             show(len(images), len(DEGREES))

@@ -77,6 +77,7 @@ Method: TypeAlias = Literal[
     "fireflow",
 ]  # fmt: skip
 Dtype: TypeAlias = Literal["float16", "bfloat16", "float32"]
+Engine: TypeAlias = Literal["local", "ray"]
 Stage: TypeAlias = Literal["text", "vae", "mmdit", "oracle", "describer", "all"]
 Workers: TypeAlias = Annotated[int, Option(min=1, metavar="N", help="Processes, e.g. one for each GPU.")]
 Out: TypeAlias = Annotated[Path, Option(help="Folder to write in.")]

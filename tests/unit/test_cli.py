@@ -23,7 +23,7 @@ from ditlens.cli import demo, doctor, options
 from ditlens.cli import main as cli
 from ditlens.cli.doctor import Check
 from ditlens.errors import ModelError
-from ditlens.tables import progress
+from ditlens.tables import progress_bar
 
 COMMANDS = ("generate", "edit", "check", "demo", "capture", "study", "doctor", "train", "bench")
 BENCH = ("bench edit", "bench page", "bench vote", "bench export", "bench votes")
@@ -462,9 +462,9 @@ def test_train_with_workers_repeats_the_command(code, result, tmp_path, monkeypa
 
 def test_progress_calls_a_function_or_nothing(capsys):
     told = []
-    with progress("items", lambda *given: told.append(given)) as show:
+    with progress_bar("items", lambda *given: told.append(given)) as show:
         show(1, 3, "first")
-    with progress("items", False) as show:
+    with progress_bar("items", False) as show:
         show(1, 3)
     assert told == [(1, 3, "first")]
     assert capsys.readouterr().err == ""
@@ -473,7 +473,7 @@ def test_progress_calls_a_function_or_nothing(capsys):
 def test_progress_in_a_log_file_is_a_line_now_and_then(monkeypatch, capsys):
     clock = iter([0.0, 1.0, 16.0, 17.0, 40.0])
     monkeypatch.setattr("ditlens.tables.time.monotonic", lambda: next(clock))
-    with progress("items") as show:
+    with progress_bar("items") as show:
         for done in range(4):
             show(done, 3, "done")
     assert capsys.readouterr().err == "items: 1/3 done\nitems: 3/3 done\n"
@@ -481,7 +481,7 @@ def test_progress_in_a_log_file_is_a_line_now_and_then(monkeypatch, capsys):
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with progress("items") as show:
+    with progress_bar("items") as show:
         for done in range(1, 4):
             show(done, 3)
     captured = capsys.readouterr()

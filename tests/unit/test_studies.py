@@ -242,3 +242,24 @@ def test_the_error_of_a_limit_is_a_budget_error(command, capsys):
     assert cli.main([*command, "--limit", "9 kB", "--json"]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["type"] == "BudgetError" and "next smaller choice" in error["message"]
+
+
+def test_the_engine_ray_gets_the_plan(command, portraits_folder, no_launcher, monkeypatch, tmp_path, capsys):
+    called = {}
+
+    def run_with_ray(source, manifest, folder, **given):
+        called.update(given, source=source, items=manifest.items)
+        manifest.begin(folder)
+        return studies.Study(folder)
+
+    monkeypatch.setattr("ditlens.lens.study.ray_engine.run_with_ray", run_with_ray)
+    assert cli.main([*command, "--engine", "ray", "--workers", "2", "--json"]) == 0
+    assert called == {
+        "source": str(portraits_folder),
+        "items": [(0, 0)],
+        "workers": 2,
+        "device": "cpu",
+        "limit": "1 GB",
+    }
+    assert json.loads(capsys.readouterr().out)["missing"] == 1
+    assert cli.main([*command, "--engine", "dask"]) == 2
