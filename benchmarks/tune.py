@@ -9,7 +9,6 @@ interrupted, the same command continues. What it found is in ``ditlens/bench/ent
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,7 +150,6 @@ def main() -> None:
     runner.run_bench(
         load("portraits"), suite, tried, options.out, degrees=options.degrees, share=tuple(options.share),
         plan=options.share[0] == 0,
-        progress=lambda done, total, what: print(f"\r{done}/{total} {what:60}", end="", file=sys.stderr),
     )  # fmt: skip
     print(table(options.out, tried, [item.id for item in suite.items]))
 

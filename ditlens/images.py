@@ -7,11 +7,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-
 from ditlens.errors import ImageError, SettingError
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
 Picture: TypeAlias = "str | Path | Image.Image | torch.Tensor"
@@ -33,6 +32,7 @@ def open_image(picture: Picture) -> Image.Image:
     Raises:
         ImageError: If the file does not exist, is no picture, is damaged or is too large.
     """
+    import torch
     from PIL import Image
 
     if isinstance(picture, torch.Tensor):
@@ -40,7 +40,7 @@ def open_image(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
         name, image = "The picture", picture
     elif isinstance(picture, (str, Path)):
-        name, image = str(picture), _open_file(Path(picture).expanduser())
+        name, image = str(picture), open_file(Path(picture))
     else:
         raise ImageError(
             f"A picture is a file's name, a PIL picture or a tensor; got {type(picture).__name__}. "
@@ -55,10 +55,18 @@ def open_image(picture: Picture) -> Image.Image:
         ) from error
 
 
-def _open_file(path: Path) -> Image.Image:
-    """Look at a file's head: is it a picture, and small enough to be decoded?"""
+def open_file(path: Path) -> Image.Image:
+    """Read the header of an image file, without torch: is it an image, and small enough to be decoded?
+
+    Args:
+        path: The file; a leading ``~`` is the home folder.
+
+    Raises:
+        ImageError: If the file does not exist, is not an image, or is too large.
+    """
     from PIL import Image, UnidentifiedImageError
 
+    path = path.expanduser()
     if not path.exists():
         raise ImageError(f"There is no file {path}. Check the name, or the folder you are in.")
     if path.is_dir():
@@ -186,6 +194,8 @@ def _proportional(first: Size, second: Size) -> bool:
 
 def _largest(values: torch.Tensor, begin: float, end: float, count: int) -> torch.Tensor:
     """The largest value in each of `count` equal parts of the last axis between two places."""
+    import torch
+
     width, tiny = (end - begin) / count, 1e-6  # a part that ends on a border does not touch the next value
     parts = []
     for k in range(count):
@@ -214,6 +224,7 @@ def sizes(image: Image.Image, side: int, multiple: int, square: bool) -> tuple[i
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """A picture as (1, 3, height, width), values in [0, 1]."""
     import numpy as np
+    import torch
 
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
 
@@ -224,6 +235,7 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
     Raises:
         ImageError: If the tensor has another shape or values that are not finite.
     """
+    import torch
     from PIL import Image
 
     if tensor.ndim == 4 and tensor.shape[0] == 1:

@@ -1,8 +1,18 @@
-"""Plain-text tables for the terminal."""
+"""Plain text for the terminal: tables, sizes, progress."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+Progress: TypeAlias = Callable[..., None]
+"""Called with what is done, the total, and perhaps a few words."""
+
+EVERY = 15.0
+"""Seconds between the lines of progress where no bar can be shown."""
 
 
 def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: str = "") -> str:
@@ -26,3 +36,43 @@ def human(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+@contextlib.contextmanager
+def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Progress]:
+    """Show the progress of something long: a bar in a terminal or notebook, elsewhere a line now and then.
+
+    Both go to standard error.
+
+    Args:
+        name: What is going on.
+        shown: False shows nothing; a function is called instead.
+
+    Returns:
+        A context manager that gives the function to call.
+
+    >>> with progress_bar("items", lambda done, total, words: print(f"{done} of {total} {words}")) as show:
+    ...     show(1, 3, "first")
+    1 of 3 first
+    """
+    if callable(shown):
+        yield shown
+        return
+    from tqdm import auto, std
+
+    bars = auto.notebook_tqdm is not std.tqdm or sys.stderr.isatty()
+    started = time.monotonic()
+    with auto.tqdm(desc=name, disable=not (shown and bars)) as bar:
+
+        def show(done: float, total: float, words: str = "") -> None:
+            nonlocal started
+            if bars:
+                bar.total = total
+                bar.set_postfix_str(words, refresh=False)
+                bar.update(done - bar.n)
+            elif shown and (now := time.monotonic()) - started > EVERY:
+                started = now
+                sys.stderr.write(f"{name}: {done}/{total} {words}".rstrip() + "\n")
+                sys.stderr.flush()
+
+        yield show

@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,12 @@ from ditlens.files import write_json, write_whole, writing_whole
 from ditlens.models.identity import byte_hash, fingerprint
 from ditlens.models.identity import weights as weights_of
 from ditlens.models.model import Model
-from ditlens.tables import columns
+from ditlens.tables import Progress, columns, progress_bar
 from ditlens.version import __version__
 from ditlens.worlds.world import Continuous, SuiteItem
 
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
 """They begin low: some methods reach an effect of 0.8 before the degree 0.5."""
-Progress = Callable[[int, int, str], None]
 
 
 def plan_bench(
@@ -174,7 +173,7 @@ def run_bench(
     seed: int = 0,
     share: tuple[int, int] = (0, 1),
     plan: bool = True,
-    progress: Progress | None = None,
+    progress: bool | Progress = True,
 ) -> int:
     """Run what is missing of a benchmark; if it is interrupted, the same call continues.
 
@@ -187,7 +186,7 @@ def run_bench(
         seed: Item k is edited with the seed ``seed + k``, by every method.
         share: (k, n): as process k of n, run every n-th method and item, then what the others have not reached.
         plan: Write ``bench.json`` first; False where it has been written.
-        progress: Receives (done, total, what) after every method and item.
+        progress: Whether a bar is shown; or a function, called with (done, total, what) after every edit.
 
     Returns:
         How many methods and items were run.
@@ -214,16 +213,16 @@ def run_bench(
 
     todo = [job for job in jobs if rows_and_rest(*job)[1]]
     done = 0
-    for entry, item, origin in todo:
-        rows, missing = rows_and_rest(entry, item, origin)
-        if not missing:  # another process was faster
-            continue
-        done += 1
-        rows += edit_item(model, entry, item, folder, missing, seeds[item.id], scorer)
-        part = {**origin, "rows": sorted(rows, key=lambda row: row["degree"])}
-        write_whole(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part))
-        if progress is not None:
-            progress(done, len(todo), f"{entry.name}, {item.id}")
+    with progress_bar("edits", progress) as show:
+        for entry, item, origin in todo:
+            rows, missing = rows_and_rest(entry, item, origin)
+            if not missing:  # another process was faster
+                continue
+            done += 1
+            rows += edit_item(model, entry, item, folder, missing, seeds[item.id], scorer)
+            part = {**origin, "rows": sorted(rows, key=lambda row: row["degree"])}
+            write_whole(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part))
+            show(done, len(todo), f"{entry.name}, {item.id}")
     return done
 
 

@@ -98,5 +98,5 @@ def _work(
     loaded = load(model, device=device)
     runner.run_bench(
         loaded, open_suite(suite, count), choose(loaded, methods), out, degrees=degrees, seed=seed, share=share,
-        plan=False,
+        plan=False, progress=False,
     )  # fmt: skip

@@ -1,249 +1,223 @@
-"""What each `ditlens` command does: from parsed options to an `Outcome`. The options are in `cli.py`.
+"""The commands: what each one is called, which options it has, and what it does.
 
-Every command imports what it needs when it runs, so that `ditlens --help` answers at once.
+A command imports what it needs when it runs, so that ``ditlens --help`` answers at once, and checks before what can
+be checked without torch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import sys
-from argparse import Namespace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+import ditlens as dl
+from ditlens.cli import options as o
+from ditlens.cli.app import Outcome, command
+from ditlens.cli.app import app as app
+from ditlens.cli.bench import bench
+from ditlens.cli.checks import check as check_given
+from ditlens.errors import BudgetError, DitlensError, SettingError, StudyError
+from ditlens.tables import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-    from ditlens.ems.edit import Edit
-    from ditlens.models.model import Model
-    from ditlens.workers import Worker
+    from ditlens.lens.study.store import Manifest
 
-
-class Outcome(NamedTuple):
-    """What a command has to say.
-
-    Attributes:
-        text: For people.
-        data: For machines: the one object that ``--json`` prints.
-        ok: Whether all is well; if not, the exit code is 1.
-    """
-
-    text: str
-    data: dict[str, Any]
-    ok: bool = True
+OUT = Path("outputs")
 
 
-def generate(options: Namespace) -> Outcome:
-    """Make a picture from a text."""
-    chosen = {"steps": options.steps, "guidance": options.guidance}
-    settings = {name: value for name, value in chosen.items() if value is not None}  # else the model's own
-    image = load(options).generate(options.prompt, seed=options.seed, **settings)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    image.save(options.out)
-    data = {"prompt": options.prompt, "seed": options.seed, **settings, "image": options.out}
-    return Outcome(f"wrote {options.out}", data)
+@command('generate "a portrait with a big smile and red hair" --seed 3 --out a.png')
+def generate(
+    prompt: Annotated[str, Argument(help="What the image shows.")],
+    seed: o.Seed = 0,
+    steps: o.Steps = None,
+    guidance: o.Guidance = None,
+    out: Annotated[Path, Option(parser=o.image_file, metavar="<path>", help="Image file.")] = OUT / "generate.png",
+    model: o.Model = "portraits",
+    device: o.Device = "auto",
+) -> Outcome:  # fmt: skip
+    """Make an image from a text."""
+    check_given(model, out=out.parent)
+    loaded = dl.load(model, device=device)
+    chosen = {"steps": steps, "guidance": guidance}
+    settings: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    total = steps or loaded.defaults["steps"]
+    with progress_bar("steps") as show:
+        image = loaded.generate(
+            prompt, seed=seed, on_step=lambda state: show(state.step + 1, total), **settings
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    image.save(out)
+    return Outcome(f"wrote {out}", {"prompt": prompt, "seed": seed, **settings, "image": out})
 
 
-def edit(options: Namespace) -> Outcome:
-    """Change a picture as an instruction says."""
+@command('edit me.png "make her smile more" --degree 1.0 --out outputs/smile')
+def edit(
+    image: o.Image,
+    instruction: Annotated[str, Argument(help="What to change.")],
+    degree: o.Degree = 1.0,
+    seed: o.Seed = 0,
+    method: Annotated[o.Method | None, Option(metavar="NAME", help="E.g. flowedit; a wrong one lists all.")] = None,
+    mask: Annotated[str, Option(help="none, difference, exact, or an image: white changes.")] = "auto",
+    describer: Annotated[str | None, Option(help="own, a model's name or folder, address#model, or .json.")] = None,
+    encoders: Annotated[Any, Option(parser=o.encoders, metavar="LIST", help="Text encoders whose part of the "
+                                    "text moves, e.g. clip,clip_2 or 0,1; all if not given.")] = None,
+    source_text: Annotated[str | None, Option(help="What the image shows; else the describer writes it.")] = None,
+    target_text: Annotated[str | None, Option(help="What it should show; else the describer writes it.")] = None,
+    out: o.Out = OUT / "edit",
+    model: o.Model = "portraits",
+    device: o.Device = "auto",
+) -> Outcome:  # fmt: skip
+    """Change an image as an instruction says."""
     from ditlens.cli.demo import summary
-    from ditlens.ems.edit import edit as run
 
-    model = load(options)
-    result = run(
-        model, options.image, options.instruction, degree=options.degree, seed=options.seed, mask=options.mask,
-        method=options.method, describer=options.describer, source_text=options.source_text,
-        target_text=options.target_text, encoders=options.encoders,
-    )  # fmt: skip
-    result.save(options.out)
+    check_given(model, out=out, image=image, mask=mask)
+    if not instruction.strip() and (source_text is None or target_text is None):
+        raise SettingError(
+            "The instruction is empty. Say what to change, or give both --source-text and --target-text."
+        )
+    loaded = dl.load(model, device=device)
+    with progress_bar("steps") as show:
+        result = dl.edit(
+            loaded, image, instruction, degree=degree, seed=seed, mask=mask, method=method, describer=describer,
+            source_text=source_text, target_text=target_text, encoders=encoders,
+            on_step=lambda state: show(state.step + 1, state.steps),
+        )  # fmt: skip
+    result.save(out)
     warned = "".join(f"\nwarning: {warning}" for warning in result.warnings)
-    return Outcome(
-        f"{summary(result)}\n\nwrote {options.out}/edit.png, edit.json{warned}", facts(result, options.out)
-    )
+    return Outcome(f"{summary(result)}\n\nwrote {out / 'edit.png'}, edit.json{warned}", facts(result, out))
 
 
-def check(options: Namespace) -> Outcome:
-    """Say before an edit whether a picture is one that the model knows."""
-    import dataclasses
-
-    from ditlens.ems.judge import check_image
-
-    found = check_image(load(options), options.image)
+@command("check me.png")
+def check(image: o.Image, model: o.Model = "portraits", device: o.Device = "auto") -> Outcome:
+    """Say before an edit whether the model knows images like this one."""
+    check_given(model, image=image)
+    found = dl.check_image(dl.load(model, device=device), image)
     return Outcome(str(found), dataclasses.asdict(found))
 
 
-def demo(options: Namespace) -> Outcome:
+@command("demo")
+def demo(out: o.Out = OUT / "demo", model: o.Model = "portraits", device: o.Device = "auto") -> Outcome:
     """Edit the example portrait and show what changed."""
-    from ditlens.cli.demo import run, summary
+    from ditlens.cli.demo import PORTRAIT, run, summary
 
-    result = run(load(options), options.out)
-    pictures = {name: options.out / f"{name}.png" for name in ("before_after", "sweep")}
-    names = "before_after.png, edit.png, edit.json, sweep.png"
-    text = f"{summary(result)}\n\nwrote {names} in {options.out}"
-    return Outcome(text, facts(result, options.out) | pictures)
+    check_given(model, out=out, image=PORTRAIT)
+    result = run(dl.load(model, device=device), out)
+    images = {name: out / f"{name}.png" for name in ("before_after", "sweep")}
+    text = f"{summary(result)}\n\nwrote before_after.png, edit.png, edit.json, sweep.png in {out}"
+    return Outcome(text, facts(result, out) | images)
 
 
-def capture(options: Namespace) -> Outcome:
-    """Capture hidden states of many prompts and seeds to disk; the same command again goes on."""
-    from ditlens.errors import DitlensError
-    from ditlens.lens.study.run import read_prompts
-    from ditlens.workers import Worker, leave_to_launcher
+def facts(result: dl.Edit, folder: Path) -> dict[str, Any]:
+    """What ``--json`` prints of an edit that was saved in a folder."""
+    return {"image": folder / "edit.png", "json": folder / "edit.json", **result.facts()}
 
-    prompts, worker = read_prompts(options.prompts), Worker.here()
-    if options.workers > 1 and worker.world == 1 and not options.dry_run:
-        return capture_with_workers(options)
+
+@command("capture --prompts prompts.txt --seeds 0:4 --reduce mean")
+def capture(
+    context: typer.Context,
+    prompts: Annotated[Path, Option(help="Text file with one prompt on each line.")],
+    seeds: Annotated[Any, Option(parser=o.numbers, metavar="LIST", help="0:4 is 0 to 3; or 1,5,7.")] = "0",
+    sites: Annotated[str, Option(help="Hook points, e.g. joint.*.image.out; see ditlens.sites.")] = "*.*.*.out",
+    steps: Annotated[Any, Option(parser=o.numbers, metavar="LIST", help="Steps to keep; all if not given.")] = None,
+    passes: Annotated[Any, Option(parser=o.passes, metavar="WHICH", help="cond, uncond or both.")] = "cond",
+    reduce: Annotated[str | None, Option(help="mean, or sketch:64; all tokens if not given.")] = None,
+    dtype: Annotated[o.Dtype | None, Option(metavar="TYPE", help="float16, bfloat16 or float32.")] = None,
+    sampling_steps: o.Steps = None,
+    guidance: o.Guidance = None,
+    limit: Annotated[str, Option(help="Most memory for one image.")] = "1 GB",
+    workers: o.Workers = 1,
+    engine: Annotated[o.Engine, Option(help="ray runs the workers on a Ray cluster.")] = "local",
+    dry_run: Annotated[bool, Option("--dry-run", help="Only say how much memory and disk it takes.")] = False,
+    out: o.Resumed = OUT / "study",
+    model: o.Model = "portraits",
+    device: o.Device = "auto",
+) -> Outcome:  # fmt: skip
+    """Capture hidden states of many prompts and seeds to disk. The same command again resumes."""
+    check_given(model, out=out, prompts=prompts)
+    from ditlens.lens.study import run as studies
+    from ditlens.lens.study.ray_engine import run_with_ray
+    from ditlens.workers import Worker, launch, leave_to_launcher
+
+    texts, worker = studies.read_prompts(prompts), Worker.here()
+    if engine == "local" and workers > 1 and worker.world == 1 and not dry_run:
+        return captured_by(launch(context.obj, workers, restarts=3), out)
+    kept = {"steps": steps, "passes": passes, "reduce": reduce, "dtype": dtype}
     try:
-        return capture_as(worker, prompts, options)
+        loaded = dl.load(model, device=worker.device(device))
+        plan = studies.plan_study(
+            loaded, texts, seeds, sites, sampling_steps=sampling_steps, guidance=guidance, **kept
+        )
+        run = partial(studies.run_study, loaded, worker=worker)
+        if engine == "ray":
+            run = partial(run_with_ray, model, workers=workers, device=device)
+        outcome = capture_as(run, loaded, plan, limit, dry_run, out)
+        return outcome if worker.rank == 0 else outcome._replace(text="")  # all of them would say the same
     except DitlensError as error:
         if not leave_to_launcher(error):
             raise
         return Outcome(f"worker {worker.rank} ended: {error}", {})
 
 
-def capture_as(worker: Worker, prompts: Sequence[str], options: Namespace) -> Outcome:
-    """Capture as the only worker or one of several."""
-    from ditlens.errors import BudgetError
+def capture_as(
+    run: Callable[..., dl.Study], model: dl.Model, plan: Manifest, limit: str, dry_run: bool, out: Path
+) -> Outcome:
+    """Say what a study will take, and run it if it fits."""
     from ditlens.lens.study import run as studies
 
-    options.device = worker.device(options.device)
-    model = load(options)
-    manifest = studies.plan_study(
-        model, prompts, options.seeds, options.sites, steps=options.steps, passes=options.passes,
-        reduce=options.reduce, dtype=options.dtype, sampling_steps=options.sampling_steps,
-        guidance=options.guidance,
-    )  # fmt: skip
-    size = studies.estimate_study(model, manifest)
-    over = studies.over_limit(size, options.limit, manifest.settings["sampling_steps"])
-    data: dict[str, Any] = {"folder": options.out, "bytes_item": size.item, "bytes_total": size.total}
-    if options.dry_run:
+    size = studies.estimate_study(model, plan)
+    over = studies.over_limit(size, limit, plan.settings["sampling_steps"])
+    data: dict[str, Any] = {"folder": out, "bytes_item": size.item, "bytes_total": size.total}
+    if dry_run:
         return Outcome(f"{size}\n{over}".strip(), data | {"fits": not over})
     if over:
         raise BudgetError(over)
-    notify(str(size))
-    study = studies.run_study(
-        model, manifest, options.out, worker=worker, limit=options.limit,
-        progress=(lambda done, total: notify(f"{done}/{total} items", again=True)) if worker.rank == 0 else None,
-    )  # fmt: skip
-    ok = not study.failures
-    data |= {"done": len(study), "missing": len(study.missing), "failures": study.failures}
-    return Outcome(str(study), data, ok)
+    typer.echo(size, err=True)
+    made = run(plan, out, limit=limit)
+    return Outcome(str(made), data | contents(made), not made.failures)
 
 
-def capture_with_workers(options: Namespace) -> Outcome:
-    """Let several processes capture, and say what they made."""
-    from ditlens import workers
-    from ditlens.errors import StudyError
-    from ditlens.lens.study.store import open_study
-
-    code = workers.launch(options.arguments, options.workers, restarts=3)
-    if not (options.out / "manifest.json").is_file():
+def captured_by(code: int, out: Path) -> Outcome:
+    """Say what several processes have captured, of which the launcher has returned an exit code."""
+    if not (out / "manifest.json").is_file():
         raise StudyError(
-            f"No worker came to write {options.out} (launcher: exit {code}); their messages above say why. "
+            f"No worker came to write {out} (launcher: exit {code}); their messages above say why. "
             "The same command without --workers says it once."
         )
-    study = open_study(options.out)
-    data = {
-        "folder": options.out,
-        "done": len(study),
-        "missing": len(study.missing),
-        "failures": study.failures,
-    }
-    text = f"{study}{'' if code == 0 else f' (launcher: exit {code})'}"
-    return Outcome(text, data, not study.missing)
+    made = dl.open_study(out)
+    text = f"{made}{'' if code == 0 else f' (launcher: exit {code})'}"
+    return Outcome(text, {"folder": out, **contents(made)}, not made.missing)
 
 
-def bench(options: Namespace) -> Outcome:
-    """Compare editing methods on a suite of edits; the same command again goes on."""
-    if options.what != "edit":
-        return rating(options)
-    if options.folder is not None:
-        from ditlens.errors import SettingError
-
-        raise SettingError(f"ditlens bench edit writes to --out; type --out {options.folder}.")
-    from ditlens.bench import runner
-    from ditlens.bench.entries import choose
-    from ditlens.bench.suites import open_suite
-    from ditlens.bench.workers import run_workers
-
-    suite = open_suite(options.suite, options.count)
-    for remark in suite.remarks:
-        notify(remark)
-    model = load(options)
-    entries = choose(model, options.methods)
-
-    def shown(done: int, total: int, what: str) -> None:
-        notify(f"{done}/{total} {what}", again=done < total)
-
-    if options.workers > 1:
-        runner.plan_bench(model, suite, entries, options.out, options.degrees, options.seed)
-        run_workers(
-            options.workers, suite=options.suite, count=options.count, methods=options.methods,
-            degrees=options.degrees, seed=options.seed, out=options.out, model=options.model,
-            device=options.device, progress=shown,
-        )  # fmt: skip
-    else:
-        runner.run_bench(
-            model, suite, entries, options.out, degrees=options.degrees, seed=options.seed, progress=shown
-        )
-    page = runner.report(options.out, suite)
-    text, data = runner.table_for_people(options.out, list(entries))
-    return Outcome(f"{text}\n\nwrote {page}", {"folder": options.out, "page": page, "methods": data})
+def contents(study: dl.Study) -> dict[str, Any]:
+    """What a study holds, for ``--json``."""
+    return {"done": len(study), "missing": len(study.missing), "failures": study.failures}
 
 
-def rating(options: Namespace) -> Outcome:
-    """Show a benchmark that has been run, and let people rate it."""
-    from ditlens.bench import rating
-    from ditlens.bench.report.page import write_page
-    from ditlens.bench.report.sheets import write_sheets
-
-    folder = options.folder or Path("outputs/bench")
-    if options.what == "page":
-        write_sheets(folder)
-        page = write_page(folder)
-        return Outcome(f"wrote {page}", {"page": page})
-    if options.what == "votes":
-        found = rating.tally(folder)
-        return Outcome(rating.report(found), found)
-    rules = rating.Rules(
-        pairs=options.pairs,
-        shared=min(10, options.pairs // 3),
-        repeats=min(4, options.pairs // 5),
-        checks=min(4, 1 + options.pairs // 8),
-    )
-    if options.what == "export":
-        if options.out == Path("outputs/bench"):
-            from ditlens.errors import SettingError
-
-            raise SettingError("Name a new folder for the voting page: --out outputs/voting.")
-        page = rating.export_static(folder, options.out, rules=rules)
-        return Outcome(f"wrote {page}; the key to its pictures is in {folder / 'votes'}", {"page": page})
-    rating.serve(folder, options.port, options.host, rules)
-    return Outcome(f"count them with: ditlens bench votes {folder}", {"folder": folder})
-
-
-def study(options: Namespace) -> Outcome:
-    """Say what a study on disk holds."""
-    from ditlens.lens.study.store import open_study
-
-    found = open_study(options.folder)
+@command("study outputs/study --verify")
+def study(
+    folder: Annotated[Path, Argument(help="What ditlens capture wrote.")],
+    verify: Annotated[bool, Option("--verify", help="Read every shard and compare its checksum.")] = False,
+) -> Outcome:
+    """Say what a folder of captured hidden states holds."""
+    found = dl.open_study(folder)
     data: dict[str, Any] = {"done": len(found), "missing": found.missing, "failures": found.failures}
     text = repr(found)
-    if options.verify:
+    if verify:
         data["damaged"] = bad = found.verify()
-        text += f"\n{len(bad)} damaged shards" + (
-            f": {', '.join(bad)}. Delete them and capture again." if bad else ""
-        )
+        advice = f": {', '.join(bad)}. Delete them and capture again." if bad else ""
+        text += f"\n{len(bad)} damaged shards{advice}"
     return Outcome(text, data, not (found.missing or data.get("damaged")))
 
 
-def notify(text: str, again: bool = False) -> None:
-    """Show progress on standard error; on a terminal each line replaces the last."""
-    terminal = sys.stderr.isatty()
-    sys.stderr.write(("\r" if again and terminal else "") + text + ("" if again and terminal else "\n"))
-    sys.stderr.flush()
-
-
-def doctor(_: Namespace) -> Outcome:
+@command("doctor")
+def doctor() -> Outcome:
     """Check this installation and say what to type for each problem."""
     from ditlens.cli.doctor import examine, report
 
@@ -252,49 +226,31 @@ def doctor(_: Namespace) -> Outcome:
     return Outcome(report(checks), {"ok": ok, "checks": [check._asdict() for check in checks]}, ok)
 
 
-def train(options: Namespace) -> Outcome:
-    """Train a part of the portraits model from nothing, or go on where a training stopped."""
-    from ditlens import workers
-    from ditlens.train import run
-    from ditlens.train.run import read_reports
+@command("train oracle --minutes 10 --resume")
+def train(
+    context: typer.Context,
+    stage: Annotated[o.Stage, Argument(help="Part to train; all trains every part in order.")],
+    device: Annotated[str, Option(help="auto, cpu or cuda; with less than 24 GB, steps are smaller.")] = "auto",
+    minutes: Annotated[float | None, Option(min=0.01, metavar="M", help="Time budget.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Resume from the last checkpoint.")] = False,
+    workers: o.Workers = 1,
+    out: Annotated[Path, Option(help="Model folder to write.")] = OUT / "train",
+) -> Outcome:  # fmt: skip
+    """Train a part of the portraits model, or all of it."""
+    check_given(out=out)
+    from ditlens.train.run import read_reports, run
+    from ditlens.workers import launch
 
-    if options.workers > 1 and "WORLD_SIZE" not in os.environ:
-        code = workers.launch(options.arguments, options.workers)
-        words = f"trained {options.stage} in {options.out}" if code == 0 else "the training failed: see above"
-        reports = read_reports(options.out) if code == 0 else {}
-        result = reports.get(options.stage, reports)
-        return Outcome(words, {"stage": options.stage, "out": options.out, "result": result}, code == 0)
-    result = run(
-        options.stage,
-        device=options.device,
-        minutes=options.minutes,
-        resume=options.resume,
-        out=options.out,
-    )
-    data = {"stage": options.stage, "out": options.out, "result": result}
-    return Outcome(f"trained {options.stage} in {options.out}", data)
-
-
-def load(options: Namespace) -> Model:
-    """Load the model that the options name."""
-    from ditlens.models.loading import load as load_model
-
-    return load_model(options.model, device=options.device)
+    if workers > 1 and "WORLD_SIZE" not in os.environ:
+        if launch(context.obj, workers):
+            return Outcome(
+                "the training failed: see above", {"stage": stage, "out": out, "result": {}}, False
+            )
+        reports = read_reports(out)
+        result = reports.get(stage, reports)
+    else:
+        result = run(stage, device=device, minutes=minutes, resume=resume, out=out)
+    return Outcome(f"trained {stage} in {out}", {"stage": stage, "out": out, "result": result})
 
 
-def facts(result: Edit, folder: Path) -> dict[str, Any]:
-    """What ``--json`` tells about an edit that was saved in `folder`."""
-    names = (
-        "source_text",
-        "target_text",
-        "degree",
-        "targets",
-        "before",
-        "after",
-        "drift",
-        "warnings",
-        "seconds",
-        "recipe",
-    )
-    measured = {name: getattr(result, name) for name in names}
-    return {"image": folder / "edit.png", "json": folder / "edit.json", **measured}
+app.add_typer(bench, name="bench")

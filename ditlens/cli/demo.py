@@ -1,19 +1,21 @@
 """The first thing a new user sees: one portrait, one instruction, every change measured.
 
-`ditlens demo` and `make demo` run it. It edits ``data/examples/portrait.png`` and leaves its pictures and the
-recipe in ``outputs/demo``.
+`ditlens demo` runs it. It edits a portrait that comes with the package, and writes images and recipe to the folder
+``outputs/demo`` below the current one.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ditlens.errors import ImageError
+import ditlens as dl
 from ditlens.files import DATA
-from ditlens.tables import columns
+from ditlens.images import strip
+from ditlens.tables import columns, progress_bar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL import Image
 
     from ditlens.ems.edit import Edit
@@ -29,7 +31,7 @@ Value = str | float
 
 
 def run(model: Model, out: Path) -> Edit:
-    """Edit the example portrait and write the pictures.
+    """Edit the example portrait and write the images.
 
     Args:
         model: The model to edit with.
@@ -37,46 +39,20 @@ def run(model: Model, out: Path) -> Edit:
 
     Returns:
         The edit, at degree 1.
-
-    Raises:
-        ImageError: If the example portrait is not there.
     """
-    from ditlens.ems.edit import edit
-
-    if not PORTRAIT.is_file():
-        raise ImageError(
-            f"the demo's portrait {PORTRAIT} does not exist: it comes with the repository, not with the "
-            f"package. In a clone of the repository type: make demo. "
-            f'Or take a picture of yours: ditlens edit YOUR.png "{INSTRUCTION}"'
+    with progress_bar("edit") as show:
+        result = dl.edit(
+            model, PORTRAIT, INSTRUCTION, seed=0, on_step=lambda state: show(state.step + 1, state.steps)
         )
-    result = edit(model, PORTRAIT, INSTRUCTION, degree=1.0, seed=0)
-    out.mkdir(parents=True, exist_ok=True)
     result.save(out)
-    beside(result.source_image, result.image).save(out / "before_after.png")
-    result.sweep(DEGREES).save(out / "sweep.png")
+    strip([result.source_image, result.image], ["before", "after"], height=256).save(out / "before_after.png")
+    images: list[Image.Image] = []
+    with progress_bar("sweep") as show:
+        for degree in DEGREES:
+            images += result.sweep([degree]).images
+            show(len(images), len(DEGREES))
+    strip(images, [f"{degree:g}" for degree in DEGREES], "degree of the edit").save(out / "sweep.png")
     return result
-
-
-def beside(before: Image.Image, after: Image.Image, height: int = 256, gap: int = 12) -> Image.Image:
-    """Put two pictures side by side on white, scaled to one height, each under its name."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    title = 28
-    scaled = [
-        picture.convert("RGB").resize(
-            (max(1, round(picture.width * height / picture.height)), height), Image.Resampling.LANCZOS
-        )
-        for picture in (before, after)
-    ]
-    width = sum(picture.width for picture in scaled) + 3 * gap
-    sheet = Image.new("RGB", (width, height + title + gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    left = gap
-    for name, picture in zip(("before", "after"), scaled, strict=True):
-        draw.text((left, gap / 2), name, fill="black", font=ImageFont.load_default(size=15))
-        sheet.paste(picture, (left, title))
-        left += picture.width + gap
-    return sheet
 
 
 def summary(edit: Edit) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,11 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ditlens.files import DATA
+from ditlens.files import DATA, PACKAGE, checksum
 from ditlens.tables import columns
 
-ROOT = Path(__file__).parents[2]
-"""The repository, when ditlens is installed from one (`pip install -e .`)."""
+ROOT = PACKAGE.parent
+CLONE = (ROOT / ".git").exists() and (ROOT / "pyproject.toml").is_file()
+"""Whether ditlens runs from a clone of its repository, `ROOT` (`pip install -e .`)."""
+CONSTRAINTS = ROOT / "constraints.txt"
+"""Pinned versions, in a clone."""
 
 OLDEST, NEWEST = (3, 10), (3, 14)
 EXTRAS = ("analysis", "views", "dev")
@@ -51,8 +53,7 @@ def examine() -> list[Check]:
             found += look()
         except Exception as error:  # a broken package can raise anything when it is imported
             name = look.__name__.removeprefix("check_")
-            again = pip("--force-reinstall -c constraints.txt -e '.[all]'")
-            found.append(Check(name, "fail", f"{type(error).__name__}: {error}", again))
+            found.append(Check(name, "fail", f"{type(error).__name__}: {error}", reinstall()))
     return found
 
 
@@ -74,15 +75,20 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Iterator[Ch
         yield Check("python", "ok", found)
     else:
         status: Status = "fail" if version < OLDEST else "warn"
-        yield Check("python", status, f"{found}; made for {wanted}", "make install PYTHON=/path/to/python3")
+        fix = "install another Python, and ditlens in a new environment: /path/to/python -m venv .venv"
+        yield Check("python", status, f"{found}; made for {wanted}", fix)
 
 
-def check_packages(constraints: Path = ROOT / "constraints.txt") -> Iterator[Check]:
-    """Each package that ditlens asks for is there, in its pinned version or at least an allowed one."""
+def check_packages(constraints: Path | None = CONSTRAINTS if CLONE else None) -> Iterator[Check]:
+    """Each package that ditlens asks for is there, in its pinned version or at least an allowed one.
+
+    Args:
+        constraints: File of the pinned versions, if there is one.
+    """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    pinned = pins(constraints.read_text("utf-8")) if constraints.is_file() else {}
+    pinned = pins(constraints.read_text("utf-8")) if constraints is not None and constraints.is_file() else {}
     for line in metadata.requires("ditlens") or []:
         wanted = Requirement(line)
         extra = next(
@@ -121,6 +127,13 @@ def check_package(name: str, allowed: str, pin: str | None, extra: str | None) -
 def pip(words: str) -> str:
     """The line to type that installs something for the Python that runs now."""
     return f"{sys.executable} -m pip install {words}"
+
+
+def reinstall() -> str:
+    """The line to type that installs ditlens and its packages again."""
+    if CLONE:
+        return pip(f'--force-reinstall -c "{CONSTRAINTS}" -e "{ROOT}[all]"')
+    return pip("--force-reinstall WHEEL, where WHEEL is the file or address that ditlens was installed from")
 
 
 def pins(constraints: str) -> dict[str, str]:
@@ -172,37 +185,30 @@ def check_disk(folder: Path | None = None) -> Iterator[Check]:
     if free >= DISK_NEEDED:
         yield Check("disk", "ok", found)
     else:
-        yield Check("disk", "warn", found, "make clean; empty outputs/")
+        yield Check("disk", "warn", found, "delete what you no longer need in the folder outputs")
 
 
 def check_model(folder: Path = DATA / "models" / "portraits") -> Iterator[Check]:
     """The shipped model is there, and every file is the one that was published."""
-    restore = f"git checkout -- {folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder}"
+    restore = reinstall()
+    if CLONE and folder.is_relative_to(ROOT):
+        restore = f'git -C "{ROOT}" checkout -- {folder.relative_to(ROOT).as_posix()}'
     listing = folder / "checksums.json"
     if not folder.is_dir():
-        yield Check("model", "fail", f"no folder {folder}", "clone the repository, then in it: make demo")
+        yield Check("model", "fail", f"no folder {folder}", restore)
         return
     if not listing.is_file():
         yield Check("model", "warn", f"no {listing.name} in {folder}", restore)
         return
     expected: dict[str, str] = json.loads(listing.read_text("utf-8"))
     missing = [name for name in expected if not (folder / name).is_file()]
-    altered = [name for name in expected if name not in missing and sha256(folder / name) != expected[name]]
+    altered = [name for name in expected if name not in missing and checksum(folder / name) != expected[name]]
     if missing or altered:
         kinds = (("missing", missing), ("altered", altered))
         found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds if names)
         yield Check("model", "fail", found, restore)
     else:
         yield Check("model", "ok", f"{len(expected)} files as published in {folder}")
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check_front_end() -> Iterator[Check]:

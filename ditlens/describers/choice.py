@@ -15,7 +15,7 @@ from ditlens.describers.recorded import Recorded
 from ditlens.describers.transport import shown
 from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError
-from ditlens.models.loading import find
+from ditlens.models.find import find
 from ditlens.models.model import Model
 from ditlens.worlds import world
 

@@ -1,9 +1,8 @@
-"""Find a model, fit it to the memory, and load it."""
+"""Load a model, fitted to the memory."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,11 @@ from typing import Any
 import torch
 
 from ditlens.errors import ModelError, SettingError
-from ditlens.files import DATA, read_json
+from ditlens.files import read_json
+from ditlens.models.find import find
 from ditlens.models.flux import FluxModel
 from ditlens.models.model import Model
 from ditlens.models.profiles import cached_sizes, choose, free_memory, part_sizes
-
-MODELS = DATA / "models"
-"""Where the shipped models live; the environment variable DITLENS_MODELS names another folder."""
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -38,27 +35,6 @@ def pick_device(device: str = "auto") -> torch.device:
             f"The device {device!r} cannot be used here: {reason}. Try device='cpu'."
         ) from error
     return chosen
-
-
-def find(name_or_path: str | Path) -> str:
-    """The folder of a shipped model or of the user's, or a repository id to be fetched from the hub.
-
-    Raises:
-        ModelError: If it is none of these; the message lists the shipped models.
-    """
-    models = Path(os.environ.get("DITLENS_MODELS", MODELS))
-    for folder in (models / str(name_or_path), Path(name_or_path)):
-        if (folder / "model_index.json").is_file():
-            return str(folder)
-    text = str(name_or_path)
-    if text.count("/") == 1 and not Path(text).exists() and not text.startswith((".", "/", "~")):
-        return text
-    shipped = sorted(p.parent.name for p in models.glob("*/model_index.json"))
-    raise ModelError(
-        f"There is no model {text!r}: shipped are {', '.join(shipped) or 'none'} (looked in {models}). "
-        "Pass one of these, a folder with a model_index.json, or a hub id like "
-        "'stabilityai/stable-diffusion-3.5-medium'."
-    )
 
 
 def load(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -269,6 +269,7 @@ class Model:
         steps: int | None = None,
         guidance: float | None = None,
         negative_prompt: str = "",
+        on_step: Callable[[flow.FlowState], object] | None = None,
     ) -> torch.Tensor:
         """Pictures of prompts as a tensor (batch, 3, height, width); see `generate`."""
         steps = self.defaults["steps"] if steps is None else steps
@@ -276,8 +277,9 @@ class Model:
         text = self.encode_text(prompts)
         null_text = self.encode_text(negative_prompt).named("uncond") if guidance != 1 else None
         latents = flow.sample(
-            self, self.noise(seeds), self.sigmas(steps), text, null_text=null_text, guidance=guidance
-        )
+            self, self.noise(seeds), self.sigmas(steps), text, null_text=null_text, guidance=guidance,
+            on_step=on_step,
+        )  # fmt: skip
         return self.decode(latents)
 
     def generate(
@@ -288,6 +290,7 @@ class Model:
         steps: int | None = None,
         guidance: float | None = None,
         negative_prompt: str = "",
+        on_step: Callable[[flow.FlowState], object] | None = None,
     ) -> Image.Image:
         """Make one picture from a text.
 
@@ -297,10 +300,18 @@ class Model:
             steps: Euler steps; the model's own number by default.
             guidance: Classifier-free guidance, ``null + guidance * (text - null)``; the model's own by default.
             negative_prompt: Text in the place of the null text.
+            on_step: Called with the `FlowState` after every step.
 
         Returns:
             A picture of the model's native size.
         """
         return images.to_image(
-            self.sample([prompt], [seed], steps=steps, guidance=guidance, negative_prompt=negative_prompt)
+            self.sample(
+                [prompt],
+                [seed],
+                steps=steps,
+                guidance=guidance,
+                negative_prompt=negative_prompt,
+                on_step=on_step,
+            )
         )

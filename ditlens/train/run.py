@@ -243,7 +243,7 @@ def record(folder: Path, stage: str, report: dict[str, Any]) -> None:
 def write_checksums(folder: Path) -> None:
     """Write the SHA-256 of every file of a model folder, for ``ditlens doctor``."""
     sums = {
-        str(path.relative_to(folder)): checksum(path)
+        path.relative_to(folder).as_posix(): checksum(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "work" not in path.relative_to(folder).parts and path.name != "checksums.json"
     }

@@ -15,8 +15,8 @@ from PIL import Image
 
 import ditlens
 from ditlens.errors import ModelError, SettingError
-from ditlens.models import loading
-from ditlens.models.loading import find, load, pick_device
+from ditlens.models.find import MODELS, find
+from ditlens.models.loading import load, pick_device
 
 TEXT = "a portrait of an old person with a big smile, long red hair"
 SHORT = "a cap"
@@ -349,4 +349,4 @@ def test_auto_is_a_device_that_works():
 
 def test_the_default_models_folder_is_in_the_repository():
     root = Path(__file__).parents[2]
-    assert root / "data" / "models" == loading.MODELS
+    assert root / "data" / "models" == MODELS

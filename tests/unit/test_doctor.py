@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from importlib import metadata
 
 import pytest
@@ -60,6 +61,7 @@ def test_all_direct_dependencies_are_looked_at():
 
 
 def test_without_constraints_the_package_metadata_counts(tmp_path):
+    assert {check.status for check in doctor.check_packages(None)} == {"ok"}
     assert {check.status for check in doctor.check_packages(tmp_path / "none.txt")} == {"ok"}
 
 
@@ -88,7 +90,7 @@ def test_model_with_damage(model):
         "fail",
         "missing: model_index.json; altered: vae/model.safetensors",
     )
-    assert check.fix.startswith("git checkout -- ")
+    assert check.fix == doctor.reinstall(), "it is not the repository's"
 
 
 def test_model_without_checksums(model):
@@ -100,6 +102,36 @@ def test_model_without_checksums(model):
 def test_no_model(tmp_path):
     (check,) = doctor.check_model(tmp_path / "gone")
     assert (check.status, check.found) == ("fail", f"no folder {tmp_path / 'gone'}")
+
+
+def advice(monkeypatch, clone, root):
+    """Everything that the doctor tells to type when all is wrong."""
+    monkeypatch.setattr(doctor, "ROOT", root)
+    monkeypatch.setattr(doctor, "CLONE", clone)
+    for name in ("MEMORY_NEEDED", "DISK_NEEDED"):
+        monkeypatch.setattr(doctor, name, 2**80)
+
+    def check_luck():
+        raise OSError("libluck.so not found")
+
+    looks = (lambda: doctor.check_python((3, 9)), check_luck, doctor.check_memory, doctor.check_disk,
+             lambda: doctor.check_model(root / "data" / "models" / "gone"))  # fmt: skip
+    monkeypatch.setattr(doctor, "CHECKS", looks)
+    return {check.name: check.fix for check in doctor.examine()}
+
+
+def test_advice_in_a_clone(monkeypatch, tmp_path):
+    fixes = advice(monkeypatch, True, tmp_path)
+    assert fixes["model"] == f'git -C "{tmp_path}" checkout -- data/models/gone'
+    assert fixes["luck"].endswith(f'-e "{tmp_path}[all]"')
+
+
+def test_advice_for_an_installed_wheel_needs_no_clone(monkeypatch, tmp_path):
+    fixes = advice(monkeypatch, False, tmp_path)
+    assert all(fixes.values()) and set(fixes) == {"python", "luck", "memory", "disk", "model"}
+    assert not [fix for fix in fixes.values() if re.search(r"\bgit\b|\bmake\b|constraints|-e ", fix)]
+    assert fixes["model"] == fixes["luck"]
+    assert "pip install --force-reinstall WHEEL" in fixes["model"]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +183,7 @@ def test_report():
 
 
 def test_the_shipped_model_is_as_published_and_as_a_training_would_write_it():
-    from ditlens.models.loading import MODELS
+    from ditlens.models.find import MODELS
     from ditlens.train.run import SETTINGS
 
     folder = MODELS / "portraits"

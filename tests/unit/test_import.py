@@ -32,6 +32,7 @@ LATE = {
     "numpy": "0.1 s; a wrong path or degree is reported before any image is read",
     "PIL": "as numpy",
     "psutil": "files.py stands on the way to every `--help`",
+    "tqdm": "as psutil, for tables.py",
 }
 """Packages that a function may import, and why not at the top of the file."""
 

@@ -221,8 +221,7 @@ def test_both_passes(command, words, tmp_path, capsys):
 
 
 def test_an_unknown_pass_is_wrong_usage(command, capsys):
-    with pytest.raises(SystemExit, match="^2$"):
-        cli.main([*command, "--passes", "bath"])
+    assert cli.main([*command, "--passes", "bath"]) == 2
     assert "'bath' is none of cond, uncond, both" in capsys.readouterr().err
 
 
@@ -239,8 +238,28 @@ def test_another_model_is_another_study(portraits, tmp_path):
         other.begin(tmp_path)
 
 
-def test_the_error_of_a_limit_is_a_budget_error(command, monkeypatch):
-    options = cli.build_parser().parse_args([*command, "--limit", "9 kB"])
-    options.arguments = command
-    with pytest.raises(BudgetError, match="next smaller choice"):
-        options.command(options)
+def test_the_error_of_a_limit_is_a_budget_error(command, capsys):
+    assert cli.main([*command, "--limit", "9 kB", "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["type"] == "BudgetError" and "next smaller choice" in error["message"]
+
+
+def test_the_engine_ray_gets_the_plan(command, portraits_folder, no_launcher, monkeypatch, tmp_path, capsys):
+    called = {}
+
+    def run_with_ray(source, manifest, folder, **given):
+        called.update(given, source=source, items=manifest.items)
+        manifest.begin(folder)
+        return studies.Study(folder)
+
+    monkeypatch.setattr("ditlens.lens.study.ray_engine.run_with_ray", run_with_ray)
+    assert cli.main([*command, "--engine", "ray", "--workers", "2", "--json"]) == 0
+    assert called == {
+        "source": str(portraits_folder),
+        "items": [(0, 0)],
+        "workers": 2,
+        "device": "cpu",
+        "limit": "1 GB",
+    }
+    assert json.loads(capsys.readouterr().out)["missing"] == 1
+    assert cli.main([*command, "--engine", "dask"]) == 2

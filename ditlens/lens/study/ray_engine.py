@@ -22,6 +22,7 @@ from ditlens.lens.study.store import Manifest, Study
 from ditlens.models.identity import fingerprint
 from ditlens.models.loading import load
 from ditlens.models.model import Model
+from ditlens.tables import Progress, progress_bar
 
 ItemId = tuple[int, int]
 """(number of the prompt, seed)."""
@@ -35,7 +36,7 @@ def run_with_ray(
     workers: int = 2,
     device: str = "auto",
     limit: str | float = "1 GB",
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool | Progress = True,
 ) -> Study:
     """Capture the missing items of a study with workers of a Ray cluster; `run_study` does it in this process.
 
@@ -50,7 +51,7 @@ def run_with_ray(
         workers: Number of workers. Those for which the cluster has no room stay idle.
         device: As for `ditlens.load`.
         limit: Most memory for one item.
-        progress: Called with (finished, total) after every item.
+        progress: Whether a bar is shown; or a function, called with (finished, total) after every item.
 
     Returns:
         The study; see `run_study` for items that failed.
@@ -67,7 +68,8 @@ def run_with_ray(
         options = {"num_cpus": 1, "num_gpus": int(gpu), "max_restarts": -1, "max_task_retries": ATTEMPTS - 1}
         remote = ray.remote(**options)(RayWorker).remote
         actors = [remote(name, device, manifest, Path(folder).resolve(), limit) for _ in range(workers)]
-        return _distribute(ray, actors, progress)
+        with progress_bar("items", progress) as show:
+            return _distribute(ray, actors, show)
 
 
 @dataclass(eq=False)

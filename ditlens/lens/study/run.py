@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from ditlens.lens.study.shards import item_name, write_item
 from ditlens.lens.study.store import Manifest, Study
 from ditlens.models.identity import fingerprint
 from ditlens.models.model import Model
-from ditlens.tables import human
+from ditlens.tables import Progress, human, progress_bar
 from ditlens.workers import Worker
 
 ATTEMPTS = 3
@@ -220,7 +220,7 @@ def run_study(
     *,
     worker: Worker | None = None,
     limit: str | float = "1 GB",
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool | Progress = True,
 ) -> Study:
     """Capture the missing items of a study.
 
@@ -230,7 +230,7 @@ def run_study(
         folder: Where; may hold a part of the same study.
         worker: Which of several workers this is; read from the environment by default.
         limit: Most memory for one item.
-        progress: Called with (finished, total) after every item.
+        progress: Whether worker 0 shows a bar; or a function, called with (finished, total) after every item.
 
     Returns:
         The study. Items that crashed `ATTEMPTS` times, or that cannot be captured, are in ``study.failures``.
@@ -244,18 +244,19 @@ def run_study(
     first = worker.rank * len(items) // worker.world
     order = items[first:] + items[:first]
     tries = dict.fromkeys(items, 0)
-    while todo := [i for i in order if not study.path(i).is_file() and tries[i] < ATTEMPTS]:
-        waiting = True
-        for item in todo:
-            used = attempt(model, study, item, limit)
-            if used is None:
-                continue
-            waiting = False
-            tries[item] += used
-            if progress is not None and not used:
-                progress(len(items) - len(study.missing), len(items))
-        if waiting:
-            time.sleep(0.2)  # other workers have the rest; if one dies, its items are taken over
+    with progress_bar("items", worker.rank == 0 and progress) as show:
+        while todo := [i for i in order if not study.path(i).is_file() and tries[i] < ATTEMPTS]:
+            waiting = True
+            for item in todo:
+                used = attempt(model, study, item, limit)
+                if used is None:
+                    continue
+                waiting = False
+                tries[item] += used
+                if not used:
+                    show(len(items) - len(study.missing), len(items))
+            if waiting:
+                time.sleep(0.2)  # other workers have the rest; if one dies, its items are taken over
     return Study(study.folder)
 
 

@@ -1,0 +1,110 @@
+"""What all commands share: how they are registered, exit codes, errors and ``--json``."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer import Option
+
+from ditlens.errors import DitlensError
+from ditlens.version import __version__
+
+Json = Annotated[bool, Option("--json", help="Print one JSON object for machines.")]
+
+app = typer.Typer(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  ditlens demo\n\nEach command has its own help: ditlens edit --help",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain text: instant, and nothing is cut off in a narrow terminal
+    pretty_exceptions_enable=False,
+)
+
+
+class Outcome(NamedTuple):
+    """What a command has to say.
+
+    Attributes:
+        text: For people.
+        data: For machines: the one object that ``--json`` prints.
+        ok: Whether all is well; if not, the exit code is 1.
+    """
+
+    text: str
+    data: dict[str, Any]
+    ok: bool = True
+
+
+def command(
+    example: str, to: typer.Typer = app
+) -> Callable[[Callable[..., Outcome]], Callable[..., Outcome]]:
+    """Make a command of a function: its name, docstring and signature are name, help and options.
+
+    The command prints the function's `Outcome` (what libraries print in the meantime goes to standard error) and
+    exits with 0, with 1 if something failed, or with 130 after Ctrl-C. Wrong usage exits with 2, which is typer's.
+
+    Args:
+        example: A use of the command, for its help.
+        to: The program or group that the command belongs to.
+    """
+
+    def register(run: Callable[..., Outcome]) -> Callable[..., Outcome]:
+        @functools.wraps(run)
+        def report(as_json: bool, **options: Any) -> None:
+            try:
+                with contextlib.redirect_stdout(sys.stderr):
+                    outcome = run(**options)
+            except KeyboardInterrupt:
+                typer.echo("stopped", err=True)
+                raise typer.Exit(130) from None
+            except (DitlensError, OSError) as error:
+                outcome = failure(error, str(error))
+            except ModuleNotFoundError as error:
+                if (error.name or "").startswith("ditlens"):
+                    raise
+                outcome = failure(error, f"{error}. To see what is missing, type: ditlens doctor")
+            if as_json or outcome.text:
+                typer.echo(json.dumps(outcome.data, default=plain) if as_json else outcome.text)
+            raise typer.Exit(0 if outcome.ok else 1)
+
+        signature = inspect.signature(run, eval_str=True)
+        flag = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
+        options = [*signature.parameters.values(), flag]
+        vars(report)["__signature__"] = signature.replace(parameters=options)
+        to.command(epilog=f"\b\nExample:\n  ditlens {example}")(report)
+        return run
+
+    return register
+
+
+def failure(error: Exception, message: str) -> Outcome:
+    """Say what went wrong on standard error; the outcome is for machines."""
+    typer.echo(f"error: {message}", err=True)
+    return Outcome("", {"error": {"type": type(error).__name__, "message": message}}, ok=False)
+
+
+def plain(value: Any) -> Any:
+    """Turn what JSON does not know (paths, numpy and torch numbers) into what it does."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and exit."""
+    if asked:
+        typer.echo(f"ditlens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A lens and editor for diffusion transformers."""

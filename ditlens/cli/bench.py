@@ -1,0 +1,123 @@
+"""The commands of ``ditlens bench``: compare editing methods, and let people rate the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+from typer import Argument, Option
+
+import ditlens as dl
+from ditlens.cli import options as o
+from ditlens.cli.app import Outcome, command
+from ditlens.cli.checks import check as check_given
+from ditlens.tables import progress_bar
+
+if TYPE_CHECKING:
+    from ditlens.bench.rating import Rules
+
+OUTPUTS = Path("outputs/bench")
+DEGREES = "0.25,0.5,0.75,1,1.5"
+Folder: TypeAlias = Annotated[Path, Argument(help="What ditlens bench edit wrote.")]
+Pairs: TypeAlias = Annotated[int, Option(min=1, metavar="N", help="Pairs that each voter compares.")]
+
+bench = typer.Typer(
+    help="Compare editing methods, and let people rate the results.",
+    epilog="\b\nExample:\n  ditlens bench edit --count 20",
+    no_args_is_help=True,
+)
+
+
+@command("bench edit --suite portraits --methods ems,flowedit --count 20", to=bench)
+def edit(
+    suite: Annotated[str, Option(help="portraits, portraits-dev, a PIE-Bench folder, or a .json.")] = "portraits",
+    methods: Annotated[str, Option(help="Names with commas, or all; a wrong name lists them all.")] = "all",
+    count: Annotated[int, Option(min=1, metavar="N", help="Edits of the suite.")] = 300,
+    degrees: Annotated[Any, Option(parser=o.degrees, metavar="LIST", help="Editing degrees.")] = DEGREES,
+    seed: Annotated[int, Option(help="Item k is edited with seed + k.")] = 0,
+    workers: o.Workers = 1,
+    out: o.Resumed = OUTPUTS,
+    model: o.Model = "portraits",
+    device: o.Device = "auto",
+) -> Outcome:  # fmt: skip
+    """Run methods on a suite of edits. The same command again resumes."""
+    check_given(model, out=out, suite=suite)
+    from ditlens.bench import runner
+    from ditlens.bench.entries import choose
+    from ditlens.bench.suites import open_suite
+    from ditlens.bench.workers import run_workers
+
+    opened = open_suite(suite, count)
+    for remark in opened.remarks:
+        typer.echo(remark, err=True)
+    loaded = dl.load(model, device=device)
+    entries = choose(loaded, methods)
+    if workers > 1:
+        runner.plan_bench(loaded, opened, entries, out, degrees, seed)
+        with progress_bar("workers") as show:
+            run_workers(
+                workers, suite=suite, count=count, methods=methods, degrees=degrees, seed=seed, out=out,
+                model=model, device=device, progress=show,
+            )  # fmt: skip
+    else:
+        runner.run_bench(loaded, opened, entries, out, degrees=degrees, seed=seed)
+    page = runner.report(out, opened)
+    text, data = runner.table_for_people(out, list(entries))
+    return Outcome(f"{text}\n\nwrote {page}", {"folder": out, "page": page, "methods": data})
+
+
+@command("bench page outputs/bench", to=bench)
+def page(folder: Folder = OUTPUTS) -> Outcome:
+    """Write the page of a benchmark again."""
+    from ditlens.bench.report.page import write_page
+    from ditlens.bench.report.sheets import write_sheets
+
+    write_sheets(folder)
+    written = write_page(folder)
+    return Outcome(f"wrote {written}", {"page": written})
+
+
+@command("bench vote outputs/bench --port 8765", to=bench)
+def vote(
+    folder: Folder = OUTPUTS,
+    port: Annotated[int, Option(help="Port of the page; 0 takes a free one.")] = 8765,
+    host: Annotated[
+        str, Option(help="Who may open it; 0.0.0.0 lets in everyone in the network.")
+    ] = "127.0.0.1",
+    pairs: Pairs = 30,
+) -> Outcome:
+    """Let people rate the images, on a page of this computer."""
+    from ditlens.bench import rating
+
+    rating.serve(folder, port, host, rules(pairs))
+    return Outcome(f"count them with: ditlens bench votes {folder}", {"folder": folder})
+
+
+@command("bench export outputs/bench --out outputs/voting", to=bench)
+def export(
+    folder: Folder = OUTPUTS,
+    out: Annotated[Path, Option(help="New folder to write.")] = Path("outputs/voting"),
+    pairs: Pairs = 30,
+) -> Outcome:
+    """Write the voting page as a folder for any web host."""
+    from ditlens.bench import rating
+
+    written = rating.export_static(folder, out, rules=rules(pairs))
+    return Outcome(f"wrote {written}; the key to its images is in {folder / 'votes'}", {"page": written})
+
+
+@command("bench votes outputs/bench", to=bench)
+def votes(folder: Folder = OUTPUTS) -> Outcome:
+    """Count the votes."""
+    from ditlens.bench.rating import report, tally
+
+    found = tally(folder)
+    return Outcome(report(found), found)
+
+
+def rules(pairs: int) -> Rules:
+    """How ballots of so many pairs are drawn."""
+    from ditlens.bench.rating import Rules
+
+    return Rules(pairs, shared=min(10, pairs // 3), repeats=min(4, pairs // 5), checks=min(4, 1 + pairs // 8))

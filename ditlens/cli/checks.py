@@ -1,0 +1,58 @@
+"""What can be checked without torch: a wrong path is reported at once, not when a model has been loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ditlens.errors import ImageError, SettingError, StudyError, SuiteError
+from ditlens.images import open_file
+from ditlens.models.find import find
+
+MASKS = ("auto", "none", "difference", "exact")
+SUITES = ("portraits", "portraits-test", "portraits-dev")
+
+
+def check(
+    model: str | None = None, *, out: Path | None = None, image: Path | None = None, mask: str = "auto",
+    prompts: Path | None = None, suite: str = "portraits",
+) -> None:  # fmt: skip
+    """Check what a command was given.
+
+    Args:
+        model: Name or folder of a model.
+        out: Folder that will be written to; it need not exist yet.
+        image: Image file.
+        mask: Name of a mask, or an image file.
+        prompts: Text file.
+        suite: Name, folder or file of a suite of edits.
+
+    Raises:
+        DitlensError: If something is missing or cannot be used.
+    """
+    if model is not None:
+        find(model)
+    if image is not None:
+        open_file(image).close()
+    if mask not in MASKS:
+        try:
+            open_file(Path(mask)).close()
+        except ImageError as error:
+            raise ImageError(f"{error} A mask is an image file or one of {', '.join(MASKS)}.") from error
+    if prompts is not None and not prompts.is_file():
+        raise StudyError(f"There is no file {prompts}. Check the name, or the folder you are in.")
+    path = Path(suite).expanduser()
+    if (
+        suite not in SUITES
+        and not path.is_dir()
+        and not (path.is_file() and path.suffix in (".json", ".jsonl"))
+    ):
+        raise SuiteError(
+            f"There is no suite {suite!r}. Suites: portraits, portraits-dev, a PIE-Bench folder, or a .json or "
+            ".jsonl list of edits."
+        )
+    if out is not None:
+        there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "is not a folder" if not there.is_dir() else "may not be written to by you"
+            raise SettingError(f"{out} cannot be written: {there} {why}. Choose another place: --out.")

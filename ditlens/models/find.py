@@ -1,0 +1,33 @@
+"""Find a model by its name, without torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ditlens.errors import ModelError
+from ditlens.files import DATA
+
+MODELS = DATA / "models"
+"""Where the shipped models live; the environment variable DITLENS_MODELS names another folder."""
+
+
+def find(name_or_path: str | Path) -> str:
+    """The folder of a shipped model or of the user's, or a repository id to be fetched from the hub.
+
+    Raises:
+        ModelError: If it is none of these; the message lists the shipped models.
+    """
+    models = Path(os.environ.get("DITLENS_MODELS", MODELS))
+    for folder in (models / str(name_or_path), Path(name_or_path)):
+        if (folder / "model_index.json").is_file():
+            return str(folder)
+    text = str(name_or_path)
+    if text.count("/") == 1 and not Path(text).exists() and not text.startswith((".", "/", "~")):
+        return text
+    shipped = sorted(p.parent.name for p in models.glob("*/model_index.json"))
+    raise ModelError(
+        f"There is no model {text!r}: shipped are {', '.join(shipped) or 'none'} (looked in {models}). "
+        "Pass one of these, a folder with a model_index.json, or a hub id like "
+        "'stabilityai/stable-diffusion-3.5-medium'."
+    )
