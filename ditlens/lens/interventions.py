@@ -170,7 +170,7 @@ def _others(rows: int, items: int, seed: int) -> list[int]:
     if items < 2:
         raise InterventionError(
             "ablate('resample') takes another item of its source, and the source has only one. Capture two "
-            "pictures or more, or put this one in with replace_with(...)."
+            "images or more, or put this one in with replace_with(...)."
         )
     return [(row + 1 + seed % (items - 1)) % items for row in range(rows)]
 
