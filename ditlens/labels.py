@@ -57,9 +57,9 @@ def announce(label: Label) -> Iterator[None]:
 
 @contextlib.contextmanager
 def outside_steps() -> Iterator[None]:
-    """Keep the next transformer calls from captures and interventions that have begun before.
+    """Hide the next transformer calls from captures and interventions that began before.
 
-    For calls that belong to no step, such as those that look for the mask of an edit.
+    For calls that belong to no step, such as those that compute the mask of an edit.
     """
     with announce(Label(outside=object())):
         yield

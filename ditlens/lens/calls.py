@@ -1,8 +1,8 @@
 """One forward call of a transformer, and what is known about it: step, guidance pass, prompt, tokens.
 
-Nothing here counts calls. Step and pass are what the caller announced (`announce`, used by `ditlens.Model` and
-`ditlens.edit`). Otherwise the step is the scheduler's, or follows from the timesteps that the transformer is given,
-and the pass follows from the pipeline that owns the transformer.
+Nothing here counts calls. Step and pass are what the caller announced (`ditlens.labels.announce`, used by
+`ditlens.Model` and `ditlens.edit`). Otherwise the step is the scheduler's, or follows from the timesteps that the
+transformer takes, and the pass follows from the pipeline that owns the transformer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from ditlens.errors import CaptureError
 from ditlens.lens.adapters.table import Architecture
@@ -34,7 +36,7 @@ class Call:
         run: Index of the run: one sampling loop is one run.
         passes: Guidance pass of every row.
         prompts: Text of every row, or empty.
-        mask: (batch, text tokens), True at real tokens, or None.
+        mask: True at real tokens of the text, or None.
         sizes: Tokens of each stream, as soon as a block has been seen.
         grid: Rows and columns of the image tokens, likewise.
         memo: Streams in the joint sequence, by its length.
@@ -48,7 +50,7 @@ class Call:
     run: int = 0
     passes: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
-    mask: torch.Tensor | None = None
+    mask: Bool[Tensor, "batch text_tokens"] | None = None
     sizes: dict[str, int] = field(default_factory=dict)
     grid: tuple[int, ...] | None = None
     memo: dict[int, Any] = field(default_factory=dict)
@@ -63,9 +65,9 @@ class Moment:
     """When in a sampling loop a call comes.
 
     Attributes:
-        time: The step, or the timestep where nobody knows the step.
-        source: Who says so: "caller" (`Label.step`), "scheduler", or "timestep".
-        loop: An object that all calls of one loop share, and no other loop; None if nothing tells loops apart.
+        time: The step, or the timestep where the step is unknown.
+        source: Where it comes from: "caller" (`Label.step`), "scheduler", or "timestep".
+        loop: An object that all calls of one loop share, and no other loop; None if unknown.
     """
 
     time: float
@@ -77,7 +79,7 @@ class Clock:
     """Numbers the steps and runs of a sampling loop.
 
     A step that the caller or the scheduler names keeps its number, and one that falls back begins a new run.
-    Otherwise the timesteps tell: those of one run move in one direction, each new timestep is a step, and a turn
+    Otherwise the timesteps decide: those of one run move in one direction, each new timestep is a step, and a turn
     begins a new run.
 
     A pass that comes a second time at the same step begins a new run, too. Only where the caller named the step it
@@ -85,7 +87,7 @@ class Clock:
     run, the second draws the next run, and so on.
 
     Attributes:
-        steps: Most steps that a run had until now.
+        steps: Number of steps of the longest run until now.
     """
 
     def __init__(self) -> None:
@@ -153,7 +155,7 @@ def timestep_of(args: Mapping[str, Any]) -> tuple[float, float]:
     """The timestep argument, whatever it is called, and how exact its number format is (relative error)."""
     for name in ("timestep", "timesteps", "t", "timestep_img", "vision_timesteps"):
         value = args.get(name)
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, Tensor):
             exact = torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
             return float(value.flatten()[0]), exact
         if value is not None:
@@ -165,7 +167,7 @@ def batch_of(args: Mapping[str, Any]) -> int:
     """Rows of the batch."""
     for name in ("hidden_states", "x", "latent_image_embeds", "vision_tokens"):
         value = args.get(name)
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, Tensor):
             return len(value)
         if isinstance(value, list):
             return 1 if name == "vision_tokens" else len(value)
@@ -227,17 +229,17 @@ class Guidance:
         """Whether guidance is on; None if the pipeline does not say."""
         if self.architecture.always_guided:
             return True
-        told = getattr(self.pipe, "do_classifier_free_guidance", None)
-        if told is None and self.architecture.rows:
-            told = self._scaled
-        return None if told is None else bool(told)
+        guided = getattr(self.pipe, "do_classifier_free_guidance", None)
+        if guided is None and self.architecture.rows:
+            guided = self._scaled
+        return None if guided is None else bool(guided)
 
     def _rows(self, args: Mapping[str, Any], guided: bool, batch: int) -> tuple[str, ...]:
         """Passes that lie one after the other in this batch; none or one if it is not split."""
         table = self.architecture
         rows = table.rows if guided else ()
-        if rows and table.rows_with_pictures and (args.get("input_image_sizes") or batch % len(rows)):
-            rows = table.rows_with_pictures
+        if rows and table.rows_with_images and (args.get("input_image_sizes") or batch % len(rows)):
+            rows = table.rows_with_images
         if table.rows and getattr(self.pipe, "do_perturbed_attention_guidance", False):
             rows = (*(rows or (COND,)), PERTURBED)
         dropped = batch < self._largest  # some pipelines drop guidance near the end
@@ -253,7 +255,7 @@ def by_scale(pipe: Any) -> bool | None:
     if scale is not None:
         return bool(scale > 1)
     keeps = hasattr(type(pipe), "do_classifier_free_guidance") or hasattr(type(pipe), "guidance_scale")
-    return False if keeps else None  # False: the pipeline has never run, the transformer is called by hand
+    return False if keeps else None  # False: the pipeline has never run, its transformer is called directly
 
 
 def guider_pass(guider: Any) -> str:
@@ -265,7 +267,7 @@ def guider_pass(guider: Any) -> str:
 
 
 def undecided(pipe: Any, rows: Sequence[str], batch: int) -> str:
-    """What to say where a batch may or may not hold several passes."""
+    """The message where a batch may or may not hold several passes."""
     passes = tuple(name for name in rows for _ in range(batch // len(rows)))
     return (
         f"{type(pipe).__name__} puts its guidance passes into one batch and does not say whether guidance is on: "

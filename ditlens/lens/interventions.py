@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ditlens.errors import InterventionError, SettingError
-from ditlens.lens.adapters.adapter import BlockPort, Port, SoftmaxPort
+from ditlens.lens.adapters.adapter import Port, SoftmaxPort
 from ditlens.lens.attention import SoftmaxCall, Tap, change_stream
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.calls import Call, wants
@@ -170,7 +170,7 @@ def _others(rows: int, items: int, seed: int) -> list[int]:
     if items < 2:
         raise InterventionError(
             "ablate('resample') takes another item of its source, and the source has only one. Capture two "
-            "pictures or more, or put this one in with replace_with(...)."
+            "images or more, or put this one in with replace_with(...)."
         )
     return [(row + 1 + seed % (items - 1)) % items for row in range(rows)]
 
@@ -294,7 +294,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
             if call is None or not self.wants_step(call.step):
                 return None
             entering = None
-            if isinstance(port, BlockPort) and not port.before:
+            if site.point == "out":
                 entering = port.entering(args, kwargs, call)
             value = self._changed(site, fn, port.read(args, kwargs, output, call), call, entering)
             return None if value is None else port.write(args, kwargs, output, call, value)

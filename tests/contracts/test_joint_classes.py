@@ -598,7 +598,7 @@ def test_pictures_before_the_text_are_no_padding():
     call = Call(None, ARCHITECTURES["MotifVideoTransformer3DModel"], {
         "encoder_attention_mask": torch.tensor([[1, 1, 0], [1, 0, 0]]), "image_embeds": torch.zeros(2, 2, 8),
     }, batch=2, sizes={"text": 5, "image": 4})  # fmt: skip
-    found = layouts.find_mask("rule:pictures_first", call)
+    found = layouts.find_mask("rule:images_first", call)
     assert found.tolist() == [[True] * 4 + [False], [True] * 3 + [False] * 2]
 
 
@@ -764,5 +764,5 @@ def test_resampling_never_gives_an_item_itself():
     with torch.no_grad(), dl.capture(model, place) as one:
         run(model, {k: v[:1] for k, v in inputs.items()})
     alone = dl.intervene(model, {place: dl.ablate("resample", one)})
-    with pytest.raises(InterventionError, match="has only one. Capture two pictures"), torch.no_grad(), alone:
+    with pytest.raises(InterventionError, match="has only one. Capture two images"), torch.no_grad(), alone:
         run(model, inputs)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from ditlens.errors import ArchitectureError, CaptureError, InterventionError
 from ditlens.lens.adapters.layouts import LAYOUTS, Rows, find_grid, find_mask
@@ -44,8 +44,8 @@ def architecture_of(model: nn.Module) -> Architecture:
 
 
 def part(module: nn.Module, path: str) -> nn.Module:
-    """A submodule by its dotted path."""
-    return module.get_submodule(path) if path else module
+    """A submodule by its dotted path; the module itself if the path is empty."""
+    return module.get_submodule(path)
 
 
 def listed(model: nn.Module, path: str) -> list[nn.Module]:
@@ -67,7 +67,7 @@ class Block:
         index: Number among the blocks of its kind.
         module: The block itself.
         last: Whether it is the last one of the model's list.
-        textless: Whether its second stream is no text although its class has one.
+        textless: Whether its second stream is not text, although its class has a text stream.
     """
 
     table: Blocks
@@ -138,11 +138,7 @@ class Adapter:
         if site.kind == "cond":
             return CondPort(self)
         block = self.blocks[site.kind, site.block]
-        if site.point in ("in", "out"):
-            return BlockPort(self, block, site)
-        if site.point in SOFTMAX_POINTS:
-            return SoftmaxPort(self, block, site)
-        return PartPort(self, block, site)
+        return SoftmaxPort(self, block, site) if site.point in SOFTMAX_POINTS else Port(self, block, site)
 
     def note(self, block: Block, args: Args, kwargs: Kwargs, call: Call) -> None:
         """Learn the number of tokens of each stream, their grid and their padding, from a block's input."""
@@ -161,12 +157,12 @@ class Adapter:
             laid = self._laid_mask(call, "text")
             call.mask = find_mask(self.architecture.padding, call) if laid is None else laid
 
-    def _laid_mask(self, call: Call, stream: str) -> torch.Tensor | None:
+    def _laid_mask(self, call: Call, stream: str) -> Bool[Tensor, "batch tokens"] | None:
         """Which tokens of a stream the layout has not repeated to fill up short items; None if it repeats none."""
         masks = [rows[stream].mask for rows in call.memo.values() if stream in rows]
         return next((mask for mask in masks if mask is not None), None)
 
-    def mask(self, site: Site, call: Call, tokens: int) -> torch.Tensor | None:
+    def mask(self, site: Site, call: Call, tokens: int) -> Bool[Tensor, "batch {tokens}"] | None:
         """Which of the tokens at a site are real.
 
         Args:
@@ -175,7 +171,7 @@ class Adapter:
             tokens: Number of tokens that the site has.
 
         Returns:
-            (batch, tokens), True at real tokens; None if all are, or if nobody knows.
+            True at real tokens; None if all are, or if it is unknown.
         """
         mask = call.mask if site.stream == "text" else self._laid_mask(call, site.stream)
         if mask is None:
@@ -199,157 +195,117 @@ class Adapter:
             call.memo[total] = rows
         return call.memo[total]
 
-    def batch_first(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, width), whatever order the blocks use."""
+    def batch_first(self, x: Float[Tensor, " ..."]) -> Float[Tensor, "batch tokens width"]:
+        """The tensor with the batch first, whatever order the blocks use."""
         axes = self.architecture.axes
         return x.transpose(0, 1) if axes == "tokens" else x.unsqueeze(0) if axes == "none" else x
 
-    def own_order(self, x: torch.Tensor) -> torch.Tensor:
+    def own_order(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, " ..."]:
         """The inverse of `batch_first`."""
         axes = self.architecture.axes
         return x.transpose(0, 1) if axes == "tokens" else x.squeeze(0) if axes == "none" else x
 
 
-def mlp_of(block: Block, stream: str) -> str:
-    """Path of the feed-forward of a stream, or under "joint"; empty if the block has none of its own."""
-    path = block.table.mlp.get(stream) or block.table.mlp.get("joint") or ""
-    try:
-        found = part(block.module, path) if path else None
-    except AttributeError:
-        found = None
-    # A feed-forward called once for each stream cannot be told apart: EasyAnimate's layers without text weights
-    both = set(block.table.mlp) == set(STREAMS)
-    if (
-        both
-        and found is not None
-        and not all(hasattr_path(block.module, p) for p in block.table.mlp.values())
-    ):
-        found = None if not block.table.last_text or stream == "text" else found
-    return path if found is not None else ""
-
-
-def hasattr_path(module: nn.Module, path: str) -> bool:
-    """Whether a module has a submodule at `path`."""
+def has(module: nn.Module, path: str) -> bool:
+    """Whether a module has a submodule at a dotted path."""
     try:
         return module.get_submodule(path) is not None
     except AttributeError:
         return False
 
 
+def mlp_of(block: Block, stream: str) -> str:
+    """Path of the feed-forward of a stream, or of both together; empty if the block has none of its own."""
+    table = block.table
+    path = table.mlp.get(stream) or table.mlp.get("joint", "")
+    if not path or not has(block.module, path):
+        return ""
+    # One feed-forward that is called once for each stream hides which call is whose: EasyAnimate's layers without
+    # weights for the text. In a last block without text it is the image's.
+    shared = set(table.mlp) == set(STREAMS) and not all(
+        has(block.module, each) for each in table.mlp.values()
+    )
+    return "" if shared and not (table.last_text and stream == "image") else path
+
+
 # --- ports -------------------------------------------------------------------------------------------------
 
 
-class Port(ABC):
-    """Reads and writes the tokens of one stream at one point.
+class Port:
+    """One stream at one point of a block: where to hook, and how to read and write its tokens there.
 
     Attributes:
         module: Where to hook.
-        block: The block that it belongs to; None for the conditioning vector.
+        block: The block; None for the conditioning vector.
         before: Whether before the module runs (its arguments) or after (its output).
     """
 
     module: nn.Module
     block: Block | None = None
-    before = False
-
-    @abstractmethod
-    def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> torch.Tensor:
-        """The stream's tokens, (batch, tokens, width)."""
-
-    @abstractmethod
-    def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: torch.Tensor) -> Any:
-        """(args, kwargs) or the output, new, with the stream's tokens replaced."""
-
-
-class BlockPort(Port):
-    """A stream where it enters or leaves a block."""
-
-    block: Block
+    name = ""  # of the argument that holds the stream
+    at = 0  # place of the stream in an output that is a tuple
 
     def __init__(self, adapter: Adapter, block: Block, site: Site) -> None:
-        self.adapter, self.block, self.site = adapter, block, site
-        self.module, self.before = block.module, site.point == "in"
-        table = block.table
-        self.name = table.image if table.form == "one" or site.stream == "image" else table.text
-
-    def _joint(self, args: Args, kwargs: Kwargs, joint: torch.Tensor, call: Call) -> Rows:
-        bound = bind(self.module, args, kwargs)
-        return self.adapter.streams(call, bound, joint.shape[1])[self.site.stream]
-
-    def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> torch.Tensor:
-        raw = bind(self.module, args, kwargs)[self.name] if self.before else self._of(output)
-        value = self.adapter.batch_first(raw)
-        if self.block.table.form == "one":
-            return self._joint(args, kwargs, value, call).take(value)
-        return value
-
-    def _of(self, output: Any) -> torch.Tensor:
-        returns = self.block.table.returns
-        return output if isinstance(output, torch.Tensor) else output[returns.index(self.site.stream)]
-
-    def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: torch.Tensor) -> Any:
-        if self.block.table.form == "one":
-            raw = bind(self.module, args, kwargs)[self.name] if self.before else output
-            joint = self.adapter.batch_first(raw)
-            value = self._joint(args, kwargs, joint, call).put(joint, value)
-        value = self.adapter.own_order(value)
-        if self.before:
-            if self.name in kwargs:
-                return args, kwargs | {self.name: value}
-            at = list(bind(self.module, args, {})).index(self.name)
-            return (*args[:at], value, *args[at + 1 :]), kwargs
-        if isinstance(output, torch.Tensor):
-            return value
-        at = self.block.table.returns.index(self.site.stream)
-        return (*output[:at], value, *output[at + 1 :])
-
-    def entering(self, args: Args, kwargs: Kwargs, call: Call) -> torch.Tensor:
-        """The stream at the block's input, for a bypass."""
-        value = self.adapter.batch_first(bind(self.module, args, kwargs)[self.name])
-        if self.block.table.form == "one":
-            return self._joint(args, kwargs, value, call).take(value)
-        return value
-
-
-class PartPort(Port):
-    """A stream at the output of a block's attention or feed-forward."""
-
-    block: Block
-
-    def __init__(self, adapter: Adapter, block: Block, site: Site) -> None:
-        self.adapter, self.block, self.site = adapter, block, site
-        table = block.table
-        if site.point == "attn.out":
-            self.path, self.returns = table.attn, table.attn_returns
+        self.adapter, self.block, self.site, self.table = adapter, block, site, block.table
+        table, stream = block.table, site.stream
+        self.before, self.batch_first = site.point == "in", True
+        if site.point in ("in", "out"):
+            self.module, returns, self.joint = block.module, table.returns, table.form == "one"
+            self.name = table.image if self.joint or stream == "image" else table.text
+        elif site.point == "attn.out":
+            self.module, returns = part(block.module, table.attn), table.attn_returns
+            # inside the attention the batch always comes first; unbatched models have no batch anywhere
+            self.joint, self.batch_first = returns == JOINT, adapter.architecture.axes == "none"
         else:
-            own = site.stream in table.mlp
-            self.path, self.returns = mlp_of(block, site.stream), (site.stream,) if own else JOINT
-        self.module = part(block.module, self.path)
+            self.module, self.joint = part(block.module, mlp_of(block, stream)), stream not in table.mlp
+            returns = JOINT if self.joint else (stream,)
+        self.at = returns.index(stream) if stream in returns else 0
 
-    def _flip(self) -> bool:
-        # inside the attention the batch always comes first; unbatched models have no batch anywhere
-        return self.site.point != "attn.out" or self.adapter.architecture.axes == "none"
+    def _raw(self, args: Args, kwargs: Kwargs, output: Any) -> Tensor:
+        """The tensor that holds the stream, as the module takes or returns it."""
+        if self.before:
+            return bind(self.module, args, kwargs)[self.name]
+        return output if isinstance(output, Tensor) else output[self.at]
+
+    def _in_order(self, raw: Tensor) -> Tensor:
+        return self.adapter.batch_first(raw) if self.batch_first else raw
 
     def _rows(self, total: int, call: Call) -> Rows:
-        if self.block.table.form == "one":
+        if self.table.form == "one":
             return self.adapter.streams(call, {}, total)[self.site.stream]
-        return by_order(self.block.table.softmax, call)[self.site.stream]
+        return by_order(self.table.softmax, call)[self.site.stream]
 
-    def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> torch.Tensor:
-        if isinstance(output, tuple | list):
-            output = output[self.returns.index(self.site.stream)]
-        value = self.adapter.batch_first(output) if self._flip() else output
-        return self._rows(value.shape[1], call).take(value) if self.returns == JOINT else value
+    def _tokens(self, raw: Tensor, call: Call) -> Tensor:
+        value = self._in_order(raw)
+        return self._rows(value.shape[1], call).take(value) if self.joint else value
 
-    def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: torch.Tensor) -> Any:
-        if self.returns == JOINT:
-            joint = self.adapter.batch_first(output) if self._flip() else output
+    def read(
+        self, args: Args, kwargs: Kwargs, output: Any, call: Call
+    ) -> Float[Tensor, "batch tokens width"]:
+        """The stream's tokens."""
+        return self._tokens(self._raw(args, kwargs, output), call)
+
+    def entering(self, args: Args, kwargs: Kwargs, call: Call) -> Float[Tensor, "batch tokens width"]:
+        """The stream's tokens at the block's input, for a bypass."""
+        return self._tokens(bind(self.module, args, kwargs)[self.name], call)
+
+    def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: Tensor) -> Any:
+        """New (args, kwargs), or a new output, with the stream's tokens replaced."""
+        if self.joint:
+            joint = self._in_order(self._raw(args, kwargs, output))
             value = self._rows(joint.shape[1], call).put(joint, value)
-        value = self.adapter.own_order(value) if self._flip() else value
-        if isinstance(output, torch.Tensor):
+        value = self.adapter.own_order(value) if self.batch_first else value
+        if not self.before:
+            return self._put(output, value)
+        if self.name in kwargs:
+            return args, kwargs | {self.name: value}
+        at = list(bind(self.module, args, {})).index(self.name)
+        return (*args[:at], value, *args[at + 1 :]), kwargs
+
+    def _put(self, output: Any, value: Tensor) -> Any:
+        if isinstance(output, Tensor):
             return value
-        at = self.returns.index(self.site.stream)
-        return type(output)((*output[:at], value, *output[at + 1 :]))
+        return type(output)((*output[: self.at], value, *output[self.at + 1 :]))
 
 
 class SoftmaxPort:
@@ -387,22 +343,19 @@ class CondPort(Port):
     """The conditioning vector, (batch, 1, width) or (batch, rows, width)."""
 
     def __init__(self, adapter: Adapter) -> None:
-        self.kind, self.name = adapter.architecture.cond.split(":")
+        kind, self.name = adapter.architecture.cond.split(":")
         first = next(iter(adapter.blocks.values())).module
-        self.module = first if self.kind == "arg" else part(adapter.model, self.name)
-        self.before = self.kind == "arg"
+        self.before = kind == "arg"
+        self.module = first if self.before else part(adapter.model, self.name)
 
-    def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> torch.Tensor:
-        value = bind(self.module, args, kwargs)[self.name] if self.before else output
-        value = value if isinstance(value, torch.Tensor) else value[0]
+    def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> Float[Tensor, "batch rows width"]:
+        value = self._raw(args, kwargs, output)
         return value.unsqueeze(1) if value.ndim == 2 else value
 
-    def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: torch.Tensor) -> Any:
+    def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: Tensor) -> Any:
         if self.before:
             raise InterventionError(
-                "In this model every block gets the conditioning vector apart, so 'cond' can be captured but not "
-                "changed. Change its text or timestep instead."
+                "In this model every block gets the conditioning vector separately, so 'cond' can be captured but "
+                "not changed. Change its text or timestep instead."
             )
-        whole = output if isinstance(output, torch.Tensor) else output[0]
-        value = value.squeeze(1) if whole.ndim == 2 else value
-        return value if isinstance(output, torch.Tensor) else (value, *output[1:])
+        return self._put(output, value.squeeze(1) if self._raw(args, kwargs, output).ndim == 2 else value)

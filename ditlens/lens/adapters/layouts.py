@@ -162,8 +162,8 @@ def slots(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
     """[text and condition images, image]; the slot of a condition image stands for four tokens."""
     count = call.model_args["hidden_states"].shape[1]
     slot = call.model_args["img_mask"][0]
-    pictured = torch.repeat_interleave(slot, torch.where(slot, 4, 1))[: total - count]
-    text = (~pictured).nonzero().flatten()
+    is_image = torch.repeat_interleave(slot, torch.where(slot, 4, 1))[: total - count]
+    text = (~is_image).nonzero().flatten()
     if len(text) == 0:
         raise CaptureError(
             "After the first step this pipeline keeps the text as cached keys only, so it has no text stream. "
@@ -236,12 +236,12 @@ def argument_mask(call: Call, name: str) -> Bool[Tensor, "batch text_tokens"] | 
     return mask[:, : call.sizes["text"]].bool()
 
 
-def pictures_first(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
+def images_first(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
     """The tokens of images, which are all real, then the text; of a single item Framepack drops the padding."""
-    mask, pictures = call.model_args.get("encoder_attention_mask"), call.model_args.get("image_embeds")
+    mask, images = call.model_args.get("encoder_attention_mask"), call.model_args.get("image_embeds")
     if mask is None:
         return None
-    before = 0 if pictures is None else pictures.shape[1]
+    before = 0 if images is None else images.shape[1]
     if call.sizes["text"] < before + mask.shape[1]:
         return torch.ones(call.batch, call.sizes["text"], dtype=torch.bool, device=mask.device)
     return F.pad(mask.bool(), (before, 0), value=True)
@@ -253,9 +253,9 @@ def valid_first(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
     if args.get("encoder_hidden_states_2") is None:
         return argument_mask(call, "encoder_attention_mask")
     real = args["encoder_attention_mask"].bool().sum(1) + args["encoder_attention_mask_2"].bool().sum(1)
-    pictures = args.get("image_embeds")
-    if pictures is not None:  # zeros stand for no picture
-        real = real + pictures.shape[1] * pictures.any()
+    images = args.get("image_embeds")
+    if images is not None:  # zeros stand for no image
+        real = real + images.shape[1] * images.any()
     return torch.arange(count, device=real.device) < real[:, None]
 
 
@@ -266,7 +266,7 @@ def text_slots(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
 
 
 PADDINGS: dict[str, Callable[[Call], Tensor | None]] = {
-    each.__name__: each for each in (pictures_first, valid_first, text_slots)
+    each.__name__: each for each in (images_first, valid_first, text_slots)
 }
 
 

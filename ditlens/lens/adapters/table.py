@@ -37,8 +37,8 @@ class Blocks:
 
     Attributes:
         path: Where it is; several paths, joined by ``+``, make one list.
-        form: ``"two"``: text and image come in and go out apart; ``"one"``: one tensor in and out, joined in the
-            model's forward; ``"image"``: text is read but not updated.
+        form: ``"two"``: text and image come in and go out separately; ``"one"``: one joint tensor in and out, made
+            in the model's forward; ``"image"``: text is read but not updated.
         returns: Order of what a block returns.
         softmax: Order of the streams among the keys of the attention.
         kind: ``"joint"`` for double-stream, ``"single"`` for single-stream blocks.
@@ -48,7 +48,7 @@ class Blocks:
         attn_returns: Order of what the attention returns.
         mlp: Feed-forward module of each stream, or under "joint"; empty where it is fused or shared.
         last_text: Why the last block has no text output; empty if it has.
-        calls: How the attention calls the softmax: ``"once"``, ``"per item"`` (once per picture, valid text
+        calls: How the attention calls the softmax: ``"once"``, ``"per item"`` (once per image, valid text
             only), ``"per segment"`` (several times, each for some queries and the keys before their end).
         update: What a block does to a stream, as a formula.
         also: Name of a second attention that some of the blocks have; empty if none has.
@@ -81,17 +81,16 @@ class Architecture:
         layout: Name of the function in `ditlens.lens.adapters.layouts` that finds the streams in a joint tensor.
         axes: Order of a block's axes: ``"batch"`` (batch, tokens, width), ``"tokens"`` (tokens, batch, width),
             ``"none"`` (tokens, width).
-        grid: How tokens lie in the picture: ``"patches"`` of a spatial latent, ``"ids"`` of positions,
+        grid: How tokens lie in the image: ``"patches"`` of a spatial latent, ``"ids"`` of positions,
             ``"shapes"``, ``"none"``.
         rows: Order of the guidance passes where its pipelines put them in one batch; empty where they make
             one call after the other (conditional first).
-        rows_with_pictures: The same where pictures are given with the text; empty if that makes no difference.
+        rows_with_images: The same where images are given with the text; empty if that makes no difference.
         always_guided: Whether its pipelines make all passes even at guidance 1.
         text: Tokenizers of the pipeline with the position at which their tokens start in the text stream.
         padding: Where the model's call says which text tokens are real: ``"arg:NAME"`` a mask among its
-            arguments, ``"rule:NAME"`` a function of
-            `ditlens.lens.adapters.layouts`; empty if it does not, or if the
-            layout says it.
+            arguments, ``"rule:NAME"`` a function of `ditlens.lens.adapters.layouts`; empty if it does not, or if
+            the layout says it.
         others: What else is among the keys of the attention; empty if nothing is.
         between: Why a block's output may differ from the next block's input; empty if it never does.
     """
@@ -102,7 +101,7 @@ class Architecture:
     axes: str = "batch"
     grid: str = "patches"
     rows: Order = ()
-    rows_with_pictures: Order = ()
+    rows_with_images: Order = ()
     always_guided: bool = False
     text: Mapping[str, int] = field(default_factory=dict)
     padding: str = ""
@@ -116,7 +115,7 @@ def two(path: str, returns: Order, softmax: Order, **changes) -> Blocks:
 
 
 def single_in(returns: Order, softmax: Order, path: str = "single_transformer_blocks", **changes) -> Blocks:
-    """Single-stream blocks that take and give both streams apart; most fuse attention and feed-forward."""
+    """Single-stream blocks that take and return both streams separately; most fuse attention and feed-forward."""
     usual = {"kind": "single", "attn_returns": JOINT, "update": MERGED}
     return Blocks(path, "two", returns, softmax, **(usual | changes))
 
@@ -136,14 +135,11 @@ APPENDED = "the text encoder's next layer is appended before every block and cut
 ARCHITECTURES: dict[str, Architecture] = {
     "SD3Transformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, IMAGE_TEXT, last_text=NO_LAST_TEXT, also="attn2"),),
-        text={"tokenizer": 0, "tokenizer_2": 0, "tokenizer_3": 77},
-        rows=CFG,
-        cond="module:time_text_embed",
+        text={"tokenizer": 0, "tokenizer_2": 0, "tokenizer_3": 77}, rows=CFG, cond="module:time_text_embed",
     ),
     "FluxTransformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)),
-        grid="ids", text={"tokenizer_2": 0},
-        cond="module:time_text_embed",
+        grid="ids", text={"tokenizer_2": 0}, cond="module:time_text_embed",
     ),
     "Flux2Transformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=WITHIN)),
@@ -157,23 +153,19 @@ ARCHITECTURES: dict[str, Architecture] = {
         cond="module:distilled_guidance_layer", layout="text_first", grid="ids", padding="arg:attention_mask",
     ),
     "BriaTransformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)), grid="ids",
-        rows=CFG,
+        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)), grid="ids", rows=CFG,
         cond="module:time_embed",
     ),
     "BriaFiboTransformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=MERGED)),
-        layout="text_first", grid="ids", between=OVERWRITTEN,
-        rows=CFG,
-        cond="module:time_embed",
+        layout="text_first", grid="ids", between=OVERWRITTEN, rows=CFG, cond="module:time_embed",
     ),
     "BriaFibo2Transformer2DModel": Architecture(
         (
             single_out(TEXT_IMAGE, "layers", image="x", attn="attention", mlp={"joint": "feed_forward"},
                        update=NORMED, also="cross_attention"),
         ),
-        cond="module:t_embedder", layout="gist",
-        others="context pictures",
+        cond="module:t_embedder", layout="gist", others="context images",
     ),
     "LongCatImageTransformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)), grid="ids",
@@ -187,9 +179,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             two("joint_transformer_blocks", TEXT_IMAGE, TEXT_IMAGE, update=ONLY_MLP),
             single_out(TEXT_IMAGE, mlp={"joint": "ff"}, update=ONLY_MLP),
         ),
-        layout="text_first",
-        rows=CFG,
-        cond="module:time_step_proj",
+        layout="text_first", rows=CFG, cond="module:time_step_proj",
     ),
     "CogView3PlusTransformer2DModel": Architecture(
         (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),), cond="module:time_condition_embed",
@@ -209,14 +199,10 @@ ARCHITECTURES: dict[str, Architecture] = {
                 mlp={"image": "block.ff_i", "text": "block.ff_t"}),
             single_out(IMAGE_TEXT, "single_stream_blocks", attn="block.attn1", mlp={"joint": "block.ff_i"}),
         ),
-        layout="image_first", between=APPENDED,
-        rows=CFG,
+        layout="image_first", between=APPENDED, rows=CFG,
     ),
     "HunyuanImageTransformer2DModel": Architecture(
-        (
-            two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),
-            single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),
-        ),
+        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT), single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),),
         padding="rule:valid_first",
     ),
     "QwenImageTransformer2DModel": Architecture(
@@ -226,7 +212,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "QwenImage21Transformer2DModel": Architecture(
         (single_out(TEXT_IMAGE, DOUBLE, mlp={"joint": "img_mlp"}, calls="per segment"),),
         cond="module:time_text_embed", layout="slots", grid="shapes", padding="rule:text_slots",
-        others="condition pictures",
+        others="condition images",
     ),
     "JoyImageEditTransformer3DModel": Architecture(
         (two("double_blocks", IMAGE_TEXT, IMAGE_TEXT, mlp=SEPARATE),),
@@ -240,8 +226,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             single_out(IMAGE_TEXT, "layers", image="x", attn="attention", mlp={"joint": "feed_forward"},
                        update=NORMED),
         ),
-        cond="arg:adaln_input", layout="padded_lists", rows=("cond", "uncond"),
-        others="padding",
+        cond="arg:adaln_input", layout="padded_lists", rows=("cond", "uncond"), others="padding",
     ),
     "Lumina2Transformer2DModel": Architecture(
         (single_out(TEXT_IMAGE, "layers", mlp={"joint": "feed_forward"}, update=NORMED),), layout="squeezed",
@@ -249,21 +234,17 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "OmniGenTransformer2DModel": Architecture(
         (single_out(("text", "time", "image"), "layers", attn="self_attn", mlp={"joint": "mlp"}, update=PLAIN),),
-        padding="arg:attention_mask",
-        cond="module:t_embedder", layout="input_ids",
-        rows=("cond", "uncond"), rows_with_pictures=("cond", "uncond", "img_cond"), always_guided=True,
+        padding="arg:attention_mask", cond="module:t_embedder", layout="input_ids",
+        rows=("cond", "uncond"), rows_with_images=("cond", "uncond", "img_cond"), always_guided=True,
         others="the time token",
     ),
     "ErnieImageTransformer2DModel": Architecture(
         (single_out(IMAGE_TEXT, "layers", image="x", attn="self_attention", mlp={"joint": "mlp"}),),
-        cond="module:time_embedding", layout="image_then_text", axes="tokens",
-        rows=CFG,
-        others="padding",
+        cond="module:time_embedding", layout="image_then_text", axes="tokens", rows=CFG, others="padding",
     ),
     "Ideogram4Transformer2DModel": Architecture(
         (single_out(TEXT_IMAGE, "layers", attn="attention", mlp={"joint": "feed_forward"}, update=NORMED),),
-        cond="arg:adaln_input", layout="indicator", grid="none",
-        others="padding",
+        cond="arg:adaln_input", layout="indicator", grid="none", others="padding",
     ),
     "Krea2Transformer2DModel": Architecture(
         (single_out(TEXT_IMAGE, DOUBLE, mlp={"joint": "ff"}),), layout="text_argument", grid="ids",
@@ -271,40 +252,31 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "NucleusMoEImageTransformer2DModel": Architecture(
         (Blocks(DOUBLE, "image", ("image",), IMAGE_TEXT, attn_returns=("image",), mlp={"image": "img_mlp"}),),
-        grid="shapes", padding="arg:encoder_hidden_states_mask",
-        cond="module:time_text_embed",
+        grid="shapes", padding="arg:encoder_hidden_states_mask", cond="module:time_text_embed",
     ),
     "PRXTransformer2DModel": Architecture(
         (Blocks("blocks", "image", ("image",), TEXT_IMAGE, attn="attention", attn_returns=("image",)),),
         rows=CFG, padding="arg:attention_mask",
     ),
     "CogVideoXTransformer3DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),),
-        rows=CFG,
+        (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),), rows=CFG,
     ),
     "ConsisIDTransformer3DModel": Architecture(
         (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),),
-        between="with a face given, cross-attention to it is added to the image between blocks",
-        rows=CFG,
+        between="with a face given, cross-attention to it is added to the image between blocks", rows=CFG,
     ),
     "EasyAnimateTransformer3DModel": Architecture(
         (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={"image": "ff", "text": "txt_ff"}),),
         rows=CFG,
     ),
     "HunyuanVideoTransformer3DModel": Architecture(
-        (
-            two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),
-            single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),
-        ),
+        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT), single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),),
         padding="arg:encoder_attention_mask",
     ),
     "HunyuanVideoFramepackTransformer3DModel": Architecture(
-        (
-            two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),
-            single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),
-        ),
+        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT), single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),),
         grid="none",  # the frames of the past come first
-        padding="rule:pictures_first",
+        padding="rule:images_first",
     ),
     "HunyuanVideo15Transformer3DModel": Architecture(
         (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),), padding="rule:valid_first",
@@ -314,15 +286,14 @@ ARCHITECTURES: dict[str, Architecture] = {
             two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT, attn="attn1", calls="per item", last_text=NO_LAST_TEXT,
                 update=NORMED),
         ),
-        padding="arg:encoder_attention_mask",
-        rows=CFG,
+        padding="arg:encoder_attention_mask", rows=CFG,
     ),
     "MotifVideoTransformer3DModel": Architecture(
         (
             two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT, also="cross_attn"),
             single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT, also="cross_attn"),
         ),
-        padding="rule:pictures_first",
+        padding="rule:images_first",
         between="the last blocks begin again from the latents, beside what the others made of them",
     ),
     "MiniMaxH3Transformer3DModel": Architecture(
@@ -339,9 +310,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "PriorTransformer": Architecture(
         (single_out(("text", "", "", "image", ""), DOUBLE, attn="attn1", mlp={"joint": "ff"}, update=PLAIN),),
-        cond="module:time_embedding", layout="prior", grid="none",
-        padding="arg:attention_mask",
-        rows=CFG,
+        cond="module:time_embedding", layout="prior", grid="none", padding="arg:attention_mask", rows=CFG,
         others="embeddings and the time token",
     ),
     "UniDiffuserModel": Architecture(
