@@ -11,7 +11,6 @@ from benchmarks import edit as bench
 from ditlens.bench.entries import tuned
 from ditlens.ems.masks import difference_settings
 
-
 pytestmark = pytest.mark.usefixtures("wrong_types")  # models are doubles
 
 
