@@ -132,14 +132,20 @@ READ_ONLY = "the blocks read the text but do not update it; its input is the sit
 OVERWRITTEN = "half of the text channels are overwritten by the text encoder's next layer before every block"
 APPENDED = "the text encoder's next layer is appended before every block and cut off after it"
 
+# Lists of blocks that several classes share, by the first class that had them.
+FLUX = (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE))
+CHROMA = (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=MERGED))
+COGVIEW = (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),)
+HUNYUAN = (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT), single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT))
+JOY = (two("double_blocks", IMAGE_TEXT, IMAGE_TEXT, mlp=SEPARATE),)
+
 ARCHITECTURES: dict[str, Architecture] = {
     "SD3Transformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, IMAGE_TEXT, last_text=NO_LAST_TEXT, also="attn2"),),
         text={"tokenizer": 0, "tokenizer_2": 0, "tokenizer_3": 77}, rows=CFG, cond="module:time_text_embed",
     ),
     "FluxTransformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)),
-        grid="ids", text={"tokenizer_2": 0}, cond="module:time_text_embed",
+        FLUX, cond="module:time_text_embed", grid="ids", text={"tokenizer_2": 0},
     ),
     "Flux2Transformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=WITHIN)),
@@ -149,16 +155,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         (single_in(TEXT_IMAGE, TEXT_IMAGE, update=BESIDE),), cond="module:timestep_embedder", grid="ids",
     ),
     "ChromaTransformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=MERGED)),
-        cond="module:distilled_guidance_layer", layout="text_first", grid="ids", padding="arg:attention_mask",
+        CHROMA, cond="module:distilled_guidance_layer", layout="text_first", grid="ids",
+        padding="arg:attention_mask",
     ),
-    "BriaTransformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)), grid="ids", rows=CFG,
-        cond="module:time_embed",
-    ),
+    "BriaTransformer2DModel": Architecture(FLUX, cond="module:time_embed", grid="ids", rows=CFG),
     "BriaFiboTransformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=MERGED)),
-        layout="text_first", grid="ids", between=OVERWRITTEN, rows=CFG, cond="module:time_embed",
+        CHROMA, cond="module:time_embed", layout="text_first", grid="ids", between=OVERWRITTEN, rows=CFG,
     ),
     "BriaFibo2Transformer2DModel": Architecture(
         (
@@ -167,13 +169,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         cond="module:t_embedder", layout="gist", others="context images",
     ),
-    "LongCatImageTransformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)), grid="ids",
-        cond="module:time_embed",
-    ),
-    "OvisImageTransformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_in(TEXT_IMAGE, TEXT_IMAGE)), grid="ids",
-    ),
+    "LongCatImageTransformer2DModel": Architecture(FLUX, cond="module:time_embed", grid="ids"),
+    "OvisImageTransformer2DModel": Architecture(FLUX, grid="ids"),
     "AuraFlowTransformer2DModel": Architecture(
         (
             two("joint_transformer_blocks", TEXT_IMAGE, TEXT_IMAGE, update=ONLY_MLP),
@@ -181,17 +178,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         layout="text_first", rows=CFG, cond="module:time_step_proj",
     ),
-    "CogView3PlusTransformer2DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),), cond="module:time_condition_embed",
-        rows=CFG,
-    ),
-    "CogView4Transformer2DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),),
-        cond="module:time_condition_embed", padding="arg:attention_mask",
-    ),
-    "GlmImageTransformer2DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),),
-        cond="module:time_condition_embed", padding="arg:attention_mask",
+    "CogView3PlusTransformer2DModel": Architecture(COGVIEW, cond="module:time_condition_embed", rows=CFG),
+    **dict.fromkeys(
+        ("CogView4Transformer2DModel", "GlmImageTransformer2DModel"),
+        Architecture(COGVIEW, cond="module:time_condition_embed", padding="arg:attention_mask"),
     ),
     "HiDreamImageTransformer2DModel": Architecture(
         (
@@ -201,10 +191,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         layout="image_first", between=APPENDED, rows=CFG,
     ),
-    "HunyuanImageTransformer2DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT), single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),),
-        padding="rule:valid_first",
-    ),
+    "HunyuanImageTransformer2DModel": Architecture(HUNYUAN, padding="rule:valid_first"),
     "QwenImageTransformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE, mlp=SEPARATE),), grid="shapes",
         cond="module:time_text_embed", padding="arg:encoder_hidden_states_mask",
@@ -214,12 +201,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         cond="module:time_text_embed", layout="slots", grid="shapes", padding="rule:text_slots",
         others="condition images",
     ),
-    "JoyImageEditTransformer3DModel": Architecture(
-        (two("double_blocks", IMAGE_TEXT, IMAGE_TEXT, mlp=SEPARATE),),
-    ),
+    "JoyImageEditTransformer3DModel": Architecture(JOY),
     "JoyImageEditPlusTransformer3DModel": Architecture(
-        (two("double_blocks", IMAGE_TEXT, IMAGE_TEXT, mlp=SEPARATE),), grid="shapes",
-        rows=CFG, padding="arg:encoder_hidden_states_mask",
+        JOY, grid="shapes", rows=CFG, padding="arg:encoder_hidden_states_mask",
     ),
     "ZImageTransformer2DModel": Architecture(
         (
@@ -258,25 +242,18 @@ ARCHITECTURES: dict[str, Architecture] = {
         (Blocks("blocks", "image", ("image",), TEXT_IMAGE, attn="attention", attn_returns=("image",)),),
         rows=CFG, padding="arg:attention_mask",
     ),
-    "CogVideoXTransformer3DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),), rows=CFG,
-    ),
+    "CogVideoXTransformer3DModel": Architecture(COGVIEW, rows=CFG),
     "ConsisIDTransformer3DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={}),),
+        COGVIEW,
         between="with a face given, cross-attention to it is added to the image between blocks", rows=CFG,
     ),
     "EasyAnimateTransformer3DModel": Architecture(
         (two(DOUBLE, IMAGE_TEXT, TEXT_IMAGE, attn="attn1", mlp={"image": "ff", "text": "txt_ff"}),),
         rows=CFG,
     ),
-    "HunyuanVideoTransformer3DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT), single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),),
-        padding="arg:encoder_attention_mask",
-    ),
-    "HunyuanVideoFramepackTransformer3DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT), single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT),),
-        grid="none",  # the frames of the past come first
-        padding="rule:images_first",
+    "HunyuanVideoTransformer3DModel": Architecture(HUNYUAN, padding="arg:encoder_attention_mask"),
+    "HunyuanVideoFramepackTransformer3DModel": Architecture(  # the frames of the past come before the image
+        HUNYUAN, grid="none", padding="rule:images_first",
     ),
     "HunyuanVideo15Transformer3DModel": Architecture(
         (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),), padding="rule:valid_first",
