@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,60 +18,33 @@ class Event(Protocol):
         """Wait until the copy has ended."""
 
 
-@dataclass(eq=False)
-class PinnedBuffer:
-    """One buffer and the copy that is under way through it.
-
-    Attributes:
-        memory: Bytes of pinned memory; None before the first use.
-        source: The tensor being copied; kept, so that its memory is not reused before the copy has ended.
-        landed: The part of `memory` that it is copied into.
-        target: The tensor in ordinary memory that it goes to from there; None while the buffer is free.
-        event: Tells when the copy into `memory` has ended.
-    """
-
-    memory: Tensor | None = None
-    source: Tensor | None = None
-    landed: Tensor | None = None
-    target: Tensor | None = None
-    event: Any = None
-
-    def empty(self) -> None:
-        """Wait for the copy and move it to its target; the buffer is free then."""
-        if self.target is not None and self.landed is not None:
-            self.event.synchronize()
-            self.target.copy_(self.landed)
-        self.source = self.landed = self.target = self.event = None
-
-    def room(self, size: int, allocate: Callable[[int], Tensor]) -> Tensor:
-        """At least `size` bytes of memory: what there is, or a larger block, always a power of two."""
-        if self.memory is None or len(self.memory) < size:
-            self.memory = allocate(1 << max(size - 1, 0).bit_length())
-        return self.memory[:size]
+def pinned_like(source: Tensor) -> Tensor:
+    """Memory that a GPU can write into without the help of the CPU; PyTorch keeps it for the next that asks."""
+    return torch.empty_like(source, device="cpu", pin_memory=True)
 
 
 class PinnedBuffers:
     """A few pinned buffers, used in turn, through which tensors travel from a GPU to ordinary memory.
 
-    A buffer is used again only after its copy has ended and its content was moved out. When all are busy, the
+    A buffer is free again only after its copy has ended and its content was moved out. When all are busy, the
     oldest is waited for. Where memory cannot be pinned, copies are ordinary ones.
 
     Args:
         begin: Starts to copy a tensor into another and returns the `Event` of its end.
-        allocate: Makes a pinned tensor of so many bytes.
+        allocate: Makes a pinned tensor like the one given.
         count: Number of buffers.
     """
 
     def __init__(
         self,
         begin: Callable[[Tensor, Tensor], Event],
-        allocate: Callable[[int], Tensor] | None = None,
+        allocate: Callable[[Tensor], Tensor] = pinned_like,
         count: int = 4,
     ) -> None:
-        self._begin, self._allocate = begin, allocate or pinned_bytes
-        self._buffers = [PinnedBuffer() for _ in range(count)]
-        self._next = 0
+        self._begin, self._allocate, self._count = begin, allocate, count
+        # event, source (kept, so that its memory is not reused before the copy has ended), buffer, target
         self._can_pin = True
+        self._under_way: deque[tuple[Event, Tensor, Tensor, Tensor]] = deque()
 
     def send(self, source: Tensor) -> Tensor:
         """Start a copy.
@@ -83,35 +56,33 @@ class PinnedBuffers:
             A tensor in ordinary memory; its values are there after `drain`.
         """
         target = torch.empty(source.shape, dtype=source.dtype)
-        buffer = self._buffers[self._next]
-        self._next = (self._next + 1) % len(self._buffers)
-        buffer.empty()
-        room = self._room(buffer, target.nbytes)
-        if room is None:
+        if len(self._under_way) == self._count:
+            self._land()
+        buffer = self._buffer(source)
+        if buffer is None:
             return target.copy_(source)
-        landed = room.view(source.dtype).view(source.shape)
-        buffer.event = self._begin(source, landed)
-        buffer.source, buffer.landed, buffer.target = source, landed, target
+        self._under_way.append((self._begin(source, buffer), source, buffer, target))
         return target
 
     def drain(self) -> None:
         """Wait until all that was sent has arrived."""
-        for buffer in self._buffers:
-            buffer.empty()
+        while self._under_way:
+            self._land()
 
-    def _room(self, buffer: PinnedBuffer, size: int) -> Tensor | None:
-        """Memory for `size` bytes, or None where memory cannot be pinned."""
+    def _buffer(self, source: Tensor) -> Tensor | None:
+        """Pinned memory for a tensor, or None where memory cannot be pinned."""
         if self._can_pin:
             try:
-                return buffer.room(size, self._allocate)
+                return self._allocate(source)
             except RuntimeError:  # the system refuses to pin more memory
                 self._can_pin = False
         return None
 
-
-def pinned_bytes(size: int) -> Tensor:
-    """Memory that a GPU can write into without the help of the CPU."""
-    return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+    def _land(self) -> None:
+        """Wait for the oldest copy and move it to its target."""
+        event, _, buffer, target = self._under_way.popleft()
+        event.synchronize()
+        target.copy_(buffer)
 
 
 def cuda_buffers(device: torch.device) -> PinnedBuffers:
