@@ -53,24 +53,22 @@ class Tap:
     def __init__(self, change: Callable[[SoftmaxCall], SoftmaxCall] | None = None) -> None:
         self.calls: list[SoftmaxCall] = []
         self.change = change
-        self._watch: Watch | None = None
 
     def switch_on(self, module: torch.nn.Module) -> None:
         """Begin to record the softmax calls of a module that starts to run."""
-        self._watch = WATCHES.get(id(module))
-        if self._watch is None:
-            self._watch = WATCHES[id(module)] = Watch(id(module))
-            self._watch.__enter__()
-        self._watch.taps.append(self)
+        self.module = id(module)
+        if self.module not in WATCHES:
+            WATCHES[self.module] = Watch()
+            WATCHES[self.module].__enter__()
+        WATCHES[self.module].taps.append(self)
 
     def switch_off(self) -> None:
         """Stop recording; what was recorded stays."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.taps.remove(self)
-            if not watch.taps:
-                del WATCHES[watch.module]
-                watch.__exit__(None, None, None)
+        watch = WATCHES[self.module]
+        watch.taps.remove(self)
+        if not watch.taps:
+            del WATCHES[self.module]
+            watch.__exit__(None, None, None)
 
     def see(self, seen: SoftmaxCall) -> SoftmaxCall:
         """Record a call; change the first one, the joint softmax, but not an IP-adapter's second one."""
@@ -87,9 +85,8 @@ class Watch(TorchFunctionMode):
     what interventions changed.
     """
 
-    def __init__(self, module: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.module = module
         self.taps: list[Tap] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
@@ -205,32 +202,23 @@ class AttentionRecord:
         return parts[0]  # an IP-adapter asks a second time, for its own keys
 
     def _map(self, toward: str, heads: str) -> Tensor:
-        stream, table = self.port.site.stream, self.port.block.table
-        if table.calls == "per segment":
+        calls = self.port.block.table.calls
+        if calls == "per segment":
             return self._segments(toward, heads)
-        items = []
-        for call in self.softmax if table.calls == "per item" else self.softmax[:1]:
-            if table.calls == "per item":  # image tokens first, then the valid tokens of the text
-                image = self.call.sizes["image"]
-                where = {"image": Rows(slice(0, image)), "text": Rows(slice(image, call.key.shape[2]))}
-                queries = where
-            else:
-                where = self.port.keys(call.key.shape[2], self.call)
-                queries = self.port.queries(call.query.shape[2], self.call)
-            items.append(self._over_heads(call, queries[stream], where, toward, heads))
-        size = [max(x.shape[i] for x in items) for i in (-2, -1)]
-        items = [F.pad(x, (0, size[1] - x.shape[-1], 0, size[0] - x.shape[-2])) for x in items]
-        return torch.cat(items)
+        softmax = self.softmax if calls == "per item" else self.softmax[:1]
+        items = [self._over_heads(each, toward, heads) for each in softmax]
+        rows, columns = (max(x.shape[axis] for x in items) for axis in (-2, -1))
+        return torch.cat([F.pad(x, (0, columns - x.shape[-1], 0, rows - x.shape[-2])) for x in items])
 
-    def _over_heads(
-        self, call: SoftmaxCall, queries: Rows, keys: dict[str, Rows], toward: str, heads: str
-    ) -> Tensor:
-        count = call.query.shape[1]
+    def _over_heads(self, softmax: SoftmaxCall, toward: str, heads: str) -> Tensor:
+        keys = self.port.keys(softmax.key.shape[2], self.call)
+        queries = self.port.queries(softmax.query.shape[2], self.call)[self.port.site.stream]
         if heads == "all":
-            return toward_keys(probabilities(call, slice(None), queries), keys, toward)
+            return toward_keys(probabilities(softmax, slice(None), queries), keys, toward)
         total: Any = 0
+        count = softmax.query.shape[1]
         for head in range(count):  # one at a time: those of a large image do not fit into memory together
-            p = probabilities(call, slice(head, head + 1), queries)
+            p = probabilities(softmax, slice(head, head + 1), queries)
             total = total + toward_keys(p, keys, toward)[:, 0]
         return total / count
 

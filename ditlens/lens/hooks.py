@@ -250,17 +250,14 @@ class Session(ABC):
         """
 
         def begin(module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
-            tap = make()
-            self._taps.append(tap)
-            if tap is not None:
+            if (tap := make()) is not None:
+                self._taps.append(tap)
                 tap.switch_on(module)
 
         def end(module: Any, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG001
-            if self._taps:
-                tap = self._taps.pop()
-                if tap is not None:
-                    tap.switch_off()
-                    done(tap, output)
+            if self._taps and self._taps[-1].module == id(module):
+                self._taps[-1].switch_off()
+                done(self._taps.pop(), output)
 
         self.on(module, begin, before=True)
         self.on(module, end, always=True)
@@ -268,9 +265,7 @@ class Session(ABC):
     def _drop_taps(self) -> None:
         """Switch off what an interrupt left on: PyTorch calls no hook after Ctrl-C."""
         while self._taps:
-            tap = self._taps.pop()
-            if tap is not None:
-                tap.switch_off()
+            self._taps.pop().switch_off()
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._drop_taps()
