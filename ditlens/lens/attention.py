@@ -165,15 +165,6 @@ class AttentionRecord:
     call: Call
     softmax: Sequence[SoftmaxCall] = field(repr=False)
 
-    def __post_init__(self) -> None:
-        if not self.softmax:
-            raise CaptureError(
-                f"The attention of {self.port.site.kind}.{self.port.site.block} ran without calling PyTorch's "
-                "scaled_dot_product_attention, so its softmax cannot be seen. An attention backend "
-                "(flash, sage, xformers, flex) or a cache replaces it: call "
-                "transformer.set_attention_backend('native') and transformer.disable_cache()."
-            )
-
     def read(self, heads: str = "mean") -> Float[Tensor, "batch ..."]:
         """The site's value.
 
@@ -183,7 +174,17 @@ class AttentionRecord:
         Returns:
             q, k, v: (batch, tokens, heads * channels). Maps: (batch, queries, keys), or with all heads
             (batch, heads, queries, keys).
+
+        Raises:
+            CaptureError: If the attention did not call PyTorch's softmax.
         """
+        if not self.softmax:
+            raise CaptureError(
+                f"The attention of {self.port.site.kind}.{self.port.site.block} ran without calling PyTorch's "
+                "scaled_dot_product_attention, so its softmax cannot be seen. An attention backend "
+                "(flash, sage, xformers, flex) or a cache replaces it: call "
+                "transformer.set_attention_backend('native') and transformer.disable_cache()."
+            )
         point = self.port.site.point
         if point in LETTERS:
             value = self._letter(LETTERS[point])
@@ -241,7 +242,7 @@ def merge_heads(x: Float[Tensor, "batch heads tokens channels"]) -> Float[Tensor
 
 
 def change_stream(
-    seen: SoftmaxCall, port: SoftmaxPort, call: Call, fn: Callable[[Tensor], Tensor]
+    seen: SoftmaxCall, port: SoftmaxPort, call: Call, fn: Callable[[Tensor], Tensor | None]
 ) -> SoftmaxCall:
     """Change queries, keys or values of one stream before the softmax.
 
@@ -249,12 +250,14 @@ def change_stream(
         seen: Arguments of the softmax.
         port: The site.
         call: The forward call.
-        fn: Gets and returns (batch, tokens, heads * channels).
+        fn: Gets and returns (batch, tokens, heads * channels); None to leave them.
     """
     name = LETTERS[port.site.point]
     whole = getattr(seen, name)
     rows = (port.queries if name == "query" else port.keys)(whole.shape[2], call)[port.site.stream]
     joint = merge_heads(whole)
-    changed = rows.put(joint, fn(rows.take(joint)))
+    new = fn(rows.take(joint))
+    if new is None:
+        return seen
     split = "batch tokens (heads channels) -> batch heads tokens channels"
-    return SoftmaxCall(**(vars(seen) | {name: rearrange(changed, split, heads=whole.shape[1])}))
+    return SoftmaxCall(**(vars(seen) | {name: rearrange(rows.put(joint, new), split, heads=whole.shape[1])}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -164,19 +165,16 @@ class LatentCache:
                 f"{', ...' if len(self.sites) > 12 else ''}. Add it to the sites of `capture`."
             )
         passes = sorted({key.pass_ for key in found})
-        if pass_ is None:
-            if len(passes) > 1:
-                raise SiteError(
-                    f"{name} was captured for the passes {', '.join(passes)}: say which, pass_=..."
-                )
-            pass_ = passes[0]
+        if pass_ is None and len(passes) > 1:
+            raise SiteError(f"{name} was captured for the passes {', '.join(passes)}: say which, pass_=...")
+        pass_ = pass_ or passes[0]
         steps = sorted({key.step for key in found if key.pass_ == pass_})
         if not steps:
             raise SiteError(f"{name} was captured for {', '.join(passes)}, not for the pass {pass_!r}.")
         if step is None:
             return _stack([self.tensors[CacheKey(name, s, pass_)] for s in steps], name)
         if step not in steps:
-            raise SiteError(f"{name} was captured at the steps {_ranges(set(steps))}, not at step {step}.")
+            raise SiteError(f"{name} was captured at the steps {_ranges(steps)}, not at step {step}.")
         return self.tensors[CacheKey(name, step, pass_)]
 
     def select(
@@ -262,7 +260,17 @@ class LatentCache:
         if self.reduced or "image" in self.tokens:
             done = self.reduced or "only some tokens were kept"
             raise CaptureError(f"The image tokens have no grid any more: {done}. Capture without reducing.")
-        grid = self._grid(run)
+        grids = {grid for n, grid in self.grids.items() if run in (None, n)}
+        if len(grids) > 1:
+            shown = ", ".join(
+                f"run {n}: {' x '.join(map(str, grid)) if grid else 'unknown'}"
+                for n, grid in self.grids.items()
+            )
+            raise CaptureError(
+                f"The images of this cache have different grids ({shown}). Ask for one run at a time: "
+                "to_grid(..., run=0). cache.items says which image is of which run."
+            )
+        grid = next(iter(grids), None)
         if grid is None:
             raise CaptureError(
                 "The grid of the image tokens is not known for this model. Use "
@@ -273,22 +281,6 @@ class LatentCache:
             rows = torch.tensor([i for i, item in enumerate(self.items) if item.run == run])
             found = found.index_select(0 if step is not None else 1, rows.to(found.device))
         return found[..., : prod(grid), :].unflatten(-2, grid)
-
-    def _grid(self, run: int | None) -> tuple[int, ...] | None:
-        """Grid of a run, or of all, which must agree; None if it is unknown."""
-        if run is not None:
-            return self.grids.get(run)
-        grids = set(self.grids.values())
-        if len(grids) > 1:
-            shown = ", ".join(
-                f"run {n}: {' x '.join(map(str, grid)) if grid else 'unknown'}"
-                for n, grid in self.grids.items()
-            )
-            raise CaptureError(
-                f"The images of this cache have different grids ({shown}). Ask for one run at a time: "
-                "to_grid(..., run=0). cache.items says which image is of which run."
-            )
-        return next(iter(grids), None)
 
     def mask(self, pass_: str | None = None) -> Bool[Tensor, "items tokens"] | None:
         """Which text tokens are real, not padding; None if unknown."""
@@ -325,7 +317,9 @@ class LatentCache:
     def _within(self, found: dict[str, list[int]], word: str) -> dict[str, list[int]]:
         """Those of the tokens that were captured, where the number of text tokens is known."""
         whole = not self.reduced and "text" not in self.tokens
-        counts = {t.shape[1] for k, t in self.tensors.items() if whole and t.ndim == 3 and _is_text(k.site)}
+        counts = {
+            t.shape[1] for k, t in self.tensors.items() if whole and ".text." in k.site and _has_tokens(k, t)
+        }
         if len(counts) != 1:
             return found
         count = counts.pop()
@@ -338,16 +332,10 @@ class LatentCache:
         return there
 
 
-def _is_text(site: str) -> bool:
-    """Whether the second axis of a site's tensors are the text tokens."""
-    parsed = Site.parse(site)
-    return parsed.stream == "text" and not parsed.point.startswith("attn.to_")
-
-
 def streaks(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of consecutive numbers: {0, 1, 2, 7} gives (0, 2) and (7, 7)."""
+    """First and last of consecutive numbers: [0, 1, 2, 7] gives (0, 2) and (7, 7)."""
     found: list[tuple[int, int]] = []
-    for number in sorted(set(numbers)):
+    for number in numbers:
         if found and number == found[-1][1] + 1:
             found[-1] = (found[-1][0], number)
         else:
@@ -355,9 +343,9 @@ def streaks(numbers: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _ranges(numbers: set[int]) -> str:
+def _ranges(numbers: Iterable[int]) -> str:
     """Write {0, 1, 2, 7} as ``0-2, 7``."""
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in streaks(numbers))
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in streaks(sorted(numbers)))
 
 
 def _stack(tensors: list[Float[Tensor, " ..."]], what: str) -> Float[Tensor, "tensors ..."]:
@@ -388,9 +376,9 @@ def smaller_settings(tensors: Mapping[CacheKey, Tensor], *, reduced: bool = Fals
     half = sum(t.numel() * min(t.dtype.itemsize, 2) for t in tensors.values())
     found["dtype=torch.bfloat16"] = half / total
     found["steps=slice(None, None, 4)"] = 0.25
-    sites: dict[str, float] = {}
+    sites: Counter[str] = Counter()
     for key, t in tensors.items():
-        sites[key.site] = sites.get(key.site, 0.0) + t.nbytes
+        sites[key.site] += t.nbytes
     last = next((site for site in reversed(sites) if site.endswith(".out")), next(reversed(sites), ""))
     if len(sites) > 1:
         found[f"sites={last!r}"] = sites[last] / total

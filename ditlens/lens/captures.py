@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.lens.adapters.adapter import Port, SoftmaxPort
@@ -17,15 +17,7 @@ from ditlens.lens.attention import AttentionRecord, Tap
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache, smaller_settings
 from ditlens.lens.calls import SKIP, UNCOND, Call, wants
 from ditlens.lens.hooks import Session
-from ditlens.lens.selection import (
-    Reducer,
-    all_finite,
-    check_tokens,
-    reducer,
-    reducer_name,
-    row_index,
-    size_of,
-)  # fmt: skip
+from ditlens.lens.selection import Passes, Reducer, Steps, Tokens, check_tokens, reducer, row_index, size_of
 from ditlens.lens.site import Site, select
 from ditlens.lens.spans import word_finder
 from ditlens.lens.transfers import PinnedBuffers, cuda_buffers
@@ -87,9 +79,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         model: Any,
         sites: str | Iterable[str] = "*.*.*.out",
         *,
-        steps: Iterable[int] | slice | int | None = None,
-        passes: str | Iterable[str] | None = "cond",
-        tokens: Mapping[str, Sequence[int]] | None = None,
+        steps: Steps = None,
+        passes: Passes = "cond",
+        tokens: Tokens = None,
         reduce: str | Reducer | None = None,
         heads: str = "mean",
         dtype: torch.dtype | None = None,
@@ -100,10 +92,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         self.sites = select(sites, self.adapter.sites, self.adapter.absent)
         if heads not in ("mean", "all"):
             raise SettingError(f"heads is {heads!r}; choose 'mean' or 'all'.")
-        self.reducer, self.heads, self.dtype = reducer(reduce), heads, dtype
-        self.device, self.limit = torch.device(device), size_of(limit)
-        spans = word_finder(self.pipe)
-        self.cache = LatentCache(tokens=self.tokens, reduced=reducer_name(reduce), spans=spans)
+        self.reducer, reduced = reducer(reduce)
+        self.heads, self.dtype, self.device, self.limit = heads, dtype, torch.device(device), size_of(limit)
+        self.cache = LatentCache(tokens=self.tokens, reduced=reduced, spans=word_finder(self.pipe))
         self._parts: dict[CacheKey, dict[int, Tensor]] = {}  # one part for each run
         self._rows: dict[int, int] = {}  # images of each run
         self._prompts: dict[tuple[int, int], str] = {}
@@ -124,37 +115,27 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
     # --- hooks ---------------------------------------------------------------------------------------
 
     def place_hooks(self) -> None:
-        softmax: dict[int, list[SoftmaxPort]] = {}
+        softmax: defaultdict[nn.Module, list[SoftmaxPort]] = defaultdict(list)
         for site in self.sites:
             port = self.adapter.port(site)
             self.watch(port.block)
             if isinstance(port, SoftmaxPort):
-                softmax.setdefault(id(port.module), []).append(port)
+                softmax[port.module].append(port)
             else:
-                self.on(port.module, self._reader(site, port), before=port.before)
-        for ports in softmax.values():
-            self._place_tap(ports)
+                self.on(port.module, partial(self._read_port, port), before=port.before)
+        for module, ports in softmax.items():
+            self.tap(module, lambda: None if self.call is None else Tap(), partial(self._read_softmax, ports))
 
-    def _reader(self, site: Site, port: Port) -> Callable[..., None]:
-        def read(module: Any, args: Any, kwargs: Any, output: Any = None) -> None:  # noqa: ARG001
-            call = self.call
-            if call is not None:  # None: a recomputation in the backward pass
-                self._take(site, call, lambda: port.read(args, kwargs, output, call))
+    def _read_port(self, port: Port, _: Any, args: Any, kwargs: Any, output: Any = None) -> None:
+        call = self.call
+        if call is not None:  # None: a recomputation in the backward pass
+            self._take(port.site, call, lambda: port.read(args, kwargs, output, call))
 
-        return read
-
-    def _place_tap(self, ports: list[SoftmaxPort]) -> None:
-        def done(tap: Tap, output: Any) -> None:
-            call = self.call
-            if call is None or output is None:  # the attention raised
-                return
+    def _read_softmax(self, ports: list[SoftmaxPort], tap: Tap, output: Any) -> None:
+        call = self.call
+        if call is not None and output is not None:  # None: the attention raised
             for port in ports:
-                self._take(port.site, call, partial(self._read_softmax, port, call, tap))
-
-        self.tap(ports[0].module, lambda: Tap() if self.call is not None else None, done)
-
-    def _read_softmax(self, port: SoftmaxPort, call: Call, tap: Tap) -> Tensor:
-        return AttentionRecord(port, call, tap.calls).read(self.heads)
+                self._take(port.site, call, partial(AttentionRecord(port, call, tap.calls).read, self.heads))
 
     # --- keeping values ------------------------------------------------------------------------------
 
@@ -201,30 +182,25 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
 
     def _chosen_tokens(self, site: Site, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The tokens that were asked for, of an attention map also those it leads to; and their mask."""
-        if site.kind == "cond" or not self.tokens:
-            return value, mask
-        along_rows = self.tokens.get(site.stream)
+        numbers = self.tokens.get(site.stream)
         if site.point.startswith("attn.to_"):
             keys = self.tokens.get(site.point.removeprefix("attn.to_"))
-            value = value if along_rows is None else value[..., check_tokens(along_rows, value.shape[-2]), :]
-            return (value if keys is None else value[..., check_tokens(keys, value.shape[-1])]), mask
-        if along_rows is None:
-            return value, mask
-        along_rows = check_tokens(along_rows, value.shape[1])
-        return value[:, along_rows], None if mask is None else mask[:, along_rows]
+            value = value if numbers is None else value[..., check_tokens(numbers, value.shape[-2]), :]
+            value = value if keys is None else value[..., check_tokens(keys, value.shape[-1])]
+        elif numbers is not None:
+            value = value[:, check_tokens(numbers, value.shape[1])]
+            mask = None if mask is None else mask[:, numbers]
+        return value, mask
 
     def _own(self, value: Tensor) -> Tensor:
         """A copy that shares nothing with the model; from a GPU it travels while the model continues."""
         dtype = self.dtype or value.dtype
         with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, whatever the run's mode is
-            if value.is_cuda and self.device.type == "cpu":
-                return self._buffers_for(value.device).send(value.to(dtype, copy=True).contiguous())
-            return value.to(self.device, dtype, copy=True).contiguous()
-
-    def _buffers_for(self, device: torch.device) -> PinnedBuffers:
-        if device not in self._buffers:
-            self._buffers[device] = cuda_buffers(device)
-        return self._buffers[device]
+            if not value.is_cuda or self.device.type != "cpu":
+                return value.to(self.device, dtype, copy=True).contiguous()
+            if value.device not in self._buffers:
+                self._buffers[value.device] = cuda_buffers(value.device)
+            return self._buffers[value.device].send(value.to(dtype, copy=True).contiguous())
 
     def _over(self) -> str:
         now = {key: parts[min(parts)] for key, parts in self._parts.items()}
@@ -241,6 +217,7 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
     # --- the end -------------------------------------------------------------------------------------
 
     def ended(self, call: Call) -> None:
+        super().ended(call)
         self._passes_seen |= set(call.passes)
         if set(call.passes) == {SKIP}:  # skip-layer guidance leaves blocks out on purpose
             self._skipped += self._missing()
@@ -276,14 +253,14 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
                 f"for. It ran the passes {self._came()} in {self.clock.steps} steps: ask for some of these."
             )
         self._assemble()
-        self._warn_of_nan()
-        self._warn_of_passes()
+        self.warn()
 
     def _came(self) -> str:
         return ", ".join(sorted(self._passes_seen))
 
-    def _warn_of_passes(self) -> None:
-        """Name a pass that was asked for and never came, where others did."""
+    def warn(self) -> None:
+        """Name the first site whose values are not finite, and a pass that was asked for and never came."""
+        self._warn_of_nan()
         never = [
             asked for asked in self.passes or () if not any(wants((asked,), p) for p in self._passes_seen)
         ]
@@ -344,3 +321,12 @@ def _joined(key: CacheKey, parts: Mapping[int, Tensor], runs: Sequence[int]) -> 
             "one by one, or use reduce='mean'."
         )
     return torch.cat([parts[run] for run in runs])
+
+
+def all_finite(value: Tensor) -> bool:
+    """Whether no value is infinite or NaN.
+
+    One such value makes the sum so, and a sum is many times faster; where it overflows, every value is looked at.
+    """
+    total = value.sum(dtype=torch.promote_types(value.dtype, torch.float32))
+    return bool(total.isfinite()) or bool(value.isfinite().all())

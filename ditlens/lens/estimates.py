@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from ditlens import flow
 from ditlens.errors import SettingError
 from ditlens.lens.cache import smaller_settings
 from ditlens.lens.captures import capture
-from ditlens.lens.selection import Reducer, size_of, step_filter
+from ditlens.lens.selection import Passes, Reducer, Steps, Tokens, size_of, step_filter
 from ditlens.models.model import Model
 from ditlens.tables import human
 
@@ -63,9 +63,9 @@ def estimate(
     run: Callable[[], object] | None = None,
     sampling_steps: int | None = None,
     items: int = 1,
-    steps: Iterable[int] | slice | int | None = None,
-    passes: str | Iterable[str] | None = "cond",
-    tokens: Mapping[str, Sequence[int]] | None = None,
+    steps: Steps = None,
+    passes: Passes = "cond",
+    tokens: Tokens = None,
     reduce: str | Reducer | None = None,
     heads: str = "mean",
     dtype: torch.dtype | None = None,
@@ -102,8 +102,10 @@ def estimate(
             )
         run = partial(_one_step, model)
         sampling_steps = sampling_steps or int(model.defaults["steps"])
-    sizing = _sizing(model, sites, passes=passes, tokens=tokens, reduce=reduce, heads=heads, dtype=dtype)
-    with sizing as cache:
+    with Sizing(
+        model, sites, passes=passes, tokens=tokens, reduce=reduce, heads=heads, dtype=dtype, device="meta",
+        limit=float("inf"),
+    ) as cache:  # fmt: skip
         run()
     seen = max(len(cache.steps), 1)
     wanted = step_filter(steps)
@@ -115,17 +117,11 @@ def estimate(
     return Estimate(item, items, kept, len(cache.sites), {k: v * item * items for k, v in less.items()})
 
 
-def _sizing(model: Any, sites: str | Iterable[str], **options: Any) -> Any:
-    """A capture that keeps shapes and no numbers."""
+class Sizing(capture):
+    """A capture of shapes, without numbers, and of one step, which does not have every pass."""
 
-    class Sizing(capture):
-        def _warn_of_nan(self) -> None:
-            """There are no numbers to look at."""
-
-        def _warn_of_passes(self) -> None:
-            """One step does not have every pass."""
-
-    return Sizing(model, sites, device="meta", limit=float("inf"), **options)
+    def warn(self) -> None:
+        """There is nothing to warn of."""
 
 
 def _one_step(model: Model) -> None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from ditlens.errors import ArchitectureError, CaptureError, SettingError
 from ditlens.labels import Label, current_label
 from ditlens.lens.adapters.adapter import Adapter, Block
 from ditlens.lens.calls import Call, Clock, Guidance, Moment, batch_of, bind, timestep_of
-from ditlens.lens.selection import pass_names, step_filter, token_numbers
+from ditlens.lens.selection import Passes, Steps, Tokens, pass_names, step_filter, token_numbers
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
 """Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
@@ -89,13 +89,7 @@ class Session(ABC):
     acts_first = False
     """Whether the hooks of this kind of session run before those of the other kind."""
 
-    def __init__(
-        self,
-        model: Any,
-        steps: Iterable[int] | slice | int | None,
-        passes: str | Iterable[str] | None,
-        tokens: Mapping[str, Sequence[int]] | None,
-    ) -> None:
+    def __init__(self, model: Any, steps: Steps, passes: Passes, tokens: Tokens) -> None:
         self.wants_step = step_filter(steps)
         self.passes, self.tokens = pass_names(passes), token_numbers(tokens)
         self.transformer, self.pipe = parts_of(model)
@@ -109,7 +103,6 @@ class Session(ABC):
         self._outside: object = None
         self._timesteps: Tensor | None = None
         self._levels: list[float] = []
-        self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._stack = contextlib.ExitStack()
         self._taps: list[Any] = []
         self._watched: set[int] = set()
@@ -222,23 +215,20 @@ class Session(ABC):
             always: Whether it runs also where the module raises.
             prepend: Whether it runs before all other hooks there.
         """
-        if before:
-            handle = module.register_forward_pre_hook(fn, with_kwargs=True, prepend=prepend)
-        else:
-            handle = module.register_forward_hook(fn, with_kwargs=True, always_call=always, prepend=prepend)
-        self.handles.append(handle)
+        after = partial(module.register_forward_hook, always_call=always)
+        register: Any = module.register_forward_pre_hook if before else after
+        self.handles.append(register(fn, with_kwargs=True, prepend=prepend))
 
     def watch(self, block: Block | None) -> None:
-        """Learn the streams' sizes when `block` begins; once for each block."""
-        if block is None or id(block.module) in self._watched:
-            return
-        self._watched.add(id(block.module))
+        """Follow the calls of a block; once for each block."""
+        if block is not None and id(block.module) not in self._watched:
+            self._watched.add(id(block.module))
+            self.on(block.module, partial(self.entering, block), before=True, prepend=True)
 
-        def note(module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ARG001
-            if self.call is not None:
-                self.adapter.note(block, args, kwargs, self.call)
-
-        self.on(block.module, note, before=True, prepend=True)
+    def entering(self, block: Block, module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ARG002
+        """Learn the streams' sizes when a block begins."""
+        if self.call is not None:
+            self.adapter.note(block, args, kwargs, self.call)
 
     def tap(self, module: nn.Module, make: Callable[[], Any], done: Callable[[Any, Any], None]) -> None:
         """Watch the softmax calls of an attention module.
@@ -290,12 +280,11 @@ class Session(ABC):
     def _end(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
         call, self.call = self.call, None
         if call is not None and output is not None:
-            self.calls += 1
             self.ended(call)
 
-    @abstractmethod
-    def ended(self, call: Call) -> None:
-        """Note that a forward call ended without an exception."""
+    def ended(self, call: Call) -> None:  # noqa: ARG002
+        """Count a forward call that ended without an exception."""
+        self.calls += 1
 
     def _moment(self, bound: Mapping[str, Any], label: Label | None) -> Moment:
         """When a call comes, by its caller, else by the pipeline's scheduler, else by its timestep."""
@@ -337,21 +326,6 @@ class Session(ABC):
             begun = getattr(scheduler, "num_inference_steps", None) is not None and timesteps is not None
             self._timesteps, self._levels = timesteps, timesteps.tolist() if begun else []
         return self._levels
-
-    # --- recomputation in the backward pass ----------------------------------------------------------
-
-    def remember(self, call: Call, args: Any, kwargs: Mapping[str, Any]) -> None:
-        """Keep the call of a block's input, which gradient checkpointing runs again later."""
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, Tensor) and value.is_floating_point():
-                self._past[value] = call
-
-    def recall(self, args: Any, kwargs: Mapping[str, Any]) -> Call | None:
-        """The call of a block that is being recomputed."""
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, Tensor) and value in self._past:
-                return self._past[value]
-        return None
 
 
 def is_compiled(*modules: nn.Module) -> bool:

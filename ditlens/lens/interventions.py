@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ditlens.errors import InterventionError, SettingError
-from ditlens.lens.adapters.adapter import Port, SoftmaxPort
-from ditlens.lens.attention import SoftmaxCall, Tap, change_stream
+from ditlens.lens.adapters.adapter import Block, Port, SoftmaxPort
+from ditlens.lens.attention import Tap, change_stream
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.calls import Call, wants
 from ditlens.lens.hooks import Session
-from ditlens.lens.selection import check_tokens, masked_mean, row_index
+from ditlens.lens.selection import Passes, Steps, Tokens, check_tokens, masked_mean, row_index
 from ditlens.lens.site import Site, select
 
 Values: TypeAlias = Float[Tensor, "rows tokens width"]
@@ -95,25 +97,24 @@ def replace_with(values: Values | LatentCache, pass_: str | None = None) -> Inte
     """
 
     def fn(now: Tensor, where: Where) -> Tensor:
-        new = values
-        if isinstance(new, LatentCache):
-            if pass_ is None:
-                _check_pass(new, where, "To put one pass into others: replace_with(cache, pass_='cond').")
-            new = new.get(where.site, step=where.step, pass_=pass_ or where.pass_)
-        return new.to(now).expand(len(now), *new.shape[1:]) if len(new) == 1 else new.to(now)
+        new = _values(values, where, pass_).to(now)
+        return new.expand(len(now), *new.shape[1:]) if len(new) == 1 else new
 
     return fn
 
 
-def _check_pass(cache: LatentCache, where: Where, otherwise: str = "") -> None:
-    """Refuse a cache that does not hold the pass of the rows that are being changed."""
-    if where.pass_ not in cache.passes:
-        held = ", ".join(cache.passes) or "nothing"
+def _values(source: LatentCache | Tensor, where: Where, pass_: str | None = None) -> Tensor:
+    """Values of the place that is being changed; a cache must hold its pass, unless another one is named."""
+    if not isinstance(source, LatentCache):
+        return source
+    if pass_ is None and where.pass_ not in source.passes:
+        held = ", ".join(source.passes) or "nothing"
         raise InterventionError(
             f"{where.site} is being changed in the pass {where.pass_!r}, and the cache holds {held}. Change the "
-            f"passes that it holds, intervene(..., passes=...), or capture all, capture(..., passes=None). "
-            f"{otherwise}".rstrip()
+            "passes that it holds, intervene(..., passes=...), or capture all, capture(..., passes=None). "
+            "To put one pass into others: replace_with(cache, pass_='cond')."
         )
+    return source.get(where.site, step=where.step, pass_=pass_ or where.pass_)
 
 
 def ablate(how: str = "zero", source: LatentCache | Values | None = None, seed: int = 0) -> Intervention:
@@ -146,23 +147,15 @@ def ablate(how: str = "zero", source: LatentCache | Values | None = None, seed: 
             return torch.zeros_like(now)
         if source is None:
             return masked_mean(now, where.mask, 1).expand_as(now)
-        given, mask = _given(source, where)
+        given = _values(source, where)
         if how == "mean":
-            mean = masked_mean(given.to(now), mask, 0)
+            mask = source.mask(where.pass_) if isinstance(source, LatentCache) else None
+            known = mask is not None and where.site.stream == "text" and mask.shape == given.shape[:2]
+            mean = masked_mean(given.to(now), mask if known else None, 0)
             return mean.expand(len(now), *mean.shape[1:])
         return given[_others(len(now), len(given), seed)].to(now)
 
     return fn
-
-
-def _given(source: LatentCache | Tensor, where: Where) -> tuple[Tensor, Tensor | None]:
-    """Values of the place that is being changed, and which of their tokens are real, if that is known."""
-    if not isinstance(source, LatentCache):
-        return source, None
-    _check_pass(source, where)
-    given = source.get(where.site, step=where.step, pass_=where.pass_)
-    mask = source.mask(where.pass_) if where.site.stream == "text" else None
-    return given, mask if mask is not None and mask.shape == given.shape[:2] else None
 
 
 def _others(rows: int, items: int, seed: int) -> list[int]:
@@ -236,9 +229,9 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         model: Any,
         changes: Mapping[str, Intervention],
         *,
-        steps: Iterable[int] | slice | int | None = None,
-        passes: str | Iterable[str] | None = None,
-        tokens: Mapping[str, Sequence[int]] | None = None,
+        steps: Steps = None,
+        passes: Passes = None,
+        tokens: Tokens = None,
     ) -> None:
         super().__init__(model, steps, passes, tokens)
         self.changes: list[tuple[Site, Intervention]] = []
@@ -250,58 +243,59 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
             for site in select(pattern, self.adapter.sites, self.adapter.absent):
                 if site.point.startswith("attn.to_"):
                     raise SettingError(f"{site} can be captured, not changed. Change q, k or v instead.")
-                self.changes.append((site, fn))
+                self.changes.append((site, fn if _wants_where(fn) else _without_where(fn)))
         self._block_call: Call | None = None
+        self._past: WeakIdKeyDictionary = (
+            WeakIdKeyDictionary()
+        )  # calls by the tensors that entered their blocks
         self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
 
     def title(self) -> str:
         return f"intervention at {len(self.changes)} sites"
 
     def place_hooks(self) -> None:
-        followed: set[int] = set()
         for site, fn in self.changes:
             port = self.adapter.port(site)
-            if port.block is not None and id(port.block.module) not in followed:
-                followed.add(id(port.block.module))
-                self.watch(port.block)
-                self.on(port.block.module, self._follow, before=True)
+            self.watch(port.block)
             if isinstance(port, SoftmaxPort):
-                self._place_tap(site, port, fn)
+                self._place_tap(port, fn)
             else:
-                self.on(port.module, self._change(site, port, fn), before=port.before)
+                self.on(port.module, partial(self._change, port, fn), before=port.before)
 
-    def _follow(self, module: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG002
-        """Note which call a block belongs to, so that a recomputation changes the same again."""
-        if self.call is not None:
-            self._block_call = self.call
-            if torch.is_grad_enabled():
-                self.remember(self.call, args, kwargs)
+    def entering(self, block: Block, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Also note which call the block belongs to: gradient checkpointing runs it again in the backward pass."""
+        super().entering(block, module, args, kwargs)
+        self._block_call = self.call
+        if self.call is not None and not torch.is_grad_enabled():
+            return
+        inputs = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point()]
+        if self.call is None:
+            self._block_call = next((self._past[x] for x in inputs if x in self._past), None)
         else:
-            self._block_call = self.recall(args, kwargs)
+            for x in inputs:
+                self._past[x] = self.call
 
     def close(self) -> None:
         super().close()
         self._block_call = None
 
     def _current(self) -> Call | None:
-        return self.call if self.call is not None else self._block_call
+        """The call that runs or is being recomputed, if its step is wanted."""
+        call = self.call if self.call is not None else self._block_call
+        return call if call is not None and self.wants_step(call.step) else None
 
-    def _change(self, site: Site, port: Port, fn: Intervention) -> Callable[..., Any]:
-        """A hook that writes new values: into the arguments (where `port.before`), or into the output."""
+    def _change(
+        self, port: Port, fn: Intervention, _: Any, args: Any, kwargs: Any, output: Any = None
+    ) -> Any:
+        """The hook that writes new values: into the arguments (where `port.before`), or into the output."""
+        call = self._current()
+        if call is None:
+            return None
+        entering = port.entering(args, kwargs, call) if port.site.point == "out" else None
+        value = self._changed(port, fn, port.read(args, kwargs, output, call), call, entering)
+        return None if value is None else port.write(args, kwargs, output, call, value)
 
-        def change(module: Any, args: Any, kwargs: Any, output: Any = None) -> Any:  # noqa: ARG001
-            call = self._current()
-            if call is None or not self.wants_step(call.step):
-                return None
-            entering = None
-            if site.point == "out":
-                entering = port.entering(args, kwargs, call)
-            value = self._changed(site, fn, port.read(args, kwargs, output, call), call, entering)
-            return None if value is None else port.write(args, kwargs, output, call, value)
-
-        return change
-
-    def _place_tap(self, site: Site, port: SoftmaxPort, fn: Intervention) -> None:
+    def _place_tap(self, port: SoftmaxPort, fn: Intervention) -> None:
         if port.block.table.calls != "once":
             raise SettingError(
                 f"{type(self.transformer).__name__} calls its softmax several times for one attention; its q, k "
@@ -310,17 +304,11 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
 
         def make() -> Tap | None:
             call = self._current()
-            if call is None or not self.wants_step(call.step):
+            if call is None:
                 return None
-
-            def new(seen: SoftmaxCall) -> SoftmaxCall:
-                def change(value: Tensor) -> Tensor:
-                    changed = self._changed(site, fn, value, call)
-                    return value if changed is None else changed
-
-                return change_stream(seen, port, call, change)
-
-            return Tap(new)
+            return Tap(
+                lambda seen: change_stream(seen, port, call, partial(self._changed, port, fn, call=call))
+            )
 
         self.tap(port.module, make, lambda tap, output: None)  # noqa: ARG005
 
@@ -328,14 +316,14 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
 
     def _changed(
         self,
-        site: Site,
+        port: Port | SoftmaxPort,
         fn: Intervention,
         value: Tensor,
         call: Call,
         entering: Tensor | None = None,
     ) -> Tensor | None:
         """The stream with all wanted rows changed; None if there are none."""
-        result = None
+        site, result = port.site, None
         split = len(value) == call.batch
         real = self.adapter.mask(site, call, value.shape[1])
         for pass_ in dict.fromkeys(call.passes):
@@ -343,8 +331,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
                 continue
             part = row_index(call.rows(pass_)) if split else slice(None)
             mask, entered = (None if each is None else each[part] for each in (real, entering))
-            where = Where(site, call.step, pass_, call.run, mask, entered)
-            new = self._apply(fn, value[part], where)
+            new = self._apply(fn, value[part], Where(site, call.step, pass_, call.run, mask, entered))
             result = value.clone() if result is None else result
             result[part] = new
             self.applied[str(site)] += 1
@@ -355,7 +342,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
             old, version = old.clone(), None
         else:
             version = old._version
-        new = fn(old, where) if _wants_where(fn) else fn(old)
+        new = fn(old, where)
         if not isinstance(new, Tensor):
             raise InterventionError(
                 f"The function at {where.site} returned {type(new).__name__}, not a tensor. Return the new values."
@@ -377,9 +364,6 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
             return mixed
         return new.to(old)
 
-    def ended(self, call: Call) -> None:
-        """Keep nothing of a forward call."""
-
     def finish(self) -> None:
         """Check that every change was applied.
 
@@ -400,13 +384,15 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
 
 
 def _wants_where(fn: Intervention) -> bool:
-    """Whether a function takes the place as its second argument."""
+    """Whether a function needs the place as its second argument."""
     try:
-        required = [
-            p
-            for p in inspect.signature(fn).parameters.values()
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
-        ]
-    except (TypeError, ValueError):
-        return False
-    return len(required) >= 2
+        inspect.signature(fn).bind(None)
+    except TypeError:  # it lacks an argument
+        return True
+    except ValueError:  # a built-in function that does not say
+        pass
+    return False
+
+
+def _without_where(fn: Intervention) -> Intervention:
+    return lambda values, where: fn(values)  # noqa: ARG005

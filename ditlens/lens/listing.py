@@ -34,7 +34,9 @@ class SiteTable(list[Site]):
 
 def _span(blocks: list[int]) -> str:
     """Write block numbers as in a pattern: 3, 0:3, {0,4}, {0:3,7}."""
-    parts = [f"{first}:{last + 1}" if last > first else str(first) for first, last in streaks(blocks)]
+    parts = [
+        f"{first}:{last + 1}" if last > first else str(first) for first, last in streaks(sorted(set(blocks)))
+    ]
     return parts[0] if len(parts) == 1 else f"{{{','.join(parts)}}}"
 
 

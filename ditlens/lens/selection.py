@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,17 +13,23 @@ from torch import Tensor
 from ditlens.errors import SettingError
 from ditlens.lens.site import STREAMS
 
+Steps: TypeAlias = Iterable[int] | slice | int | None
+"""Which steps: numbers, a slice, or None for all."""
+Passes: TypeAlias = str | Iterable[str] | None
+"""Which guidance passes: one, several, or None for all."""
+Tokens: TypeAlias = Mapping[str, Sequence[int]] | None
+"""Numbers of the tokens of each stream; None for all."""
 Reducer = Callable[[Tensor, Tensor | None], Tensor]
 """Gets values (items, tokens, width) and which tokens are real, (items, tokens) or None; returns (items, ...)."""
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
 
-def pass_names(passes: str | Iterable[str] | None) -> tuple[str, ...] | None:
+def pass_names(passes: Passes) -> tuple[str, ...] | None:
     """The passes that were asked for; None for all."""
     return (passes,) if isinstance(passes, str) else None if passes is None else tuple(passes)
 
 
-def token_numbers(tokens: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
+def token_numbers(tokens: Tokens) -> dict[str, list[int]]:
     """Token numbers by stream.
 
     Raises:
@@ -48,7 +55,7 @@ def check_tokens(index: list[int], count: int) -> list[int]:
     return index
 
 
-def step_filter(steps: Iterable[int] | slice | int | None) -> Callable[[int], bool]:
+def step_filter(steps: Steps) -> Callable[[int], bool]:
     """A function that tells whether a step is wanted.
 
     Raises:
@@ -60,7 +67,7 @@ def step_filter(steps: Iterable[int] | slice | int | None) -> Callable[[int], bo
         start, stop, every = steps.start or 0, steps.stop, steps.step or 1
         if start < 0 or (stop or 0) < 0 or every < 1:
             raise SettingError(
-                f"steps={steps} counts from the end; the number of steps is not check_tokens before. Count from 0."
+                f"steps={steps} counts from the end; the number of steps is not known before. Count from 0."
             )
         return lambda step: step >= start and (stop is None or step < stop) and (step - start) % every == 0
     chosen = {steps} if isinstance(steps, int) else {int(s) for s in steps}
@@ -69,27 +76,22 @@ def step_filter(steps: Iterable[int] | slice | int | None) -> Callable[[int], bo
     return chosen.__contains__
 
 
-def reducer(reduce: str | Reducer | None) -> Reducer | None:
-    """The function that reduces tokens.
+def reducer(reduce: str | Reducer | None) -> tuple[Reducer | None, str]:
+    """The function that reduces tokens, and its name; None and an empty name for nothing.
 
     Raises:
         SettingError: If the name is unknown.
     """
-    if reduce is None or callable(reduce):
-        return reduce
+    if reduce is None:
+        return None, ""
+    if callable(reduce):
+        return reduce, getattr(reduce, "__name__", type(reduce).__name__)
     if reduce == "mean":
-        return token_mean
+        return token_mean, reduce
     found = re.fullmatch(r"sketch:(\d+)", reduce)
     if found and int(found[1]) > 0:
-        return lambda value, mask: sketch(value, int(found[1]))  # noqa: ARG005
+        return lambda value, mask: sketch(value, int(found[1])), reduce  # noqa: ARG005
     raise SettingError(f"reduce={reduce!r}: choose 'mean', 'sketch:64' or a function of (values, mask).")
-
-
-def reducer_name(reduce: str | Reducer | None) -> str:
-    """What a cache says about how it was reduced; empty for nothing."""
-    if reduce is None or isinstance(reduce, str):
-        return reduce or ""
-    return getattr(reduce, "__name__", type(reduce).__name__)
 
 
 def token_mean(
@@ -116,15 +118,6 @@ def masked_mean(
     wide = torch.promote_types(value.dtype, torch.float32)  # a sum overflows float16
     mean = value.where(real, 0).sum(axis, keepdim=True, dtype=wide) / count.clamp_min(1)
     return torch.where(count > 0, mean.to(value.dtype), value.mean(axis, keepdim=True))
-
-
-def all_finite(value: Tensor) -> bool:
-    """Whether no value is infinite or NaN.
-
-    One such value makes the sum so, and a sum is many times faster; where it overflows, every value is looked at.
-    """
-    total = value.sum(dtype=torch.promote_types(value.dtype, torch.float32))
-    return bool(total.isfinite()) or bool(value.isfinite().all())
 
 
 def sketch(value: Float[Tensor, "*rows wide"], width: int) -> Float[Tensor, "*rows {width}"]:

@@ -17,8 +17,8 @@ import ditlens as dl
 from ditlens.errors import BudgetError, CaptureError, InterventionError, SettingError, SiteError
 from ditlens.labels import outside_steps
 from ditlens.lens import attention
+from ditlens.lens.captures import all_finite
 from ditlens.lens.hooks import given_part
-from ditlens.lens.selection import all_finite
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny  # noqa: E402

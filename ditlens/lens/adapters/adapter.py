@@ -343,7 +343,7 @@ class CondPort(Port):
     """The conditioning vector, (batch, 1, width) or (batch, rows, width)."""
 
     def __init__(self, adapter: Adapter) -> None:
-        kind, self.name = adapter.architecture.cond.split(":")
+        self.site, (kind, self.name) = Site("cond"), adapter.architecture.cond.split(":")
         first = next(iter(adapter.blocks.values())).module
         self.before = kind == "arg"
         self.module = first if self.before else part(adapter.model, self.name)

@@ -22,7 +22,7 @@ import torch
 
 from ditlens.errors import StudyError
 from ditlens.files import write_parts
-from ditlens.lens.cache import LatentCache
+from ditlens.lens.cache import LatentCache, streaks
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -144,11 +144,12 @@ class Shard:
         rows = range(shape[0]) if rows is None else rows
         row = math.prod(shape[1:]) * dtype.itemsize
         if tokens is None:
-            ranges = [(first * row, count * row) for first, count in runs(rows)]
+            ranges = [(first * row, (last + 1 - first) * row) for first, last in streaks(rows)]
             chosen = [len(rows), *shape[1:]]
         else:
             token = math.prod(shape[2:]) * dtype.itemsize
-            ranges = [(at * row + first * token, n * token) for at in rows for first, n in runs(tokens)]
+            parts = [(first * token, (last + 1 - first) * token) for first, last in streaks(tokens)]
+            ranges = [(at * row + first, length) for at in rows for first, length in parts]
             chosen = [len(rows), len(tokens), *shape[2:]]
         data = self._bytes(self.header[name]["data_offsets"][0], ranges)
         values = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
@@ -176,14 +177,3 @@ class Shard:
         except (StudyError, RuntimeError, ValueError):
             return False
         return found == self.about.get("sha256")
-
-
-def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Cut numbers into runs without a gap: [4, 5, 6, 9] -> [(4, 3), (9, 1)] (first number, how many)."""
-    found: list[tuple[int, int]] = []
-    for number in numbers:
-        if found and number == sum(found[-1]):
-            found[-1] = (found[-1][0], found[-1][1] + 1)
-        else:
-            found.append((number, 1))
-    return found
