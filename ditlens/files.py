@@ -133,9 +133,8 @@ def read_text(path: Path, kind: str, error: type[DitlensError]) -> str:
     try:
         data = path.read_bytes()
     except OSError as reason:
-        raise error(
-            f"{path} cannot be read as {kind}: {reason.strerror or reason}. Check its name and permissions."
-        ) from reason
+        why = reason.strerror or reason
+        raise error(f"{path} cannot be read as {kind}: {why}. Check its name and permissions.") from reason
     mark, encoding = next((found for found in BOMS if data.startswith(found[0])), (b"", "utf-8"))
     data = data[len(mark) :]
     try:
@@ -148,10 +147,8 @@ def read_text(path: Path, kind: str, error: type[DitlensError]) -> str:
     if found is None:
         return text
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    raise error(
-        f"{path} cannot be read as {kind}: at line {line}, column {column}, {what}. Save it as UTF-8 "
-        "in your editor."
-    )
+    where = f"line {line}, column {column}"
+    raise error(f"{path} cannot be read as {kind}: at {where}, {what}. Save it as UTF-8 in your editor.")
 
 
 def read_lines(path: Path, kind: str, error: type[DitlensError]) -> list[str]:
@@ -177,7 +174,12 @@ def read_json(path: Path, kind: str, error: type[DitlensError], *, expect: type 
         what = f"not valid JSON at line {wrong.lineno}, column {wrong.colno} ({wrong.msg})"
     except RecursionError:
         what = "nested too deeply for JSON"
-    raise error(f"{path} is damaged: as {kind} it is {what}. Restore it, or correct it in an editor.")
+    raise error(damaged(path, kind, what))
+
+
+def damaged(path: Path, kind: str, what: str) -> str:
+    """The message about a file that cannot be parsed."""
+    return f"{path} is damaged: as {kind} it is {what}. Restore it, or correct it in an editor."
 
 
 def read_csv(path: Path, kind: str, error: type[DitlensError]) -> tuple[list[str], list[dict[str, str]]]:
@@ -189,10 +191,8 @@ def read_csv(path: Path, kind: str, error: type[DitlensError]) -> tuple[list[str
     try:
         rows = list(reader)
     except csv.Error as wrong:
-        raise error(
-            f"{path} is damaged: as {kind} it is not valid CSV at line {reader.reader.line_num} ({wrong}). "
-            "Restore it, or correct it in an editor."
-        ) from wrong
+        what = f"not valid CSV at line {reader.reader.line_num} ({wrong})"
+        raise error(damaged(path, kind, what)) from wrong
     return list(reader.fieldnames or []), [{k: v for k, v in row.items() if k is not None} for row in rows]
 
 

@@ -180,10 +180,9 @@ class AttentionRecord:
         """
         if not self.softmax:
             raise CaptureError(
-                f"The attention of {self.port.site.kind}.{self.port.site.block} ran without calling PyTorch's "
-                "scaled_dot_product_attention, so its softmax cannot be seen. An attention backend "
-                "(flash, sage, xformers, flex) or a cache replaces it: call "
-                "transformer.set_attention_backend('native') and transformer.disable_cache()."
+                f"{self.port.site} cannot be read: an attention backend (flash, sage, xformers, flex) or a cache "
+                "replaces PyTorch's scaled_dot_product_attention. Call transformer.set_attention_backend('native') "
+                "and transformer.disable_cache()."
             )
         point = self.port.site.point
         if point in LETTERS:

@@ -326,8 +326,8 @@ class LatentCache:
         there = {name: [i for i in places if -count <= i < count] for name, places in found.items()}
         if not any(there.values()):
             raise CaptureError(
-                f"The word {word!r} was cut off: this run read {count} text tokens. Put it further to the front, "
-                "or let the pipeline read more, where it can: max_sequence_length=..."
+                f"The word {word!r} was cut off: this run read {count} text tokens. Shorten the prompt, or let the "
+                "pipeline read more, where it can: max_sequence_length=..."
             )
         return there
 
@@ -352,8 +352,7 @@ def _stack(tensors: list[Float[Tensor, " ..."]], what: str) -> Float[Tensor, "te
     shapes = {tuple(t.shape) for t in tensors}
     if len(shapes) > 1:
         raise CaptureError(
-            f"{what}: shapes differ ({', '.join(map(str, sorted(shapes)))}), so they cannot be stacked. "
-            "Select a stream, or give one step."
+            f"{what}: shapes differ ({', '.join(map(str, sorted(shapes)))}). Select a stream, or give one step."
         )
     return torch.stack(tensors)
 

@@ -205,11 +205,6 @@ class Guidance:
         Raises:
             CaptureError: If nothing tells which rows are conditional.
         """
-        names = self._passes(args, batch)
-        self._largest = max(batch, self._largest)
-        return names
-
-    def _passes(self, args: Mapping[str, Any], batch: int) -> tuple[str, ...]:
         if args.get("skip_layers") is not None:
             return (SKIP,) * batch
         if self.pipe is None:
@@ -219,10 +214,11 @@ class Guidance:
             return (guider_pass(guider),) * batch
         guided = self._guided()
         rows = self._rows(args, guided is not False, batch)
-        if len(rows) > 1 and guided is None:
-            raise CaptureError(undecided(self.pipe, rows, batch))
         if len(rows) > 1:
-            return tuple(name for name in rows for _ in range(batch // len(rows)))
+            names = tuple(name for name in rows for _ in range(batch // len(rows)))
+            if guided is None:
+                raise CaptureError(undecided(self.pipe, names))
+            return names
         return (UNCOND if COND in self.seen and guided is not False else COND,) * batch
 
     def _guided(self) -> bool | None:
@@ -242,6 +238,7 @@ class Guidance:
             rows = table.rows_with_images
         if table.rows and getattr(self.pipe, "do_perturbed_attention_guidance", False):
             rows = (*(rows or (COND,)), PERTURBED)
+        self._largest = max(batch, self._largest)
         dropped = batch < self._largest  # some pipelines drop guidance near the end
         return () if dropped or (rows and batch % len(rows)) else rows
 
@@ -266,11 +263,11 @@ def guider_pass(guider: Any) -> str:
     return SKIP if unguided or guider._count_prepared > 2 else UNCOND
 
 
-def undecided(pipe: Any, rows: Sequence[str], batch: int) -> str:
+def undecided(pipe: Any, passes: tuple[str, ...]) -> str:
     """The message where a batch may or may not hold several passes."""
-    passes = tuple(name for name in rows for _ in range(batch // len(rows)))
+    rows = len(passes)
     return (
         f"{type(pipe).__name__} puts its guidance passes into one batch and does not say whether guidance is on: "
-        f"the {batch} rows may be {', '.join(passes)}, or all cond. Say it: `from ditlens.labels import Label, "
-        f"announce`, then `with announce(Label({passes})): pipe(...)`; without guidance Label({(COND,) * batch})."
+        f"the {rows} rows may be {', '.join(passes)}, or all cond. Say it: `from ditlens.labels import Label, "
+        f"announce`, then `with announce(Label({passes})): pipe(...)`; without guidance Label({(COND,) * rows})."
     )

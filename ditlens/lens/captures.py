@@ -243,9 +243,8 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
             site, n = next(iter(short.items()))
             raise CaptureError(
                 f"{len(short)} of {len(self.sites)} sites came less often than the transformer ran, e.g. {site} "
-                f"missed {n} of {self.calls} calls. Its block was skipped (skip_layers, a step cache, layer "
-                "dropping) or runs in a form whose modules are never called (fused projections, a compiled "
-                "copy). Turn that off, or choose other sites."
+                f"missed {n} of {self.calls} calls: skip_layers, a step cache, layer dropping, fused projections "
+                "or a compiled copy leave it out. Turn that off, or choose other sites."
             )
         if not self._parts:
             raise CaptureError(
@@ -311,14 +310,13 @@ def _joined(key: CacheKey, parts: Mapping[int, Tensor], runs: Sequence[int]) -> 
     absent = [run for run in runs if run not in parts]
     if absent:
         raise CaptureError(
-            f"{key.site} at step {key.step} ({key.pass_}) is missing for {len(absent)} of {len(runs)} runs: they "
+            f"{key.site} at step {key.step} ({key.pass_}) is missing for {len(absent)} of {len(runs)} runs, which "
             "have different numbers of steps or passes. Capture them one by one."
         )
     shapes = sorted({tuple(parts[run].shape[1:]) for run in runs})
     if len(shapes) > 1:
         raise CaptureError(
-            f"{key.site} has different shapes in different runs ({shapes}): capture images of different sizes "
-            "one by one, or use reduce='mean'."
+            f"{key.site} has several shapes in these runs, {shapes}: capture them one by one, or use reduce='mean'."
         )
     return torch.cat([parts[run] for run in runs])
 

@@ -126,9 +126,7 @@ class Session(ABC):
 
     def __enter__(self) -> Any:
         if self._used:
-            raise SettingError(
-                f"This {self.title()} was used once. Make a new one: write `with ditlens....(...)` again."
-            )
+            raise SettingError(f"This {self.title()} was used once. Write `with ditlens....(...)` again.")
         self._used, label = True, current_label()
         self._outside = label.outside if label is not None else None
         try:
@@ -191,8 +189,7 @@ class Session(ABC):
             )
         if getattr(self.transformer, "_parallel_config", None) is not None:
             raise CaptureError(
-                "This transformer runs with context parallelism, where every process sees a part of the tokens. "
-                "Load it on one device."
+                "Under context parallelism every process sees a part of the tokens. Load the model on one device."
             )
 
     # --- following the model -------------------------------------------------------------------------

@@ -162,8 +162,7 @@ def _others(rows: int, items: int, seed: int) -> list[int]:
     """For every row an item that is not the row's own."""
     if items < 2:
         raise InterventionError(
-            "ablate('resample') takes another item of its source, and the source has only one. Capture two "
-            "images or more, or put this one in with replace_with(...)."
+            "ablate('resample') takes another item of its source, which has only one. Capture two images or more."
         )
     return [(row + 1 + seed % (items - 1)) % items for row in range(rows)]
 
@@ -237,9 +236,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         self.changes: list[tuple[Site, Intervention]] = []
         for pattern, fn in changes.items():
             if not callable(fn):
-                raise SettingError(
-                    f"The change at {pattern} is a {type(fn).__name__}, not a function of values."
-                )
+                raise SettingError(f"The change at {pattern} is a {type(fn).__name__}, not a function.")
             for site in select(pattern, self.adapter.sites, self.adapter.absent):
                 if site.point.startswith("attn.to_"):
                     raise SettingError(f"{site} can be captured, not changed. Change q, k or v instead.")
@@ -298,8 +295,8 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
     def _place_tap(self, port: SoftmaxPort, fn: Intervention) -> None:
         if port.block.table.calls != "once":
             raise SettingError(
-                f"{type(self.transformer).__name__} calls its softmax several times for one attention; its q, k "
-                "and v can be captured, not changed. Change the block's 'in' instead."
+                f"The q, k and v of {type(self.transformer).__name__}, which calls its softmax several times, can "
+                "be captured, not changed. Change the block's 'in' instead."
             )
 
         def make() -> Tap | None:
@@ -374,8 +371,8 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         if never and self.calls:
             others = f", nor were {len(never) - 1} other sites" if len(never) > 1 else ""
             raise InterventionError(
-                f"{never[0]} was never changed in {self.calls} forward calls{others}. Check "
-                "steps and passes; blocks that a cache or skip_layers leaves out cannot be changed."
+                f"{never[0]} was never changed in {self.calls} forward calls{others}. Check steps and passes; "
+                "blocks that a cache or skip_layers leaves out cannot be changed."
             )
         if never:
             raise InterventionError(

@@ -49,8 +49,7 @@ def check_tokens(index: list[int], count: int) -> list[int]:
     wrong = [i for i in index if not -count <= i < count]
     if wrong:
         raise SettingError(
-            f"tokens has {wrong}, but there are {count} tokens: give numbers from 0 to {count - 1}, or from "
-            f"-{count} to -1, counted from the end."
+            f"tokens has {wrong}, but there are {count} tokens: give numbers from 0 to {count - 1}, or from -1 down."
         )
     return index
 
@@ -66,9 +65,7 @@ def step_filter(steps: Steps) -> Callable[[int], bool]:
     if isinstance(steps, slice):
         start, stop, every = steps.start or 0, steps.stop, steps.step or 1
         if start < 0 or (stop or 0) < 0 or every < 1:
-            raise SettingError(
-                f"steps={steps} counts from the end; the number of steps is not known before. Count from 0."
-            )
+            raise SettingError(f"steps={steps} counts from the end, which is not known before. Count from 0.")
         return lambda step: step >= start and (stop is None or step < stop) and (step - start) % every == 0
     chosen = {steps} if isinstance(steps, int) else {int(s) for s in steps}
     if not chosen or min(chosen) < 0:

@@ -83,8 +83,7 @@ def word_tokens(readings: Mapping[str, Reading], prompt: str, word: str) -> dict
     found = {name: _tokens(reading, prompt, places) for name, reading in readings.items()}
     if not any(found.values()):
         raise CaptureError(
-            f"The word {word!r} was cut off: the prompt is longer than the text encoders read. Put it further to "
-            "the front, or write a shorter prompt."
+            f"The word {word!r} was cut off: the prompt is longer than the text encoders read. Shorten the prompt."
         )
     return found
 
@@ -94,8 +93,8 @@ def _tokens(reading: Reading, prompt: str, places: list[tuple[int, int]]) -> lis
     tokenizer, before = reading.tokenizer, len(reading.before)
     if not getattr(tokenizer, "is_fast", False):
         raise CaptureError(
-            f"{type(tokenizer).__name__} does not say which letters a token is made of. Load the pipeline with the "
-            "fast tokenizer, e.g. transformers.AutoTokenizer.from_pretrained(..., use_fast=True)."
+            f"{type(tokenizer).__name__} gives no character offsets. Load the pipeline with the fast tokenizer: "
+            "transformers.AutoTokenizer.from_pretrained(..., use_fast=True)."
         )
     spans = tokenizer(
         reading.before + prompt + reading.after, return_offsets_mapping=True, truncation=True,

@@ -33,8 +33,8 @@ def architecture_of(model: nn.Module) -> Architecture:
     for reason, names in NOT_JOINT.items():
         if name in names.split():
             raise ArchitectureError(
-                f"{name} has {reason}, so it has no text and image streams to look into. ditlens reads "
-                "transformers with joint attention, such as SD3Transformer2DModel or FluxTransformer2DModel."
+                f"{name} has {reason}. ditlens reads transformers with joint attention of text and image, such as "
+                "SD3Transformer2DModel or FluxTransformer2DModel."
             )
     raise ArchitectureError(
         f"ditlens does not know the streams of {name}. Supported are: {', '.join(ARCHITECTURES)}. To add yours, "
@@ -43,16 +43,11 @@ def architecture_of(model: nn.Module) -> Architecture:
     )
 
 
-def part(module: nn.Module, path: str) -> nn.Module:
-    """A submodule by its dotted path; the module itself if the path is empty."""
-    return module.get_submodule(path)
-
-
 def listed(model: nn.Module, path: str) -> list[nn.Module]:
     """The blocks at a path, or at several joined by ``+``."""
     found: list[nn.Module] = []
     for each in path.split("+"):
-        module = part(model, each)
+        module = model.get_submodule(each)
         members = list(module) if isinstance(module, nn.ModuleList) else [module]
         found += [m["block"] if isinstance(m, nn.ModuleDict) else m for m in members]  # type: ignore[misc]
     return found
@@ -253,11 +248,14 @@ class Port:
             self.module, returns, self.joint = block.module, table.returns, table.form == "one"
             self.name = table.image if self.joint or stream == "image" else table.text
         elif site.point == "attn.out":
-            self.module, returns = part(block.module, table.attn), table.attn_returns
+            self.module, returns = block.module.get_submodule(table.attn), table.attn_returns
             # inside the attention the batch always comes first; unbatched models have no batch anywhere
             self.joint, self.batch_first = returns == JOINT, adapter.architecture.axes == "none"
         else:
-            self.module, self.joint = part(block.module, mlp_of(block, stream)), stream not in table.mlp
+            self.module, self.joint = (
+                block.module.get_submodule(mlp_of(block, stream)),
+                stream not in table.mlp,
+            )
             returns = JOINT if self.joint else (stream,)
         self.at = returns.index(stream) if stream in returns else 0
 
@@ -313,7 +311,7 @@ class SoftmaxPort:
 
     def __init__(self, adapter: Adapter, block: Block, site: Site) -> None:
         self.adapter, self.block, self.site = adapter, block, site
-        self.module = part(block.module, block.table.attn)
+        self.module = block.module.get_submodule(block.table.attn)
 
     def keys(self, total: int, call: Call) -> dict[str, Rows]:
         """Where the streams lie among `total` keys."""
@@ -346,7 +344,7 @@ class CondPort(Port):
         self.site, (kind, self.name) = Site("cond"), adapter.architecture.cond.split(":")
         first = next(iter(adapter.blocks.values())).module
         self.before = kind == "arg"
-        self.module = first if self.before else part(adapter.model, self.name)
+        self.module = first if self.before else adapter.model.get_submodule(self.name)
 
     def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> Float[Tensor, "batch rows width"]:
         value = self._raw(args, kwargs, output)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from einops import rearrange, repeat
@@ -19,6 +19,11 @@ from torch.nn import functional as F
 
 from ditlens.errors import CaptureError
 from ditlens.lens.calls import Call
+
+Joint: TypeAlias = Float[Tensor, "batch all width"]
+"""The joint sequence: the tokens of all streams, and whatever else is among them."""
+Tokens: TypeAlias = Float[Tensor, "batch tokens width"]
+"""The tokens of one stream."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +38,13 @@ class Rows:
     index: slice | Int[Tensor, "batch tokens"]
     mask: Bool[Tensor, "batch tokens"] | None = None
 
-    def take(self, joint: Float[Tensor, "batch all width"]) -> Float[Tensor, "batch tokens width"]:
+    def take(self, joint: Joint) -> Tokens:
         """Tokens of the stream, out of those of the joint sequence."""
         if isinstance(self.index, slice):
             return joint[:, self.index]
-        return joint.take_along_dim(
-            rearrange(self.index.to(joint.device), "batch tokens -> batch tokens 1"), 1
-        )
+        return joint.take_along_dim(self.index.to(joint.device).unsqueeze(-1), 1)
 
-    def put(
-        self, joint: Float[Tensor, "batch all width"], value: Float[Tensor, "batch tokens width"]
-    ) -> Float[Tensor, "batch all width"]:
+    def put(self, joint: Joint, value: Tokens) -> Joint:
         """A copy of the joint sequence with the stream's tokens replaced; padding stays."""
         changed = joint.clone()
         if isinstance(self.index, slice):
@@ -65,12 +66,8 @@ def ragged(starts: list[int], lengths: list[int]) -> Rows:
     """Rows of items whose stream starts at `starts` and has `lengths` tokens; padded to the longest."""
     if len(set(starts)) == 1 and len(set(lengths)) == 1:
         return Rows(slice(starts[0], starts[0] + lengths[0]))
-    steps, start, length = (
-        torch.arange(max(lengths)),
-        torch.tensor(starts)[:, None],
-        torch.tensor(lengths)[:, None],
-    )
-    return Rows(start + torch.minimum(steps, length - 1), steps < length)
+    steps, length = torch.arange(max(lengths)), torch.tensor(lengths)[:, None]
+    return Rows(torch.tensor(starts)[:, None] + torch.minimum(steps, length - 1), steps < length)
 
 
 def picked(where: Bool[Tensor, "batch all"]) -> Rows:
@@ -99,10 +96,15 @@ def image_first(call: Call, block: Mapping[str, Any], total: int) -> dict[str, R
     return {"image": Rows(slice(0, count)), "text": Rows(slice(count, total))}
 
 
-def text_argument(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """[text, image]; the text is as long as the model's argument."""
-    count = call.model_args["encoder_hidden_states"].shape[1]
-    return {"text": Rows(slice(0, count)), "image": Rows(slice(count, total))}
+def counted(name: str, *, before: int = 0, gap: int = 0, image: int | None = None) -> Layout:
+    """[other tokens, text as long as the argument `name`, other tokens, image up to the end or of a length]."""
+
+    def layout(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:  # noqa: ARG001
+        text = slice(before, before + call.model_args[name].shape[1])
+        start = text.stop + gap
+        return {"text": Rows(text), "image": Rows(slice(start, total if image is None else start + image))}
+
+    return layout
 
 
 def gist(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
@@ -111,8 +113,7 @@ def gist(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
     start, end = int(noisy[0]), int(noisy[-1]) + 1
     if start == 0:
         raise CaptureError(
-            "The prompts of this batch have different numbers of gist tokens, which changes the order of the "
-            "sequence. Run them one by one."
+            "The prompts of this batch have different numbers of gist tokens. Run them one by one."
         )
     return {"text": Rows(slice(0, start)), "image": Rows(slice(start, end))}
 
@@ -139,12 +140,6 @@ def squeezed(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows
     return {"text": ragged([0] * len(text), text), "image": ragged(text, [image] * len(text))}
 
 
-def input_ids(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """[text and condition images, time token, image]."""
-    count = call.model_args["input_ids"].shape[1]
-    return {"text": Rows(slice(0, count)), "image": Rows(slice(count + 1, total))}
-
-
 def image_then_text(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
     """[image, text], the text padded to the longest."""
     count = total - call.model_args["text_bth"].shape[1]
@@ -166,8 +161,7 @@ def slots(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
     text = (~is_image).nonzero().flatten()
     if len(text) == 0:
         raise CaptureError(
-            "After the first step this pipeline keeps the text as cached keys only, so it has no text stream. "
-            "Turn its key-value cache off, or capture step 0."
+            "After step 0 this pipeline has the text as cached keys only. Turn that cache off, or capture step 0."
         )
     return {"text": _consecutive(text, call.batch), "image": Rows(slice(total - count, total))}
 
@@ -178,18 +172,6 @@ def indices(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]
     return {stream: _consecutive(call.model_args[name], call.batch) for stream, name in names.items()}
 
 
-def prior(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """[text, text embedding, time, image embedding, output]."""
-    count = call.model_args["encoder_hidden_states"].shape[1]
-    return {"text": Rows(slice(0, count)), "image": Rows(slice(count + 2, count + 3))}
-
-
-def unidiffuser(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """[image time, text time, text, CLIP image, image]."""
-    count = call.model_args["prompt_embeds"].shape[1]
-    return {"text": Rows(slice(2, 2 + count)), "image": Rows(slice(count + 3, total))}
-
-
 def _consecutive(index: Int[Tensor, " tokens"], batch: int) -> Rows:
     """Rows with these numbers in every item: a slice where they follow one another."""
     if bool((index.diff() == 1).all()):
@@ -198,11 +180,13 @@ def _consecutive(index: Int[Tensor, " tokens"], batch: int) -> Rows:
 
 
 LAYOUTS: dict[str, Layout] = {
-    each.__name__: each
-    for each in (
-        text_first, image_first, text_argument, gist, padded_lists, squeezed, input_ids, image_then_text,
-        indicator, slots, indices, prior, unidiffuser,
-    )
+    "text_first": text_first, "image_first": image_first, "gist": gist, "padded_lists": padded_lists,
+    "squeezed": squeezed, "image_then_text": image_then_text, "indicator": indicator, "slots": slots,
+    "indices": indices,
+    "text_argument": counted("encoder_hidden_states"),
+    "input_ids": counted("input_ids", gap=1),  # the time token
+    "prior": counted("encoder_hidden_states", gap=2, image=1),  # text embedding and time; then the output
+    "unidiffuser": counted("prompt_embeds", before=2, gap=1),  # two time tokens; the CLIP image
 }  # fmt: skip
 
 
@@ -223,8 +207,7 @@ def find_mask(rule: str, call: Call) -> Bool[Tensor, "batch text_tokens"] | None
         return None
     kind, _, name = rule.partition(":")
     mask = PADDINGS[name](call) if kind == "rule" else argument_mask(call, name)
-    fits = mask is not None and mask.shape == (call.batch, call.sizes["text"])
-    return mask if fits else None
+    return mask if mask is not None and mask.shape == (call.batch, call.sizes["text"]) else None
 
 
 def argument_mask(call: Call, name: str) -> Bool[Tensor, "batch text_tokens"] | None:
@@ -265,9 +248,7 @@ def text_slots(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
     return None if mask is None else mask[:, ~call.model_args["img_mask"][0][: mask.shape[1]]].bool()
 
 
-PADDINGS: dict[str, Callable[[Call], Tensor | None]] = {
-    each.__name__: each for each in (images_first, valid_first, text_slots)
-}
+PADDINGS = {"images_first": images_first, "valid_first": valid_first, "text_slots": text_slots}
 
 
 # --- grids -------------------------------------------------------------------------------------------------

@@ -154,8 +154,8 @@ def chat(pipe: Any, prompt: str, before: str = "", **template: Any) -> Reading:
     start, _, end = written("\ue000").partition("\ue000")  # a private character stands for the prompt
     if written(prompt) != start + prompt + end:
         raise CaptureError(
-            f"The chat template of {type(pipe).__name__} changes the prompt {prompt!r}, so that its words cannot "
-            "be found. Leave out spaces at its ends, or give the numbers yourself: tokens={'text': [...]}."
+            f"The chat template of {type(pipe).__name__} changes the prompt {prompt!r}. Leave out spaces at its "
+            "ends, or give the numbers of the words yourself: tokens={'text': [...]}."
         )
     return Reading(pipe.tokenizer, before=start, after=end)
 

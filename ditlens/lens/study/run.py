@@ -126,13 +126,10 @@ def check_passes(passes: Sequence[str], guidance: float, distilled: bool = False
             "This model is guidance-distilled: its guidance is embedded, and there is no pass 'uncond'. Keep "
             "'cond' (--passes cond); for the other, make a study of the empty prompt."
         )
-    if "uncond" in passes and guidance == 1:
+    absent = "uncond" if guidance == 1 else "cond" if guidance == 0 else None
+    if absent in passes and not distilled:
         raise SettingError(
-            "With guidance 1 there is no pass 'uncond'. Keep 'cond', or choose another guidance."
-        )
-    if "cond" in passes and guidance == 0 and not distilled:
-        raise SettingError(
-            "With guidance 0 there is no pass 'cond'. Keep 'uncond', or choose another guidance."
+            f"With guidance {guidance:g} there is no pass {absent!r}. Keep the other, or choose another guidance."
         )
 
 
@@ -147,13 +144,6 @@ def capture_item(model: Model, manifest: Manifest, prompt: int, seed: int, limit
     with capturing(model, manifest, limit) as cache:
         sample_item(model, manifest, prompt, seed, manifest.settings["sampling_steps"])
     return cache
-
-
-def make_item(
-    model: Model, manifest: Manifest, folder: Path, item: tuple[int, int], limit: str | float
-) -> None:
-    """Capture an item and write it. The cache is free on return, before that of the next item fills."""
-    write_item(folder, *item, capture_item(model, manifest, *item, limit), manifest.key)
 
 
 def sample_item(model: Model, manifest: Manifest, prompt: int, seed: int, steps: int) -> None:
@@ -286,7 +276,8 @@ def attempt(model: Model, study: Study, item: tuple[int, int], limit: str | floa
         if not mine or study.path(item).is_file():
             return None
         try:
-            make_item(model, study.manifest, study.folder, item, limit)
+            cache = capture_item(model, study.manifest, *item, limit)
+            write_item(study.folder, *item, cache, study.manifest.key)
         except Exception as error:
             known = isinstance(error, DitlensError)
             if isinstance(error, FATAL) or (known and len(study.missing) == len(study.manifest.items)):

@@ -31,6 +31,7 @@ DTYPES = {
 }  # fmt: skip
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MASK = "mask|"
+REMEDY = "Delete it and run the capture again."
 
 
 def item_name(prompt: int, seed: int) -> str:
@@ -121,9 +122,7 @@ class Shard:
                     raise ValueError("it has no safetensors header")
                 header = json.loads(file.read(size))
         except (OSError, ValueError, struct.error) as error:
-            raise StudyError(
-                f"{path} cannot be read ({error}). Delete it and run the capture again."
-            ) from error
+            raise StudyError(f"{path} cannot be read ({error}). {REMEDY}") from error
         self.about: dict[str, str] = header.pop("__metadata__", {})
         self.header, self.start = header, 8 + size
 
@@ -166,7 +165,7 @@ class Shard:
                 while part:  # one read gives at most 2 GiB
                     got = file.readinto(part)
                     if not got:
-                        raise StudyError(f"{self.path} is cut off. Delete it and run the capture again.")
+                        raise StudyError(f"{self.path} is cut off. {REMEDY}")
                     part = part[got:]
         return data
 

@@ -75,8 +75,7 @@ class Manifest:
         path = folder / "manifest.json"
         if not path.is_file():
             raise StudyError(
-                f"{folder} is not a study: it has no manifest.json. Make one with "
-                f"`ditlens capture --out {folder} ...`."
+                f"{folder} has no manifest.json. Make a study: `ditlens capture --out {folder} ...`."
             )
         data = read_json(path, "the manifest of a study", StudyError)
         try:
@@ -86,12 +85,10 @@ class Manifest:
             manifest = cls(data["model"], data["fingerprint"], tuple(data["prompts"]), tuple(data["seeds"]),
                            data["settings"])  # fmt: skip
         except (KeyError, TypeError) as error:
-            raise StudyError(
-                f"{path} is damaged: {error}. Capture the study again in a new folder."
-            ) from error
+            raise StudyError(f"{path} is damaged: {error}. Capture it again in a new folder.") from error
         if key != manifest.key:
             raise StudyError(
-                f"{path} was edited: its key does not match its content. Restore it, or start a new folder."
+                f"{path} was edited: its key is of other content. Restore it, or start a new folder."
             )
         return manifest
 
@@ -103,16 +100,13 @@ class Manifest:
         """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "manifest.json"
-        if path.is_file():
-            there = Manifest.read(folder)
-            if there.key != self.key:
-                different = differences(there, self)
-                raise StudyError(
-                    f"{folder} holds another study: {', '.join(different)} differ. Give a new folder with --out, "
-                    "or the same settings to resume."
-                )
-            return
-        write_json(path, {"format": FORMAT, "key": self.key, **vars(self)})
+        if not path.is_file():
+            write_json(path, {"format": FORMAT, "key": self.key, **vars(self)})
+        elif (there := Manifest.read(folder)).key != self.key:
+            raise StudyError(
+                f"{folder} holds another study: {', '.join(differences(there, self))} differ. Give a new folder "
+                "with --out, or the same settings to resume."
+            )
 
 
 def differences(one: Manifest, other: Manifest) -> list[str]:
@@ -173,30 +167,22 @@ class Study:
 
     @cached_property
     def _first(self) -> Shard:
-        return Shard(self.path(self._finished()[0]))
+        return Shard(self.path(self._chosen()[0]))
 
-    def _finished(self) -> list[tuple[int, int]]:
-        """The finished items.
-
-        Raises:
-            StudyError: If there are none.
-        """
-        if not self.items:
-            raise StudyError(
-                f"{self.folder} has no finished items yet. Run the same `ditlens capture` again to resume."
-            )
-        return self.items
+    @cached_property
+    def _names(self) -> list[list[str]]:
+        """Site and pass of every tensor in a shard."""
+        return [name.split("|") for name in self._first.header if not name.startswith(MASK)]
 
     @property
     def sites(self) -> list[str]:
         """Captured sites."""
-        names = {name.split("|")[0] for name in self._first.header if not name.startswith(MASK)}
-        return sorted(names, key=lambda s: Site.parse(s).sort_key())
+        return sorted({site for site, _ in self._names}, key=lambda s: Site.parse(s).sort_key())
 
     @property
     def passes(self) -> list[str]:
         """Captured guidance passes."""
-        return sorted({n.split("|")[1] for n in self._first.header if not n.startswith(MASK)})
+        return sorted({pass_ for _, pass_ in self._names})
 
     @property
     def steps(self) -> list[int]:
@@ -298,17 +284,18 @@ class Study:
                 del labels[name]
         return StudySlice(values, labels)
 
-    def _chosen(self, items: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
-        """The items that were asked for, or all finished ones."""
-        items = self._finished() if items is None else items
-        if absent := [item for item in items if not self.path(item).is_file()]:
+    def _chosen(self, items: Sequence[tuple[int, int]] | None = None) -> list[tuple[int, int]]:
+        """The items that were asked for, or all finished ones, of which there must be some."""
+        chosen = list(self.items if items is None else items)
+        if items is None and not chosen:
             raise StudyError(
-                f"Item {absent[0]} is not in {self.folder}. Choose some of `study.items`; those in `study.missing` "
-                "can still be captured."
+                f"{self.folder} has no finished items yet. Run the same `ditlens capture` to resume."
             )
-        if not items:
+        if not chosen:
             raise StudyError("No items were asked for. Choose some of `study.items`.")
-        return list(items)
+        if absent := [item for item in chosen if not self.path(item).is_file()]:
+            raise StudyError(f"Item {absent[0]} is not in {self.folder}. Choose some of `study.items`.")
+        return chosen
 
     def _gather(
         self, entry: str, rows: list[int], tokens: list[int] | None, items: Sequence[tuple[int, int]]
