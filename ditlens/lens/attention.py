@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from einops import rearrange
@@ -25,6 +25,8 @@ from ditlens.lens.adapters.layouts import Rows
 from ditlens.lens.calls import Call
 from ditlens.lens.site import STREAMS
 
+Maps: TypeAlias = Float[Tensor, "batch heads queries keys"]
+"""Rows of the softmax."""
 ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 LETTERS = {"q": "query", "k": "key", "v": "value"}
 
@@ -103,9 +105,7 @@ WATCHES: dict[int, Watch] = {}
 """Attention modules that run now, by identity."""
 
 
-def probabilities(
-    call: SoftmaxCall, heads: slice, queries: Rows | None
-) -> Float[Tensor, "batch heads queries keys"]:
+def probabilities(call: SoftmaxCall, heads: slice, queries: Rows | None) -> Maps:
     """Rows of the softmax over all keys, in float32.
 
     Args:
@@ -139,9 +139,7 @@ def along(x: Float[Tensor, "batch heads _ _"], rows: Rows, axis: int) -> Float[T
     return x.take_along_dim(rearrange(rows.index.to(x.device), pattern), axis)
 
 
-def toward_keys(
-    p: Float[Tensor, "batch heads queries keys"], keys: dict[str, Rows], toward: str
-) -> Float[Tensor, "batch heads queries stream"]:
+def toward_keys(p: Maps, keys: dict[str, Rows], toward: str) -> Float[Tensor, "batch heads queries stream"]:
     """Columns of the softmax that lead to a stream; to "other" tokens: what is left, as one column."""
     if toward != "other":
         found = along(p, keys[toward], 3)

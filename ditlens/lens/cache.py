@@ -207,20 +207,17 @@ class LatentCache:
             here = select(sites, here, {})
         blocks = [block] if isinstance(block, int) else block
         steps = [step] if isinstance(step, int) else step
+        asked = {"stream": stream, "kind": kind, "point": point}
         names = {
             str(site)
             for site in here
-            if (stream is None or site.stream == stream)
-            and (kind is None or site.kind == kind)
-            and (point is None or site.point == point)
+            if all(value in (None, getattr(site, name)) for name, value in asked.items())
             and (blocks is None or (site.block in blocks and site.kind != "cond"))
         }
         kept = {
             key: tensor
             for key, tensor in self.tensors.items()
-            if key.site in names
-            and (steps is None or key.step in steps)
-            and (pass_ is None or key.pass_ == pass_)
+            if key.site in names and (steps is None or key.step in steps) and pass_ in (None, key.pass_)
         }
         if not kept:
             raise SiteError(f"Nothing in this cache fits. It holds:\n{self!r}")

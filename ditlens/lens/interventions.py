@@ -384,10 +384,8 @@ def _wants_where(fn: Intervention) -> bool:
     """Whether a function needs the place as its second argument."""
     try:
         inspect.signature(fn).bind(None)
-    except TypeError:  # it lacks an argument
-        return True
-    except ValueError:  # a built-in function that does not say
-        pass
+    except (TypeError, ValueError) as error:  # it lacks an argument; a built-in function may not say
+        return isinstance(error, TypeError)
     return False
 
 

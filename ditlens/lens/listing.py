@@ -19,7 +19,6 @@ class SiteTable(list[Site]):
     def __init__(self, adapter: Adapter, chosen: Iterable[Site]) -> None:
         super().__init__(chosen)
         self._rows = [describe_site(adapter, site) for site in self]
-        self._absent = adapter.absent
 
     def __repr__(self) -> str:
         counts: dict[tuple[str, ...], list[int]] = {}

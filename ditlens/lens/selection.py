@@ -24,11 +24,6 @@ Reducer = Callable[[Tensor, Tensor | None], Tensor]
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
 
-def pass_names(passes: Passes) -> tuple[str, ...] | None:
-    """The passes that were asked for; None for all."""
-    return (passes,) if isinstance(passes, str) else None if passes is None else tuple(passes)
-
-
 def token_numbers(tokens: Tokens) -> dict[str, list[int]]:
     """Token numbers by stream.
 
@@ -49,7 +44,7 @@ def check_tokens(index: list[int], count: int) -> list[int]:
     wrong = [i for i in index if not -count <= i < count]
     if wrong:
         raise SettingError(
-            f"tokens has {wrong}, but there are {count} tokens: give numbers from 0 to {count - 1}, or from -1 down."
+            f"tokens has {wrong}, but there are {count} tokens: give numbers from 0 to {count - 1}, or -1 and down."
         )
     return index
 

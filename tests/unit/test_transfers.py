@@ -127,9 +127,7 @@ def test_a_capture_sends_what_is_on_a_gpu_through_pinned_buffers(gpu, monkeypatc
 
     taken = object.__new__(capture)
     taken.dtype, taken.device, taken._buffers = None, torch.device("cpu"), {}
-    monkeypatch.setattr(
-        captures, "cuda_buffers", lambda device: PinnedBuffers(gpu.begin, gpu.pin, count=2)
-    )
+    monkeypatch.setattr(captures, "cuda_buffers", lambda device: PinnedBuffers(gpu.begin, gpu.pin, count=2))
     values = [torch.full((2, 3), float(i)).as_subclass(OnGpu) for i in range(5)]
     kept = [taken._own(value) for value in values]
     (buffers,) = taken._buffers.values()

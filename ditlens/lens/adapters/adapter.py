@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ditlens.errors import ArchitectureError, CaptureError, InterventionError
-from ditlens.lens.adapters.layouts import LAYOUTS, Rows, find_grid, find_mask
+from ditlens.lens.adapters.layouts import LAYOUTS, Rows, Tokens, find_grid, find_mask
 from ditlens.lens.adapters.table import ARCHITECTURES, JOINT, NOT_JOINT, READ_ONLY, Architecture, Blocks
 from ditlens.lens.calls import Call, bind
 from ditlens.lens.site import POINTS, SOFTMAX_POINTS, STREAMS, Site
@@ -59,14 +60,12 @@ class Block:
 
     Attributes:
         table: What its class calls things.
-        index: Number among the blocks of its kind.
         module: The block itself.
         last: Whether it is the last one of the model's list.
         textless: Whether its second stream is not text, although its class has a text stream.
     """
 
     table: Blocks
-    index: int
     module: nn.Module
     last: bool
     textless: bool = False
@@ -93,18 +92,12 @@ class Adapter:
             decoders = getattr(getattr(model, "config", None), "num_decoder_layers", 0) or 0
             textless = decoders if table.kind == "single" and "Motif" in type(model).__name__ else 0
             for i, module in enumerate(modules):
-                self.blocks[table.kind, start + i] = Block(
-                    table, start + i, module, i == len(modules) - 1, i >= len(modules) - textless
-                )
-        self.sites: list[Site] = []
-        self.absent: dict[str, str] = {}
+                last, without = i == len(modules) - 1, i >= len(modules) - textless
+                self.blocks[table.kind, start + i] = Block(table, module, last, without)
         inner = [Site(*key, stream, point) for key in self.blocks for stream in STREAMS for point in POINTS]
-        for site in [Site("cond"), *inner]:
-            reason = self._missing(site)
-            if reason:
-                self.absent[str(site)] = reason
-            else:
-                self.sites.append(site)
+        reasons = {site: self._missing(site) for site in [Site("cond"), *inner]}
+        self.sites = [site for site, reason in reasons.items() if not reason]
+        self.absent = {str(site): reason for site, reason in reasons.items() if reason}
 
     def _missing(self, site: Site) -> str:
         """Why a site does not exist; empty if it does."""
@@ -184,8 +177,8 @@ class Adapter:
                 index = each.index
                 if isinstance(index, slice) and not 0 <= index.start <= index.stop <= total:
                     raise CaptureError(
-                        f"The {stream} tokens of {type(self.model).__name__} should be tokens {index.start} to "
-                        f"{index.stop} of {total}. This call is laid out in a way that ditlens does not know."
+                        f"ditlens does not know this layout of {type(self.model).__name__}: its {stream} tokens "
+                        f"should be tokens {index.start} to {index.stop} of {total}."
                     )
             call.memo[total] = rows
         return call.memo[total]
@@ -266,6 +259,7 @@ class Port:
         return output if isinstance(output, Tensor) else output[self.at]
 
     def _in_order(self, raw: Tensor) -> Tensor:
+        """That tensor with the batch first."""
         return self.adapter.batch_first(raw) if self.batch_first else raw
 
     def _rows(self, total: int, call: Call) -> Rows:
@@ -277,13 +271,11 @@ class Port:
         value = self._in_order(raw)
         return self._rows(value.shape[1], call).take(value) if self.joint else value
 
-    def read(
-        self, args: Args, kwargs: Kwargs, output: Any, call: Call
-    ) -> Float[Tensor, "batch tokens width"]:
+    def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> Tokens:
         """The stream's tokens."""
         return self._tokens(self._raw(args, kwargs, output), call)
 
-    def entering(self, args: Args, kwargs: Kwargs, call: Call) -> Float[Tensor, "batch tokens width"]:
+    def entering(self, args: Args, kwargs: Kwargs, call: Call) -> Tokens:
         """The stream's tokens at the block's input, for a bypass."""
         return self._tokens(bind(self.module, args, kwargs)[self.name], call)
 
@@ -329,12 +321,8 @@ class SoftmaxPort:
 
 def by_order(order: tuple[str, ...], call: Call) -> dict[str, Rows]:
     """Streams that lie one after the other, by the numbers of their tokens."""
-    start, found = 0, {}
-    for stream in order:
-        stop = start + call.sizes[stream]
-        found[stream] = Rows(slice(start, stop))
-        start = stop
-    return found
+    stops = accumulate(call.sizes[stream] for stream in order)
+    return {name: Rows(slice(stop - call.sizes[name], stop)) for name, stop in zip(order, stops, strict=True)}
 
 
 class CondPort(Port):
@@ -353,7 +341,7 @@ class CondPort(Port):
     def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: Tensor) -> Any:
         if self.before:
             raise InterventionError(
-                "In this model every block gets the conditioning vector separately, so 'cond' can be captured but "
-                "not changed. Change its text or timestep instead."
+                "Every block gets the conditioning vector separately here, so 'cond' can be captured, not changed. "
+                "Change the text or the timestep instead."
             )
         return self._put(output, value.squeeze(1) if self._raw(args, kwargs, output).ndim == 2 else value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -165,11 +166,6 @@ def z_image(pipe: Any, prompt: str) -> Reading:
     return replace(chat(pipe, prompt, enable_thinking=True), aligned=True)
 
 
-def flux2_klein(pipe: Any, prompt: str) -> Reading:
-    """In a chat."""
-    return chat(pipe, prompt, enable_thinking=False)
-
-
 PIPELINES: dict[str, Reader] = {
     "AuraFlowPipeline": plain(8),  # behind the transformer's register tokens
     "BriaPipeline": plain(aligned=True, longest=512),
@@ -183,7 +179,7 @@ PIPELINES: dict[str, Reader] = {
         ),
         plain(),
     ),
-    **dict.fromkeys(("Flux2KleinPipeline", "Flux2KleinInpaintPipeline"), flux2_klein),
+    **dict.fromkeys(("Flux2KleinPipeline", "Flux2KleinInpaintPipeline"), partial(chat, enable_thinking=False)),
     "HunyuanImagePipeline": hunyuan_image,
     "HunyuanVideoPipeline": hunyuan_video,
     "Lumina2Pipeline": lumina2,

@@ -75,7 +75,7 @@ class Manifest:
         path = folder / "manifest.json"
         if not path.is_file():
             raise StudyError(
-                f"{folder} has no manifest.json. Make a study: `ditlens capture --out {folder} ...`."
+                f"{folder} has no manifest.json. Make one: `ditlens capture --out {folder} ...`."
             )
         data = read_json(path, "the manifest of a study", StudyError)
         try:
@@ -87,9 +87,7 @@ class Manifest:
         except (KeyError, TypeError) as error:
             raise StudyError(f"{path} is damaged: {error}. Capture it again in a new folder.") from error
         if key != manifest.key:
-            raise StudyError(
-                f"{path} was edited: its key is of other content. Restore it, or start a new folder."
-            )
+            raise StudyError(f"{path} was edited: its key does not match. Restore it, or start a new folder.")
         return manifest
 
     def begin(self, folder: Path) -> None:
