@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ditlens.errors import InterventionError, SettingError
-from ditlens.lens.adapters.adapter import Block, Port, SoftmaxPort
+from ditlens.lens.adapters.adapter import AnyPort, Block, Port, SoftmaxPort
 from ditlens.lens.attention import Tap, change_stream
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.calls import Call, wants
@@ -312,12 +312,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
     # --- applying ------------------------------------------------------------------------------------
 
     def _changed(
-        self,
-        port: Port | SoftmaxPort,
-        fn: Intervention,
-        value: Tensor,
-        call: Call,
-        entering: Tensor | None = None,
+        self, port: AnyPort, fn: Intervention, value: Tensor, call: Call, entering: Tensor | None = None
     ) -> Tensor | None:
         """The stream with all wanted rows changed; None if there are none."""
         site, result = port.site, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -121,7 +121,7 @@ class Adapter:
             return "every key of its attention is a text or image token."
         return ""
 
-    def port(self, site: Site) -> Port | SoftmaxPort:
+    def port(self, site: Site) -> AnyPort:
         """How to read and write a site."""
         if site.kind == "cond":
             return CondPort(self)
@@ -345,3 +345,7 @@ class CondPort(Port):
                 "Change the text or the timestep instead."
             )
         return self._put(output, value.squeeze(1) if self._raw(args, kwargs, output).ndim == 2 else value)
+
+
+AnyPort: TypeAlias = Port | SoftmaxPort
+"""What reads a site."""
