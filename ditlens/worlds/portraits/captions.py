@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from ditlens.worlds.portraits.attributes import CONTINUOUS, NAMES, Attributes, attribute, take, visible
+from ditlens.worlds.portraits.attributes import CONTINUOUS, NAMES, Attributes, attribute, visible
 from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, WHOM, WORN
 from ditlens.worlds.portraits.phrases import (
     BARE,
@@ -185,36 +185,6 @@ def _shorten(named: Mapping[str, int], rng: random.Random | None) -> str:
     return text
 
 
-def caption(
-    attributes: Attributes,
-    index: int = 0,
-    rng: random.Random | None = None,
-    *,
-    names: Sequence[str] | None = None,
-    drop: float = 0.35,
-    canonical: bool = False,
-) -> str:
-    """Describe one portrait.
-
-    Args:
-        attributes: A batch of portraits.
-        index: Which of them.
-        rng: Source of randomness; None draws a fresh one.
-        names: Attributes to name; those that are hidden or between two levels are left out. None names a
-            random part of what can be named.
-        drop: Probability with which ``names=None`` leaves an attribute out.
-        canonical: Write the first synonym of everything, in fixed order, without randomness.
-
-    Returns:
-        A normalised text, e.g. ``"a portrait of an old person with a big smile, long red hair"``.
-
-    Raises:
-        UnknownAttributeError: If `names` holds an unknown attribute.
-    """
-    one = take(attributes, range(len(next(iter(attributes.values()))))[index])
-    return caption_all(one, rng, names=names, drop=drop, canonical=canonical)[0]
-
-
 def caption_all(
     attributes: Attributes,
     rng: random.Random | None = None,
@@ -223,10 +193,21 @@ def caption_all(
     drop: float = 0.35,
     canonical: bool = False,
 ) -> list[str]:
-    """Describe every portrait of a batch; see `caption` for the arguments.
+    """Describe every portrait of a batch.
+
+    Args:
+        attributes: A batch of portraits.
+        rng: Source of randomness; None draws a fresh one.
+        names: Attributes to name; those that are hidden or between two levels are left out. None names a
+            random part of what can be named.
+        drop: Probability with which ``names=None`` leaves an attribute out.
+        canonical: Write the first synonym of everything, in fixed order, without randomness.
 
     Returns:
-        One text per portrait.
+        One normalised text per portrait, e.g. ``"a portrait of an old person with a big smile, long red hair"``.
+
+    Raises:
+        UnknownAttributeError: If `names` holds an unknown attribute.
     """
     for name in names or ():
         attribute(name)  # raises with the list of names

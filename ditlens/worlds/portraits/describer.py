@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from ditlens import images
 from ditlens.description import Description
 from ditlens.errors import CaptionError, DescriberError, ModelError
-from ditlens.worlds.portraits.attributes import describe_values
+from ditlens.worlds.portraits.attributes import attribute, describe_values
 from ditlens.worlds.portraits.captions import LONGEST_CAPTION, caption_all, compose
-from ditlens.worlds.portraits.constraints import pick, value_of
+from ditlens.worlds.portraits.constraints import pick
 from ditlens.worlds.portraits.instructions import parse_instruction
 from ditlens.worlds.portraits.oracle import Oracle
 from ditlens.worlds.portraits.pairs import CaptionPair, target_caption
-from ditlens.worlds.portraits.phrases import HAIR, PHRASES, Constraints, count_tokens, normalise
+from ditlens.worlds.portraits.phrases import Constraints, count_tokens, normalise, phrase
 from ditlens.worlds.portraits.questions import question
 from ditlens.worlds.portraits.reading import parse
 
@@ -351,11 +351,6 @@ def text_changes(source_text: str, target_text: str) -> dict[str, str]:
     return {name: phrase(name, index) for name, index in change_indices(source_text, target_text).items()}
 
 
-def phrase(name: str, index: int) -> str:
-    """How captions name a level or value: its canonical phrase."""
-    return PHRASES[name][index][0] + (" hair" if name in HAIR else "")
-
-
 def reconcile(
     source: str, instruction: str, written: str, levels: Mapping[str, int] | None = None
 ) -> CaptionPair:
@@ -377,7 +372,7 @@ def reconcile(
     said = {name: frozenset({level}) for name, level in levels.items()} | parse(source)
     wanted = parse_instruction(instruction, source=said)
     changes = _agreed(said, wanted, understood(written))
-    values = {name: value_of(name, level) for name, level in levels.items()}
+    values = {name: attribute(name).value_of(level) for name, level in levels.items()}
     return target_caption(source, wanted if changes is None else changes, values=values)
 
 

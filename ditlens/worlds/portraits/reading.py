@@ -12,10 +12,8 @@ from ditlens.errors import CaptionError
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, NAMES, Categorical
 from ditlens.worlds.portraits.phrases import (
     ARTICLES,
-    FILLERS,
     HAIR,
     HAIR_SYNONYMS,
-    PEOPLE,
     PHRASES,
     SHADES,
     STEMS,
@@ -240,13 +238,6 @@ def scan(words: list[str], known: Lexicon, skip: frozenset[int] = frozenset()) -
     return mentions
 
 
-def unused_words(words: list[str], mentions: list[Mention]) -> list[str]:
-    """Words that belong neither to a phrase that was understood nor to the grammar."""
-    used = {i for mention in mentions for i in range(mention.start, mention.end)}
-    grammar = ARTICLES | FILLERS | PEOPLE | SEPARATORS | {"?", "hair", "is", "no", "or", "looking"}
-    return [w for i, w in enumerate(words) if i not in used and _stem(w) not in grammar and w not in grammar]
-
-
 LEXICON: Lexicon = lexicon()
 """The phrases of captions."""
 
@@ -257,7 +248,7 @@ def parse(text: str) -> Constraints:
     """Read a caption, or any text that a person types.
 
     Case, punctuation, articles, plurals, spelling variants and the order of phrases do not matter, and
-    unknown words are ignored (`unknown_words` lists them).
+    unknown words are ignored.
 
     Args:
         text: For example ``"A smiling old woman with curly grey hair"``.
@@ -287,9 +278,3 @@ def parse(text: str) -> Constraints:
             f"{', '.join(noun(name) for name in NAMES)}. Write for example: {EXAMPLE!r}."
         )
     return constraints
-
-
-def unknown_words(text: str) -> list[str]:
-    """Words of a caption that `parse` did not use, in order, without articles and other grammar."""
-    words = tokens(text)
-    return unused_words(words, scan(words, LEXICON))
