@@ -329,12 +329,13 @@ def train(budget: Budget, vae: Any = None) -> tuple[Any, Any, dict[str, float]]:
         ids, labels = encode(tokenizer, pairs)
         return terms | {"text": text_loss(model, features, ids.to(budget.device), labels.to(budget.device))}
 
-    first = fit("describer_eyes", {"tower": tower, "head": head}, look, eyes, lr=2e-3, muon_lr=0.02, ema=0.99)
-    report = fit("describer", {"model": model, "head": head}, speak, words, lr=2e-3, muon_lr=0.02, ema=0.99)
+    rates: dict[str, Any] = {"batch": count, "lr": 2e-3, "muon_lr": 0.02, "ema": 0.99}
+    first = fit("describer_eyes", {"tower": tower, "head": head}, look, eyes, **rates)
+    report = fit("describer", {"model": model, "head": head}, speak, words, **rates)
     # The batch-norm statistics belong to the weights before averaging.
     update_bn((images.batch(50, *budget.generators(10**8 + k))[0] for k in range(NORM_BATCHES)), tower)
+    report["samples"] += first.pop("samples")
     report |= {f"eyes/{name}": value for name, value in first.items()}
-    report["samples"] = (first["steps"] + report["steps"]) * count * team.size()
     return model, processor, report | evaluate(PortraitDescriber(model, processor))
 
 
