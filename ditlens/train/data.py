@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,11 +97,8 @@ def latents(vae, budget: Budget) -> torch.Tensor:
     path, count = budget.folder / "latents.pt", parts(budget) * PART
     # Of the encoder only, as the decoder may be trained further; in half precision, as weights are stored.
     key = torch.stack([p.half().double().sum().cpu() for p in vae.encoder.parameters()]).sum().item()
-    encoded: list[torch.Tensor] = []
-    if path.is_file():
-        saved = torch.load(path, weights_only=True)
-        if saved["key"] == key:
-            encoded = [saved["latents"][:count]]
+    saved: dict[str, Any] = torch.load(path, weights_only=True) if path.is_file() else {}
+    encoded = [saved["latents"][:count]] if saved.get("key") == key else []
     first = sum(map(len, encoded))
     if first == count:
         return encoded[0]

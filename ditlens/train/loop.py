@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from tqdm.auto import tqdm
@@ -86,17 +86,16 @@ def build_optimizers(
     adam_only: tuple[str, ...],
 ) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the matrices if it has a learning rate; AdamW always takes embeddings and vectors."""
-    adam, muon = [], []
+    adam: list[dict[str, Any]] = []
+    muon: list[dict[str, Any]] = []
     for module in modules.values():
         tables = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding)}
         tables |= {id(p) for n, p in module.named_parameters() if muon_lr and any(k in n for k in adam_only)}
         own = [p for p in module.parameters() if p.requires_grad]
         matrices = [p for p in own if p.ndim > 1 and id(p) not in tables]
         others = [p for p in own if p.ndim <= 1 or id(p) in tables]
-        if muon_lr is None:
-            adam.append({"params": matrices, "weight_decay": weight_decay, "peak": lr})
-        else:
-            muon.append({"params": matrices, "weight_decay": weight_decay, "peak": muon_lr})
+        taker, peak = (adam, lr) if muon_lr is None else (muon, muon_lr)
+        taker.append({"params": matrices, "weight_decay": weight_decay, "peak": peak})
         adam.append({"params": others, "weight_decay": 0.0, "peak": lr})
     adam = [group for group in adam if group["params"]]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(adam, lr=lr, betas=(0.9, 0.98), fused=True)]

@@ -71,7 +71,8 @@ class Portraits:
 
     @property
     def networks(self) -> Mapping[str, torch.nn.Module]:
-        return {"oracle": self.oracle, **describing(self.describer)}
+        network = getattr(self.describer, "model", None)
+        return {"oracle": self.oracle} | ({} if network is None else {"describer": network})
 
     # --- reading and drawing -----------------------------------------------------------------------
 
@@ -143,12 +144,6 @@ class Portraits:
 def open_world(folder: Path | None = None, device: torch.device | str = "cpu") -> Portraits:
     """The portraits world; see `Portraits`."""
     return Portraits(folder, device)
-
-
-def describing(describer: Describer) -> dict[str, torch.nn.Module]:
-    """The network of a describer, if it has one."""
-    network = getattr(describer, "model", None)
-    return {} if network is None else {"describer": network}
 
 
 def suite_item(k: int, split: str, side: int) -> SuiteItem:
