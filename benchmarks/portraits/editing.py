@@ -61,10 +61,10 @@ def edits(bench: Bench) -> Results:
             continue
         before, after = values_of(done)
         hits.append(reached(after, wish.changes))
-        drifts.append(drift(before, after, wish.targets))
+        drifts.append(drift(before, after, wish.changes))
         understood += change_indices(done.source_text, done.target_text) == wish.changes
         for name, change in distance(before, after).items():
-            if name not in {*wish.targets, *hidden(before), *hidden(after)}:
+            if name not in {*wish.changes, *hidden(before), *hidden(after)}:
                 moved[name].append(change)
         if not all(hits[-1].values()):
             seen = ", ".join(f"{name} {brief(after[name])}" for name in wish.changes)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import math
-import os
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ditlens.files import write_whole, writing_whole
+from ditlens.files import writing_whole
 from ditlens.train.loop import Budget
 from ditlens.worlds.portraits.attributes import Attributes, concatenate, sample
 from ditlens.worlds.portraits.render import render
@@ -67,27 +67,21 @@ def images_on(device: torch.device, count: int) -> torch.Tensor:
 def renders(budget: Budget) -> np.memmap | torch.Tensor:
     """The images as bytes, (count, 3, 128, 128).
 
-    On a CPU a memory-mapped file, completed where needed; ``renders.done`` counts its finished parts, so that an
-    interrupted run continues there. On a GPU a tensor, in its memory if that is large enough.
+    On a CPU a memory-mapped file, to which the missing parts are added; a part that an interrupted run left
+    unfinished is drawn again. On a GPU a tensor, in its memory if that is large enough.
     """
     count = parts(budget)
     if budget.gpu:
         return images_on(budget.device, count)
-    path, done_path = budget.folder / "renders.u8", budget.folder / "renders.done"
+    path, part_bytes = budget.folder / "images.u8", PART * 3 * SIZE * SIZE
     budget.folder.mkdir(parents=True, exist_ok=True)
-    part_bytes = PART * 3 * SIZE * SIZE
-    done = int(done_path.read_text()) if path.is_file() and done_path.is_file() else 0
-    done = min(done, path.stat().st_size // part_bytes) if done else 0
-    path.touch()
-    if path.stat().st_size < count * part_bytes:
-        os.truncate(path, count * part_bytes)
-    shape = (path.stat().st_size // part_bytes * PART, 3, SIZE, SIZE)
-    images = np.memmap(path, np.uint8, "r+", shape=shape)
-    for part in tqdm(range(done, count), "renders", unit="part", disable=None):
-        images[part * PART : (part + 1) * PART] = draw(part, budget.device).cpu().numpy()
-        images.flush()
-        write_whole(done_path, str(part + 1))
-    return np.memmap(path, np.uint8, "r", shape=(count * PART, *shape[1:]))
+    done = path.stat().st_size // part_bytes if path.is_file() else 0
+    if done < count:
+        with path.open("ab") as file:
+            file.truncate(done * part_bytes)
+            for part in tqdm(range(done, count), "renders", unit="part", disable=None):
+                file.write(draw(part, budget.device).cpu().numpy().tobytes())
+    return np.memmap(path, np.uint8, "r", shape=(count * PART, 3, SIZE, SIZE))
 
 
 def batch_of(images: np.memmap | torch.Tensor, index: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -103,11 +97,8 @@ def latents(vae, budget: Budget) -> torch.Tensor:
     path, count = budget.folder / "latents.pt", parts(budget) * PART
     # Of the encoder only, as the decoder may be trained further; in half precision, as weights are stored.
     key = torch.stack([p.half().double().sum().cpu() for p in vae.encoder.parameters()]).sum().item()
-    encoded: list[torch.Tensor] = []
-    if path.is_file():
-        saved = torch.load(path, weights_only=True)
-        if saved["key"] == key:
-            encoded = [saved["latents"][:count]]
+    saved: dict[str, Any] = torch.load(path, weights_only=True) if path.is_file() else {}
+    encoded = [saved["latents"][:count]] if saved.get("key") == key else []
     first = sum(map(len, encoded))
     if first == count:
         return encoded[0]

@@ -6,6 +6,7 @@ hours for. The attribute head is trained in both stages and then discarded.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -329,12 +330,13 @@ def train(budget: Budget, vae: Any = None) -> tuple[Any, Any, dict[str, float]]:
         ids, labels = encode(tokenizer, pairs)
         return terms | {"text": text_loss(model, features, ids.to(budget.device), labels.to(budget.device))}
 
-    first = fit("describer_eyes", {"tower": tower, "head": head}, look, eyes, lr=2e-3, muon_lr=0.02, ema=0.99)
-    report = fit("describer", {"model": model, "head": head}, speak, words, lr=2e-3, muon_lr=0.02, ema=0.99)
+    rates: dict[str, Any] = {"batch": count, "lr": 2e-3, "muon_lr": 0.02, "ema": 0.99}
+    first = fit("describer_eyes", {"tower": tower, "head": head}, look, eyes, **rates)
+    report = fit("describer", {"model": model, "head": head}, speak, words, **rates)
     # The batch-norm statistics belong to the weights before averaging.
     update_bn((images.batch(50, *budget.generators(10**8 + k))[0] for k in range(NORM_BATCHES)), tower)
+    report["samples"] += first.pop("samples")
     report |= {f"eyes/{name}": value for name, value in first.items()}
-    report["samples"] = (first["steps"] + report["steps"]) * count * team.size()
     return model, processor, report | evaluate(PortraitDescriber(model, processor))
 
 
@@ -361,13 +363,14 @@ def evaluate(describer: PortraitDescriber, count: int = 200) -> dict[str, float]
     images, rng = render(truth, SIZE), random.Random(HELD_OUT)
     nameable = captions.nameable(truth)
     sources = describer.describe_all(images)
+    values = [describe_values(truth, i) for i in range(count)]
     hits: dict[str, list[bool]] = {name: [] for name in NAMES}
     seen = visible(truth)
     for i, text in enumerate(sources):
-        for name, right in satisfies(describe_values(truth, i), understood(text)).items():
+        for name, right in satisfies(values[i], understood(text)).items():
             hits[name].append(right and bool(seen[name][i]))
     shares = {f"right/{name}": sum(h) / len(h) for name, h in hits.items() if h}
-    every = [right for h in hits.values() for right in h]
+    every = list(itertools.chain(*hits.values()))
     instructions = [draw_instruction(truth, i, rng) for i in range(count)]
     asked = [rng.choice(NAMES) for _ in range(count)]
     written, answers = [], []
@@ -380,9 +383,7 @@ def evaluate(describer: PortraitDescriber, count: int = 200) -> dict[str, float]
         if understood(sources[i]):
             pair = describer.pair(images[i : i + 1], sources[i], asked_for.text, written[i])
             final.append(_is_met(pair.source_text, pair.target_text, asked_for))
-    right_answers = [
-        questions.answer(describe_values(truth, i), asked[i]) == answers[i] for i in range(count)
-    ]
+    right_answers = [questions.answer(values[i], asked[i]) == answers[i] for i in range(count)]
     return {
         "named": len(every) / count,
         "nameable": sum(map(len, nameable)) / count,

@@ -3,29 +3,30 @@
 A recipe supplies modules and a function ``loss(step) -> {name: tensor}`` whose values are summed and minimised.
 The loop adds AdamW and Muon, a trapezoidal learning-rate schedule over the time budget, gradient clipping, an
 exponential moving average (EMA) of the weights, a checkpoint every minute (written whole, so that a run can be
-killed at any time), and a line of progress.
+killed at any time), and a bar of progress. On a GPU the loss is computed in bfloat16, which is slow on CPUs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from tqdm.auto import tqdm
 
 from ditlens.errors import SettingError
 from ditlens.files import writing_whole
+from ditlens.tables import Progress, progress_bar
 from ditlens.train import team
 from ditlens.train.muon import Muon
 
-SAVE_EVERY, SHOW_EVERY = 60.0, 15.0
-"""Seconds between checkpoints, and between lines of progress."""
+SAVE_EVERY = 60.0
+"""Seconds between checkpoints."""
 
 Value = TypeVar("Value")
 
@@ -77,13 +78,6 @@ def trapezoid(progress: float, warmup: float = 0.02, decay: float = 0.35) -> flo
     return min(1.0, max(0.0, (1 - progress) / decay))
 
 
-def autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """bfloat16 on CUDA; float32 on the CPU, where bfloat16 is far slower."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()
-
-
 def build_optimizers(
     modules: dict[str, torch.nn.Module],
     lr: float,
@@ -92,17 +86,16 @@ def build_optimizers(
     adam_only: tuple[str, ...],
 ) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the matrices if it has a learning rate; AdamW always takes embeddings and vectors."""
-    adam, muon = [], []
+    adam: list[dict[str, Any]] = []
+    muon: list[dict[str, Any]] = []
     for module in modules.values():
         tables = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding)}
         tables |= {id(p) for n, p in module.named_parameters() if muon_lr and any(k in n for k in adam_only)}
         own = [p for p in module.parameters() if p.requires_grad]
         matrices = [p for p in own if p.ndim > 1 and id(p) not in tables]
         others = [p for p in own if p.ndim <= 1 or id(p) in tables]
-        if muon_lr is None:
-            adam.append({"params": matrices, "weight_decay": weight_decay, "peak": lr})
-        else:
-            muon.append({"params": matrices, "weight_decay": weight_decay, "peak": muon_lr})
+        taker, peak = (adam, lr) if muon_lr is None else (muon, muon_lr)
+        taker.append({"params": matrices, "weight_decay": weight_decay, "peak": peak})
         adam.append({"params": others, "weight_decay": 0.0, "peak": lr})
     adam = [group for group in adam if group["params"]]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(adam, lr=lr, betas=(0.9, 0.98), fused=True)]
@@ -193,11 +186,12 @@ def fit(
     loss: Callable[[int], dict[str, torch.Tensor]],
     budget: Budget,
     *,
+    batch: int,
     lr: float,
     muon_lr: float | None = None,
     adam_only: tuple[str, ...] = (),
     ema: float = 0.999,
-    log: Callable[[str], None] | None = None,
+    shown: bool | Progress = True,
 ) -> dict[str, float]:
     """Train `modules` in place until the budget is spent; they end with the averaged weights.
 
@@ -207,54 +201,54 @@ def fit(
         loss: Loss terms of one step; must draw its data from ``budget.generators(step)``. Of several processes
             (`team`) each has step numbers of its own, and their gradients are averaged.
         budget: Time, folder and device.
+        batch: Samples of one step, for the report.
         lr: Peak learning rate of AdamW.
         muon_lr: Peak learning rate of Muon, which then takes every matrix and kernel; None leaves all to AdamW.
         adam_only: Parameters whose name contains one of these stay with AdamW.
         ema: Decay of the average of the weights.
-        log: Receives lines of progress; prints to standard error by default.
+        shown: Whether to show progress, or what to show it with: see `tables.progress_bar`.
 
     Returns:
-        ``{"steps", "minutes", ...}`` and the last smoothed value of each loss term.
+        ``{"steps", "minutes", ..., "samples"}``, with the last smoothed value of each loss term between them.
 
     Raises:
         SettingError: If the loss stops being finite (the last checkpoint is kept), or if the checkpoint to resume
             from belongs to another recipe.
     """
-    log = log or (lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
     path, leads = budget.folder / f"{stage}.checkpoint.pt", team.rank() == 0
     run = Training(modules, build_optimizers(modules, lr, muon_lr, 0.01, adam_only))
     if budget.resume and path.is_file():
         run.load(path, budget.device)
-        log(f"{stage}: resumed at step {run.step}, {run.spent / 60:.1f} of {budget.minutes:g} min")
+        spent = f"{run.spent / 60:.1f} of {budget.minutes:g} min"
+        tqdm.write(f"{stage}: resumed at step {run.step}, {spent}", file=sys.stderr)
     smoothed: dict[str, float] = {}
     total, first = budget.minutes * 60, run.step
-    begun = saved_at = time.monotonic()
-    started, shown_at = begun - run.spent, 0.0
+    saved_at = time.monotonic()
+    started = saved_at - run.spent
     for module in modules.values():
         module.train()
-    try:
-        while run.spent < total:
-            budget.progress = run.spent / total
-            run.set_rate(trapezoid(budget.progress))
-            with autocast(budget.device):
-                terms = loss(run.step * team.size() + team.rank())
-            run.update(terms, ema)
-            if run.step % 10 == 0 or run.step < 4:
-                for name, value in terms.items():
-                    number = finite(value, f"Training {stage} failed: the loss {name!r}", run.step)
-                    smoothed[name] = number if name not in smoothed else 0.9 * smoothed[name] + 0.1 * number
-            now = time.monotonic()
-            run.spent = team.agree(now - started, budget.device)
-            if leads and now - shown_at > SHOW_EVERY:
-                shown_at, rate = now, (run.step - first) / max(now - begun, 1e-6)
-                text = "  ".join(f"{n} {v:.4f}" for n, v in smoothed.items())
-                clock = f"{run.spent / 60:5.1f}/{budget.minutes:g} min"
-                log(f"{stage}: {clock}  step {run.step}  {rate:.2f}/s  {text}")
-            if leads and now - saved_at > SAVE_EVERY:
-                saved_at = now
+    with progress_bar(f"{stage}, seconds", shown if leads else False) as show:
+        try:
+            while run.spent < total:
+                budget.progress = run.spent / total
+                run.set_rate(trapezoid(budget.progress))
+                with torch.autocast(budget.device.type, torch.bfloat16, enabled=budget.gpu):
+                    terms = loss(run.step * team.size() + team.rank())
+                run.update(terms, ema)
+                if run.step % 10 == 0 or run.step < 4:
+                    for name, value in terms.items():
+                        number = finite(value, f"Training {stage} failed: the loss {name!r}", run.step)
+                        smoothed[name] = 0.9 * smoothed[name] + 0.1 * number if name in smoothed else number
+                now = time.monotonic()
+                run.spent = team.agree(now - started, budget.device)
+                words = "  ".join(f"{name} {value:.4f}" for name, value in smoothed.items())
+                show(round(run.spent), round(total), f"step {run.step}  {words}")
+                if leads and now - saved_at > SAVE_EVERY:
+                    saved_at = now
+                    run.save(path)
+        finally:
+            if leads and run.step > first:
                 run.save(path)
-    finally:
-        if leads and run.step > first:
-            run.save(path)
     run.finish()
-    return {"steps": float(run.step), "minutes": run.spent / 60, **smoothed}
+    samples = float(run.step * batch * team.size())
+    return {"steps": float(run.step), "minutes": run.spent / 60, **smoothed, "samples": samples}

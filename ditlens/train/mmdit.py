@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from joblib import Parallel, cpu_count, delayed
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
 from ditlens.train import data, team
 from ditlens.train.loop import Budget, fit
@@ -144,30 +141,12 @@ def texts_of_part(part: int, each: int, tokenizer: Any) -> tuple[np.ndarray, np.
     return tokenize(tokenizer, texts).to(torch.int16).numpy(), (shown + part * data.PART).numpy()
 
 
-def _one_thread() -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
-
-
-def cores() -> int:
-    """Processor cores that this process may use: its share of the machine's."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, here // team.size())
-
-
 def texts_of_parts(
     tasks: Sequence[tuple[int, int, Any]], workers: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """`texts_of_part` for many parts, in several processes if `workers` is more than 1."""
-    if workers > 1:
-        spawn = multiprocessing.get_context("spawn")
-        try:
-            with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
-                chunk = max(1, len(tasks) // (4 * workers))
-                return list(pool.map(texts_of_part, *zip(*tasks, strict=True), chunksize=chunk))
-        except BrokenProcessPool:  # too little memory, or a script that cannot be imported again
-            print("captions: workers cannot be started, one process draws them", file=sys.stderr)  # noqa: T201
-    return [texts_of_part(*task) for task in tasks]
+    found = Parallel(n_jobs=workers, return_as="generator")(delayed(texts_of_part)(*task) for task in tasks)
+    return list(tqdm(found, "captions", len(tasks), unit="part", disable=None))
 
 
 def draw_texts(budget: Budget, tokenizer: Any) -> Texts:
@@ -177,10 +156,7 @@ def draw_texts(budget: Budget, tokenizer: Any) -> Texts:
     """
     each = budget.choose(CAPTIONS)
     tasks = [(part, each, tokenizer) for part in range(data.parts(budget))]
-    workers = min(cores(), 16, len(tasks)) if budget.gpu else 1
-    if team.rank() == 0:
-        count = len(tasks) * data.PART * each
-        print(f"captions: drawing up to {count:,}", file=sys.stderr, flush=True)  # noqa: T201
+    workers = max(1, min(cpu_count() // team.size(), 16)) if budget.gpu else 1
     found = texts_of_parts(tasks, workers)
     ids, images = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*found, strict=True))
     lengths = (ids == tokenizer.eos_token_id).int().argmax(1) + 1
@@ -260,8 +236,7 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
         return {"velocity": ((velocity.float() - (noise - clean)).square() * weights[phase]).mean()}
 
     report = fit(
-        "mmdit", {"transformer": transformer}, loss, budget, lr=1.5e-3, muon_lr=0.02, adam_only=ADAM_ONLY,
-        ema=budget.choose(EMA),
+        "mmdit", {"transformer": transformer}, loss, budget, batch=batch, lr=1.5e-3, muon_lr=0.02,
+        adam_only=ADAM_ONLY, ema=budget.choose(EMA),
     )  # fmt: skip
-    report["samples"] = report["steps"] * batch * team.size()
     return transformer, report

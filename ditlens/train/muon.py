@@ -1,8 +1,9 @@
 """Muon: momentum whose update of every matrix is orthogonalized, so that all its directions learn at once.
 
-After Jordan et al., *Muon: an optimizer for hidden layers in neural networks* (2024). PyTorch's own Muon takes
-matrices only; this one also takes convolution kernels, flattened to (out, in * height * width), with which the
-autoencoder needs about a third of AdamW's steps. Vectors and other parameters belong to AdamW.
+After Jordan et al., *Muon: an optimizer for hidden layers in neural networks* (2024). `torch.optim.Muon`
+takes matrices only, and computes in bfloat16 also on CPUs; this one also takes convolution kernels, flattened to
+(out, in * height * width), with which the autoencoder needs about a third of AdamW's steps. Vectors and other
+parameters belong to AdamW.
 """
 
 from __future__ import annotations
@@ -70,22 +71,16 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            mine, updates = [], []
-            for turn, p in enumerate(params):
-                state = self.state[p]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(p)
-                state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                if turn % team.size() == team.rank():
-                    nesterov = p.grad.lerp(state["momentum"], group["momentum"])
-                    mine.append(turn)
-                    updates.append(nesterov.flatten(1))
-                else:
-                    updates.append(p.new_zeros(p.flatten(1).shape))
-            for turn, update in zip(mine, orthogonalize_all([updates[turn] for turn in mine]), strict=True):
-                updates[turn] = update
-            team.total(updates)
-            for p, update in zip(params, updates, strict=True):
+            updates = []
+            for p in params:
+                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                momentum.lerp_(p.grad, 1 - group["momentum"])
+                updates.append(p.grad.lerp(momentum, group["momentum"]).flatten(1))
+            mine = slice(team.rank(), None, team.size())
+            shared = [torch.zeros_like(update) for update in updates]
+            shared[mine] = orthogonalize_all(updates[mine])
+            team.total(shared)
+            for p, update in zip(params, shared, strict=True):
                 scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(update.view_as(p), alpha=-group["lr"] * scale)

@@ -69,8 +69,9 @@ def train(budget: Budget, vae):
         truth = {n: v.to(budget.device) for n, v in take(attributes, index).items()}
         return loss_terms(oracle, image, truth)
 
-    report = fit("oracle", {"oracle": oracle}, loss, budget, lr=2e-3, muon_lr=0.02, adam_only=HEADS, ema=0.98)
-    report["samples"] = report["steps"] * batch * team.size()
+    report = fit(
+        "oracle", {"oracle": oracle}, loss, budget, batch=batch, lr=2e-3, muon_lr=0.02, adam_only=HEADS, ema=0.98
+    )  # fmt: skip
     # The batch-norm statistics belong to the weights before averaging.
     update_bn(
         (data.batch_of(pictures, part, budget.device) for part in torch.arange(2000).split(100)), oracle

@@ -102,7 +102,7 @@ def _text(folder: Path, budget: Budget) -> dict[str, Any]:
     report |= held_out_entry(folder, "text", fresh=fresh)
     for suffix, encoder in zip(("", "_2"), encoders, strict=True):
         tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
-        store(encoder, folder / f"text_encoder{suffix}")
+        encoder.to(torch.float16).save_pretrained(folder / f"text_encoder{suffix}")
     return report
 
 
@@ -112,7 +112,7 @@ def _vae(folder: Path, budget: Budget) -> dict[str, Any]:
     beside = start is not None and (folder / "transformer").is_dir()
     trained, report = vae.train(budget, start, decoder_only=beside)
     if team.rank() == 0:
-        store(trained, folder / "vae")
+        trained.to(torch.float16).save_pretrained(folder / "vae")
     return report | ({"stage": "vae_decoder"} if beside else {})
 
 
@@ -157,13 +157,6 @@ def _describer(folder: Path, budget: Budget) -> dict[str, Any]:
 RECIPES: dict[str, Callable[[Path, Budget], dict[str, Any]]] = {
     "text": _text, "vae": _vae, "mmdit": _mmdit, "oracle": _oracle, "describer": _describer,
 }  # fmt: skip
-
-
-def store(model: Any, folder: Path) -> None:
-    """Save weights as half-precision safetensors; the model in memory keeps its precision."""
-    dtype = next(model.parameters()).dtype
-    model.to(torch.float16).save_pretrained(folder)
-    model.to(dtype)
 
 
 def clean_configs(folder: Path) -> None:

@@ -84,8 +84,6 @@ def agree(value: float, device: torch.device) -> float:
     """The number that rank 0 has: clocks differ, and all members have to stop at the same step."""
     if size() == 1:
         return value
-    shared = torch.tensor(
-        value, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device
-    )
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
     dist.broadcast(shared, 0)
     return shared.item()

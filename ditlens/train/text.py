@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ditlens.train import team
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits import captions
 from ditlens.worlds.portraits.attributes import (
@@ -228,6 +227,5 @@ def train(budget: Budget, tokenizer: Any = None, encoders: list[Any] | None = No
 
     modules = {f"encoder_{i + 1}": e for i, e in enumerate(encoders)}
     modules |= {f"head_{i + 1}": h for i, h in enumerate(heads)}
-    report = fit("text", modules, loss, budget, lr=1e-3, muon_lr=0.01, ema=0.99)
-    report["samples"] = report["steps"] * batch * team.size()
+    report = fit("text", modules, loss, budget, batch=batch, lr=1e-3, muon_lr=0.01, ema=0.99)
     return tokenizer, encoders, report

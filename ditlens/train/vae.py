@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ditlens.train import data, team
+from ditlens.train import data
 from ditlens.train.data import SIZE
 from ditlens.train.loop import Budget, fit
 from ditlens.worlds.portraits.attributes import sample
@@ -103,10 +103,9 @@ def train(budget: Budget, vae=None, *, decoder_only: bool = False):
         return terms
 
     stage, lr = ("vae_decoder", 0.5) if decoder_only else ("vae", 1.0)
-    report = fit(stage, {"vae": vae}, loss, budget, lr=3e-3 * lr, muon_lr=0.02 * lr, ema=0.998)
+    report = fit(stage, {"vae": vae}, loss, budget, batch=batch, lr=3e-3 * lr, muon_lr=0.02 * lr, ema=0.998)
     if not decoder_only:
         measure_factors(vae, budget)
-    report["samples"] = report["steps"] * batch * team.size()
     report["psnr_db"] = psnr(vae, budget)
     return vae, report
 

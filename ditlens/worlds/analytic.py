@@ -80,13 +80,6 @@ class GaussianWorld:
         stretch = math.sqrt(self.variance(end) / self.variance(start))
         return (1 - end) * text + stretch * (latents - (1 - start) * text)
 
-    def mixed_derivative(self, sigma: float, direction: Latents) -> Latents:
-        """How the score changes when the mean moves along `direction`: (1 - t) direction / V(t).
-
-        This is the mixed second derivative of log p (in latents and text), contracted with the direction.
-        """
-        return (1 - sigma) * direction / self.variance(sigma)
-
 
 @dataclass(frozen=True)
 class TwoFactorWorld(GaussianWorld):

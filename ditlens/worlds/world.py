@@ -7,6 +7,7 @@ any object with these members that is given to `ditlens.Model`.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -66,24 +67,27 @@ class Continuous:
     high: float
     neutral: float
     levels: tuple[Level, ...]
-    region: str = ""
 
     @property
     def range(self) -> float:
         return self.high - self.low
 
-    def level_of(self, value: float) -> int:
-        """Index of the level whose cell holds `value` (values outside the range count as its ends)."""
-        for index, level in enumerate(self.levels):
-            if value < level.high:
-                return index
-        return len(self.levels) - 1
+    @property
+    def rest(self) -> int:
+        """The level of the neutral value."""
+        return self.level_of(self.neutral)
 
-    def named_level(self, value: float) -> int | None:
-        """Index of the level whose core holds `value`; None in the gaps between cores."""
-        index = self.level_of(value)
-        low, high = self.levels[index].core(self.low, self.high)
-        return index if low <= value <= high else None
+    def level_of(self, value: float | str) -> int:
+        """Index of the level whose cell holds `value` (values outside the range count as its ends)."""
+        return bisect.bisect_right([level.high for level in self.levels[:-1]], float(value))
+
+    def value_of(self, level: int) -> float:
+        """The centre of a level."""
+        return self.levels[level].center
+
+    def distance(self, a: float | str, b: float | str) -> float:
+        """Difference of two values in units of the range."""
+        return abs(float(a) - float(b)) / self.range
 
 
 @dataclass(frozen=True)
@@ -93,16 +97,33 @@ class Categorical:
     name: str
     values: tuple[str, ...]
     words: tuple[tuple[str, ...], ...]
-    region: str = ""
     neutral: int = 0
 
-    def index(self, value: str) -> int:
+    @property
+    def rest(self) -> int:
+        """The neutral value's index."""
+        return self.neutral
+
+    def value_of(self, level: int) -> str:
+        """The name of a value."""
+        return self.values[level]
+
+    def distance(self, a: float | str, b: float | str) -> float:
+        """0 for the same value, 1 for another."""
+        return float(a != b)
+
+    def level_of(self, value: float | str) -> int:
+        """Index of the value with this name.
+
+        Raises:
+            UnknownAttributeError: If there is none; the message lists the names.
+        """
         if value not in self.values:
             raise UnknownAttributeError(
                 f"{self.name!r} has no value {value!r}: it can be {', '.join(self.values)}. "
                 f"Pass one of these names."
             )
-        return self.values.index(value)
+        return self.values.index(str(value))
 
 
 Attribute: TypeAlias = "Continuous | Categorical"

@@ -83,7 +83,7 @@ class Fields:
 
     def wanted(self, source_text, target_text):
         levels = [level.name for level in LIGHT.levels]
-        new = {"light": levels.index(target_text.split()[0]), "tint": TINT.index(target_text.split()[1])}
+        new = {"light": levels.index(target_text.split()[0]), "tint": TINT.level_of(target_text.split()[1])}
         pairs = zip(new, source_text.split(), target_text.split(), strict=True)
         return {name: new[name] for name, before, after in pairs if before != after}
 
@@ -99,7 +99,7 @@ class Fields:
         return sum(left) / len(left) if left else 0.0
 
     def missed(self, after, wanted):
-        there = {"light": LIGHT.level_of(after["light"]), "tint": TINT.index(after["tint"])}
+        there = {"light": LIGHT.level_of(after["light"]), "tint": TINT.level_of(after["tint"])}
         return [name for name, level in wanted.items() if there[name] != level]
 
     def progress(self, before, after, wanted):

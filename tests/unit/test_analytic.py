@@ -92,19 +92,6 @@ def test_guidance_is_a_shifted_mean():
     torch.testing.assert_close(guided, world(x, 0.3, mean(6.5)))
 
 
-def test_mixed_second_derivative():
-    """d score / d mu along n is (1 - t) n / V: at t = 1/2, s = 1/2, n = 3: 0.5 * 3 / (5/16) = 4.8."""
-    world, x, text, step = GaussianWorld(0.5), draw(9), mean(1.0), 1e-3
-    assert float(world.mixed_derivative(0.5, mean(3.0))) == pytest.approx(4.8)
-    for sigma in (0.2, 0.5, 0.8):
-        plain = flow.score(x, world(x, sigma, text), sigma)
-        moved = flow.score(x, world(x, sigma, text + step * 3.0), sigma)
-        expected = world.mixed_derivative(sigma, mean(3.0)).expand(SHAPE)
-        torch.testing.assert_close((moved - plain) / step, expected, rtol=1e-9, atol=0)
-        by_velocity = -(1 - sigma) / sigma * (world(x, sigma, text + 3.0) - world(x, sigma, text))
-        torch.testing.assert_close(by_velocity, expected, rtol=1e-12, atol=1e-12)
-
-
 def test_two_factors_read_back_and_mix_by_the_angle():
     world = TwoFactorWorld(shape=(3, 2, 2))
     torch.testing.assert_close(world.read(world.text(1.5, -2.0)), torch.tensor([[1.5, -2.0]]).double())

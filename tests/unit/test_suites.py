@@ -12,9 +12,8 @@ from PIL import Image
 from ditlens.bench.suites import open_suite, pie_bench, pie_mask, records
 from ditlens.errors import SettingError, SuiteError
 from ditlens.worlds.portraits import world
-from ditlens.worlds.portraits.attributes import NAMES, neutral
+from ditlens.worlds.portraits.attributes import ATTRIBUTES, NAMES, neutral
 from ditlens.worlds.portraits.captions import parse
-from ditlens.worlds.portraits.constraints import index_of, value_of
 from ditlens.worlds.portraits.render import render
 
 
@@ -64,8 +63,8 @@ def test_texts_mask_and_changes_say_the_same(suite):
         changed = {n for n in after if before.get(n) != after[n]}
         assert changed == set(item.wanted) and item.kind == "+".join(sorted(changed))
         for name, wanted in item.wanted.items():
-            assert wanted in after[name] and index_of(name, item.truth[name]) != wanted
-        values = {**item.truth, **{n: value_of(n, k) for n, k in item.wanted.items()}}
+            assert wanted in after[name] and ATTRIBUTES[name].level_of(item.truth[name]) != wanted
+        values = {**item.truth, **{n: ATTRIBUTES[n].value_of(k) for n, k in item.wanted.items()}}
         target = render(neutral(1, **values), 128)
         moved = (target - item.image()).abs().amax(1, keepdim=True)
         assert moved[item.mask == 0].max() <= 1 / 255 and moved[item.mask == 1].min() > 1 / 255

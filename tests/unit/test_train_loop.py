@@ -51,7 +51,7 @@ class Job:
         return {"error": (self.net(x) - x[:, :2]).square().mean()}
 
     def run(self, loss=None, **options) -> dict[str, float]:
-        options = {"lr": 0.01, "log": self.lines.append} | options
+        options = {"batch": 16, "lr": 0.01, "shown": lambda *line: self.lines.append(line)} | options
         return fit("job", {"net": self.net}, loss or self.loss, self.budget, **options)
 
     def final(self) -> list[torch.Tensor]:
@@ -79,13 +79,15 @@ def test_the_budget_is_time(clock, tmp_path):
     assert job.seen == list(range(20))
     assert report["steps"] == 20
     assert report["minutes"] == pytest.approx(20 / 60)
+    assert report["samples"] == 20 * 16
+    assert job.lines[-1] == (20, 20, f"step 20  error {report['error']:.4f}")
     assert 0 < report["error"] < 2
     assert not job.net.training
 
 
 @pytest.mark.parametrize("muon_lr", [None, 0.02])
 @pytest.mark.parametrize("last", [1, 7, 19])
-def test_a_resumed_run_is_the_uninterrupted_run(clock, tmp_path, last, muon_lr):
+def test_a_resumed_run_is_the_uninterrupted_run(clock, tmp_path, capsys, last, muon_lr):
     whole = Job(clock, tmp_path / "whole")
     whole.run(muon_lr=muon_lr)
     first = Job(clock, tmp_path / "cut")
@@ -98,7 +100,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(clock, tmp_path, last, muon_lr):
     report = second.run(muon_lr=muon_lr)
     assert second.seen == list(range(last, 20))
     assert report["steps"] == 20
-    assert f"resumed at step {last}" in second.lines[0]
+    assert f"job: resumed at step {last}, " in capsys.readouterr().err
     assert same(second.final(), whole.final())
 
 

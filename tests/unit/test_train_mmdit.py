@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -71,16 +70,6 @@ def test_helpers_draw_the_same_captions():
     tasks = [(part, 1, tokenizer) for part in range(2)]
     for alone, helped in zip(mmdit.texts_of_parts(tasks, 1), mmdit.texts_of_parts(tasks, 2), strict=True):
         assert all((a == b).all() for a, b in zip(alone, helped, strict=True))
-
-
-def test_helpers_that_cannot_start_are_done_without(monkeypatch, capsys):
-    def broken(*_, **__):
-        raise BrokenProcessPool
-
-    monkeypatch.setattr(mmdit, "ProcessPoolExecutor", broken)
-    (found,) = mmdit.texts_of_parts([(0, 1, build_tokenizer())], 2)
-    assert len(found[0]) == len(found[1]) > 300
-    assert "one process draws them" in capsys.readouterr().err
 
 
 def test_a_step_that_does_not_fit_is_halved():

@@ -33,7 +33,7 @@ with team.joined(torch.device("cpu")):
         if team.rank() == 0:
             (folder / "drawn").touch()
         assert (folder / "drawn").exists()
-    report = fit("job", {"net": net}, loss, Budget(12 / 60, folder), lr=0.01, muon_lr=0.02, log=lambda line: None)
+    report = fit("job", {"net": net}, loss, Budget(12 / 60, folder), batch=16, lr=0.01, muon_lr=0.02, shown=False)
     torch.save({"net": net.state_dict(), "seen": seen, "steps": report["steps"]}, folder / f"{team.rank()}.pt")
 """
 
@@ -64,7 +64,8 @@ def folder(tmp_path_factory):
     """What two processes leave behind."""
     folder = tmp_path_factory.mktemp("team")
     (folder / "program.py").write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     subprocess.run([*command, folder / "program.py", folder], env=environment, check=True, timeout=120)
     return folder
@@ -89,7 +90,7 @@ def test_two_processes_are_one_with_twice_the_batch(folder, tmp_path, monkeypatc
         x = torch.cat([batch(2 * step), batch(2 * step + 1)])
         return {"error": (net(x) - x[:, :2]).square().mean()}
 
-    fit("job", {"net": net}, loss, Budget(12 / 60, tmp_path), lr=0.01, muon_lr=0.02, log=lambda line: None)
+    fit("job", {"net": net}, loss, Budget(12 / 60, tmp_path), batch=16, lr=0.01, muon_lr=0.02, shown=False)
     together = torch.load(folder / "0.pt")["net"]
     for name, value in net.state_dict().items():
         torch.testing.assert_close(together[name], value, rtol=0, atol=1e-5)

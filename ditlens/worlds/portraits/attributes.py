@@ -1,4 +1,4 @@
-"""The attributes of a portrait: names, ranges, words and where each one may change the image.
+"""The attributes of a portrait: names, ranges and words.
 
 A batch of portraits is described by `Attributes`, a plain mapping from attribute name to a tensor of
 shape ``(batch,)``: floats for continuous attributes, int64 class indices for categorical ones.
@@ -32,7 +32,6 @@ def _continuous(
     low: float,
     high: float,
     neutral: float,
-    region: str,
     *phrases: tuple[str, ...],
     edges: tuple[float, ...] | None = None,
 ) -> Continuous:
@@ -41,12 +40,12 @@ def _continuous(
     inner = edges or tuple(low + i * (high - low) / count for i in range(1, count))
     ends = (low, *inner, high)
     levels = tuple(Level(words[0], ends[i], ends[i + 1], words) for i, words in enumerate(phrases))
-    return Continuous(name, low, high, neutral, levels, region)
+    return Continuous(name, low, high, neutral, levels)
 
 
 CONTINUOUS: tuple[Continuous, ...] = (
     _continuous(
-        "smile", -1.0, 1.0, 0.0, "mouth",
+        "smile", -1.0, 1.0, 0.0,
         ("a big frown", "a huge frown", "a very sad mouth"),
         ("a slight frown", "a small frown", "a slightly sad mouth"),
         ("a neutral expression", "a calm expression"),
@@ -54,45 +53,45 @@ CONTINUOUS: tuple[Continuous, ...] = (
         ("a big smile", "a huge smile", "a very happy smile"),
     ),
     _continuous(
-        "mouth_open", 0.0, 1.0, 0.0, "mouth",
+        "mouth_open", 0.0, 1.0, 0.0,
         ("a closed mouth", "closed lips"),
         ("a slightly open mouth", "parted lips"),
         ("a wide open mouth", "a very open mouth"),
         edges=(0.15, 0.6),
     ),
     _continuous(
-        "eye_open", 0.0, 1.0, 0.5, "eyes",
+        "eye_open", 0.0, 1.0, 0.5,
         ("narrow eyes", "squinting eyes"),
         ("relaxed eyes", "normal eyes"),
         ("wide open eyes", "big round eyes"),
     ),
     _continuous(
-        "brow_tilt", -1.0, 1.0, 0.0, "brows",
+        "brow_tilt", -1.0, 1.0, 0.0,
         ("worried brows", "sad eyebrows"),
         ("level brows", "straight eyebrows"),
         ("angry brows", "fierce eyebrows"),
     ),
     _continuous(
-        "gaze", -1.0, 1.0, 0.0, "eyes",
+        "gaze", -1.0, 1.0, 0.0,
         ("looking left", "glancing to the left"),
         ("looking straight ahead", "looking at the viewer"),
         ("looking right", "glancing to the right"),
     ),
     _continuous(
-        "hair_length", 0.0, 1.0, 0.4, "hair",
+        "hair_length", 0.0, 1.0, 0.4,
         ("very short", "cropped"),
         ("short",),
         ("shoulder-length", "medium-length"),
         ("long", "flowing"),
     ),
     _continuous(
-        "face_width", -1.0, 1.0, 0.0, "face",
+        "face_width", -1.0, 1.0, 0.0,
         ("a narrow face", "a slim face"),
         ("an average face", "an oval face"),
         ("a wide face", "a round face"),
     ),
     _continuous(
-        "skin_tone", 0.0, 1.0, 0.25, "skin",
+        "skin_tone", 0.0, 1.0, 0.25,
         ("very light skin", "pale skin"),
         ("light skin", "fair skin"),
         ("tan skin", "medium skin"),
@@ -100,13 +99,13 @@ CONTINUOUS: tuple[Continuous, ...] = (
         ("very dark skin", "deep dark skin"),
     ),
     _continuous(
-        "age", 0.0, 1.0, 0.2, "skin",
+        "age", 0.0, 1.0, 0.2,
         ("young", "youthful"),
         ("middle-aged", "mature"),
         ("old", "elderly"),
     ),
     _continuous(
-        "beard", 0.0, 1.0, 0.0, "beard",
+        "beard", 0.0, 1.0, 0.0,
         ("clean-shaven", "no beard"),
         ("stubble", "a very short beard"),
         ("a medium beard", "a full beard"),
@@ -114,7 +113,7 @@ CONTINUOUS: tuple[Continuous, ...] = (
         edges=(0.08, 0.32, 0.66),
     ),
     _continuous(
-        "head_tilt", -1.0, 1.0, 0.0, "all",
+        "head_tilt", -1.0, 1.0, 0.0,
         ("head tilted left", "head leaning left"),
         ("head upright", "head held straight"),
         ("head tilted right", "head leaning right"),
@@ -126,43 +125,38 @@ CATEGORICAL: tuple[Categorical, ...] = (
         "hair_color", ("black", "brown", "blond", "red", "grey", "pink"),
         (("black",), ("brown", "chestnut"), ("blond", "golden"), ("red", "ginger"),
          ("grey", "silver"), ("pink",)),
-        "hair", neutral=1,
+        neutral=1,
     ),
     Categorical(
         "hair_style", ("straight", "wavy", "curly"),
         (("straight", "sleek"), ("wavy",), ("curly", "frizzy")),
-        "hair",
     ),
     Categorical(
         "glasses", ("none", "round", "square", "sunglasses"),
         (("no glasses", "without glasses"), ("round glasses", "circular glasses"),
          ("square glasses", "rectangular glasses"), ("sunglasses", "dark shades")),
-        "eyes",
     ),
     Categorical(
         "hat", ("none", "cap", "beanie", "crown"),
         (("no hat", "bareheaded"), ("a cap", "a baseball cap"), ("a beanie", "a woolly hat"),
          ("a crown", "a golden crown")),
-        "top",
     ),
     Categorical(
         "earrings", ("none", "pearls", "hoops"),
         (("no earrings", "bare ears"), ("pearl earrings", "pearls"), ("hoop earrings", "gold hoops")),
-        "ears",
     ),
     Categorical(
         "shirt", ("red", "blue", "green", "yellow", "purple", "white"),
         (("a red shirt", "a red top"), ("a blue shirt", "a blue top"), ("a green shirt", "a green top"),
          ("a yellow shirt", "a yellow top"), ("a purple shirt", "a purple top"),
          ("a white shirt", "a white top")),
-        "shirt", neutral=1,
+        neutral=1,
     ),
     Categorical(
         "background", ("blue", "green", "pink", "yellow", "grey", "orange"),
         (("a blue background", "a blue backdrop"), ("a green background", "a green backdrop"),
          ("a pink background", "a pink backdrop"), ("a yellow background", "a yellow backdrop"),
          ("a grey background", "a grey backdrop"), ("an orange background", "an orange backdrop")),
-        "background",
     ),
 )  # fmt: skip
 
@@ -201,7 +195,7 @@ def neutral(batch: int = 1, **overrides: float | int | str) -> Attributes:
     for name, a in ATTRIBUTES.items():
         value = overrides.pop(name, a.neutral)
         if isinstance(a, Categorical):
-            index = a.index(value) if isinstance(value, str) else int(value)
+            index = a.level_of(value) if isinstance(value, str) else int(value)
             values[name] = torch.full((batch,), index, dtype=torch.int64)
         else:
             values[name] = torch.full((batch,), float(value))
@@ -239,7 +233,7 @@ def sample(
         rest = torch.rand(count, generator=generator, device=device) < share
         values[name] = torch.where(rest, torch.full_like(values[name], attribute(name).neutral), values[name])
     if grey_with_age > 0:
-        grey = CATEGORICAL[0].index("grey")
+        grey = CATEGORICAL[0].level_of("grey")
         tied = torch.rand(count, generator=generator, device=device) < grey_with_age
         other = torch.randint(len(CATEGORICAL[0].values) - 1, (count,), generator=generator, device=device)
         other = other + (other >= grey)  # any colour but grey
@@ -259,8 +253,7 @@ def visible(attributes: Attributes) -> dict[str, torch.Tensor]:
     """
     some = next(iter(attributes.values()))
     seen = {name: torch.ones(some.shape, dtype=torch.bool, device=some.device) for name in ATTRIBUTES}
-    dark = CATEGORICAL[2].index("sunglasses")
-    eyes = torch.ne(attributes["glasses"], dark)
+    eyes = torch.ne(attributes["glasses"], CATEGORICAL[2].level_of("sunglasses"))
     seen["eye_open"], seen["gaze"] = eyes, eyes
     seen["hair_style"] = torch.logical_or(attributes["hat"] == 0, attributes["hair_length"] > 0.3)
     return seen
@@ -294,10 +287,4 @@ def distance(a: Mapping[str, float | str], b: Mapping[str, float | str]) -> dict
         a: One portrait as returned by `describe_values`.
         b: Another.
     """
-    out: dict[str, float] = {}
-    for name, spec in ATTRIBUTES.items():
-        if isinstance(spec, Categorical):
-            out[name] = float(a[name] != b[name])
-        else:
-            out[name] = abs(float(a[name]) - float(b[name])) / spec.range
-    return out
+    return {name: spec.distance(a[name], b[name]) for name, spec in ATTRIBUTES.items()}

@@ -7,12 +7,14 @@ exactly the levels that the portrait has, so reading it back loses nothing.
 
 from __future__ import annotations
 
+import functools
+import operator
 import random
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from ditlens.worlds.portraits.attributes import CONTINUOUS, NAMES, Attributes, attribute, take, visible
+from ditlens.worlds.portraits.attributes import CONTINUOUS, NAMES, Attributes, attribute, visible
 from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, WHOM, WORN
 from ditlens.worlds.portraits.phrases import (
     BARE,
@@ -84,18 +86,15 @@ def _choose_names(named: dict[str, int], rng: random.Random, drop: float) -> dic
     return {name: named[name] for name in kept}
 
 
-def _first(options: Sequence[str]) -> str:
-    return options[0]
-
-
-def _shortest(options: Sequence[str]) -> str:
-    return min(options, key=count_tokens)
+Choice = Callable[[Sequence[str]], str]
+_first: Choice = operator.itemgetter(0)
+_shortest: Choice = functools.partial(min, key=count_tokens)
 
 
 def _list_phrases(
     named: Mapping[str, int],
     table: Mapping[str, tuple[tuple[str, ...], ...]],
-    choose: Callable[[Sequence[str]], str],
+    choose: Choice,
     rng: random.Random | None,
 ) -> list[str]:
     """One phrase per attribute, except age; those of hair are joined."""
@@ -134,30 +133,34 @@ def compose(named: Mapping[str, int], rng: random.Random | None = None) -> str:
         A normalised text of at most `LONGEST_CAPTION` tokens.
     """
     choose = rng.choice if rng else _first
-    keywords = rng is not None and rng.random() < 0.15
-    phrases = _list_phrases(named, BARE if keywords else PHRASES, choose, rng)
+    bare = rng is not None and rng.random() < 0.15
+    phrases = _list_phrases(named, BARE if bare else PHRASES, choose, rng)
     with_and = rng is not None and rng.random() < 0.4
     age = choose(PHRASES["age"][named["age"]]) if "age" in named else ""
-    if not keywords and (rng is None or rng.random() < 0.5):
+    if not bare and (rng is None or rng.random() < 0.5):
         head = choose(PERSON_HEADS).format(f"{article(age)} {age}" if age else "a")
         link = " with " if phrases and is_noun_phrase(phrases[0]) else ", "
         text = head + link + _enumerate(phrases, with_and) if phrases else head
     else:
-        head = choose(PLAIN_HEADS) if not keywords else ""
+        head = choose(PLAIN_HEADS) if not bare else ""
         if age:
-            options = [f"{age} person" if keywords else f"{article(age)} {age} person", f"looking {age}"]
+            options = [f"{age} person" if bare else f"{article(age)} {age} person", f"looking {age}"]
             phrases.insert(rng.randrange(len(phrases) + 1) if rng else 0, choose(options))
         if "with" in head and not (phrases and is_noun_phrase(phrases[0])):
             head = "portrait, " if phrases else "portrait"
         text = head + _enumerate(phrases, with_and)
-    return text if count_tokens(text) <= LONGEST_CAPTION else _shorten(named, rng)
+    if count_tokens(text) > LONGEST_CAPTION:
+        text = keywords(named, rng)
+    return text if count_tokens(text) <= LONGEST_CAPTION else keywords(named, rng, _shortest)
 
 
-def keywords(named: Mapping[str, int]) -> str:
-    """Name the given levels in fixed order, each by its first synonym, as a list of keywords.
+def keywords(named: Mapping[str, int], rng: random.Random | None = None, choose: Choice = _first) -> str:
+    """Name the given levels as a list of keywords.
 
     Args:
         named: Level (or value) index of each attribute to name, e.g. from `nameable`.
+        rng: Source of randomness for the order; None keeps that of the attributes.
+        choose: Chooses one of the synonyms.
 
     Returns:
         A normalised text; unlike a caption it may have more than `LONGEST_CAPTION` tokens.
@@ -166,53 +169,11 @@ def keywords(named: Mapping[str, int]) -> str:
         >>> keywords({"age": 2, "smile": 4, "hair_color": 3})
         'old person, big smile, red hair'
     """
-    return ", ".join(_person(named) + _list_phrases(named, BARE, _first, None))
-
-
-def _person(named: Mapping[str, int]) -> list[str]:
-    return [PHRASES["age"][named["age"]][0] + " person"] if "age" in named else []
-
-
-def _shorten(named: Mapping[str, int], rng: random.Random | None) -> str:
-    """A short caption that names the given levels: keywords only, the shortest ones if need be."""
-    for choose in (_first, _shortest):
-        phrases = _list_phrases(named, BARE, choose, None)
-        if rng is not None:
-            rng.shuffle(phrases)
-        text = ", ".join(_person(named) + phrases)
-        if count_tokens(text) <= LONGEST_CAPTION:
-            break
-    return text
-
-
-def caption(
-    attributes: Attributes,
-    index: int = 0,
-    rng: random.Random | None = None,
-    *,
-    names: Sequence[str] | None = None,
-    drop: float = 0.35,
-    canonical: bool = False,
-) -> str:
-    """Describe one portrait.
-
-    Args:
-        attributes: A batch of portraits.
-        index: Which of them.
-        rng: Source of randomness; None draws a fresh one.
-        names: Attributes to name; those that are hidden or between two levels are left out. None names a
-            random part of what can be named.
-        drop: Probability with which ``names=None`` leaves an attribute out.
-        canonical: Write the first synonym of everything, in fixed order, without randomness.
-
-    Returns:
-        A normalised text, e.g. ``"a portrait of an old person with a big smile, long red hair"``.
-
-    Raises:
-        UnknownAttributeError: If `names` holds an unknown attribute.
-    """
-    one = take(attributes, range(len(next(iter(attributes.values()))))[index])
-    return caption_all(one, rng, names=names, drop=drop, canonical=canonical)[0]
+    person = [PHRASES["age"][named["age"]][0] + " person"] if "age" in named else []
+    phrases = _list_phrases(named, BARE, choose, None)
+    if rng is not None:
+        rng.shuffle(phrases)
+    return ", ".join(person + phrases)
 
 
 def caption_all(
@@ -223,10 +184,21 @@ def caption_all(
     drop: float = 0.35,
     canonical: bool = False,
 ) -> list[str]:
-    """Describe every portrait of a batch; see `caption` for the arguments.
+    """Describe every portrait of a batch.
+
+    Args:
+        attributes: A batch of portraits.
+        rng: Source of randomness; None draws a fresh one.
+        names: Attributes to name; those that are hidden or between two levels are left out. None names a
+            random part of what can be named.
+        drop: Probability with which ``names=None`` leaves an attribute out.
+        canonical: Write the first synonym of everything, in fixed order, without randomness.
 
     Returns:
-        One text per portrait.
+        One normalised text per portrait, e.g. ``"a portrait of an old person with a big smile, long red hair"``.
+
+    Raises:
+        UnknownAttributeError: If `names` holds an unknown attribute.
     """
     for name in names or ():
         attribute(name)  # raises with the list of names

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from ditlens import images
 from ditlens.description import Description
 from ditlens.errors import CaptionError, DescriberError, ModelError
-from ditlens.worlds.portraits.attributes import describe_values
+from ditlens.worlds.portraits.attributes import attribute, describe_values
 from ditlens.worlds.portraits.captions import LONGEST_CAPTION, caption_all, compose
-from ditlens.worlds.portraits.constraints import pick, value_of
+from ditlens.worlds.portraits.constraints import pick
 from ditlens.worlds.portraits.instructions import parse_instruction
 from ditlens.worlds.portraits.oracle import Oracle
 from ditlens.worlds.portraits.pairs import CaptionPair, target_caption
-from ditlens.worlds.portraits.phrases import HAIR, PHRASES, Constraints, count_tokens, normalise
+from ditlens.worlds.portraits.phrases import Constraints, count_tokens, normalise, phrase
 from ditlens.worlds.portraits.questions import question
 from ditlens.worlds.portraits.reading import parse
 
@@ -80,27 +80,24 @@ class PortraitDescriber:
         """
         device = next(self.model.parameters()).device
         pixels = prepare(pictures.to(device, torch.float32))
-        ids = [prompt_ids(self.processor.tokenizer, prompt, self._image_tokens) for prompt in prompts]
+        places = self.model.config.image_seq_length
+        ids = [prompt_ids(self.processor.tokenizer, prompt, places) for prompt in prompts]
         texts = [""] * len(prompts)
         for length in {len(row) for row in ids}:  # prompts of one length need no padding
             rows = [i for i, row in enumerate(ids) if len(row) == length]
             tokens = torch.tensor([ids[i] for i in rows], device=device)
+            prompt = {
+                "input_ids": tokens,
+                "attention_mask": torch.ones_like(tokens),
+                "pixel_values": pixels[rows],
+            }
             written = self.model.generate(
-                input_ids=tokens,
-                attention_mask=torch.ones_like(tokens),
-                pixel_values=pixels[rows],
-                max_new_tokens=LONGEST_ANSWER,
-                do_sample=False,
-                num_beams=1,
+                **prompt, max_new_tokens=LONGEST_ANSWER, do_sample=False, num_beams=1
             )
             answers = self.processor.tokenizer.batch_decode(written[:, length:], skip_special_tokens=True)
             for i, answer in zip(rows, answers, strict=True):
                 texts[i] = normalise(answer)
         return texts
-
-    @property
-    def _image_tokens(self) -> int:
-        return int(self.model.config.image_seq_length)
 
     # --- reading images --------------------------------------------------------------------------------
 
@@ -145,13 +142,7 @@ class PortraitDescriber:
                 f"The image could not be read as a portrait of this world; it was described as {source!r}. "
                 'Give both texts: source_text="young person, slight smile", target_text="...".'
             )
-        pair = self.pair(picture, source, instruction)
-        return Description(
-            source=pair.source_text,
-            target=pair.target_text,
-            changes=text_changes(pair.source_text, pair.target_text),
-            describer=self.name,
-        )
+        return _description(self.pair(picture, source, instruction), self.name)
 
     def pair(
         self, picture: torch.Tensor, source: str, instruction: str, written: str | None = None
@@ -180,15 +171,9 @@ class PortraitDescriber:
         """The levels in the network's answers, where they are usable."""
         if not names:
             return {}
-        prompts = [question(name) for name in names]
-        levels = {}
-        for name, text in zip(
-            names, self.write(picture.expand(len(names), -1, -1, -1), prompts), strict=True
-        ):
-            allowed = understood(text).get(name)
-            if allowed:
-                levels[name] = pick(name, allowed)
-        return levels
+        answers = self.write(picture.expand(len(names), -1, -1, -1), [question(name) for name in names])
+        found = {name: understood(text).get(name) for name, text in zip(names, answers, strict=True)}
+        return {name: pick(name, allowed) for name, allowed in found.items() if allowed}
 
     # --- files -----------------------------------------------------------------------------------------
 
@@ -273,12 +258,7 @@ class OracleDescriber:
         values = describe_values(read)
         changes = parse_instruction(instruction, source=values)
         pair = target_caption(caption_all(read, canonical=True)[0], changes, values=values)
-        return Description(
-            source=pair.source_text,
-            target=pair.target_text,
-            changes=text_changes(pair.source_text, pair.target_text),
-            describer=self.name,
-        )
+        return _description(pair, self.name)
 
 
 def prepare(pictures: torch.Tensor) -> torch.Tensor:
@@ -293,6 +273,11 @@ def prompt_ids(tokenizer: Any, prompt: str, image_tokens: int) -> list[int]:
     words = tokenizer(prompt, add_special_tokens=False).input_ids[:LONGEST_PROMPT]
     image, answer = tokenizer.convert_tokens_to_ids([IMAGE, ANSWER])
     return [image] * image_tokens + words + [answer]
+
+
+def _description(pair: CaptionPair, describer: str) -> Description:
+    source, target, _ = pair
+    return Description(source, target, text_changes(source, target), describer)
 
 
 def _tensor(image: images.Picture) -> torch.Tensor:
@@ -351,11 +336,6 @@ def text_changes(source_text: str, target_text: str) -> dict[str, str]:
     return {name: phrase(name, index) for name, index in change_indices(source_text, target_text).items()}
 
 
-def phrase(name: str, index: int) -> str:
-    """How captions name a level or value: its canonical phrase."""
-    return PHRASES[name][index][0] + (" hair" if name in HAIR else "")
-
-
 def reconcile(
     source: str, instruction: str, written: str, levels: Mapping[str, int] | None = None
 ) -> CaptionPair:
@@ -377,7 +357,7 @@ def reconcile(
     said = {name: frozenset({level}) for name, level in levels.items()} | parse(source)
     wanted = parse_instruction(instruction, source=said)
     changes = _agreed(said, wanted, understood(written))
-    values = {name: value_of(name, level) for name, level in levels.items()}
+    values = {name: attribute(name).value_of(level) for name, level in levels.items()}
     return target_caption(source, wanted if changes is None else changes, values=values)
 
 

@@ -58,6 +58,7 @@ def _open(template: str, *levels: int, sources: tuple[int, ...] | None = None) -
 
 
 _GIVE = _set("give {whom} {thing}")
+_TAKE_OFF = (_set("remove the {worn}", 0), _set("take off the {worn}", 0))
 
 EDIT_TEMPLATES: dict[str, tuple[EditTemplate, ...]] = {
     "smile": (
@@ -157,8 +158,7 @@ EDIT_TEMPLATES: dict[str, tuple[EditTemplate, ...]] = {
         _set("{thing} hair please"),
     ),
     "glasses": (
-        _set("remove the {worn}", 0),
-        _set("take off the {worn}", 0),
+        *_TAKE_OFF,
         _set("give {whom} {thing}", 1, 2, 3),
         _set("add {thing}", 1, 2, 3, sources=(0,)),
         _set("put on {thing}", 1, 2, 3, sources=(0,)),
@@ -166,16 +166,14 @@ EDIT_TEMPLATES: dict[str, tuple[EditTemplate, ...]] = {
         _open("add glasses", 1, 2, sources=(0,)),
     ),
     "hat": (
-        _set("remove the {worn}", 0),
-        _set("take off the {worn}", 0),
+        *_TAKE_OFF,
         _set("give {whom} {thing}", 1, 2, 3),
         _set("put on {thing}", 1, 2, 3, sources=(0,)),
         _set("swap the {worn} for {thing}", 1, 2, 3, sources=(1, 2, 3)),
         _open("add a hat", 1, 2, 3, sources=(0,)),
     ),
     "earrings": (
-        _set("remove the {worn}", 0),
-        _set("take off the {worn}", 0),
+        *_TAKE_OFF,
         _set("give {whom} {thing}", 1, 2),
         _set("add {thing}", 1, 2, sources=(0,)),
         _set("swap the {worn} for {thing}", 1, 2, sources=(1, 2)),

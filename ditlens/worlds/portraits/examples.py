@@ -10,7 +10,7 @@ from typing import Any
 
 from ditlens.files import DATA
 from ditlens.images import to_image
-from ditlens.worlds.portraits.attributes import Attributes, concatenate, neutral
+from ditlens.worlds.portraits.attributes import neutral
 from ditlens.worlds.portraits.render import render
 
 FOLDER = DATA / "examples"
@@ -48,11 +48,6 @@ EXAMPLES: dict[str, Look] = {
 """Attribute values by name; all others are neutral."""
 
 
-def attributes() -> Attributes:
-    """The five portraits as one batch, in the order of `EXAMPLES`."""
-    return concatenate([neutral(**look) for look in EXAMPLES.values()])
-
-
 def files() -> dict[str, Path]:
     """The image files by name, ``portrait`` first."""
     return {name: FOLDER / f"{name}.png" for name in ("portrait", *EXAMPLES)}
@@ -70,8 +65,8 @@ def write(folder: str | Path = FOLDER, size: int = 256) -> list[Path]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    images = [to_image(image) for image in render(attributes(), size)]
-    files = {"portrait": images[0], **dict(zip(EXAMPLES, images, strict=True))}
-    for name, image in files.items():
-        image.save(folder / f"{name}.png", optimize=True)
-    return [folder / f"{name}.png" for name in files]
+    written = []
+    for name, look in {"portrait": next(iter(EXAMPLES.values())), **EXAMPLES}.items():
+        written.append(folder / f"{name}.png")
+        to_image(render(neutral(**look), size)[0]).save(written[-1], optimize=True)
+    return written

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from ditlens.worlds.portraits.attributes import CATEGORICAL, Attributes
+from ditlens.worlds.portraits.attributes import ATTRIBUTES, Attributes
 
 HELD_OUT: tuple[dict[str, str], ...] = (
     {"hair_color": "red", "background": "green"},
@@ -22,10 +22,7 @@ HELD_OUT: tuple[dict[str, str], ...] = (
 
 def match(attributes: Attributes, combination: dict[str, str]) -> torch.Tensor:
     """Which portraits have all values of a combination, a boolean tensor (batch,)."""
-    values = {c.name: c.values for c in CATEGORICAL}
-    return torch.stack(
-        [attributes[name] == values[name].index(value) for name, value in combination.items()]
-    ).all(0)
+    return torch.stack([attributes[n] == ATTRIBUTES[n].level_of(v) for n, v in combination.items()]).all(0)
 
 
 def held_out(attributes: Attributes) -> torch.Tensor:

@@ -1,12 +1,10 @@
-"""Instructions: write them, read them, and apply them to attributes exactly."""
+"""Instructions: write them and read them."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from ditlens.errors import CaptionError
 from ditlens.worlds.portraits.attributes import (
@@ -16,10 +14,11 @@ from ditlens.worlds.portraits.attributes import (
     Categorical,
     attribute,
     describe_values,
+    neutral,
     take,
     visible,
 )
-from ditlens.worlds.portraits.constraints import Source, index_of, known_levels, settle, value_of
+from ditlens.worlds.portraits.constraints import Source, known_levels
 from ditlens.worlds.portraits.edits import (
     COMPARATIVES,
     EDIT_TEMPLATES,
@@ -51,11 +50,6 @@ class Instruction:
     text: str
     changes: dict[str, int]
 
-    @property
-    def targets(self) -> list[str]:
-        """Names of the attributes to change."""
-        return list(self.changes)
-
 
 def instruction(
     attributes: Attributes,
@@ -82,7 +76,7 @@ def instruction(
     """
     rng = rng or random.Random()
     one = take(attributes, range(len(next(iter(attributes.values()))))[index])
-    source = {name: index_of(name, value) for name, value in describe_values(one).items()}
+    source = {name: attribute(name).level_of(value) for name, value in describe_values(one).items()}
     seen = visible(one)
     order = [attribute(name).name for name in names] if names is not None else rng.sample(NAMES, len(NAMES))
     changes: dict[str, int] = {}
@@ -108,7 +102,8 @@ def _all_visible(one: Attributes, changes: Mapping[str, int]) -> bool:
     """Whether each change can be seen in the target: glasses may not hide a new gaze."""
     if len(changes) == 1:
         return True  # no attribute hides itself
-    seen = visible(apply(one, 0, changes))
+    after = neutral(1, **{name: attribute(name).value_of(level) for name, level in changes.items()})
+    seen = visible({**one, **{name: after[name] for name in changes}})
     return all(bool(seen[name]) for name in changes)
 
 
@@ -124,22 +119,22 @@ def write(edit: EditTemplate, name: str, source: int, target: int, whom: str, rn
     text = edit.template.format(
         whom=whom,
         thing=rng.choice([phrase for phrase in PHRASES[name][target] if is_noun_phrase(phrase)] or [""]),
-        value=spec.values[target] if isinstance(spec, Categorical) else "",
+        value=spec.value_of(target) if isinstance(spec, Categorical) else "",
         worn=rng.choice(WORN[name][source]) if name in WORN else "",
         much="much" if edit.is_double(source, target) else "",
     )
     return " ".join(text.split())
 
 
-def check_instruction(text: str) -> None:
+def check_instruction(instruction: str) -> None:
     """Refuse a text in which nothing is an edit of a portrait; needs no image.
 
     Raises:
         CaptionError: If nothing is understood.
     """
-    words = _resolve_pronouns(tokens(text))
+    words = _resolve_pronouns(tokens(instruction))
     if not scan(words, INSTRUCTIONS, _modifiers(words)[1] | _origins(words)):
-        raise CaptionError(not_understood(text))
+        raise CaptionError(not_understood(instruction))
 
 
 def not_understood(text: str) -> str:
@@ -252,33 +247,3 @@ def _is_removed(words: list[str], mention: Mention) -> bool:
 def _move(name: str, levels: frozenset[int], step: int) -> frozenset[int]:
     top = len(PHRASES[name]) - 1
     return frozenset(min(max(level + step, 0), top) for level in levels)
-
-
-def apply(
-    attributes: Attributes,
-    index: int,
-    changes: Mapping[str, int] | Constraints,
-    *,
-    rng: random.Random | None = None,
-) -> Attributes:
-    """Apply changes to a portrait: the exact target of an edit.
-
-    Args:
-        attributes: A batch of portraits.
-        index: Which of them is the source.
-        changes: As in `Instruction.changes`, or as returned by `parse_instruction`.
-        rng: None puts changed attributes at the centre of their level; otherwise a value in its core is drawn.
-
-    Returns:
-        A batch of one. Attributes that do not change, or are already as asked for, keep their values.
-    """
-    one = {name: values.clone() for name, values in take(attributes, index).items()}
-    for name, wanted in changes.items():
-        spec = attribute(name)
-        value = one[name].item()
-        current = int(value) if isinstance(spec, Categorical) else spec.level_of(value)
-        target = settle(name, wanted, current)
-        if target != current:
-            new = target if isinstance(spec, Categorical) else float(value_of(name, target, rng))
-            one[name] = torch.full_like(one[name], new)
-    return one

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ditlens.worlds.portraits.attributes import attribute, neutral
 from ditlens.worlds.portraits.captions import compose, nameable
-from ditlens.worlds.portraits.constraints import index_of, known_levels, pick, settle
+from ditlens.worlds.portraits.constraints import known_levels, pick, settle
 from ditlens.worlds.portraits.phrases import (
     ARTICLES,
     BARE,
@@ -120,9 +120,8 @@ def _spell_out(words: list[str]) -> list[str]:
 def _current(name: str, said: Constraints, values: Mapping[str, float | str] | None) -> int:
     """The source's level: measured, unless its caption says otherwise."""
     allowed = said.get(name) or known_levels(name, values)
-    if values is not None and name in values and index_of(name, values[name]) in allowed:
-        return index_of(name, values[name])
-    return pick(name, allowed)
+    measured = attribute(name).level_of(values[name]) if values and name in values else None
+    return measured if measured in allowed else pick(name, allowed)
 
 
 def _cut(words: list[str], edits: Mapping[str, tuple[int, int]]) -> list[_Segment]:

@@ -137,11 +137,17 @@ def _phrases(name: str) -> tuple[tuple[str, ...], ...]:
 PHRASES: dict[str, tuple[tuple[str, ...], ...]] = {name: _phrases(name) for name in ATTRIBUTES}
 """For each attribute and level (or value): the phrases that captions generate, the canonical one first."""
 
-BARE = {
+BARE: dict[str, tuple[tuple[str, ...], ...]] = {
     name: tuple(tuple(without_article(p) for p in phrases) for phrases in table)
     for name, table in PHRASES.items()
 }
 """The same without articles, for captions in the style of a list of keywords."""
+
+
+def phrase(attribute: str, level: int) -> str:
+    """How captions name a level or value: its canonical phrase."""
+    return PHRASES[attribute][level][0] + (" hair" if attribute in HAIR else "")
+
 
 WEARABLE = frozenset({"glasses", "hat", "earrings", "shirt"})
 """What a person may be "wearing"."""
@@ -241,13 +247,4 @@ STEMS = {
 PEOPLE = frozenset(
     {"person", "people", "man", "woman", "boy", "girl", "guy", "lady", "gentleman", "human", "face", "adult"}
 )
-
-FILLERS = PEOPLE - {"face"} | frozenset(
-    "portrait picture photo image drawing painting of with in on off to into at for from by as "
-    "he she they it him her them his their its this that who which i me you we one there some very "
-    "wearing wear wears worn has have having had show shows showing color please t now then so be being "
-    "make makes give gives let put add change turn dye paint set swap replace exchange switch get grow "
-    "take remove delete rid lose stop drop keep hold hide cut would could can should want like instead "
-    "also just more other but".split()
-)
-"""Words that name no attribute."""
+"""Words for who is in the image."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ditlens.worlds.portraits.attributes import attribute, neutral, visible
-from ditlens.worlds.portraits.constraints import index_of
-from ditlens.worlds.portraits.phrases import HAIR, PHRASES
+from ditlens.worlds.portraits.phrases import phrase
 
 HIDDEN = "hidden"
 """The answer about an attribute that is not visible."""
@@ -56,7 +55,6 @@ def answer(values: Mapping[str, float | str], name: str) -> str:
         The first phrase of the attribute's level or value, as `captions.parse` reads it; `HIDDEN` if it is not
         visible.
     """
-    index = index_of(name, values[name])
     if not visible(neutral(1, **values))[name].item():
         return HIDDEN
-    return PHRASES[name][index][0] + (" hair" if name in HAIR else "")
+    return phrase(name, attribute(name).level_of(values[name]))

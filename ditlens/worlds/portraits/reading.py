@@ -5,17 +5,16 @@ The longest known phrase is taken first, from left to right; words outside the l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 from ditlens.errors import CaptionError
-from ditlens.worlds.portraits.attributes import ATTRIBUTES, NAMES, Categorical
+from ditlens.worlds.portraits.attributes import ATTRIBUTES, NAMES
 from ditlens.worlds.portraits.phrases import (
     ARTICLES,
-    FILLERS,
     HAIR,
     HAIR_SYNONYMS,
-    PEOPLE,
     PHRASES,
     SHADES,
     STEMS,
@@ -76,32 +75,29 @@ def meanings(table: Table) -> dict[Stems, Meaning]:
     """The phrases of a table with their meanings."""
     found: dict[Stems, Meaning] = {}
     for attribute, entries in table.items():
-        spec = ATTRIBUTES[attribute]
-        names = spec.values if isinstance(spec, Categorical) else ()
+        level_of = ATTRIBUTES[attribute].level_of
         for allowed, phrases in entries.items():
             listed = allowed if isinstance(allowed, tuple) else (allowed,)
-            indices = frozenset(names.index(a) if isinstance(a, str) else a for a in listed)
+            indices = frozenset(level_of(a) if isinstance(a, str) else a for a in listed)
             found |= {stems_of(phrase): Meaning(attribute, indices) for phrase in phrases.split(", ")}
     return found
 
 
+def _exact(attributes: Iterable[str]) -> dict[Stems, Meaning]:
+    """What captions write about these attributes, with its meaning."""
+    return {
+        stems_of(phrase): Meaning(name, frozenset({index}))
+        for name in attributes
+        for index, phrases in enumerate(PHRASES[name])
+        for phrase in phrases
+    }
+
+
 def _hair_words() -> dict[Stems, Meaning]:
-    words = meanings(HAIR_SYNONYMS)
-    for attribute in HAIR:
-        for index, phrases in enumerate(PHRASES[attribute]):
-            words |= {stems_of(phrase): Meaning(attribute, frozenset({index})) for phrase in phrases}
+    words = meanings(HAIR_SYNONYMS) | _exact(HAIR)
     colors = {k: m for k, m in words.items() if m.attribute == "hair_color" and k != ("dark",)}
     words |= {(shade, *k): m for k, m in colors.items() for shade in SHADES}
     return words
-
-
-def _phrases() -> dict[Stems, Meaning]:
-    phrases = meanings(SYNONYMS)
-    for attribute, table in PHRASES.items():
-        if attribute not in HAIR:
-            for index, words in enumerate(table):
-                phrases |= {stems_of(phrase): Meaning(attribute, frozenset({index})) for phrase in words}
-    return phrases
 
 
 @dataclass(frozen=True)
@@ -112,17 +108,17 @@ class Lexicon:
         phrases: Complete phrases, e.g. ``("big", "smile")``.
         hair: Adjectives that need the noun "hair".
         direct: True accepts "make the shirt red"; False requires "the shirt is red".
-        words: Every word that occurs in a phrase; all others are skipped.
     """
 
     phrases: Mapping[Stems, Meaning]
     hair: Mapping[Stems, Meaning]
     direct: bool = False
-    words: frozenset[str] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def words(self) -> set[str]:
+        """Every word that occurs in a phrase; all others are skipped."""
         known = {word for table in (self.phrases, self.hair) for phrase in table for word in phrase}
-        object.__setattr__(self, "words", frozenset(known | SEPARATORS | {"hair", "is", "no", "or"}))
+        return known | SEPARATORS | {"hair", "is", "no", "or"}
 
 
 def lexicon(
@@ -138,7 +134,7 @@ def lexicon(
         more_hair: Further adjectives of hair.
         direct: See `Lexicon`.
     """
-    phrases = _phrases()
+    phrases = meanings(SYNONYMS) | _exact(name for name in NAMES if name not in HAIR)
     turned = {}  # "red shirt" -> "shirt is red"
     for phrase, meaning in phrases.items():
         *adjectives, noun = phrase
@@ -240,13 +236,6 @@ def scan(words: list[str], known: Lexicon, skip: frozenset[int] = frozenset()) -
     return mentions
 
 
-def unused_words(words: list[str], mentions: list[Mention]) -> list[str]:
-    """Words that belong neither to a phrase that was understood nor to the grammar."""
-    used = {i for mention in mentions for i in range(mention.start, mention.end)}
-    grammar = ARTICLES | FILLERS | PEOPLE | SEPARATORS | {"?", "hair", "is", "no", "or", "looking"}
-    return [w for i, w in enumerate(words) if i not in used and _stem(w) not in grammar and w not in grammar]
-
-
 LEXICON: Lexicon = lexicon()
 """The phrases of captions."""
 
@@ -257,7 +246,7 @@ def parse(text: str) -> Constraints:
     """Read a caption, or any text that a person types.
 
     Case, punctuation, articles, plurals, spelling variants and the order of phrases do not matter, and
-    unknown words are ignored (`unknown_words` lists them).
+    unknown words are ignored.
 
     Args:
         text: For example ``"A smiling old woman with curly grey hair"``.
@@ -287,9 +276,3 @@ def parse(text: str) -> Constraints:
             f"{', '.join(noun(name) for name in NAMES)}. Write for example: {EXAMPLE!r}."
         )
     return constraints
-
-
-def unknown_words(text: str) -> list[str]:
-    """Words of a caption that `parse` did not use, in order, without articles and other grammar."""
-    words = tokens(text)
-    return unused_words(words, scan(words, LEXICON))

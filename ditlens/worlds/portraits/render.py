@@ -138,7 +138,7 @@ class Face:
 
     def is_(self, name: str, value: str) -> Tensor:
         """1.0 where a categorical attribute has this value, as (batch, 1, 1, 1)."""
-        index = attribute(name).index(value)  # type: ignore[union-attr]
+        index = attribute(name).level_of(value)
         return (self.value[name] == index).to(self.x.dtype)
 
 

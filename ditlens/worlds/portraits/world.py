@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ import torch
 
 from ditlens.description import Describer
 from ditlens.errors import CaptionError, DitlensError, ModelError, SettingError, SuiteError
-from ditlens.worlds.portraits import examples, measure
+from ditlens.worlds.portraits import examples
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, NAMES, describe_values, neutral, sample
-from ditlens.worlds.portraits.constraints import index_of, value_of
-from ditlens.worlds.portraits.describer import OracleDescriber, PortraitDescriber, change_indices, phrase
+from ditlens.worlds.portraits.constraints import satisfies
+from ditlens.worlds.portraits.describer import OracleDescriber, PortraitDescriber, change_indices
 from ditlens.worlds.portraits.instructions import check_instruction, parse_instruction
 from ditlens.worlds.portraits.instructions import instruction as any_instruction
+from ditlens.worlds.portraits.measure import drift, hidden, progress, reached
 from ditlens.worlds.portraits.oracle import Oracle
 from ditlens.worlds.portraits.pairs import target_caption
+from ditlens.worlds.portraits.phrases import phrase
 from ditlens.worlds.portraits.questions import question
 from ditlens.worlds.portraits.reading import parse
 from ditlens.worlds.portraits.render import change_mask, render
@@ -69,7 +71,8 @@ class Portraits:
 
     @property
     def networks(self) -> Mapping[str, torch.nn.Module]:
-        return {"oracle": self.oracle, **describing(self.describer)}
+        network = getattr(self.describer, "model", None)
+        return {"oracle": self.oracle} | ({} if network is None else {"describer": network})
 
     # --- reading and drawing -----------------------------------------------------------------------
 
@@ -80,7 +83,7 @@ class Portraits:
         return render(self.oracle.read(images), images.shape[-1])
 
     def change_mask(self, before: Values, wanted: Wanted, side: int) -> torch.Tensor:
-        after = {**before, **{name: value_of(name, level) for name, level in wanted.items()}}
+        after = {**before, **{name: ATTRIBUTES[name].value_of(level) for name, level in wanted.items()}}
         found = change_mask(neutral(1, **dict(before)), neutral(1, **after), side)
         if not bool(found.any()):
             raise SettingError("The image is already as asked for: the exact mask is empty. Leave mask= out.")
@@ -93,30 +96,21 @@ class Portraits:
         pair = target_caption(source_text, parse_instruction(instruction, source=said), values=known)
         return pair.source_text, pair.target_text
 
-    def check_instruction(self, instruction: str) -> None:
-        check_instruction(instruction)
-
-    def wanted(self, source_text: str, target_text: str) -> dict[str, int]:
-        return change_indices(source_text, target_text)
-
-    def phrase(self, attribute: str, level: int) -> str:
-        return phrase(attribute, level)
+    check_instruction = staticmethod(check_instruction)
+    wanted = staticmethod(change_indices)
+    phrase = staticmethod(phrase)
 
     # --- judging an edit ---------------------------------------------------------------------------
 
-    def drift(self, before: Values, after: Values, wanted: Iterable[str]) -> float:
-        return measure.drift(before, after, wanted)
+    drift = staticmethod(drift)
+    progress = staticmethod(progress)
 
     def missed(self, after: Values, wanted: Wanted) -> list[str]:
-        return [name for name, there in measure.reached(after, wanted).items() if not there]
-
-    def progress(self, before: Values, after: Values, wanted: Wanted) -> float:
-        return measure.progress(before, after, wanted)
+        return [name for name, there in reached(after, wanted).items() if not there]
 
     def agreement(self, text: str, values: Values) -> float:
-        unseen = measure.hidden(values)
-        said = {name: levels for name, levels in parse(text).items() if name not in unseen}
-        agree = [index_of(name, values[name]) in levels for name, levels in said.items()]
+        unseen = hidden(values)
+        agree = [right for name, right in satisfies(values, parse(text)).items() if name not in unseen]
         return sum(agree) / len(agree) if agree else float("nan")
 
     def answers(self, image: torch.Tensor, wanted: Wanted) -> float:
@@ -133,8 +127,7 @@ class Portraits:
 
     # --- material ----------------------------------------------------------------------------------
 
-    def examples(self) -> dict[str, Path]:
-        return examples.files()
+    examples = staticmethod(examples.files)
 
     def suite(self, count: int, split: str = "test", side: int = 128) -> list[SuiteItem]:
         """Held-out portraits, two thirds with single changes and one third with double ones, about all attributes.
@@ -151,12 +144,6 @@ class Portraits:
 def open_world(folder: Path | None = None, device: torch.device | str = "cpu") -> Portraits:
     """The portraits world; see `Portraits`."""
     return Portraits(folder, device)
-
-
-def describing(describer: Describer) -> dict[str, torch.nn.Module]:
-    """The network of a describer, if it has one."""
-    network = getattr(describer, "model", None)
-    return {} if network is None else {"describer": network}
 
 
 def suite_item(k: int, split: str, side: int) -> SuiteItem:
@@ -176,7 +163,10 @@ def suite_item(k: int, split: str, side: int) -> SuiteItem:
             continue
         values = describe_values(person)
         pair = target_caption(values, asked.changes)
-        after = {**values, **{name: value_of(name, level) for name, level in asked.changes.items()}}
+        after = {
+            **values,
+            **{name: ATTRIBUTES[name].value_of(level) for name, level in asked.changes.items()},
+        }
         mask = change_mask(person, neutral(1, **after), side)
         if bool(mask.any()) and pair.changed_spans:
             break
