@@ -6,15 +6,15 @@ import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from PIL import Image
 
 from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
 from ditlens.describers.replies import Message, Reply
 from ditlens.errors import DescriberError, SettingError
 from ditlens.models.loading import no_bars, pick_device
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class HuggingFace(ChatDescriber):
@@ -58,7 +58,6 @@ class HuggingFace(ChatDescriber):
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
         """Processor and model."""
-        import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         if not self.local and not is_hub_id(self.source):
@@ -84,8 +83,6 @@ class HuggingFace(ChatDescriber):
 
     def reply(self, image: Image.Image, messages: list[Message]) -> Reply:
         """What the model says next; see `ChatDescriber.reply`."""
-        import torch
-
         processor, model = self._parts
         try:
             inputs = processor.apply_chat_template(

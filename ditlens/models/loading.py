@@ -109,7 +109,7 @@ def model_class(pipe: Any) -> type[Model]:
     if name == "FluxPipeline":
         return FluxModel
     raise ModelError(
-        f"This is a {name}; ditlens makes and edits pictures with StableDiffusion3Pipeline and FluxPipeline. "
+        f"This is a {name}; ditlens makes and edits images with StableDiffusion3Pipeline and FluxPipeline. "
         "Capturing and intervening (ditlens.capture) work with it as it is: pass the pipeline."
     )
 

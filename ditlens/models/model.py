@@ -102,7 +102,7 @@ class Model:
 
     @property
     def side(self) -> int:
-        """Native height and width of pictures, in pixels."""
+        """Native height and width of images, in pixels."""
         return self.transformer.config.sample_size * self.pipe.vae_scale_factor
 
     @property
@@ -159,18 +159,18 @@ class Model:
         encoded = self.pipe.tokenizer(list(prompts), truncation=True, max_length=limit)
         return torch.tensor([len(ids) for ids in encoded.input_ids])
 
-    # --- pictures ------------------------------------------------------------------------------------
+    # --- images --------------------------------------------------------------------------------------
 
-    def prepare(self, picture: images.Picture) -> torch.Tensor:
-        """Read a picture and fit it to the model: (1, 3, height, width), values in [0, 1].
+    def prepare(self, image: images.Picture) -> torch.Tensor:
+        """Read an image and fit it to the model: (1, 3, height, width), values in [0, 1].
 
         A model whose position table is as small as its native size (portraits) takes centred squares; others
-        keep the picture's shape at about the native area.
+        keep the image's shape at about the native area.
 
         Raises:
             ImageError: If it cannot be read.
         """
-        return self.fit(images.open_image(picture))
+        return self.fit(images.open_image(image))
 
     def fit(self, image: Image.Image) -> torch.Tensor:
         """An upright RGB image fitted to the model, as `prepare` does."""
@@ -190,22 +190,22 @@ class Model:
         return config.pos_embed_max_size * config.patch_size <= config.sample_size
 
     @torch.no_grad()
-    def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Latents of pictures: the posterior's mode, shifted and scaled as the transformer expects.
+    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Latents of images: the posterior's mode, shifted and scaled as the transformer expects.
 
         Args:
-            pictures: (batch, 3, height, width), values in [0, 1].
+            pixels: (batch, 3, height, width), values in [0, 1].
 
         Returns:
             (batch, channels, height / 8, width / 8), float32.
         """
         config = self.vae.config
-        z = self.vae.encode(pictures.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mode().float()
+        z = self.vae.encode(pixels.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mode().float()
         return (z - config.shift_factor) * config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures of latents: (batch, 3, height, width), values in [0, 1], float32, on the CPU."""
+        """Images of latents: (batch, 3, height, width), values in [0, 1], float32, on the CPU."""
         config = self.vae.config
         z = latents.to(self.device) / config.scaling_factor + config.shift_factor
         return (self.vae.decode(z.to(self.vae.dtype)).sample.float() / 2 + 0.5).clamp(0, 1).cpu()
@@ -249,10 +249,10 @@ class Model:
         return {"num_inference_steps": steps}
 
     def noise(self, seeds: Sequence[int], size: tuple[int, int] | None = None) -> torch.Tensor:
-        """Starting noise, one seed per picture, drawn on the CPU: the same on every device.
+        """Starting noise, one seed per image, drawn on the CPU: the same on every device.
 
         Args:
-            seeds: One seed per picture.
+            seeds: One seed per image.
             size: Height and width in pixels; native by default.
         """
         scale = self.pipe.vae_scale_factor
@@ -271,7 +271,7 @@ class Model:
         negative_prompt: str = "",
         on_step: Callable[[flow.FlowState], object] | None = None,
     ) -> torch.Tensor:
-        """Pictures of prompts as a tensor (batch, 3, height, width); see `generate`."""
+        """Images of prompts as a tensor (batch, 3, height, width); see `generate`."""
         steps = self.defaults["steps"] if steps is None else steps
         guidance = self.defaults["guidance"] if guidance is None else guidance
         text = self.encode_text(prompts)
@@ -292,18 +292,18 @@ class Model:
         negative_prompt: str = "",
         on_step: Callable[[flow.FlowState], object] | None = None,
     ) -> Image.Image:
-        """Make one picture from a text.
+        """Make one image from a text.
 
         Args:
             prompt: What it shows.
-            seed: The same seed gives the same picture.
+            seed: The same seed gives the same image.
             steps: Euler steps; the model's own number by default.
             guidance: Classifier-free guidance, ``null + guidance * (text - null)``; the model's own by default.
             negative_prompt: Text in the place of the null text.
             on_step: Called with the `FlowState` after every step.
 
         Returns:
-            A picture of the model's native size.
+            An image of the model's native size.
         """
         return images.to_image(
             self.sample(
