@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ditlens.describers.chat import TYPE_BOTH, image_hash
 from ditlens.describers.replies import BadReplyError
 from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError
-from ditlens.files import read_json, write_whole
+from ditlens.files import read_json, write_json
 
 FORMAT = 1
 """Version of the files of recorded texts."""
@@ -133,7 +132,7 @@ class Recorder:
         old = record["pictures"].setdefault(image_hash(opened), {})
         instructions = old.get("instructions", {}) | entry.get("instructions", {})
         old |= entry | ({"instructions": instructions} if instructions else {})
-        write_whole(self.path, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+        write_json(self.path, record)
 
 
 def _normal(instruction: str) -> str:

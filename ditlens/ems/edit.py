@@ -26,6 +26,7 @@ from ditlens.ems.extract import degree_of
 from ditlens.ems.loops import Method
 from ditlens.ems.plan import MASK_FILE, EditSettings, Plan, Values, make_plan
 from ditlens.errors import SettingError
+from ditlens.files import write_json
 from ditlens.models.encoders import Choice
 from ditlens.models.model import Model
 
@@ -176,7 +177,7 @@ class Edit:
         info = PngInfo()
         info.add_text("ditlens", json.dumps(self.recipe))
         self.image.save(folder / "edit.png", pnginfo=info)
-        (folder / "edit.json").write_text(json.dumps(self.facts(), indent=2) + "\n")
+        write_json(folder / "edit.json", self.facts())
         mask = self.plan.mask_png
         if mask is not None:
             (folder / MASK_FILE).write_bytes(mask)

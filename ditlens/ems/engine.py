@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ditlens import flow
+from ditlens.ems.masks import check_values
 from ditlens.ems.methods import DeltaVelocity, Distillation, Look
 from ditlens.errors import SettingError
 from ditlens.flow import Latents, Mask, Text, VelocityField
@@ -240,8 +241,8 @@ def drive(field: VelocityField, steps: int, loop: Loop, *, every_call: bool = Fa
         field: The velocity field.
         steps: Number of steps.
         loop: The loop.
-        every_call: Whether captures and interventions are told that every call is a step of its own, because a step
-            of the loop looks at several noise levels.
+        every_call: Whether captures and interventions count every call as a step of its own, because a step of the
+            loop looks at several noise levels.
     """
     run = object()
     count = _Counted(field, run if every_call else None)
@@ -270,8 +271,7 @@ def check_mask(mask: Mask | None, latents: Latents) -> torch.Tensor | None:
             "ditlens.ems.masks.latent_mask makes one from an image."
         )
     mask = mask.to(latents.device, torch.float32)
-    if not bool(((mask >= 0) & (mask <= 1)).all()):
-        raise SettingError("A mask holds numbers from 0 (keep) to 1 (may change); divide an image by 255.")
+    check_values(mask)
     return mask
 
 

@@ -14,7 +14,7 @@ UNSEEN = 0.012
 """Root mean square of a change, in units of the brightness range, below which people see none."""
 
 BROKEN = 0.12
-"""Mean change of attributes that nobody asked to change, in units of range, above which it is another person."""
+"""Mean change of attributes that were not asked to change, in units of range, above which it is another person."""
 
 WORLD_DB = {"green": 17.5, "amber": 15.0}
 """Least PSNR between an image and the portrait that the renderer draws from its attributes.
@@ -121,7 +121,7 @@ def warnings_of(
     same_texts: bool,
     exact_at_0: bool = True,
 ) -> list[str]:
-    """What a person should be told about an edit.
+    """What to say about an edit.
 
     Args:
         moved: Root mean square change of the image against its reconstruction.
@@ -145,7 +145,7 @@ def warnings_of(
     if degree == 0:
         return found
     if same_texts:
-        return ["no visible change: both texts are the same, so the image is already as wished."]
+        return ["no visible change: both texts are the same, so the image is already as asked for."]
     if moved < UNSEEN:
         found.append(
             f"no visible change (root mean square {moved:.3f}): raise the degree above {degree:g}, or look at "

@@ -32,7 +32,7 @@ EDGE = (0.05, 0.2)
 TOGETHER = 4
 """Texts that `difference_mask` evaluates in one call: many small changes must not need much memory."""
 LEAST = 0.03
-"""Share of the largest change below which a change of the text is none of the image."""
+"""Share of the largest change below which a change of the text is taken for other words of the same."""
 
 
 def read_mask(mask: Any) -> torch.Tensor:
@@ -43,7 +43,7 @@ def read_mask(mask: Any) -> torch.Tensor:
             (height, width) or (1, 1, height, width), bool, or numbers in [0, 1], or bytes in [0, 255].
 
     Raises:
-        SettingError: If it has another shape, other values, or lets nothing change.
+        SettingError: If it has another shape, other values, or is 0 everywhere.
         ImageError: If the file cannot be read.
     """
     name = _name(mask)
@@ -60,13 +60,22 @@ def read_mask(mask: Any) -> torch.Tensor:
             "Take one channel of it, e.g. mask[..., 0]."
         )
     values = values.reshape(1, 1, *values.shape[-2:])
-    if not bool(((values >= 0) & (values <= 1)).all()):
-        raise SettingError("A mask holds numbers from 0 (keep) to 1 (may change); divide an image by 255.")
+    check_values(values)
     if not bool((values > 0).any()):
         raise SettingError(
             f"{name} is 0 everywhere: nothing could change. White (1) is where the edit may act."
         )
     return values
+
+
+def check_values(mask: torch.Tensor) -> None:
+    """Refuse a mask with values outside [0, 1].
+
+    Raises:
+        SettingError: If it has any.
+    """
+    if not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise SettingError("A mask holds numbers from 0 (keep) to 1 (may change); divide an image by 255.")
 
 
 def _name(mask: Any) -> str:

@@ -315,24 +315,10 @@ FLOWSLIDER = OdeEdit(
 )
 """FlowSlider, equation inferred from its abstract. target_guidance slides: 0 source, 1 target, 2 beyond."""
 
-DVRF = Distillation(
-    "dvrf",
-    eta=(0.0, 1.0),
-    weight="one",
-    source_guidance=6.0,
-    target_guidance=16.5,
-    steps=50,
-)
+DVRF = Distillation("dvrf", eta=(0.0, 1.0), weight="one", source_guidance=6.0, target_guidance=16.5, steps=50)
 """DVRF with its published SD3 settings but for the learning rate: here the gap of the grid, there a hump."""
 
-DDS = Distillation(
-    "dds",
-    schedule="random",
-    source_guidance=7.5,
-    target_guidance=7.5,
-    steps=200,
-    lr=0.0488,
-)
+DDS = Distillation("dds", schedule="random", source_guidance=7.5, target_guidance=7.5, steps=200, lr=0.0488)
 """Delta denoising score; lr is the published 0.1 * 2000 / (H W) for latents of 64 x 64: see `method_named`."""
 
 _SDS = replace(DDS, name="sds", reference="noise")

@@ -232,13 +232,13 @@ def make_plan(
         model, source_image, list(instructions), who, chosen.source_text, chosen.target_text
     )
     parts = target_texts(model, source_image, description, list(instructions), who)
-    first, *rest = one_by_one(model, [description.source, *parts])
+    first, *rest = model.encode_text([description.source, *parts]).split()
     source, texts = first.named("source"), [text.named("target") for text in rest]
     latents, before = model.encode_image(pixels), measured(model, pixels)
     cost = (0, 0)
     if mask_name == "difference":
         changes = [part for text in texts for part in changes_alone(model, source, text)]
-        with outside_steps():  # what looks for the mask is no step of the edit
+        with outside_steps():  # these calls belong to no step of the edit
             mask = masks.difference_mask(model, latents, source, changes, seed=chosen.seed)
         calls = math.ceil((1 + len(changes)) / masks.TOGETHER)
         cost = masks.DRAWS * calls, masks.DRAWS * (1 + len(changes))
@@ -260,17 +260,12 @@ def measured(model: Model, pixels: torch.Tensor) -> Values | None:
     return None if model.world is None else model.world.measure(pixels)[0]
 
 
-def one_by_one(model: Model, prompts: Sequence[str]) -> list[TextEmbedding]:
-    """The embedding of every text, from one call of the text encoders."""
-    return model.encode_text(prompts).split()
-
-
 def changes_alone(model: Model, source: TextEmbedding, target: TextEmbedding) -> list[TextEmbedding]:
     """The target's changes one by one, embedded; the target itself if there are not several."""
     found = single_changes(source.prompts[0], target.prompts[0])
     if len(found) < 2:
         return [target]
-    return [text.named("target") for text in one_by_one(model, found)]
+    return [text.named("target") for text in model.encode_text(found).split()]
 
 
 def chosen_mask(

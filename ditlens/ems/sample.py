@@ -121,7 +121,7 @@ def iter_method(
 ) -> Iterator[EngineState]:
     """Edit latents with any method; yields after every step, and stops when you stop iterating.
 
-    Captures and interventions are told the number of the step; of an `Inversion` every evaluation counts as one,
+    Captures and interventions know the number of the step; of an `Inversion` every evaluation counts as one,
     because its solvers may look at several noise levels in a step.
 
     Args:

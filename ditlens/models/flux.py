@@ -1,4 +1,4 @@
-"""FLUX.1 behind the same verbs as SD3: packed latents, positions as ids, and guidance that the model is told.
+"""FLUX.1 behind the same verbs as SD3: packed latents, positions as ids, and embedded guidance.
 
 What differs from `ditlens.models.model.Model`:
 

@@ -131,7 +131,7 @@ def no_bars() -> Iterator[None]:
 
 
 def absent_parts(folder: Path) -> dict[str, None]:
-    """Parts that ``model_index.json`` lists as null; diffusers wants to be told them again."""
+    """Parts that ``model_index.json`` lists as null; `from_pretrained` wants them named again."""
     index = read_json(folder / "model_index.json", "the index of a pipeline", ModelError)
     return {name: None for name, value in index.items() if isinstance(value, list) and value[0] is None}
 

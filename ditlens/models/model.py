@@ -1,4 +1,4 @@
-"""Load a diffusers pipeline and give it the few verbs that the rest of ditlens needs."""
+"""A diffusers pipeline with the few verbs that the rest of ditlens needs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import copy
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL import Image
 
 from ditlens import flow, images
 from ditlens.description import Describer
@@ -19,8 +20,8 @@ from ditlens.models.embedding import TextEmbedding
 from ditlens.models.profiles import Profile
 from ditlens.worlds.world import World, open_world
 
-if TYPE_CHECKING:
-    from PIL import Image
+T5_ROWS = 256
+"""Rows of the token matrix that the third text encoder writes, as in diffusers."""
 
 
 def shift_of(tokens: int, config: Any) -> float:
@@ -142,14 +143,16 @@ class Model:
         third = self.pipe.text_encoder_3 is not None
         tokens, _, pooled, _ = self.pipe.encode_prompt(
             prompts, prompts, prompts, do_classifier_free_guidance=False, device=self.device,
-            max_sequence_length=256 if third else 0,
+            max_sequence_length=T5_ROWS if third else 0,
         )  # fmt: skip
         clip = self.pipe.tokenizer_max_length
         lengths = self.token_counts(prompts)
         mask = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         mask[:, :clip] = torch.arange(clip, device=tokens.device) < lengths.to(tokens.device)[:, None]
         if third:
-            counted = self.pipe.tokenizer_3(prompts, truncation=True, max_length=256, padding="max_length")
+            counted = self.pipe.tokenizer_3(
+                prompts, truncation=True, max_length=T5_ROWS, padding="max_length"
+            )
             mask[:, clip:] = torch.tensor(counted.attention_mask, device=tokens.device).bool()
         return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts))
 
