@@ -13,6 +13,7 @@ from PIL import Image
 
 from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
 from ditlens.describers.replies import Message, Reply
+from ditlens.describers.transport import causes_of
 from ditlens.errors import DescriberError, SettingError
 from ditlens.models.loading import no_bars, pick_device
 
@@ -136,11 +137,8 @@ def why_not_loaded(source: str, local: bool, error: BaseException) -> str:
     """Why a model could not be loaded, and what to type."""
     from huggingface_hub import errors
 
-    causes: list[BaseException] = []
-    while error is not None and error not in causes:
-        causes.append(error)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    head = f"The describer {source!r} could not be loaded: {_first_line(causes[0])}"
+    causes = causes_of(error)
+    head = f"The describer {source!r} could not be loaded: {_first_line(error)}"
     if local:
         return (
             f"{head} The folder must hold a model and a processor as written by save_pretrained. {TYPE_BOTH}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 
@@ -150,57 +149,20 @@ def compare(
     return v_target - (v_noise if reference == "noise" else v_source), v_source - v_noise
 
 
-def iter_edit(
-    field: VelocityField,
-    latents: Latents,
-    source_text: Text,
-    target_text: Text,
-    sigmas: torch.Tensor | None,
-    method: DeltaVelocity,
-    *,
-    null_text: Text | None = None,
-    seeds: Sequence[int] | None = None,
-    mask: Mask | None = None,
-    slides: torch.Tensor | None = None,
-) -> Iterator[EngineState]:
-    """Edit step by step: yields after every step, and stops when you stop iterating.
-
-    An item whose two texts are equal comes back bit for bit if its two guidances are equal, or if the method
-    guides away from the source text (there also at target_guidance 0). CSDS-recon "penalty" and "ball" do not
-    promise that: plain score distillation moves an image even under its own description.
-
-    Args:
-        field: The velocity field.
-        latents: Clean latents of the source images, (B, C, H, W).
-        source_text: Describes the images (1 or B).
-        target_text: Describes the wanted images (1 or B).
-        sigmas: Grid (steps + 1,), strictly decreasing to 0; None for a linear one of method.steps. A random
-            schedule has no grid and ignores it.
-        method: The method.
-        null_text: The empty prompt; needed if a guidance away from it is not 1.
-        seeds: One seed per item for its noise, drawn on the CPU; None means 0, 1, ..., B - 1.
-        mask: Where z may differ from x, (1 or B, 1, H, W) in [0, 1]; None: everywhere.
-        slides: Factor on target_guidance of each item, (B,), with slide "guidance"; None: 1.
-
-    Returns:
-        An iterator of `EngineState`.
-
-    Raises:
-        SettingError: If grid, texts, guidance, mask or (at the first step) seeds do not fit.
-    """
-    given: dict[str, Any] = {"null_text": null_text, "seeds": seeds, "mask": mask, "slides": slides}
-    return drive(field, *prepare(latents, source_text, target_text, sigmas, method, **given))
-
-
 def prepare(
     latents: Latents, source_text: Text, target_text: Text, sigmas: torch.Tensor | None, method: DeltaVelocity, *,
     null_text: Text | None, seeds: Sequence[int] | None, mask: Mask | None, slides: torch.Tensor | None = None,
 ) -> tuple[int, Loop]:  # fmt: skip
-    """The number of steps of an edit, and its loop; arguments and errors are those of `iter_edit`."""
+    """The number of steps of an edit, and its loop; for arguments and errors see `ditlens.ems.sample.iter_method`.
+
+    An item whose two texts are equal comes back bit for bit if its two guidances are equal, or if the method
+    guides away from the source text (there also at target_guidance 0). CSDS-recon "penalty" and "ball" do not
+    promise that: plain score distillation moves an image even under its own description.
+    """
     levels = method.levels(sigmas)
     prompts = plan_prompts(source_text, target_text, null_text, method, len(latents), slides)
     generators = flow.seeded_generators(seeds, len(latents))
-    mask, x = check_mask(mask, latents), flow.accumulator(latents)
+    x = flow.accumulator(latents)
 
     def loop(field: VelocityField) -> Iterator[Step]:
         z = x

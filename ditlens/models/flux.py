@@ -121,8 +121,7 @@ class FluxModel(Model):
         tokens, pooled, _ = self.pipe.encode_prompt(
             prompts, prompts, device=self.device, max_sequence_length=rows
         )
-        counted = self.pipe.tokenizer_2(prompts, truncation=True, max_length=rows, padding="max_length")
-        mask = torch.tensor(counted.attention_mask, device=tokens.device).bool()
+        mask = self.real_rows(self.pipe.tokenizer_2, prompts, rows)
         guidance = (float(self.defaults["guidance"]),) * len(prompts) if self.distilled else None
         return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts), guidance)
 

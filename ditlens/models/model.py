@@ -146,21 +146,16 @@ class Model:
             max_sequence_length=T5_ROWS if third else 0,
         )  # fmt: skip
         clip = self.pipe.tokenizer_max_length
-        lengths = self.token_counts(prompts)
         mask = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        mask[:, :clip] = torch.arange(clip, device=tokens.device) < lengths.to(tokens.device)[:, None]
+        mask[:, :clip] = self.real_rows(self.pipe.tokenizer, prompts, clip)
         if third:
-            counted = self.pipe.tokenizer_3(
-                prompts, truncation=True, max_length=T5_ROWS, padding="max_length"
-            )
-            mask[:, clip:] = torch.tensor(counted.attention_mask, device=tokens.device).bool()
+            mask[:, clip:] = self.real_rows(self.pipe.tokenizer_3, prompts, T5_ROWS)
         return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts))
 
-    def token_counts(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Tokens of each prompt for the first encoder, start and end marks included, after truncation."""
-        limit = self.pipe.tokenizer_max_length
-        encoded = self.pipe.tokenizer(list(prompts), truncation=True, max_length=limit)
-        return torch.tensor([len(ids) for ids in encoded.input_ids])
+    def real_rows(self, tokenizer: Any, prompts: list[str], rows: int) -> torch.Tensor:
+        """Which rows of an encoder hold tokens of the prompt, with start and end marks: (batch, rows), bool."""
+        counted = tokenizer(prompts, truncation=True, max_length=rows, padding="max_length")
+        return torch.tensor(counted.attention_mask, device=self.device).bool()
 
     # --- images --------------------------------------------------------------------------------------
 
@@ -308,13 +303,7 @@ class Model:
         Returns:
             An image of the model's native size.
         """
-        return images.to_image(
-            self.sample(
-                [prompt],
-                [seed],
-                steps=steps,
-                guidance=guidance,
-                negative_prompt=negative_prompt,
-                on_step=on_step,
-            )
+        pixels = self.sample(
+            [prompt], [seed], steps=steps, guidance=guidance, negative_prompt=negative_prompt, on_step=on_step
         )
+        return images.to_image(pixels)
