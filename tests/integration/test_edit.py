@@ -18,7 +18,7 @@ from ditlens.describers.replies import Reply
 from ditlens.description import Description
 from ditlens.ems.edit import edit
 from ditlens.ems.methods import DDS, OdeEdit
-from ditlens.ems.plan import EMS, default_method
+from ditlens.ems.plan import EMS, EditSettings, default_method, make_plan
 from ditlens.ems.sample import METHODS, method_from, method_named
 from ditlens.errors import CaptionError, DescriberError, ImageError, ModelError, SettingError
 from ditlens.images import to_image
@@ -242,6 +242,16 @@ def test_routes_of_the_text_can_be_switched_off(run):
     both, tokens, neither = run(), run(pooled=False), run(tokens=False, pooled=False)
     assert np.array_equal(neither.image, neither.reconstruction)
     assert not torch.equal(both.latents, tokens.latents)
+
+
+def test_a_target_outside_the_grammar_changes_what_the_instruction_says(portraits):
+    """Else everything that was asked for would count as drift."""
+    image = portraits.generate("young person, no hat", seed=0, steps=2)
+    free = make_plan(portraits, image, "add a crown", EditSettings(target_text="a coronation in oils"))
+    assert free.description.changes == {"hat": "a crown"}
+    worded = make_plan(portraits, image, "add a crown", EditSettings(target_text="young person, a beanie"))
+    assert worded.description.changes["hat"] == "a beanie"
+
 
 
 def test_text_encoders_can_be_moved_one_by_one(run, portraits):
