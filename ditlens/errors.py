@@ -16,7 +16,7 @@ class CaptionError(DitlensError, ValueError):
 
 
 class ImageError(DitlensError, ValueError):
-    """A picture could not be read or prepared."""
+    """An image could not be read or prepared."""
 
 
 class ModelError(DitlensError, ValueError):

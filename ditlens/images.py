@@ -1,4 +1,4 @@
-"""Pictures in and out: reading whatever a person brings, and fitting it to what a model takes."""
+"""Images in and out: reading whatever a person brings, and fitting it to what a model takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Picture: TypeAlias = "str | Path | Image.Image | torch.Tensor"
-"""A file, a PIL picture, or a tensor (3, height, width) or (1, 3, height, width) with values in [0, 1]."""
+"""A file, a PIL image, or a tensor (3, height, width) or (1, 3, height, width) with values in [0, 1]."""
 
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels, in the order of PIL."""
@@ -23,36 +23,37 @@ MOST_PIXELS = 150_000_000
 """Larger files are refused: decoding them would need gigabytes."""
 
 
-def open_image(picture: Picture) -> Image.Image:
-    """Read a picture as upright RGB; transparency is laid on white, of an animation the first frame counts.
+def open_image(image: Picture) -> Image.Image:
+    """Read an image as upright RGB; transparency is laid on white, of an animation the first frame counts.
 
     Args:
-        picture: A file, a PIL picture or a tensor.
+        image: A file, a PIL image or a tensor.
 
     Raises:
-        ImageError: If the file does not exist, is no picture, is damaged or is too large.
+        ImageError: If the file does not exist, is not an image, is damaged or is too large.
     """
     import torch
     from PIL import Image
 
-    if isinstance(picture, torch.Tensor):
-        return to_image(picture)
-    if isinstance(picture, Image.Image):
-        name, image = "The picture", picture
-    elif isinstance(picture, (str, Path)):
-        name, image = str(picture), open_file(Path(picture))
-    else:
+    if isinstance(image, torch.Tensor):
+        return to_image(image)
+    name = str(image) if isinstance(image, (str, Path)) else "The image"
+    if isinstance(image, (str, Path)):
+        image = open_file(Path(image))
+    if not isinstance(image, Image.Image):
         raise ImageError(
-            f"A picture is a file's name, a PIL picture or a tensor; got {type(picture).__name__}. "
+            f"An image is a file's name, a PIL image or a tensor; got {type(image).__name__}. "
             "An array becomes one by PIL.Image.fromarray(array)."
         )
     try:
         image.load()
         return _upright_rgb(image)
     except Exception as error:  # the decoders raise a dozen kinds of errors on broken data
-        raise ImageError(
-            f"{name} is damaged or cut off: {error}. Save it again from the program it comes from."
-        ) from error
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} is damaged or cut off: {error}. Save it again from the program it comes from.")
 
 
 def open_file(path: Path) -> Image.Image:
@@ -70,7 +71,7 @@ def open_file(path: Path) -> Image.Image:
     if not path.exists():
         raise ImageError(f"There is no file {path}. Check the name, or the folder you are in.")
     if path.is_dir():
-        raise ImageError(f"{path} is a folder. Name one picture in it.")
+        raise ImageError(f"{path} is a folder. Name one image in it.")
     too_large = f"than {MOST_PIXELS:,}. Make it smaller first."
     try:
         with warnings.catch_warnings():
@@ -84,19 +85,17 @@ def open_file(path: Path) -> Image.Image:
         ) from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{path} is not a picture that can be read. Use PNG, JPEG, WebP, GIF, BMP or TIFF."
+            f"{path} is not an image that can be read. Use PNG, JPEG, WebP, GIF, BMP or TIFF."
         ) from error
     except Exception as error:
-        raise ImageError(
-            f"{path} is damaged or cut off: {error}. Save it again from the program it comes from."
-        ) from error
+        raise _damaged(str(path), error) from error
     if image.width * image.height > MOST_PIXELS:
         raise ImageError(f"{path} has {image.width} x {image.height} pixels, more {too_large}")
     return image
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF data say, lay it on white, and bring it to 8 bits of RGB."""
+    """Turn an image as its EXIF data say, lay it on white, and bring it to 8 bits of RGB."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
@@ -111,7 +110,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Deep greyscale to 8 bits: the smallest usual range that holds all values goes from black to white.
 
-    Usual are 0 to 255 and 0 to 65535, of 16-bit pictures only the latter, and of floats also 0 to 1; beyond
+    Usual are 0 to 255 and 0 to 65535, of 16-bit images only the latter, and of floats also 0 to 1; beyond
     them, the largest value is white.
     """
     import numpy as np
@@ -125,7 +124,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Cut the largest centred window of the wanted shape out of a picture and scale it."""
+    """Cut the largest centred window of the wanted shape out of an image and scale it."""
     from PIL import Image
 
     if image.size == (width, height):
@@ -138,7 +137,7 @@ def window(size: Size, shape: Size) -> tuple[float, float, float, float]:
     """The largest centred window with the proportions of `shape`: left, top, right, bottom, in pixels.
 
     Args:
-        size: Width and height of the picture that is cut.
+        size: Width and height of the image that is cut.
         shape: Width and height whose proportions are wanted.
     """
     width, height = float(size[0]), float(size[1])
@@ -151,17 +150,17 @@ def window(size: Size, shape: Size) -> tuple[float, float, float, float]:
     return left, top, left + width, top + height
 
 
-def fit_mask(mask: torch.Tensor, picture_size: Size, size: Size) -> torch.Tensor:
-    """Fit a mask exactly as `fit` fits the picture that it belongs to.
+def fit_mask(mask: torch.Tensor, image_size: Size, size: Size) -> torch.Tensor:
+    """Fit a mask exactly as `fit` fits the image that it belongs to.
 
-    Two kinds of masks are known by their proportions: one of the fitted picture, which is scaled only, and one of
-    the picture before it was fitted, which is cut as the picture was. A pixel of the result is as large as the
+    Two kinds of masks are known by their proportions: one of the fitted image, which is scaled only, and one of
+    the image before it was fitted, which is cut as the image was. A pixel of the result is as large as the
     largest value in it, so that no thin line is lost.
 
     Args:
         mask: (1, 1, height, width).
-        picture_size: Width and height of the picture as it was given, upright.
-        size: Width and height of the fitted picture.
+        image_size: Width and height of the image as it was given, upright.
+        size: Width and height of the fitted image.
 
     Returns:
         (1, 1, size[1], size[0]).
@@ -172,15 +171,15 @@ def fit_mask(mask: torch.Tensor, picture_size: Size, size: Size) -> torch.Tensor
     own = (mask.shape[-1], mask.shape[-2])
     if own == tuple(size):
         return mask
-    if own != tuple(picture_size) and _proportional(own, size):
+    if own != tuple(image_size) and _proportional(own, size):
         left, top, right, bottom = 0.0, 0.0, float(own[0]), float(own[1])
-    elif _proportional(own, picture_size):
+    elif _proportional(own, image_size):
         left, top, right, bottom = window(own, size)
     else:
         raise SettingError(
-            f"The mask has {own[0]} x {own[1]} pixels, and it cannot be told where it lies: the picture has "
-            f"{picture_size[0]} x {picture_size[1]}, and the model sees {size[0]} x {size[1]} of it. "
-            "Draw the mask on the picture, or on edit.source_image, which is what the model sees."
+            f"The mask has {own[0]} x {own[1]} pixels, and it cannot be told where it lies: the image has "
+            f"{image_size[0]} x {image_size[1]}, and the model sees {size[0]} x {size[1]} of it. "
+            "Draw the mask on the image, or on edit.source_image, which is what the model sees."
         )
     rows = _largest(mask.transpose(-1, -2), top, bottom, size[1]).transpose(-1, -2)
     return _largest(rows, left, right, size[0])
@@ -206,10 +205,10 @@ def _largest(values: torch.Tensor, begin: float, end: float, count: int) -> torc
 
 
 def sizes(image: Image.Image, side: int, multiple: int, square: bool) -> tuple[int, int]:
-    """Width and height for a model whose native pictures are `side` x `side`.
+    """Width and height for a model whose native images are `side` x `side`.
 
     Args:
-        image: The picture.
+        image: The image.
         side: The model's native side.
         multiple: Both sides must be multiples of this.
         square: Whether the model takes only its native square.
@@ -222,7 +221,7 @@ def sizes(image: Image.Image, side: int, multiple: int, square: bool) -> tuple[i
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
-    """A picture as (1, 3, height, width), values in [0, 1]."""
+    """An image as (1, 3, height, width), values in [0, 1]."""
     import numpy as np
     import torch
 
@@ -230,7 +229,7 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def to_image(tensor: torch.Tensor) -> Image.Image:
-    """A tensor (3, height, width) or (1, 3, height, width), values in [0, 1], as a PIL picture.
+    """A tensor (3, height, width) or (1, 3, height, width), values in [0, 1], as a PIL image.
 
     Raises:
         ImageError: If the tensor has another shape or values that are not finite.
@@ -241,17 +240,17 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
     if tensor.ndim == 4 and tensor.shape[0] == 1:
         tensor = tensor[0]
     if tensor.ndim != 3 or tensor.shape[0] != 3:
-        raise ImageError(f"A picture is a tensor (3, height, width); got {tuple(tensor.shape)}.")
+        raise ImageError(f"An image is a tensor (3, height, width); got {tuple(tensor.shape)}.")
     if not tensor.is_floating_point():
-        raise ImageError(f"A picture is a tensor of numbers in [0, 1]; got {tensor.dtype}. Divide it by 255.")
+        raise ImageError(f"An image is a tensor of numbers in [0, 1]; got {tensor.dtype}. Divide it by 255.")
     if not bool(torch.isfinite(tensor).all()):
-        raise ImageError("The picture has values that are not finite: the model or its input is broken.")
+        raise ImageError("The image has values that are not finite: the model or its input is broken.")
     array = (tensor.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(array)
 
 
 def strip(images: list[Image.Image], labels: list[str], title: str = "", height: int = 160) -> Image.Image:
-    """Pictures in one row on white, each under its label."""
+    """Images in one row on white, each under its label."""
     from PIL import Image, ImageDraw, ImageFont
 
     gap, head, top = 8, 26, 30 if title else 6

@@ -9,7 +9,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+from PIL import Image
 
 from ditlens import images
 from ditlens.describers import replies
@@ -17,9 +19,6 @@ from ditlens.describers.replies import BadReplyError, Message, RefusalError, Rep
 from ditlens.description import Description
 from ditlens.errors import DescriberError
 from ditlens.files import write_whole
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 T = TypeVar("T", str, Description)
 
@@ -120,8 +119,8 @@ class ChatDescriber(abc.ABC):
         read: Callable[[Reply], T],
     ) -> T:
         """The answer kept for a question, or else a new one, which is then kept in the form of a reply."""
-        picture = images.open_image(image)
-        question = [image_hash(picture), instruction, self.name, self._identity, replies.PROMPTS]
+        opened = images.open_image(image)
+        question = [image_hash(opened), instruction, self.name, self._identity, replies.PROMPTS]
         key = hashlib.sha256(json.dumps(question).encode()).hexdigest()
         file = None if self.cache is None else self.cache / f"{key}.txt"
         text = self._memory.get(key) or _load(file)
@@ -132,7 +131,7 @@ class ChatDescriber(abc.ABC):
                 return answer
             except BadReplyError as error:
                 warnings.warn(f"{file} is damaged ({error}); {self.name} is asked again.", stacklevel=3)
-        answer = self._ask(picture, messages, read)
+        answer = self._ask(opened, messages, read)
         text = self._memory[key] = replies.as_reply(answer)
         if file is not None:
             try:

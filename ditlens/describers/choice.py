@@ -56,19 +56,19 @@ class ByHand:
         return Description(self.source, self.target, {}, self.name)
 
 
-def describer_from(spec: str | Path | Describer, model: Model | None = None) -> Describer:
+def describer_from(spec: str | Path | Describer | None, model: Model | None = None) -> Describer:
     """A describer from what a person types.
 
     For the same words, a model or a server is made once, and remembers its answers.
 
     Args:
-        spec: ``"own"`` (the model's own), the name of a world that comes with ditlens, an address with a model's
-            name (``"http://127.0.0.1:11434/v1#llava"``), a ``.json`` file of recorded texts, a folder or an id
-            (``"org/name"``) of a transformers model; or a describer, which is returned as it is.
+        spec: ``"own"`` or None (the model's own), the name of a world that comes with ditlens, an address with a
+            model's name (``"http://127.0.0.1:11434/v1#llava"``), a ``.json`` file of recorded texts, a folder or an
+            id (``"org/name"``) of a transformers model; or a describer, which is returned as it is.
         model: The model whose own describer is meant.
 
     Raises:
-        DescriberError: If it is none of these, or the file is missing.
+        DescriberError: If it is none of these, the file is missing, or the model has no describer.
         SettingError: If an address is wrong.
         ModelError: If the networks of a world are missing.
 
@@ -76,20 +76,18 @@ def describer_from(spec: str | Path | Describer, model: Model | None = None) -> 
         >>> describer_from("http://127.0.0.1:11434/v1#llava")
         OpenAICompatible('llava (127.0.0.1:11434)')
     """
+    if spec is None or spec == "own":
+        if model is None or model.describer is None:
+            why = "no model is given" if model is None else f"{model.name} has no describer of its own"
+            raise DescriberError(f"Nothing describes the image: {why}. Pass describer=. {TYPE_BOTH}")
+        return model.describer
     if not isinstance(spec, (str, Path)):
-        if all(hasattr(spec, name) for name in ("name", "describe", "extract")):
+        if isinstance(spec, Describer):
             return spec
         raise DescriberError(
             f"A describer has a name, describe(image) and extract(image, instruction); got {type(spec).__name__}."
         )
     text = str(spec).strip()
-    if text == "own":
-        if model is None or model.describer is None:
-            who = "no model is given" if model is None else f"{model.name} has none"
-            raise DescriberError(
-                f"'own' is the model's own describer, but {who}. Pass another one. {TYPE_BOTH}"
-            )
-        return model.describer
     if text in world.names():
         if model is not None and model.world is not None and model.world.name == text:
             return model.world.describer
@@ -119,13 +117,8 @@ def _of_world(name: str) -> Describer:
     return world.open_world(name, Path(find(name))).describer
 
 
-@lru_cache(maxsize=1)
-def _on_this_computer(source: str) -> HuggingFace:
-    """The model of a name: only the last one stays loaded, since it may be large."""
-    return HuggingFace(source)
+_on_this_computer = lru_cache(maxsize=1)(HuggingFace)
+"""The model of a name: only the last one stays loaded, since it may be large."""
 
-
-@lru_cache(maxsize=8)
-def _at_address(name: str, url: str) -> OpenAICompatible:
-    """The server of an address: the last ones remember their answers."""
-    return OpenAICompatible(name, url=url)
+_at_address = lru_cache(maxsize=8)(OpenAICompatible)
+"""The server of an address: the last ones remember their answers."""

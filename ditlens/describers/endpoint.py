@@ -12,15 +12,14 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
 from ditlens.describers.replies import LONGEST_REPLY, Message, Reply
 from ditlens.describers.transport import Address, Answer, blank, plain, post
 from ditlens.errors import DescriberError, SettingError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -184,8 +183,6 @@ def payload(image: Image.Image, messages: list[Message], side: int) -> list[dict
 
 def data_url(image: Image.Image, side: int) -> str:
     """An image as PNG in a data URL: at most `side` pixels long, and nothing but its pixels."""
-    from PIL import Image
-
     bare = Image.frombytes("RGB", image.size, image.convert("RGB").tobytes())
     bare.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -6,15 +6,16 @@ import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from PIL import Image
 
 from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
 from ditlens.describers.replies import Message, Reply
+from ditlens.describers.transport import causes_of
 from ditlens.errors import DescriberError, SettingError
 from ditlens.models.loading import no_bars, pick_device
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class HuggingFace(ChatDescriber):
@@ -58,7 +59,6 @@ class HuggingFace(ChatDescriber):
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
         """Processor and model."""
-        import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         if not self.local and not is_hub_id(self.source):
@@ -84,8 +84,6 @@ class HuggingFace(ChatDescriber):
 
     def reply(self, image: Image.Image, messages: list[Message]) -> Reply:
         """What the model says next; see `ChatDescriber.reply`."""
-        import torch
-
         processor, model = self._parts
         try:
             inputs = processor.apply_chat_template(
@@ -139,11 +137,8 @@ def why_not_loaded(source: str, local: bool, error: BaseException) -> str:
     """Why a model could not be loaded, and what to type."""
     from huggingface_hub import errors
 
-    causes: list[BaseException] = []
-    while error is not None and error not in causes:
-        causes.append(error)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    head = f"The describer {source!r} could not be loaded: {_first_line(causes[0])}"
+    causes = causes_of(error)
+    head = f"The describer {source!r} could not be loaded: {_first_line(error)}"
     if local:
         return (
             f"{head} The folder must hold a model and a processor as written by save_pretrained. {TYPE_BOTH}"

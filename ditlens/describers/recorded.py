@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from ditlens import images
 from ditlens.describers import replies
@@ -13,10 +14,7 @@ from ditlens.describers.chat import TYPE_BOTH, image_hash
 from ditlens.describers.replies import BadReplyError
 from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError
-from ditlens.files import write_whole
-
-if TYPE_CHECKING:
-    from PIL import Image
+from ditlens.files import read_json, write_json
 
 FORMAT = 1
 """Version of the files of recorded texts."""
@@ -114,27 +112,27 @@ class Recorder:
 
     def describe(self, image: images.Picture) -> str:
         """What the describer says the image shows; recorded."""
-        picture = images.open_image(image)
-        text = self.describer.describe(picture)
-        self._add(picture, {"description": text})
+        opened = images.open_image(image)
+        text = self.describer.describe(opened)
+        self._add(opened, {"description": text})
         return text
 
     def extract(self, image: images.Picture, instruction: str) -> Description:
         """The describer's two texts; recorded."""
-        picture = images.open_image(image)
-        found = self.describer.extract(picture, instruction)
+        opened = images.open_image(image)
+        found = self.describer.extract(opened, instruction)
         texts = {"source": found.source, "target": found.target, "changes": found.changes}
-        self._add(picture, {"instructions": {_normal(instruction): texts}})
+        self._add(opened, {"instructions": {_normal(instruction): texts}})
         return found
 
-    def _add(self, picture: Image.Image, entry: dict[str, Any]) -> None:
+    def _add(self, opened: Image.Image, entry: dict[str, Any]) -> None:
         """Add to what is recorded for an image."""
         empty: dict[str, Any] = {"format": FORMAT, "describer": self.name, "pictures": {}}
         record = _read(self.path) if self.path.exists() else empty
-        old = record["pictures"].setdefault(image_hash(picture), {})
+        old = record["pictures"].setdefault(image_hash(opened), {})
         instructions = old.get("instructions", {}) | entry.get("instructions", {})
         old |= entry | ({"instructions": instructions} if instructions else {})
-        write_whole(self.path, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+        write_json(self.path, record)
 
 
 def _normal(instruction: str) -> str:
@@ -148,17 +146,13 @@ def _read(path: str | Path) -> dict[str, Any]:
     Raises:
         DescriberError: If it is missing or damaged.
     """
-    try:
-        return _checked(json.loads(Path(path).expanduser().read_text("utf-8")), str(path))
-    except FileNotFoundError:
+    file = Path(path).expanduser()
+    if not file.exists():
         raise DescriberError(
             f"There are no recorded texts in {path}. Check the name, or make the file with "
-            f'Recorder(describer, "{Path(path).name}").'
-        ) from None
-    except OSError as error:
-        raise DescriberError(f"{path} cannot be read: {error}. Check its permissions.") from error
-    except (ValueError, RecursionError) as error:
-        raise DescriberError(f"{path} is damaged: {error}. Restore it, or record it again.") from error
+            f'Recorder(describer, "{file.name}").'
+        )
+    return _checked(read_json(file, "a file of recorded texts", DescriberError), str(path))
 
 
 def _checked(record: Any, where: str) -> dict[str, Any]:

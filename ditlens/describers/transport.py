@@ -272,13 +272,18 @@ def _wait(value: str | None) -> float | None:
         return None
 
 
+def causes_of(error: BaseException) -> list[BaseException]:
+    """An error and all that lies below it; a host with several addresses has a group of errors."""
+    causes = [error]
+    for cause in causes:  # grows
+        below = [*getattr(cause, "exceptions", ()), cause.__cause__ or cause.__context__]
+        causes += [each for each in below if each is not None and each not in causes]
+    return causes
+
+
 def _reason(error: Exception) -> str:
     """Why there was no answer, in words."""
-    causes: list[BaseException] = [error]
-    for cause in causes:  # grows by what lies below; a host with several addresses has a group of errors
-        below = cause.__cause__ or cause.__context__
-        causes += [*getattr(cause, "exceptions", ()), *([below] if below else [])]
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes_of(error)):
         return "the connection was refused"
     if isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
         return f"the connection was closed before a complete HTTP answer had come ({error})"

@@ -1,7 +1,7 @@
-"""Extract, manipulate, sample: an edit from a picture and a wish to a picture, a recipe and measurements.
+"""Extract, manipulate, sample: an edit from an image and an instruction to an image, a recipe and measurements.
 
 The order of EMS (arXiv 2408.13335): two texts are *extracted*; the text embedding and the latents are
-*manipulated*, by one degree; the picture is *sampled* from both. The formulas of the paper's image half are not
+*manipulated*, by one degree; the image is *sampled* from both. The formulas of the paper's image half are not
 known to us; the settings here are the "EMS-style" reading in `ditlens.ems.methods`.
 """
 
@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ditlens import images, late
 from ditlens.description import Describer, Description
@@ -21,18 +24,14 @@ from ditlens.ems import judge
 from ditlens.ems.engine import EngineState
 from ditlens.ems.extract import degree_of
 from ditlens.ems.loops import Method
-from ditlens.ems.plan import MASK_FILE, EditSettings, Plan, make_plan
-from ditlens.ems.sample import exact_at_0
+from ditlens.ems.plan import MASK_FILE, EditSettings, Plan, Values, make_plan
 from ditlens.errors import SettingError
+from ditlens.files import write_json
 from ditlens.models.encoders import Choice
 from ditlens.models.model import Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL import Image
-
-
-Values = dict[str, "float | str"]
 
 
 @dataclass(kw_only=True)
@@ -41,13 +40,13 @@ class Edit:
 
     Attributes:
         image: The result.
-        source_image: The picture as the model saw it (upright, cut and scaled).
-        reconstruction: The picture after encoding and decoding: what degree 0 returns, if the method promises it
-            (`ditlens.ems.sample.exact_at_0`).
+        source_image: The image as the model saw it (upright, cut and scaled).
+        reconstruction: The image after encoding and decoding: what degree 0 returns, if the method promises it
+            (its `exact_at_0`).
         description: Both texts.
         degree: Editing degree: at 0 the text is the source's, at 1 the target's.
-        seconds: Time from texts to picture, without describing.
-        recipe: What is needed to repeat the edit beside the picture, ready for JSON; see `Plan.recipe`.
+        seconds: Time from texts to image, without describing.
+        recipe: What is needed to repeat the edit beside the source image, ready for JSON; see `Plan.recipe`.
         before: Attributes read from `source_image`; None if the model's world has no oracle.
         after: Attributes read from `image`.
         evaluations: (latents, text, sigma) triples put through the transformer, those of the mask among them.
@@ -112,7 +111,7 @@ class Edit:
     def warnings(self) -> list[str]:
         """What to know about it: *no visible change*, *identity broke*, *not reached*; empty if all is well."""
         moved = judge.change(images.to_tensor(self.image), images.to_tensor(self.reconstruction))
-        same, exact = self.source_text == self.target_text, exact_at_0(self.plan.method)
+        same, exact = self.source_text == self.target_text, self.plan.method.exact_at_0
         return judge.warnings_of(
             moved, self.degree, self.drift, self.missed, same_texts=same, exact_at_0=exact
         )
@@ -140,14 +139,14 @@ class Edit:
         return finish(self.plan.reversed(self.latents, self.image, self.degree), [degree])[0]
 
     def apply(self, image: images.Picture, degree: float | None = None) -> Edit:
-        """Do the same to another picture: same instruction, settings and seed.
+        """Do the same to another image: same instruction, settings and seed.
 
         Args:
-            image: The other picture.
+            image: The other image.
             degree: Another degree; the edit's own by default.
 
         Raises:
-            SettingError: If a text came by hand, which describes the first picture, or a mask does not fit.
+            SettingError: If a text was given, which describes the first image, or a mask does not fit.
         """
         degree = degree_of(self.degree if degree is None else degree)
         return finish(self.plan.on(image), [degree])[0]
@@ -173,21 +172,19 @@ class Edit:
         Returns:
             The folder.
         """
-        from PIL.PngImagePlugin import PngInfo
-
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         info = PngInfo()
         info.add_text("ditlens", json.dumps(self.recipe))
         self.image.save(folder / "edit.png", pnginfo=info)
-        (folder / "edit.json").write_text(json.dumps(self.facts(), indent=2) + "\n")
+        write_json(folder / "edit.json", self.facts())
         mask = self.plan.mask_png
         if mask is not None:
             (folder / MASK_FILE).write_bytes(mask)
         return folder
 
     def facts(self) -> dict[str, Any]:
-        """The edit without its pictures, ready for JSON."""
+        """The edit without its images, ready for JSON."""
         return {
             "source_text": self.source_text,
             "target_text": self.target_text,
@@ -231,13 +228,13 @@ class Sweep:
         return [e.after[attribute] for e in self.edits if e.after is not None]
 
     def strip(self) -> Image.Image:
-        """The pictures side by side, each under its degree."""
+        """The images side by side, each under its degree."""
         title = " -> ".join(dict.fromkeys((self.edits[0].source_text, self.edits[0].target_text)))
         title = title if len(title) < 24 * len(self.edits) else "degree of the edit"
         return images.strip(self.images, [f"{d:g}" for d in self.degrees], title)
 
     def save(self, path: str | Path) -> None:
-        """Write the strip as a picture."""
+        """Write the strip as an image file."""
         self.strip().save(path)
 
     def plot(self) -> Figure:
@@ -262,31 +259,29 @@ def edit(
     encoders: Choice = None,
     on_step: Callable[[EngineState], object] | None = None,
 ) -> Edit:
-    """Edit a picture as an instruction says, by a degree.
+    """Edit an image as an instruction says, by a degree.
 
     Args:
         model: The model, from `ditlens.load`.
-        image: A file, a PIL picture or a tensor.
-        instruction: What to change, in words; or several wishes, each with its own degree:
+        image: A file, a PIL image or a tensor.
+        instruction: What to change, in words; or several instructions, each with its own degree:
             ``{"make her smile": 0.7, "remove the glasses": 1}``. May be empty if both texts are given.
         degree: 1 aims at the target text; more exaggerates, less than 0 reverses. 0 returns the reconstruction,
-            bit for bit, with methods that compare two velocities guided alike, or the target away from the
-            source text: the default ones, DDS, FlowAlign, FlowSlider, and others set up so. Methods that guide
-            source and target differently (FlowEdit as published, DVRF as published), that resample or that
-            invert change the picture at 0 too.
-            Multiplies the degrees of several wishes.
+            bit for bit, with methods whose `exact_at_0` is true: those that guide both velocities alike, or the
+            target away from the source text (the default ones, DDS, FlowAlign, FlowSlider). Methods that guide
+            source and target differently (FlowEdit and DVRF as published), that resample or that invert change
+            the image at 0 too. Multiplies the degrees of several instructions.
         seed: Seed of the noise.
-        source_text: What the picture shows, instead of the describer's text. Without `target_text` it is for the
-            portraits world only, whose grammar words the target from it.
+        source_text: What the image shows, instead of the describer's text. Without `target_text` it needs a model
+            with a world, whose grammar words the target from it.
         target_text: What it should show, instead of the describer's text.
         describer: Who describes; the model's own by default. A name, a folder or an address does too, see
             `ditlens.describers.choice.describer_from`.
         method: Settings of a method, or a name from `ditlens.ems.sample.METHODS`: as published for the model's
             family and for latents of this size. The model's own by default.
-        mask: Where the picture may change: a picture, an array or a file (white may change), drawn on the picture
-            or on what the model sees of it; "difference" takes where the two texts pull apart;
-            "exact" draws it, in a world with a renderer; "auto" is the model's
-            own choice. None or "none": everywhere.
+        mask: Where the image may change: an image, an array or a file (white may change), drawn on the image or on
+            what the model sees of it; "difference" takes where the two texts pull apart; "exact" draws it, in a
+            world with a renderer; "auto" is the model's own choice. None or "none": everywhere.
         tokens: Whether the token matrix of the text moves.
         pooled: Whether the pooled vector of the text moves.
         encoders: Text encoders whose part of the text moves, by name or number: ``{"clip"}``, ``{0, "t5"}``; all by
@@ -294,10 +289,10 @@ def edit(
         on_step: Called with the engine's state after every step; raise in it to stop.
 
     Raises:
-        ImageError: If the picture cannot be read.
+        ImageError: If the image cannot be read.
         CaptionError: If the instruction is not understood.
-        DescriberError: If nobody can describe the picture.
-        SettingError: If a setting is out of range, contradicts another, or a mask does not fit the picture.
+        DescriberError: If nothing can describe the image.
+        SettingError: If a setting is out of range, contradicts another, or a mask does not fit the image.
 
     Example:
         >>> image = model.generate("a portrait with a big smile", seed=0, steps=2)
@@ -337,14 +332,12 @@ def results(plan: Plan, degrees: Sequence[float], state: EngineState, begun: flo
     """The edits of a plan's last state."""
     model = plan.model
     # One by one, as the reconstruction was: in another batch size the last bit of a pixel may differ.
-    pictures = torch.cat([model.decode(latent) for latent in state.latents.split(1)])
+    pixels = torch.cat([model.decode(latent) for latent in state.latents.split(1)])
     seconds = (plan.clock() - begun) / len(degrees)
-    read: Sequence[Values | None] = [None] * len(degrees)
-    if model.world is not None:
-        read = model.world.measure(pictures)
+    read = [None] * len(degrees) if model.world is None else model.world.measure(pixels)
     return [
         Edit(
-            image=images.to_image(pictures[i]), source_image=plan.source_image, reconstruction=plan.reconstruction,
+            image=images.to_image(pixels[i]), source_image=plan.source_image, reconstruction=plan.reconstruction,
             description=plan.description, degree=degree, seconds=seconds, recipe=plan.recipe(degree),
             before=plan.before, after=read[i], evaluations=state.evaluations // len(degrees) + plan.mask_cost[1],
             latents=state.latents[i : i + 1], plan=plan,
@@ -353,28 +346,15 @@ def results(plan: Plan, degrees: Sequence[float], state: EngineState, begun: flo
     ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class EditState:
-    """An edit after one step.
+@dataclass(frozen=True, eq=False)
+class EditState(EngineState):
+    """An edit after one step: an `EngineState` of one item that can be looked at."""
 
-    Attributes:
-        step: Index of the step just made, from 0.
-        steps: Number of steps.
-        sigma: Noise level at which the step looked.
-        latents: What the engine holds, (1, C, H, W).
-        clean: The clean latents that the step points to, same shape.
-    """
-
-    step: int
-    steps: int
-    sigma: float
-    latents: torch.Tensor = field(repr=False)
-    clean: torch.Tensor = field(repr=False)
-    model: Any = field(repr=False)
+    model: Model = field(repr=False)
 
     @property
     def preview(self) -> Image.Image:
-        """The clean estimate as a picture: what the result would be if this step were the last."""
+        """The clean estimate as an image: what the result would be if this step were the last."""
         return images.to_image(self.model.decode(self.clean))
 
 
@@ -389,10 +369,8 @@ class EditSteps:
     def __init__(self, plan: Plan, degree: float) -> None:
         self.plan, self.degree, self.cancelled = plan, degree, False
         self.state: EditState | None = None
-        self._last: EngineState | None = None
         self._begun = plan.clock()
         self._states = plan.states([degree])
-        self._result: Edit | None = None
 
     def __iter__(self) -> Iterator[EditState]:
         return self
@@ -400,16 +378,14 @@ class EditSteps:
     def __next__(self) -> EditState:
         if self.cancelled:
             raise StopIteration
-        last = next(self._states)
-        self._last = last
-        self.state = EditState(last.step, last.steps, last.sigma, last.latents, last.clean, self.plan.model)
+        self.state = EditState(**vars(next(self._states)), model=self.plan.model)
         return self.state
 
     def cancel(self) -> None:
         """Stop after the step in hand."""
         self.cancelled = True
 
-    @property
+    @cached_property
     def result(self) -> Edit:
         """The finished edit; steps that are still missing are made now.
 
@@ -418,16 +394,14 @@ class EditSteps:
         """
         for _ in self:
             pass
-        last = self._last
+        last = self.state
         if last is None or last.step + 1 < last.steps:
             done = 0 if last is None else last.step + 1
             raise SettingError(
                 f"This edit was cancelled after {done} steps: there is no result. "
                 "Its last state is in .state; start again with edit.iter()."
             )
-        if self._result is None:
-            self._result = results(self.plan, [self.degree], last, self._begun)[0]
-        return self._result
+        return results(self.plan, [self.degree], last, self._begun)[0]
 
 
 def edit_steps(

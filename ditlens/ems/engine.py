@@ -1,21 +1,30 @@
 """The image half of *manipulate*: one engine for the family of delta-velocity methods.
 
 `ditlens.ems.methods` has the table of the methods with their equations and presets; here is the loop that
-runs them. Symbols as there: source picture x, edited picture z, delta = z - x, noise levels t and t',
+runs them. Symbols as there: source image x, edited image z, delta = z - x, noise levels t and t',
 coupling eta, source point q, target point p, velocity difference Dv.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from ditlens import flow
+from ditlens.ems.masks import check_values
 from ditlens.ems.methods import DeltaVelocity, Distillation, Look
 from ditlens.errors import SettingError
 from ditlens.flow import Latents, Mask, Text, VelocityField
+from ditlens.labels import Label, announce
+
+Step = tuple[float, Latents, Latents]
+"""What a loop yields after a step: its noise level, the edited latents, and the clean latents that it points to."""
+
+Loop = Callable[[VelocityField], Iterator[Step]]
+"""An edit that is checked and ready: the steps that it makes with a velocity field."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +35,7 @@ class EngineState:
         step: Index of the step just made, 0 to steps - 1.
         steps: Number of steps that this edit takes.
         sigma: Noise level t at which the step looked.
-        latents: The edited clean picture z so far, (B, C, H, W).
+        latents: The edited clean image z so far, (B, C, H, W).
         clean: Preview of the result, same shape: under the ode rule where Dv points to, else z itself.
         evaluations: (latents, text, sigma) triples put through the model so far, over the whole batch (NFE).
         calls: Calls of the model so far.
@@ -62,7 +71,7 @@ def plan_prompts(
     source: Text,
     target: Text,
     null_text: Text | None,
-    config: DeltaVelocity,
+    method: DeltaVelocity,
     batch: int,
     slides: torch.Tensor | None = None,
 ) -> _Prompts:
@@ -76,25 +85,25 @@ def plan_prompts(
         SettingError: If a text does not fit the batch, or guidance needs a null text that is missing.
     """
     source, target = flow.expand_text(source, batch), flow.expand_text(target, batch)
-    guidance: float | torch.Tensor = config.target_guidance
-    slider_at_zero: bool | torch.Tensor = config.guide_from == "source" and guidance == 0  # at_p is [source]
-    if slides is not None and config.slide == "guidance":
+    guidance: float | torch.Tensor = method.target_guidance
+    slider_at_zero: bool | torch.Tensor = method.guide_from == "source" and guidance == 0  # at_p is [source]
+    if slides is not None and method.slide == "guidance":
         guidance = guidance * slides
-        slider_at_zero = guidance == 0 if config.guide_from == "source" else False
-    same = (flow.equal_texts(source, target) | slider_at_zero) & config.keeps_equal
+        slider_at_zero = guidance == 0 if method.guide_from == "source" else False
+    same = (flow.equal_texts(source, target) | slider_at_zero) & method.keeps_equal
     guide, source, target = (
         _named(text, role)
         for text, role in ((source, "source.target"), (source, "source"), (target, "target"))
     )
-    at_q = flow.guidance_texts(source, null_text, config.source_guidance) if config.needs_source else []
-    texts = config.target_guidance if isinstance(guidance, float | int) else 2.0  # 2: both, for all items
-    told = flow.embedded_guidance(target, guidance)  # None, unless the model is guidance-distilled
-    if config.guide_from == "source":
-        if told is not None:  # all three velocities are of one field, also of a guidance-distilled model
-            guide, target = (flow.embedded_guidance(text, config.source_guidance) for text in (guide, target))
+    at_q = flow.guidance_texts(source, null_text, method.source_guidance) if method.needs_source else []
+    texts = method.target_guidance if isinstance(guidance, float | int) else 2.0  # 2: both, for all items
+    embedded = flow.embedded_guidance(target, guidance)  # None, unless the model is guidance-distilled
+    if method.guide_from == "source":
+        if embedded is not None:  # all three velocities are of one field, also of a guidance-distilled model
+            guide, target = (flow.embedded_guidance(text, method.source_guidance) for text in (guide, target))
         at_p = {0.0: [guide], 1.0: [target]}.get(texts, [guide, target])
     else:
-        at_p = flow.guidance_texts(target, null_text, texts) if told is None else [told]
+        at_p = flow.guidance_texts(target, null_text, texts) if embedded is None else [embedded]
     if all(any(text is null_text for text in texts) for texts in (at_q, at_p)):
         at_q, at_p = (
             [_named(text, f"uncond.{side}") if text is null_text else text for text in texts]
@@ -117,107 +126,95 @@ def compare(
     sigma: float,
     eta: float,
     prompts: _Prompts,
-    config: DeltaVelocity,
+    method: DeltaVelocity,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Evaluate the target point and the source point under one noise, in one call.
 
     Returns:
         Dv = v_target(p) - v_source(q), or v_target(p) less another reference: v_source(p), or noise - x; and
-        v_source(q) - (noise - x), along which the source text would move its own picture. Both (B, C, H, W).
+        v_source(q) - (noise - x), along which the source text would move its own image. Both (B, C, H, W).
     """
     q = flow.interpolate(x, noise, sigma)
     p = q + (1 - (1 - eta) * sigma) * (z - x)
-    reference = config.reference if isinstance(config, Distillation) else "source"
+    reference = method.reference if isinstance(method, Distillation) else "source"
     own = p if reference == "same" else q
     rows = [(own, text) for text in prompts.at_q] + [(p, text) for text in prompts.at_p]
     velocities = flow.evaluate(field, sigma, rows)
     v_source = v_noise = noise - x
     if prompts.at_q:
-        v_source = flow.merge_guidance(velocities[: len(prompts.at_q)], config.source_guidance)
+        v_source = flow.merge_guidance(velocities[: len(prompts.at_q)], method.source_guidance)
     v_target = flow.merge_guidance(velocities[len(prompts.at_q) :], flow.per_item(prompts.guidance, x))
     # For these items p = q and the texts agree: only rounding, which may differ between rows, is undone.
     v_target = torch.where(flow.per_item(prompts.same, x), v_source, v_target)
     return v_target - (v_noise if reference == "noise" else v_source), v_source - v_noise
 
 
-def iter_edit(
-    field: VelocityField,
-    latents: Latents,
-    source_text: Text,
-    target_text: Text,
-    sigmas: torch.Tensor | None,
-    config: DeltaVelocity,
-    *,
-    null_text: Text | None = None,
-    seeds: Sequence[int] | None = None,
-    mask: Mask | None = None,
-    slides: torch.Tensor | None = None,
-) -> Iterator[EngineState]:
-    """Edit step by step: yields after every step, and stops when you stop iterating.
+def prepare(
+    latents: Latents, source_text: Text, target_text: Text, sigmas: torch.Tensor | None, method: DeltaVelocity, *,
+    null_text: Text | None, seeds: Sequence[int] | None, mask: Mask | None, slides: torch.Tensor | None = None,
+) -> tuple[int, Loop]:  # fmt: skip
+    """The number of steps of an edit, and its loop; for arguments and errors see `ditlens.ems.sample.iter_method`.
 
     An item whose two texts are equal comes back bit for bit if its two guidances are equal, or if the method
     guides away from the source text (there also at target_guidance 0). CSDS-recon "penalty" and "ball" do not
-    promise that: plain score distillation moves a picture even under its own description.
+    promise that: plain score distillation moves an image even under its own description.
+    """
+    levels = method.levels(sigmas)
+    prompts = plan_prompts(source_text, target_text, null_text, method, len(latents), slides)
+    generators = flow.seeded_generators(seeds, len(latents))
+    x = flow.accumulator(latents)
+
+    def loop(field: VelocityField) -> Iterator[Step]:
+        z = x
+        for step, (sigma, next_sigma) in enumerate(levels):
+            eta = method.coupling(step / len(levels))
+            difference, own = torch.zeros_like(x), torch.zeros_like(x)
+            for _ in range(method.averages):
+                noise = flow.seeded_noise(generators, x)
+                parts = compare(field, x, z, noise, sigma, eta, prompts, method)
+                difference, own = difference + parts[0] / method.averages, own + parts[1] / method.averages
+            look = Look(sigma, next_sigma, eta, z - x, difference, own)
+            clean = method.preview(z, look)
+            z = blend(method.constrained(z + method.update(look), x), x, mask)
+            yield sigma, z, z if clean is None else blend(clean, x, mask)
+
+    return len(levels), loop
+
+
+class _Counted:
+    """A velocity field that counts its calls and rows, and may announce every call as a step of a run."""
+
+    def __init__(self, field: VelocityField, run: object | None) -> None:
+        self.field, self.run, self.calls, self.evaluations = field, run, 0, 0
+
+    def __call__(self, latents: Latents, sigma: float, text: Text) -> Latents:
+        label = Label() if self.run is None else Label(step=self.calls, run=self.run)
+        self.calls, self.evaluations = self.calls + 1, self.evaluations + len(latents)
+        with announce(label):
+            return self.field(latents, sigma, text)
+
+
+def drive(field: VelocityField, steps: int, loop: Loop, *, every_call: bool = False) -> Iterator[EngineState]:
+    """Make the steps of a loop one by one, without gradients, and count what they cost.
+
+    Whoever iterates may record gradients between two steps.
 
     Args:
         field: The velocity field.
-        latents: Clean latents of the source pictures, (B, C, H, W).
-        source_text: Describes the pictures (1 or B).
-        target_text: Describes the wanted pictures (1 or B).
-        sigmas: Grid (steps + 1,), strictly decreasing to 0; None for a linear one of config.steps. A random
-            schedule has no grid and ignores it.
-        config: The method.
-        null_text: The empty prompt; needed if a guidance away from it is not 1.
-        seeds: One seed per item for its noise, drawn on the CPU; None means 0, 1, ..., B - 1.
-        mask: Where z may differ from x, (1 or B, 1, H, W) in [0, 1]; None: everywhere.
-        slides: Factor on target_guidance of each item, (B,), with slide "guidance"; None: 1.
-
-    Returns:
-        An iterator of `EngineState`.
-
-    Raises:
-        SettingError: If grid, texts, guidance, mask or (at the first step) seeds do not fit.
+        steps: Number of steps.
+        loop: The loop.
+        every_call: Whether captures and interventions count every call as a step of its own, because a step of the
+            loop looks at several noise levels.
     """
-    levels = config.levels(sigmas)
-    prompts = plan_prompts(source_text, target_text, null_text, config, len(latents), slides)
-    generators = flow.seeded_generators(seeds, len(latents))
-    mask = check_mask(mask, latents)
-    return without_grad(_iterate(field, flow.accumulator(latents), levels, prompts, config, generators, mask))
-
-
-def _iterate(
-    field: VelocityField,
-    x: Latents,
-    levels: list[tuple[float, float]],
-    prompts: _Prompts,
-    config: DeltaVelocity,
-    generators: list[torch.Generator],
-    mask: Mask | None,
-) -> Iterator[EngineState]:
-    z, rows = x, len(x) * (len(prompts.at_q) + len(prompts.at_p))
-    for step, (sigma, next_sigma) in enumerate(levels):
-        eta = config.coupling(step / len(levels))
-        difference, own = torch.zeros_like(x), torch.zeros_like(x)
-        for _ in range(config.averages):
-            noise = flow.seeded_noise(generators, x)
-            parts = compare(field, x, z, noise, sigma, eta, prompts, config)
-            difference, own = difference + parts[0] / config.averages, own + parts[1] / config.averages
-        look = Look(sigma, next_sigma, eta, z - x, difference, own)
-        clean = config.preview(z, look)
-        z = blend(config.constrained(z + config.update(look), x), x, mask)
-        clean = z if clean is None else blend(clean, x, mask)
-        calls = (step + 1) * config.averages
-        yield EngineState(step, len(levels), sigma, z, clean, calls * rows, calls)
-
-
-def without_grad(states: Iterator[EngineState]) -> Iterator[EngineState]:
-    """The same states, each made without recording gradients; whoever iterates may record them in between."""
-    while True:
-        with torch.no_grad():
-            state = next(states, None)
-        if state is None:
+    run = object()
+    count = _Counted(field, run if every_call else None)
+    made = loop(count)
+    for step in itertools.count():
+        with torch.no_grad(), announce(Label(step=step, run=run)):
+            found = next(made, None)
+        if found is None:
             return
-        yield state
+        yield EngineState(step, steps, *found, count.evaluations, count.calls)
 
 
 def check_mask(mask: Mask | None, latents: Latents) -> torch.Tensor | None:
@@ -233,11 +230,10 @@ def check_mask(mask: Mask | None, latents: Latents) -> torch.Tensor | None:
         raise SettingError(
             f"The mask has shape {tuple(mask.shape)}; for these latents it is "
             f"(1 or {batch}, 1, {height}, {width}). "
-            "ditlens.ems.masks.latent_mask makes one from a picture."
+            "ditlens.ems.masks.latent_mask makes one from an image."
         )
     mask = mask.to(latents.device, torch.float32)
-    if not bool(((mask >= 0) & (mask <= 1)).all()):
-        raise SettingError("A mask holds numbers from 0 (keep) to 1 (may change); divide a picture by 255.")
+    check_values(mask)
     return mask
 
 

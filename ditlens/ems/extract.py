@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from ditlens import images
 from ditlens.describers.choice import describer_from
@@ -18,9 +19,6 @@ from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError, SettingError
 from ditlens.models.encoders import encoders_of, with_rows
 from ditlens.models.model import Model
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def extract(
@@ -51,7 +49,7 @@ def extract(
         >>> dl.extract(image, "add a crown", ByHand("no hat", "a crown"), model=model).changes
         {'hat': 'a crown'}
     """
-    who = chosen_describer(describer, model)
+    who = describer_from(describer, model)
     description = who.extract(images.open_image(image), instruction)
     if not description.source.strip() or not description.target.strip():
         raise DescriberError(
@@ -62,36 +60,13 @@ def extract(
     return known_to(model, description)
 
 
-def chosen_describer(describer: Describer | str | Path | None, model: Model | None) -> Describer:
-    """The describer that is meant: the one given, the one that a name stands for, or the model's own.
-
-    Raises:
-        DescriberError: If there is none.
-    """
-    if describer is not None:
-        return describer_from(describer, model)
-    if model is None or model.describer is None:
-        name = "no model" if model is None else model.name
-        raise DescriberError(
-            f"Nothing describes the image: {name} has no describer of its own. "
-            'Give both texts: edit(..., source_text="a photo of ...", target_text="a photo of ..."), '
-            "or pass describer=."
-        )
-    return model.describer
-
-
 def known_to(model: Model, description: Description) -> Description:
     """The same texts, with the text encoders that will read them and, in a world, what they change in its words."""
-    changes = (
-        changes_of(model, description.source, description.target) if model.world else description.changes
-    )
+    world, changes = model.world, description.changes
+    if world is not None:
+        wanted = world.wanted(description.source, description.target)
+        changes = {name: world.phrase(name, level) for name, level in wanted.items()}
     return replace(description, changes=changes, readers=tuple(with_rows(encoders_of(model))))
-
-
-def changes_of(model: Model, source: str, target: str) -> dict[str, str]:
-    """What two texts change, in the words of the model's world; nothing without a world."""
-    world = model.world
-    return {} if world is None else {n: world.phrase(n, k) for n, k in world.wanted(source, target).items()}
 
 
 def describe(
@@ -116,16 +91,19 @@ def describe(
         CaptionError: If the instructions are not understood.
         DescriberError: If nothing can describe the image.
     """
-    wish = " and ".join(instructions)
+    asked = " and ".join(instructions)
     if source_text is not None and target_text is not None:
         return known_to(model, Description(source_text, target_text, {}))
     if source_text is not None:  # `check_texts` has seen that there is a world
         assert model.world is not None
         known = model.world.measure(images.to_tensor(image))[0]
-        texts = model.world.reword(source_text, wish, known)
+        texts = model.world.reword(source_text, asked, known)
         return known_to(model, Description(*texts, {}, "by hand, then the grammar"))
-    description = extract(image, wish, describer, model=model)
-    return description if target_text is None else known_to(model, description.rewritten(target=target_text))
+    description = extract(image, asked, describer, model=model)
+    if target_text is None:
+        return description
+    found = known_to(model, description.rewritten(target=target_text))
+    return replace(found, changes=found.changes or description.changes)
 
 
 def target_texts(
@@ -169,7 +147,7 @@ def instructions_of(instruction: str | Mapping[str, float]) -> dict[str, float]:
         return {instruction: 1.0}
     if not instruction:
         raise SettingError('There is no instruction. Write them with their degrees: {"make her smile": 0.7}.')
-    return {wish: degree_of(degree) for wish, degree in instruction.items()}
+    return {words: degree_of(degree) for words, degree in instruction.items()}
 
 
 def check_texts(
@@ -191,7 +169,7 @@ def check_texts(
                 "Pass degree= in their place, or leave the texts out."
             )
         return
-    if not all(wish.strip() for wish in ([instruction] if isinstance(instruction, str) else instruction)):
+    if not all(words.strip() for words in ([instruction] if isinstance(instruction, str) else instruction)):
         raise SettingError(
             'The instruction is empty. Say what to change, e.g. "make her smile", or pass source_text= and '
             "target_text=."

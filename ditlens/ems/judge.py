@@ -1,4 +1,4 @@
-"""Judging without a person: is a picture one that the model knows, and did an edit do anything, or too much?"""
+"""Judging without a person: is an image one that the model knows, and did an edit do anything, or too much?"""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ UNSEEN = 0.012
 """Root mean square of a change, in units of the brightness range, below which people see none."""
 
 BROKEN = 0.12
-"""Mean change of attributes that nobody asked to change, in units of range, above which it is another person."""
+"""Mean change of attributes that were not asked to change, in units of range, above which it is another person."""
 
 WORLD_DB = {"green": 17.5, "amber": 15.0}
-"""Least PSNR between a picture and the portrait that the renderer draws from its attributes.
+"""Least PSNR between an image and the portrait that the renderer draws from its attributes.
 
 Found with the shipped model: renders 25 to 40 dB, its own samples 18 to 24, renders that were flipped, shifted or
 inverted 5 to 15, photographs and flat or smooth colours 5 to 10.
 """
 
 RECONSTRUCTION_DB = {"green": 25.0, "amber": 19.0}
-"""Least PSNR between a picture and what the autoencoder keeps of it."""
+"""Least PSNR between an image and what the autoencoder keeps of it."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What to expect of a picture before it is edited.
+    """What to expect of an image before it is edited.
 
     Attributes:
         light: "green", "amber" or "red".
         sentence: What that means, and what to do.
-        reconstruction_db: PSNR in dB between the picture and its reconstruction: what every edit loses at least.
-        world_db: PSNR in dB between the picture and the world's own drawing of what the oracle reads in it; None
+        reconstruction_db: PSNR in dB between the image and its reconstruction: what every edit loses at least.
+        world_db: PSNR in dB between the image and the world's own drawing of what the oracle reads in it; None
             if the model has no world.
     """
 
@@ -49,33 +49,33 @@ class Check:
 
 
 def psnr(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [0, 1]; infinite if they are equal."""
+    """Peak signal-to-noise ratio in dB of images in [0, 1]; infinite if they are equal."""
     error = (first.float() - second.float()).square().mean()
     return float(-10 * error.log10()) if error > 0 else float("inf")
 
 
 @torch.no_grad()
 def check_image(model: Model, image: images.Picture) -> Check:
-    """Say before editing whether a picture is one that the model knows.
+    """Say before editing whether an image is one that the model knows.
 
     Args:
         model: The model.
-        image: The picture.
+        image: The image.
 
     Returns:
         A `Check`; print it.
 
     Raises:
-        ImageError: If the picture cannot be read.
+        ImageError: If the image cannot be read.
 
     Example:
         >>> print(dl.check_image(model, torch.zeros(1, 3, 128, 128)).light)
         red
     """
-    picture = model.prepare(image)
-    kept = psnr(model.decode(model.encode_image(picture)), picture)
-    redrawn = None if model.world is None else model.world.redraw(picture)
-    drawn = None if redrawn is None else psnr(redrawn, picture)
+    pixels = model.prepare(image)
+    kept = psnr(model.decode(model.encode_image(pixels)), pixels)
+    redrawn = None if model.world is None else model.world.redraw(pixels)
+    drawn = None if redrawn is None else psnr(redrawn, pixels)
     light = worse(light_of(kept, RECONSTRUCTION_DB), "green" if drawn is None else light_of(drawn, WORLD_DB))
     return Check(light, _sentence(light, kept, drawn, model.name), kept, drawn)
 
@@ -93,22 +93,22 @@ def worse(*lights: str) -> str:
 def _sentence(light: str, kept: float, drawn: float | None, name: str) -> str:
     outside = drawn is not None and light_of(drawn, WORLD_DB) != "green"
     if light == "green":
-        return f"the {name} model knows pictures like this one; its autoencoder keeps {kept:.0f} dB of it."
+        return f"the {name} model knows images like this one; its autoencoder keeps {kept:.0f} dB of it."
     if outside and light == "red":
         return (
-            f"this picture is outside what the {name} model knows: it will turn into a drawn portrait. "
-            "Use a picture from data/examples or from model.generate(...), or load a larger model."
+            f"this image is outside what the {name} model knows: it will turn into a drawn portrait. "
+            "Use an image from data/examples or from model.generate(...), or load a larger model."
         )
     if outside:
-        return f"this picture is at the edge of what the {name} model knows; expect details to be redrawn."
+        return f"this image is at the edge of what the {name} model knows; expect details to be redrawn."
     return (
-        f"the autoencoder keeps only {kept:.0f} dB of this picture, so every edit loses details. Look at "
-        "edit.reconstruction before judging an edit; a larger or cleaner picture helps."
+        f"the autoencoder keeps only {kept:.0f} dB of this image, so every edit loses details. Look at "
+        "edit.reconstruction before judging an edit; a larger or cleaner image helps."
     )
 
 
 def change(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Root mean square difference of two pictures in [0, 1]."""
+    """Root mean square difference of two images in [0, 1]."""
     return float((first.float() - second.float()).square().mean().sqrt())
 
 
@@ -121,10 +121,10 @@ def warnings_of(
     same_texts: bool,
     exact_at_0: bool = True,
 ) -> list[str]:
-    """What a person should be told about an edit.
+    """What to say about an edit.
 
     Args:
-        moved: Root mean square change of the picture against its reconstruction.
+        moved: Root mean square change of the image against its reconstruction.
         degree: Degree of the edit.
         drift: Mean change of what was not asked for, in units of range; None if it was not measured.
         missed: Attributes that were asked for and did not reach what was asked.
@@ -138,14 +138,14 @@ def warnings_of(
     if (degree == 0 or same_texts) and not exact_at_0 and moved >= UNSEEN:
         why = "degree 0 asks for nothing" if degree == 0 else "both texts are the same"
         return [
-            f"changed for nothing: {why}, and this method moves the picture all the same (root mean square "
+            f"changed for nothing: {why}, and this method moves the image all the same (root mean square "
             f"{moved:.3f}); results at other degrees hold such a part too. Give source and target the same "
             "guidance, or leave method= out."
         ]
     if degree == 0:
         return found
     if same_texts:
-        return ["no visible change: both texts are the same, so the picture is already as wished."]
+        return ["no visible change: both texts are the same, so the image is already as asked for."]
     if moved < UNSEEN:
         found.append(
             f"no visible change (root mean square {moved:.3f}): raise the degree above {degree:g}, or look at "

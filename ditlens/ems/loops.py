@@ -1,6 +1,6 @@
 """The methods that are not delta velocities, each as a short loop over noisy latents.
 
-Symbols: source picture x, noise level t (1 is noise), velocity v, next level t'. Two kinds::
+Symbols: source image x, noise level t (1 is noise), velocity v, next level t'. Two kinds::
 
     Resample   x_t = (1 - t0) z + t0 eps;  sample from t0 to 0.           z = x, or z moved by a score
                SDEdit; and the S of EMS                                    distillation before (`first`)
@@ -17,7 +17,7 @@ The walks differ in the rule of a step of width h = t' - t::
                step before                                                evaluation a step
 
 and RF-Inversion pulls both walks: ``(1 - gamma) v + gamma (y1 - x)/(1 - t)`` towards one fixed noise y1 on the
-way up, ``(1 - eta) v + eta (x_t - x)/t`` towards the picture on the way down.
+way up, ``(1 - eta) v + eta (x_t - x)/t`` towards the image on the way down.
 
 The published RF-Solver and FireFlow also share the values of FLUX's single-stream blocks between both walks; that
 part needs blocks which SD3 does not have, and is left out here.
@@ -27,13 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from ditlens import flow
 from ditlens.ems import engine
-from ditlens.ems.engine import EngineState
-from ditlens.ems.methods import DeltaVelocity
+from ditlens.ems.engine import Loop, Step
+from ditlens.ems.methods import BaseMethod, DeltaVelocity
 from ditlens.errors import SettingError
 from ditlens.flow import Latents, Mask, Text, VelocityField
 
@@ -44,20 +45,8 @@ Grid = Callable[[int], torch.Tensor]
 """Makes the noise levels (steps + 1,) of a number of steps: `Model.sigmas`, or `flow.sigmas_linear`."""
 
 
-def require(config: object, holds: bool, rule: str) -> None:
-    """Refuse a setting.
-
-    Raises:
-        SettingError: If the rule does not hold.
-    """
-    if not holds:
-        raise SettingError(
-            f"The setting {getattr(config, 'name', '')!r} is not possible: {rule}. Got {config}."
-        )
-
-
 @dataclass(frozen=True)
-class Resample:
+class Resample(BaseMethod):
     """Noise the latents up to the middle of the grid, then sample with a text.
 
     With `first` None this is SDEdit (img2img). With a score distillation as `first` it is the literal order of
@@ -72,10 +61,9 @@ class Resample:
         first: How the clean latents move before.
 
     Raises:
-        SettingError: If a knob is out of range.
+        SettingError: If a setting is out of range.
     """
 
-    name: str
     steps: int = 50
     active: float = 0.6
     guidance: float = 7.0
@@ -83,14 +71,14 @@ class Resample:
     first: DeltaVelocity | None = None
 
     def __post_init__(self) -> None:
-        require(self, self.steps >= 1, "steps is at least 1")
-        require(self, 0 < self.active <= 1, "active lies in (0, 1]")
-        require(self, self.text in ("target", "source"), "text is target or source")
+        self._require(self.steps >= 1, "steps is at least 1")
+        self._require(0 < self.active <= 1, "active lies in (0, 1]")
+        self._one_of("text", "target", "source")
 
 
 @dataclass(frozen=True)
-class Inversion:
-    """Walk the picture up to noise, then down again with the target text.
+class Inversion(BaseMethod):
+    """Walk the image up to noise, then down again with the target text.
 
     Attributes:
         name: Name in tables and recipes.
@@ -99,14 +87,13 @@ class Inversion:
         guidance: Classifier-free guidance on the way down.
         invert_with: Text of the way up, without guidance: "source" or "null".
         gamma: Pull of the way up towards one noise that the seed gives, in [0, 1].
-        eta: Pull of the way down towards the picture, in [0, 1].
+        eta: Pull of the way down towards the image, in [0, 1].
         eta_stop: Share of the steps during which eta acts.
 
     Raises:
-        SettingError: If a knob is out of range.
+        SettingError: If a setting is out of range.
     """
 
-    name: str
     solver: str = "euler"
     steps: int = 28
     guidance: float = 3.5
@@ -116,13 +103,13 @@ class Inversion:
     eta_stop: float = 0.25
 
     def __post_init__(self) -> None:
-        require(self, self.steps >= 1, "steps is at least 1")
-        require(self, self.solver in SOLVERS, f"solver is one of {', '.join(SOLVERS)}")
-        require(self, self.invert_with in ("source", "null"), "invert_with is source or null")
-        for knob in ("gamma", "eta", "eta_stop"):
-            require(self, 0 <= getattr(self, knob) <= 1, f"{knob} lies in [0, 1]")
+        self._require(self.steps >= 1, "steps is at least 1")
+        self._one_of("solver", *SOLVERS)
+        self._one_of("invert_with", "source", "null")
+        for setting in ("gamma", "eta", "eta_stop"):
+            self._require(0 <= getattr(self, setting) <= 1, f"{setting} lies in [0, 1]")
         pulled = self.gamma > 0 or self.eta > 0
-        require(self, not pulled or self.solver == "euler", "gamma and eta need solver euler")
+        self._require(not pulled or self.solver == "euler", "gamma and eta need solver euler")
 
 
 Method = DeltaVelocity | Resample | Inversion
@@ -144,119 +131,119 @@ FIREFLOW = Inversion("fireflow", solver="reuse", steps=8, guidance=2.0)
 """FireFlow's steps and guidance, without the sharing of values between the walks."""
 
 
-Drift = Callable[[torch.Tensor, float], torch.Tensor]
+Velocity = Callable[[Latents, float], Latents]
 """The velocity (B, C, H, W) of latents at a noise level."""
 
-Keep = Callable[[torch.Tensor, float], torch.Tensor]
+Keep = Callable[[Latents, float], Latents]
 """Puts back, at a noise level, what a mask protects."""
 
 
 def walk(
-    drift: Drift,
+    velocity_of: Velocity,
     latents: Latents,
     sigmas: Sequence[float],
     solver: str = "euler",
     keep: Keep | None = None,
-) -> Iterator[tuple[float, float, torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[float, float, Latents, Latents]]:
     """Follow a velocity along the noise levels, up or down.
 
     Yields:
         (t, t', latents at t', the clean latents that the step pointed to), after every step.
     """
     velocity = None
-    for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, after in pairwise(sigmas):
         width = after - sigma
         if velocity is None or solver != "reuse":
-            velocity = drift(latents, sigma)
+            velocity = velocity_of(latents, sigma)
         if solver != "euler":
-            velocity = drift(latents + width / 2 * velocity, sigma + width / 2)
+            velocity = velocity_of(latents + width / 2 * velocity, sigma + width / 2)
         latents = latents + width * velocity
         if keep is not None:
             latents = keep(latents, after)
         yield sigma, after, latents, latents - after * velocity
 
 
-class Counted:
-    """A velocity field that counts its calls and rows."""
-
-    def __init__(self, field: VelocityField) -> None:
-        self.field, self.calls, self.evaluations = field, 0, 0
-
-    def __call__(self, latents: Latents, sigma: float, text: Text) -> torch.Tensor:
-        self.calls, self.evaluations = self.calls + 1, self.evaluations + len(latents)
-        return self.field(latents, sigma, text)
-
-
-def iter_resample(
-    field: VelocityField, latents: Latents, source: Text, target: Text, grid: Grid, config: Resample,
+def resample(
+    latents: Latents, source: Text, target: Text, method: Resample, grid: Grid, *,
     null_text: Text | None, seeds: Sequence[int] | None, mask: Mask | None,
-) -> Iterator[EngineState]:  # fmt: skip
-    """`Resample`, step by step; the arguments are those of `ditlens.ems.sample.iter_method`."""
-    x, count = flow.accumulator(latents), Counted(field)
-    levels = flow.check_sigmas(grid(config.steps))
-    levels = levels[flow.first_active(len(levels) - 1, config.active) :]
-    z, made, total = x, 0, len(levels) - 1
-    if config.first is not None:
-        total += len(config.first.levels(grid(config.first.steps)))
-        for state in engine.iter_edit(
-            count, x, source, target, grid(config.first.steps), config.first,
-            null_text=null_text, seeds=seeds, mask=mask,
-        ):  # fmt: skip
-            z, made = state.latents, made + 1
-            yield EngineState(state.step, total, state.sigma, z, state.clean, count.evaluations, count.calls)
+) -> tuple[int, Loop]:  # fmt: skip
+    """The number of steps of a `Resample`, and its loop; for arguments see `ditlens.ems.sample.iter_method`."""
+    x = flow.accumulator(latents)
+    levels = flow.check_sigmas(grid(method.steps))
+    levels = levels[flow.first_active(len(levels) - 1, method.active) :]
     noise = flow.seeded_noise(flow.seeded_generators(seeds, len(x)), x)
-    wanted = target if config.text == "target" else source
-
-    def drift(point: Latents, sigma: float) -> Latents:
-        return flow.guided_velocity(count, point, sigma, wanted, null_text, config.guidance)
+    text = target if method.text == "target" else source
+    before, move = 0, None
+    if method.first is not None:
+        before, move = engine.prepare(
+            x,
+            source,
+            target,
+            grid(method.first.steps),
+            method.first,
+            null_text=null_text,
+            seeds=seeds,
+            mask=mask,
+        )
 
     def keep(point: Latents, sigma: float) -> Latents:
         return engine.blend(point, flow.interpolate(x, noise, sigma), mask)
 
-    for sigma, _, point, clean in walk(drift, flow.interpolate(z, noise, levels[0]), levels, keep=keep):
-        made += 1
-        clean = engine.blend(clean, x, mask)
-        yield EngineState(made - 1, total, sigma, point, clean, count.evaluations, count.calls)
+    def loop(field: VelocityField) -> Iterator[Step]:
+        def velocity_of(point: Latents, sigma: float) -> Latents:
+            return flow.guided_velocity(field, point, sigma, text, null_text, method.guidance)
+
+        z = x
+        for step in move(field) if move else ():
+            z = step[1]
+            yield step
+        for sigma, _, point, clean in walk(
+            velocity_of, flow.interpolate(z, noise, levels[0]), levels, keep=keep
+        ):
+            yield sigma, point, engine.blend(clean, x, mask)
+
+    return before + len(levels) - 1, loop
 
 
-def iter_inversion(
-    field: VelocityField, latents: Latents, source: Text, target: Text, grid: Grid, config: Inversion,
+def invert(
+    latents: Latents, source: Text, target: Text, method: Inversion, grid: Grid, *,
     null_text: Text | None, seeds: Sequence[int] | None, mask: Mask | None,
-) -> Iterator[EngineState]:  # fmt: skip
-    """`Inversion`, step by step; the arguments are those of `ditlens.ems.sample.iter_method`."""
-    x, count = flow.accumulator(latents), Counted(field)
-    levels = flow.check_sigmas(grid(config.steps))
+) -> tuple[int, Loop]:  # fmt: skip
+    """The number of steps of an `Inversion`, and its loop; for arguments see `ditlens.ems.sample.iter_method`.
+
+    Raises:
+        SettingError: If the grid does not begin at 1, or the null text is missing.
+    """
+    x = flow.accumulator(latents)
+    levels = flow.check_sigmas(grid(method.steps))
     if levels[0] != 1:
         raise SettingError(f"An inversion needs a grid that begins at 1; this one begins at {levels[0]:g}.")
-    up_text = source
-    if config.invert_with == "null":
-        if null_text is None:
-            raise SettingError(
-                f"{config.name} inverts with the null text: pass null_text (the empty prompt)."
+    up_text = source if method.invert_with == "source" else null_text
+    if up_text is None:
+        raise SettingError(f"{method.name} inverts with the null text: pass null_text (the empty prompt).")
+    end = flow.seeded_noise(flow.seeded_generators(seeds, len(x)), x) if method.gamma else x
+    pulled = levels[: round(method.eta_stop * method.steps)] if method.eta else []
+
+    def loop(field: VelocityField) -> Iterator[Step]:
+        trace = {0.0: x}
+
+        def up(point: Latents, sigma: float) -> Latents:
+            velocity = flow.guided_velocity(field, point, sigma, up_text)
+            return (
+                torch.lerp(velocity, (end - point) / (1 - sigma), method.gamma) if method.gamma else velocity
             )
-        up_text = null_text
-    end = flow.seeded_noise(flow.seeded_generators(seeds, len(x)), x) if config.gamma else x
-    total, stop = 2 * config.steps, round(config.eta_stop * config.steps)
-    trace, made = {0.0: x}, 0
 
-    def up(point: Latents, sigma: float) -> Latents:
-        velocity = flow.guided_velocity(count, point, sigma, up_text)
-        return torch.lerp(velocity, (end - point) / (1 - sigma), config.gamma) if config.gamma else velocity
+        def down(point: Latents, sigma: float) -> Latents:
+            velocity = flow.guided_velocity(field, point, sigma, target, null_text, method.guidance)
+            return torch.lerp(velocity, (point - x) / sigma, method.eta) if sigma in pulled else velocity
 
-    def down(point: Latents, sigma: float) -> Latents:
-        velocity = flow.guided_velocity(count, point, sigma, target, null_text, config.guidance)
-        pulled = config.eta > 0 and made < config.steps + stop
-        return torch.lerp(velocity, (point - x) / sigma, config.eta) if pulled else velocity
+        def keep(point: Latents, sigma: float) -> Latents:
+            return engine.blend(point, trace[sigma], mask)
 
-    def keep(point: Latents, sigma: float) -> Latents:
-        return engine.blend(point, trace[sigma], mask)
+        for sigma, after, point, _ in walk(up, x, levels[::-1], method.solver):
+            trace[after] = point
+            yield sigma, point, x
+        for sigma, _, point, clean in walk(down, trace[1.0], levels, method.solver, keep):
+            yield sigma, point, engine.blend(clean, x, mask)
 
-    for sigma, after, point, _ in walk(up, x, levels[::-1], config.solver):
-        trace[after] = point
-        yield EngineState(made, total, sigma, point, x, count.evaluations, count.calls)
-        made += 1
-    for sigma, _, point, clean in walk(down, trace[1.0], levels, config.solver, keep):
-        yield EngineState(
-            made, total, sigma, point, engine.blend(clean, x, mask), count.evaluations, count.calls
-        )
-        made += 1
+    return 2 * method.steps, loop

@@ -42,8 +42,8 @@ def manipulate(
     is a difference between unrelated words; compare `source.mask.sum(1)` with the target's to see it.
 
     Args:
-        source: Embedding of the text that describes the picture.
-        target: Embedding of the text that describes the wanted picture.
+        source: Embedding of the text that describes the image.
+        target: Embedding of the text that describes the wanted image.
         degree: One number for both routes, or {"tokens": ..., "pooled": ...}; a route that is not named
             keeps the source.
         tokens: False keeps the source's token matrix.

@@ -32,18 +32,18 @@ EDGE = (0.05, 0.2)
 TOGETHER = 4
 """Texts that `difference_mask` evaluates in one call: many small changes must not need much memory."""
 LEAST = 0.03
-"""Share of the largest change below which a change of the text is none of the picture."""
+"""Share of the largest change below which a change of the text is taken for other words of the same."""
 
 
 def read_mask(mask: Any) -> torch.Tensor:
     """Read a mask: (1, 1, height, width), values in [0, 1].
 
     Args:
-        mask: A file, a PIL picture (white may change; an alpha channel is ignored), an array or a tensor of shape
+        mask: A file, a PIL image (white may change; an alpha channel is ignored), an array or a tensor of shape
             (height, width) or (1, 1, height, width), bool, or numbers in [0, 1], or bytes in [0, 255].
 
     Raises:
-        SettingError: If it has another shape, other values, or lets nothing change.
+        SettingError: If it has another shape, other values, or is 0 everywhere.
         ImageError: If the file cannot be read.
     """
     name = _name(mask)
@@ -56,12 +56,11 @@ def read_mask(mask: Any) -> torch.Tensor:
     values = values.float() / scale
     if values.ndim < 2 or values.numel() != values.shape[-1] * values.shape[-2]:
         raise SettingError(
-            f"A mask is one picture, (height, width); got the shape {tuple(values.shape)}. "
+            f"A mask is one image, (height, width); got the shape {tuple(values.shape)}. "
             "Take one channel of it, e.g. mask[..., 0]."
         )
     values = values.reshape(1, 1, *values.shape[-2:])
-    if not bool(((values >= 0) & (values <= 1)).all()):
-        raise SettingError("A mask holds numbers from 0 (keep) to 1 (may change); divide a picture by 255.")
+    check_values(values)
     if not bool((values > 0).any()):
         raise SettingError(
             f"{name} is 0 everywhere: nothing could change. White (1) is where the edit may act."
@@ -69,34 +68,44 @@ def read_mask(mask: Any) -> torch.Tensor:
     return values
 
 
+def check_values(mask: torch.Tensor) -> None:
+    """Refuse a mask with values outside [0, 1].
+
+    Raises:
+        SettingError: If it has any.
+    """
+    if not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise SettingError("A mask holds numbers from 0 (keep) to 1 (may change); divide an image by 255.")
+
+
 def _name(mask: Any) -> str:
     """What an error calls a mask."""
     return f"The mask {mask}" if isinstance(mask, str | Path) else "This mask"
 
 
-def given_mask(mask: Any, picture_size: images.Size, size: images.Size, cells: Sequence[int]) -> torch.Tensor:
-    """A mask of latents from a mask that was drawn on a picture, or on what the model sees of it.
+def given_mask(mask: Any, image_size: images.Size, size: images.Size, cells: Sequence[int]) -> torch.Tensor:
+    """A mask of latents from a mask that was drawn on an image, or on what the model sees of it.
 
     Its values are rounded to 256 levels, so that the PNG of `as_png` holds exactly what an edit used.
 
     Args:
         mask: What `read_mask` reads.
-        picture_size: Width and height of the picture as it was given.
-        size: Width and height of the picture as the model sees it.
+        image_size: Width and height of the image as it was given.
+        size: Width and height of the image as the model sees it.
         cells: Height and width of the latents.
 
     Returns:
         (1, 1, *cells), values in [0, 1].
 
     Raises:
-        SettingError: If the mask cannot be used, belongs to another picture, or is empty where the model looks.
+        SettingError: If the mask cannot be used, belongs to another image, or is empty where the model looks.
         ImageError: If the file cannot be read.
     """
-    values = (images.fit_mask(read_mask(mask), picture_size, size) * 255).round() / 255
+    values = (images.fit_mask(read_mask(mask), image_size, size) * 255).round() / 255
     if not bool((values > 0).any()):
         raise SettingError(
-            f"{_name(mask)} is 0 in all that the model sees of the picture, its middle: nothing could change. "
-            "Cut the picture to the part that you want to edit."
+            f"{_name(mask)} is 0 in all that the model sees of the image, its middle: nothing could change. "
+            "Cut the image to the part that you want to edit."
         )
     return latent_mask(values, cells)
 
@@ -110,12 +119,12 @@ def as_png(mask: Mask) -> bytes:
 
 
 def latent_mask(mask: Any, size: Sequence[int], grow: int = 0) -> torch.Tensor:
-    """A mask of latents from a mask of a picture.
+    """A mask of latents from a mask of an image.
 
     A latent cell may change as much as the most changeable pixel in it.
 
     Args:
-        mask: What `read_mask` reads; it is taken to have the picture's shape. `given_mask` looks whether it has.
+        mask: What `read_mask` reads; it is taken to have the image's shape. `given_mask` looks whether it has.
         size: Height and width of the latents.
         grow: Cells by which the mask is widened on every side.
 
@@ -156,7 +165,7 @@ def difference_mask(
 
     Args:
         field: The velocity field.
-        latents: Clean latents of the pictures, (B, C, h, w).
+        latents: Clean latents of the images, (B, C, h, w).
         source: Their texts (1 or B).
         targets: The wanted texts (each 1 or B), of which the masks are joined.
         level: Noise level. High noise localises best: there the texts decide, not yet the details.

@@ -1,6 +1,6 @@
 """The delta-velocity methods, as settings of one engine (`ditlens.ems.engine`).
 
-Every method moves an edited clean picture z away from the source picture x, starting at z = x, by asking what
+Every method moves an edited clean image z away from the source image x, starting at z = x, by asking what
 the model would do to both under the same noise. With delta = z - x, noise level t, noise eps and a coupling
 eta in [0, 1]::
 
@@ -34,8 +34,9 @@ far z has come; a constraint has to end it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import abc
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -66,7 +67,30 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DeltaVelocity:
+class BaseMethod:
+    """What all methods have: a name, checks of their settings, and a promise about degree 0.
+
+    Attributes:
+        name: Name in tables and recipes.
+    """
+
+    name: str
+
+    @property
+    def exact_at_0(self) -> bool:
+        """Whether degree 0 returns the reconstruction bit for bit; what resamples or inverts makes a new image."""
+        return False
+
+    def _one_of(self, setting: str, *values: str) -> None:
+        self._require(getattr(self, setting) in values, f"{setting} is one of {', '.join(values)}")
+
+    def _require(self, holds: bool, rule: str) -> None:
+        if not holds:
+            raise SettingError(f"The setting {self.name!r} is not possible: {rule}. Got {self}.")
+
+
+@dataclass(frozen=True)
+class DeltaVelocity(BaseMethod, abc.ABC):
     """What both update rules have in common: which velocities are compared, and where.
 
     Attributes:
@@ -87,7 +111,6 @@ class DeltaVelocity:
         (True, False)
     """
 
-    name: str
     source_guidance: float = 1.0
     target_guidance: float = 1.0
     guide_from: str = "null"
@@ -122,13 +145,13 @@ class DeltaVelocity:
         """Whether degree 0 returns the reconstruction bit for bit."""
         return self.keeps_equal and (self.slide == "text" or self.guide_from == "source")
 
+    @abc.abstractmethod
     def coupling(self, progress: float) -> float:
         """The coupling eta at progress k / T in [0, 1)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def update(self, look: Look) -> Latents:
         """The step from z, (B, C, H, W)."""
-        raise NotImplementedError
 
     def preview(self, latents: Latents, look: Look) -> Latents | None:
         """The result to which the step points; None: where it ends."""
@@ -149,14 +172,7 @@ class DeltaVelocity:
         """
         grid = flow.check_sigmas(flow.sigmas_linear(self.steps) if sigmas is None else sigmas)
         start = flow.first_active(len(grid) - 1, self.active)
-        return list(zip(grid[start:-1], grid[start + 1 :], strict=True))
-
-    def _one_of(self, setting: str, *values: str) -> None:
-        self._require(getattr(self, setting) in values, f"{setting} is one of {', '.join(values)}")
-
-    def _require(self, holds: bool, rule: str) -> None:
-        if not holds:
-            raise SettingError(f"The setting {self.name!r} is not possible: {rule}. Got {self}.")
+        return list(pairwise(grid[start:]))
 
 
 @dataclass(frozen=True)
@@ -299,25 +315,11 @@ FLOWSLIDER = OdeEdit(
 )
 """FlowSlider, equation inferred from its abstract. target_guidance slides: 0 source, 1 target, 2 beyond."""
 
-DVRF = Distillation(
-    "dvrf",
-    eta=(0.0, 1.0),
-    weight="one",
-    source_guidance=6.0,
-    target_guidance=16.5,
-    steps=50,
-)
+DVRF = Distillation("dvrf", eta=(0.0, 1.0), weight="one", source_guidance=6.0, target_guidance=16.5, steps=50)
 """DVRF with its published SD3 settings but for the learning rate: here the gap of the grid, there a hump."""
 
-DDS = Distillation(
-    "dds",
-    schedule="random",
-    source_guidance=7.5,
-    target_guidance=7.5,
-    steps=200,
-    lr=0.0488,
-)
-"""Delta denoising score; lr is the published 0.1 * 2000 / (H W) at 64 x 64 latents, see `preset_for`."""
+DDS = Distillation("dds", schedule="random", source_guidance=7.5, target_guidance=7.5, steps=200, lr=0.0488)
+"""Delta denoising score; lr is the published 0.1 * 2000 / (H W) for latents of 64 x 64: see `method_named`."""
 
 _SDS = replace(DDS, name="sds", reference="noise")
 CSDS = {
@@ -335,26 +337,3 @@ PRESETS: dict[str, DeltaVelocity] = {
     c.name: c for c in (FLOWEDIT, FLOWALIGN, FLOWSLIDER, DVRF, DDS, *CSDS.values(), HSDS)
 }
 """Every preset by its name, as for SD3 and latents of 64 x 64."""
-
-
-def preset_for(name: str, family: str = "sd3", size: Sequence[int] = (64, 64)) -> DeltaVelocity:
-    """A preset as it was published for a model of some family and size.
-
-    FlowEdit has other settings for FLUX than for SD3; what was published for one family only is the same for all.
-    The learning rate of DDS, and of the methods that have it from there, is 0.1 * 2000 / (H W). It is never above
-    1, where a step undoes the whole of what it finds: latents below 15 x 15 would be thrown far beyond.
-
-    Args:
-        name: A name in `PRESETS`.
-        family: "sd3" or "flux".
-        size: Height and width of the latents.
-
-    Raises:
-        SettingError: If there is no preset of this name.
-    """
-    if name not in PRESETS:
-        raise SettingError(f"There is no preset {name!r}. Choose from: {', '.join(PRESETS)}.")
-    preset = FLOWEDIT_FLUX if (name, family) == (FLOWEDIT.name, "flux") else PRESETS[name]
-    if isinstance(preset, Distillation) and preset.lr == DDS.lr:
-        preset = replace(preset, lr=min(1.0, round(0.1 * 2000 / (size[0] * size[1]), 4)))
-    return preset

@@ -9,22 +9,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL import Image
 
 from ditlens import images
+from ditlens.describers.choice import describer_from
 from ditlens.description import Describer, Description, single_changes
 from ditlens.ems import masks
 from ditlens.ems.engine import EngineState
-from ditlens.ems.extract import (
-    changes_of,
-    check_texts,
-    chosen_describer,
-    describe,
-    instructions_of,
-    target_texts,
-)
+from ditlens.ems.extract import check_texts, describe, instructions_of, known_to, target_texts
 from ditlens.ems.loops import Method
 from ditlens.ems.methods import DeltaVelocity, OdeEdit
 from ditlens.ems.sample import iter_method, method_for, method_from, settings_of
@@ -36,9 +31,6 @@ from ditlens.models.embedding import TextEmbedding, move
 from ditlens.models.encoders import Encoder
 from ditlens.models.model import Model
 from ditlens.version import __version__
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Values = dict[str, "float | str"]
 
@@ -142,12 +134,10 @@ class Plan:
             degree: The degree at which it was made. Its text was moved that far, so that is what leads back.
         """
         model, old = self.model, self.description
-        who = f"{old.describer}, reversed from degree {degree:g}"
-        changes = changes_of(model, old.target, old.source)
+        back = Description(old.target, old.source, {}, f"{old.describer}, reversed from degree {degree:g}")
         return replace(
             self, source_image=image, reconstruction=images.to_image(model.decode(latents)), latents=latents,
-            description=replace(old, source=old.target, target=old.source, changes=changes, describer=who),
-            instructions={}, source=self.moved(degree).named("source"),
+            description=known_to(model, back), instructions={}, source=self.moved(degree).named("source"),
             targets=((self.source.named("target"), 1.0),), before=measured(model, images.to_tensor(image)),
         )  # fmt: skip
 
@@ -227,8 +217,8 @@ def make_plan(
     given = chosen.source_text is not None
     if given and chosen.target_text is not None:
         instructions = {}
-    who = None if given else chosen_describer(chosen.describer, model)
-    if model.world is not None and who in (None, model.describer):
+    who = None if given else describer_from(chosen.describer, model)
+    if model.world is not None and (who is None or who is model.describer):
         for each in instructions:
             model.world.check_instruction(each)
     opened = images.open_image(image)
@@ -242,13 +232,13 @@ def make_plan(
         model, source_image, list(instructions), who, chosen.source_text, chosen.target_text
     )
     parts = target_texts(model, source_image, description, list(instructions), who)
-    first, *rest = one_by_one(model, [description.source, *parts])
+    first, *rest = model.encode_text([description.source, *parts]).split()
     source, texts = first.named("source"), [text.named("target") for text in rest]
     latents, before = model.encode_image(pixels), measured(model, pixels)
     cost = (0, 0)
     if mask_name == "difference":
         changes = [part for text in texts for part in changes_alone(model, source, text)]
-        with outside_steps():  # what looks for the mask is no step of the edit
+        with outside_steps():  # these calls belong to no step of the edit
             mask = masks.difference_mask(model, latents, source, changes, seed=chosen.seed)
         calls = math.ceil((1 + len(changes)) / masks.TOGETHER)
         cost = masks.DRAWS * calls, masks.DRAWS * (1 + len(changes))
@@ -270,21 +260,16 @@ def measured(model: Model, pixels: torch.Tensor) -> Values | None:
     return None if model.world is None else model.world.measure(pixels)[0]
 
 
-def one_by_one(model: Model, prompts: Sequence[str]) -> list[TextEmbedding]:
-    """The embedding of every text, from one call of the text encoders."""
-    return model.encode_text(prompts).split()
-
-
 def changes_alone(model: Model, source: TextEmbedding, target: TextEmbedding) -> list[TextEmbedding]:
     """The target's changes one by one, embedded; the target itself if there are not several."""
     found = single_changes(source.prompts[0], target.prompts[0])
     if len(found) < 2:
         return [target]
-    return [text.named("target") for text in one_by_one(model, found)]
+    return [text.named("target") for text in model.encode_text(found).split()]
 
 
 def chosen_mask(
-    model: Model, mask: Any, picture_size: images.Size, pixels: torch.Tensor, size: Sequence[int]
+    model: Model, mask: Any, image_size: images.Size, pixels: torch.Tensor, size: Sequence[int]
 ) -> tuple[str, torch.Tensor | None]:
     """How the mask is made ("none", "difference", "exact", "given"), and a mask that is given itself.
 
@@ -300,7 +285,7 @@ def chosen_mask(
                 f'mask="exact" needs a world with a renderer; {model.name} has none. Try "difference".'
             )
         return mask or "none", None
-    return "given", masks.given_mask(mask, picture_size, (pixels.shape[-1], pixels.shape[-2]), size)
+    return "given", masks.given_mask(mask, image_size, (pixels.shape[-1], pixels.shape[-2]), size)
 
 
 def chosen_method(model: Model, method: Method | str | None, size: Sequence[int]) -> Method:

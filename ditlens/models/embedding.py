@@ -23,7 +23,7 @@ class TextEmbedding:
         mask: (B, T) bool, true where a row is a token of the prompt and not padding; None if unknown.
         prompts: The texts themselves, B of them; empty if unknown.
         roles: What each is for, "cond", "uncond", "source" or "target": `ditlens.capture` calls it the pass.
-        guidance: For models that are told their guidance as a number (guidance-distilled FLUX): that of each
+        guidance: Embedded guidance, for models that take it as an input (guidance-distilled FLUX): that of each
             prompt, B of them. None for models that are guided by a second prompt.
 
     Raises:
@@ -62,7 +62,7 @@ class TextEmbedding:
         return replace(self, roles=(role,) * len(self))
 
     def at_guidance(self, guidance: float | torch.Tensor) -> TextEmbedding:
-        """The same prompts for a guidance-distilled model, told one guidance, or one for each prompt."""
+        """The same prompts for a guidance-distilled model, with one embedded guidance, or one for each prompt."""
         values = torch.as_tensor(guidance, dtype=torch.float32).flatten().expand(len(self))
         return replace(self, guidance=tuple(values.tolist()))
 

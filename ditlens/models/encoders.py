@@ -20,11 +20,9 @@ import torch
 from ditlens.errors import SettingError
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.flux import TEXT_ROWS
-from ditlens.models.model import Model
+from ditlens.models.model import T5_ROWS, Model
 
 NOTHING = slice(0, 0)
-T5_ROWS = 256
-"""Rows of T5 that `Model.encode_text` asks for."""
 
 Choice = Collection["int | str"] | int | str | None
 """Which encoders: their numbers, from 0, or their names; None for all."""
@@ -62,24 +60,19 @@ def encoders_of(model: Model) -> tuple[Encoder, ...]:
 
 
 def _of_sd3(pipe: Any) -> tuple[Encoder, ...]:
-    clip, width, pooled = pipe.tokenizer_max_length, 0, 0
-    found = []
-    for name, part, tokenizer in (
-        ("clip", pipe.text_encoder, pipe.tokenizer),
-        ("clip_2", pipe.text_encoder_2, pipe.tokenizer_2),
-    ):
-        wider, longer = width + part.config.hidden_size, pooled + part.config.projection_dim
-        found.append(
-            Encoder(name, slice(0, clip), slice(width, wider), slice(pooled, longer), tokenizer, clip)
-        )
-        width, pooled = wider, longer
-    if pipe.text_encoder_3 is not None:
-        found.append(Encoder("t5", slice(clip, None), slice(None), NOTHING, pipe.tokenizer_3, T5_ROWS))
-    return tuple(found)
+    clip, (first, second) = pipe.tokenizer_max_length, (pipe.text_encoder.config, pipe.text_encoder_2.config)
+    rows, width, pooled = slice(0, clip), first.hidden_size, first.projection_dim
+    both, all_pooled = width + second.hidden_size, pooled + second.projection_dim
+    found = (
+        Encoder("clip", rows, slice(0, width), slice(0, pooled), pipe.tokenizer, clip),
+        Encoder("clip_2", rows, slice(width, both), slice(pooled, all_pooled), pipe.tokenizer_2, clip),
+    )
+    if pipe.text_encoder_3 is None:
+        return found
+    return (*found, Encoder("t5", slice(clip, None), slice(None), NOTHING, pipe.tokenizer_3, T5_ROWS))
 
 
 def _of_flux(pipe: Any) -> tuple[Encoder, ...]:
-
     rows = TEXT_ROWS if pipe.transformer.config.guidance_embeds else TEXT_ROWS // 2
     return (
         Encoder("clip", NOTHING, NOTHING, slice(None), pipe.tokenizer, pipe.tokenizer_max_length),

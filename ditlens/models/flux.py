@@ -1,4 +1,4 @@
-"""FLUX.1 behind the same verbs as SD3: packed latents, positions as ids, and guidance that the model is told.
+"""FLUX.1 behind the same verbs as SD3: packed latents, positions as ids, and embedded guidance.
 
 What differs from `ditlens.models.model.Model`:
 
@@ -121,8 +121,7 @@ class FluxModel(Model):
         tokens, pooled, _ = self.pipe.encode_prompt(
             prompts, prompts, device=self.device, max_sequence_length=rows
         )
-        counted = self.pipe.tokenizer_2(prompts, truncation=True, max_length=rows, padding="max_length")
-        mask = torch.tensor(counted.attention_mask, device=tokens.device).bool()
+        mask = self.real_rows(self.pipe.tokenizer_2, prompts, rows)
         guidance = (float(self.defaults["guidance"]),) * len(prompts) if self.distilled else None
         return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts), guidance)
 

@@ -25,7 +25,7 @@ def fingerprint(model: Model) -> str:
     """Identity of the transformer, the text encoders and the scheduler's settings.
 
     Equal for the same weights in the same number format, on every device, with every number of threads and however
-    they are offloaded. The weights in memory count: with a LoRA, or changed by hand, it is another model.
+    they are offloaded. The weights in memory count: with a LoRA, or changed in place, it is another model.
 
     Args:
         model: The model.

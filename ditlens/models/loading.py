@@ -109,7 +109,7 @@ def model_class(pipe: Any) -> type[Model]:
     if name == "FluxPipeline":
         return FluxModel
     raise ModelError(
-        f"This is a {name}; ditlens makes and edits pictures with StableDiffusion3Pipeline and FluxPipeline. "
+        f"This is a {name}; ditlens makes and edits images with StableDiffusion3Pipeline and FluxPipeline. "
         "Capturing and intervening (ditlens.capture) work with it as it is: pass the pipeline."
     )
 
@@ -131,7 +131,7 @@ def no_bars() -> Iterator[None]:
 
 
 def absent_parts(folder: Path) -> dict[str, None]:
-    """Parts that ``model_index.json`` lists as null; diffusers wants to be told them again."""
+    """Parts that ``model_index.json`` lists as null; `from_pretrained` wants them named again."""
     index = read_json(folder / "model_index.json", "the index of a pipeline", ModelError)
     return {name: None for name, value in index.items() if isinstance(value, list) and value[0] is None}
 

@@ -1,4 +1,4 @@
-"""Load a diffusers pipeline and give it the few verbs that the rest of ditlens needs."""
+"""A diffusers pipeline with the few verbs that the rest of ditlens needs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import copy
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL import Image
 
 from ditlens import flow, images
 from ditlens.description import Describer
@@ -19,8 +20,8 @@ from ditlens.models.embedding import TextEmbedding
 from ditlens.models.profiles import Profile
 from ditlens.worlds.world import World, open_world
 
-if TYPE_CHECKING:
-    from PIL import Image
+T5_ROWS = 256
+"""Rows of the token matrix that the third text encoder writes, as in diffusers."""
 
 
 def shift_of(tokens: int, config: Any) -> float:
@@ -102,7 +103,7 @@ class Model:
 
     @property
     def side(self) -> int:
-        """Native height and width of pictures, in pixels."""
+        """Native height and width of images, in pixels."""
         return self.transformer.config.sample_size * self.pipe.vae_scale_factor
 
     @property
@@ -142,35 +143,32 @@ class Model:
         third = self.pipe.text_encoder_3 is not None
         tokens, _, pooled, _ = self.pipe.encode_prompt(
             prompts, prompts, prompts, do_classifier_free_guidance=False, device=self.device,
-            max_sequence_length=256 if third else 0,
+            max_sequence_length=T5_ROWS if third else 0,
         )  # fmt: skip
         clip = self.pipe.tokenizer_max_length
-        lengths = self.token_counts(prompts)
         mask = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        mask[:, :clip] = torch.arange(clip, device=tokens.device) < lengths.to(tokens.device)[:, None]
+        mask[:, :clip] = self.real_rows(self.pipe.tokenizer, prompts, clip)
         if third:
-            counted = self.pipe.tokenizer_3(prompts, truncation=True, max_length=256, padding="max_length")
-            mask[:, clip:] = torch.tensor(counted.attention_mask, device=tokens.device).bool()
+            mask[:, clip:] = self.real_rows(self.pipe.tokenizer_3, prompts, T5_ROWS)
         return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts))
 
-    def token_counts(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Tokens of each prompt for the first encoder, start and end marks included, after truncation."""
-        limit = self.pipe.tokenizer_max_length
-        encoded = self.pipe.tokenizer(list(prompts), truncation=True, max_length=limit)
-        return torch.tensor([len(ids) for ids in encoded.input_ids])
+    def real_rows(self, tokenizer: Any, prompts: list[str], rows: int) -> torch.Tensor:
+        """Which rows of an encoder hold tokens of the prompt, with start and end marks: (batch, rows), bool."""
+        counted = tokenizer(prompts, truncation=True, max_length=rows, padding="max_length")
+        return torch.tensor(counted.attention_mask, device=self.device).bool()
 
-    # --- pictures ------------------------------------------------------------------------------------
+    # --- images --------------------------------------------------------------------------------------
 
-    def prepare(self, picture: images.Picture) -> torch.Tensor:
-        """Read a picture and fit it to the model: (1, 3, height, width), values in [0, 1].
+    def prepare(self, image: images.Picture) -> torch.Tensor:
+        """Read an image and fit it to the model: (1, 3, height, width), values in [0, 1].
 
         A model whose position table is as small as its native size (portraits) takes centred squares; others
-        keep the picture's shape at about the native area.
+        keep the image's shape at about the native area.
 
         Raises:
             ImageError: If it cannot be read.
         """
-        return self.fit(images.open_image(picture))
+        return self.fit(images.open_image(image))
 
     def fit(self, image: Image.Image) -> torch.Tensor:
         """An upright RGB image fitted to the model, as `prepare` does."""
@@ -190,22 +188,22 @@ class Model:
         return config.pos_embed_max_size * config.patch_size <= config.sample_size
 
     @torch.no_grad()
-    def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Latents of pictures: the posterior's mode, shifted and scaled as the transformer expects.
+    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Latents of images: the posterior's mode, shifted and scaled as the transformer expects.
 
         Args:
-            pictures: (batch, 3, height, width), values in [0, 1].
+            pixels: (batch, 3, height, width), values in [0, 1].
 
         Returns:
             (batch, channels, height / 8, width / 8), float32.
         """
         config = self.vae.config
-        z = self.vae.encode(pictures.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mode().float()
+        z = self.vae.encode(pixels.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mode().float()
         return (z - config.shift_factor) * config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures of latents: (batch, 3, height, width), values in [0, 1], float32, on the CPU."""
+        """Images of latents: (batch, 3, height, width), values in [0, 1], float32, on the CPU."""
         config = self.vae.config
         z = latents.to(self.device) / config.scaling_factor + config.shift_factor
         return (self.vae.decode(z.to(self.vae.dtype)).sample.float() / 2 + 0.5).clamp(0, 1).cpu()
@@ -249,10 +247,10 @@ class Model:
         return {"num_inference_steps": steps}
 
     def noise(self, seeds: Sequence[int], size: tuple[int, int] | None = None) -> torch.Tensor:
-        """Starting noise, one seed per picture, drawn on the CPU: the same on every device.
+        """Starting noise, one seed per image, drawn on the CPU: the same on every device.
 
         Args:
-            seeds: One seed per picture.
+            seeds: One seed per image.
             size: Height and width in pixels; native by default.
         """
         scale = self.pipe.vae_scale_factor
@@ -271,7 +269,7 @@ class Model:
         negative_prompt: str = "",
         on_step: Callable[[flow.FlowState], object] | None = None,
     ) -> torch.Tensor:
-        """Pictures of prompts as a tensor (batch, 3, height, width); see `generate`."""
+        """Images of prompts as a tensor (batch, 3, height, width); see `generate`."""
         steps = self.defaults["steps"] if steps is None else steps
         guidance = self.defaults["guidance"] if guidance is None else guidance
         text = self.encode_text(prompts)
@@ -292,26 +290,20 @@ class Model:
         negative_prompt: str = "",
         on_step: Callable[[flow.FlowState], object] | None = None,
     ) -> Image.Image:
-        """Make one picture from a text.
+        """Make one image from a text.
 
         Args:
             prompt: What it shows.
-            seed: The same seed gives the same picture.
+            seed: The same seed gives the same image.
             steps: Euler steps; the model's own number by default.
             guidance: Classifier-free guidance, ``null + guidance * (text - null)``; the model's own by default.
             negative_prompt: Text in the place of the null text.
             on_step: Called with the `FlowState` after every step.
 
         Returns:
-            A picture of the model's native size.
+            An image of the model's native size.
         """
-        return images.to_image(
-            self.sample(
-                [prompt],
-                [seed],
-                steps=steps,
-                guidance=guidance,
-                negative_prompt=negative_prompt,
-                on_step=on_step,
-            )
+        pixels = self.sample(
+            [prompt], [seed], steps=steps, guidance=guidance, negative_prompt=negative_prompt, on_step=on_step
         )
+        return images.to_image(pixels)

@@ -22,7 +22,7 @@ MARGIN = 1.15
 WORKING = {"cuda": 3e9, "cpu": 2e9, "mps": 2e9}
 """Bytes for activations and the autoencoder at native size; nothing for small models."""
 SMALL = 1e9
-"""Weights below this are no matter."""
+"""Bytes of weights below which a model is loaded whole, without looking at the memory."""
 
 
 @dataclass(frozen=True)
@@ -133,19 +133,7 @@ def choose(
     needs = {name: size / width * chosen.itemsize * MARGIN for name, (size, width) in sizes.items()}
     total, largest, work = sum(needs.values()), max(needs.values()), WORKING.get(device.type, 2e9)
     if device.type != "cuda":
-        if total + work <= machine:
-            return Profile(
-                chosen, "full", f"{human(total)} of weights fit into {human(machine)} of free memory"
-            )
-        half = total / chosen.itemsize * 2
-        if dtype is None and half + work <= machine:
-            return Profile(
-                torch.bfloat16, "full", f"only in half precision: {human(half)} of {human(machine)}; slow"
-            )
-        raise SettingError(
-            f"This model needs {human(half + work)} of memory even in half precision; {human(machine)} are free. "
-            "Close other programs, use a machine with a GPU, or load 'portraits'."
-        )
+        return _on_cpu(total, work, machine, chosen, dtype is None)
     if total + work <= free:
         return Profile(chosen, "full", f"{human(total)} of weights fit into {human(free)} of the GPU")
     if total > machine:
@@ -153,12 +141,22 @@ def choose(
             f"The weights ({human(total)}) fit neither into the GPU ({human(free)} free) nor into the machine's "
             f"memory ({human(machine)} free), from where they could be moved in turn. Load a smaller model."
         )
+    part, gpu = f"largest part, {human(largest)}", f"{human(free)} of the GPU"
     if largest + work <= free:
-        return Profile(
-            chosen, "offload",
-            f"{human(total)} of weights do not fit into {human(free)} of the GPU; its largest part, "
-            f"{human(largest)}, does",
-        )  # fmt: skip
-    return Profile(
-        chosen, "sequential", f"the largest part, {human(largest)}, exceeds {human(free)} of the GPU; slow"
-    )  # fmt: skip
+        reason = f"{human(total)} of weights do not fit into {gpu}; its {part}, does"
+        return Profile(chosen, "offload", reason)
+    return Profile(chosen, "sequential", f"the {part}, exceeds {gpu}; slow")
+
+
+def _on_cpu(total: float, work: float, free: float, dtype: torch.dtype, may_halve: bool) -> Profile:
+    """The number format in which weights and work fit into the machine's memory."""
+    if total + work <= free:
+        return Profile(dtype, "full", f"{human(total)} of weights fit into {human(free)} of free memory")
+    half = total / dtype.itemsize * 2
+    if may_halve and half + work <= free:
+        reason = f"only in half precision: {human(half)} of {human(free)}; slow"
+        return Profile(torch.bfloat16, "full", reason)
+    raise SettingError(
+        f"This model needs {human(half + work)} of memory even in half precision; {human(free)} are free. "
+        "Close other programs, use a machine with a GPU, or load 'portraits'."
+    )

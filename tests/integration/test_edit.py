@@ -18,8 +18,8 @@ from ditlens.describers.replies import Reply
 from ditlens.description import Description
 from ditlens.ems.edit import edit
 from ditlens.ems.methods import DDS, OdeEdit
-from ditlens.ems.plan import EMS, default_method
-from ditlens.ems.sample import METHODS, exact_at_0, method_from, method_named
+from ditlens.ems.plan import EMS, EditSettings, default_method, make_plan
+from ditlens.ems.sample import METHODS, method_from, method_named
 from ditlens.errors import CaptionError, DescriberError, ImageError, ModelError, SettingError
 from ditlens.images import to_image
 from ditlens.models.encoders import choose, encoders_of, only
@@ -90,7 +90,7 @@ def test_degree_0_of_a_sweep_is_exactly_the_reconstruction(run):
 def test_methods_keep_what_they_promise_at_degree_0(run, name):
     method = dataclasses.replace(METHODS[name], steps=3)
     result = run(degree=0.0, method=method, mask=None)
-    if exact_at_0(method):
+    if method.exact_at_0:
         assert np.array_equal(result.image, result.reconstruction) and result.warnings == []
     else:
         assert not np.array_equal(result.image, result.reconstruction)
@@ -244,6 +244,16 @@ def test_routes_of_the_text_can_be_switched_off(run):
     assert not torch.equal(both.latents, tokens.latents)
 
 
+def test_a_target_outside_the_grammar_changes_what_the_instruction_says(portraits):
+    """Else everything that was asked for would count as drift."""
+    image = portraits.generate("young person, no hat", seed=0, steps=2)
+    free = make_plan(portraits, image, "add a crown", EditSettings(target_text="a coronation in oils"))
+    assert free.description.changes == {"hat": "a crown"}
+    worded = make_plan(portraits, image, "add a crown", EditSettings(target_text="young person, a beanie"))
+    assert worded.description.changes["hat"] == "a beanie"
+
+
+
 def test_text_encoders_can_be_moved_one_by_one(run, portraits):
     whole, first, second = run(), run(encoders={"clip"}), run(encoders=1)
     assert first.recipe["encoders"] == ["clip"] and second.recipe["encoders"] == ["clip_2"]
@@ -382,7 +392,7 @@ def test_any_picture_can_be_edited(portraits, picture):
 
 def test_a_file_that_is_no_picture(portraits, tmp_path):
     (tmp_path / "a.png").write_text("text")
-    with pytest.raises(ImageError, match="is not a picture"):
+    with pytest.raises(ImageError, match="is not an image"):
         edit(portraits, tmp_path / "a.png", WISH, describer=Typist())
 
 
@@ -425,7 +435,7 @@ def test_without_a_describer_the_oracle_describes(portraits):
 
 def test_a_model_without_world_needs_both_texts(portraits, portrait):
     model = Model(portraits.pipe, "mine")
-    with pytest.raises(DescriberError, match="mine has no describer of its own. Give both texts"):
+    with pytest.raises(DescriberError, match="mine has no describer of its own. Pass describer="):
         edit(model, portrait, WISH)
     result = edit(model, portrait, source_text="a cat", target_text="a dog", method=QUICK)
     assert (result.before, result.after, result.drift, result.targets) == (None, None, None, [])

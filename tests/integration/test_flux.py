@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ditlens as dl
-from ditlens.ems.sample import METHODS, exact_at_0, method_for
+from ditlens.ems.sample import METHODS, method_for
 from ditlens.errors import ModelError, SettingError
 from ditlens.lens.study import run as studies
 from ditlens.models.encoders import choose, only
@@ -123,7 +123,7 @@ def test_every_method_edits(model, picture, name):
     again = done.sweep([0.0, 1.0])
     torch.testing.assert_close(again.edits[1].latents, done.latents, atol=1e-4, rtol=1e-3)
     assert np.isfinite(done.latents.numpy()).all() and done.latents.shape == (1, 4, 4, 4)
-    assert exact_at_0(method) == (name in EXACT)
+    assert method.exact_at_0 == (name in EXACT)
     if name in EXACT:
         assert np.array_equal(np.asarray(again.images[0]), np.asarray(done.reconstruction))
 

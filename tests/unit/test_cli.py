@@ -271,7 +271,7 @@ def test_bugs_keep_their_traceback(bug, monkeypatch):
         ("generate cat --model cats", "There is no model 'cats'"),
         ("generate cat --out me.png/a.png", "me.png is not a folder. Choose another place: --out"),
         ("edit gone.png older", "There is no file gone.png"),
-        ("edit prompts.txt older", "prompts.txt is not a picture"),
+        ("edit prompts.txt older", "prompts.txt is not an image"),
         ("edit me.png ' '", "The instruction is empty"),
         ("edit me.png ' ' --source-text 'a man'", "The instruction is empty"),
         ("edit me.png older --mask gone.png", "There is no file gone.png"),

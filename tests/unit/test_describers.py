@@ -327,7 +327,8 @@ def test_what_was_not_recorded_is_an_error_that_says_what_there_is(picture, tmp_
     ("content", "message"),
     [
         ("{", "is damaged"),
-        ("[]", "does not hold recorded texts: a part is missing"),
+        ("[]", "is damaged: as a file of recorded texts it is not a JSON object"),
+        ("[" * 100_000, "is damaged: .*nested too deeply"),
         ('{"format": 2}', "its format is 2 and not 1"),
         ('{"format": 1, "describer": "x"}', "a part is missing"),
         (
@@ -347,6 +348,14 @@ def test_a_damaged_record_is_refused(tmp_path, content, message):
         with pytest.raises(DescriberError, match=message):
             use()
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_record_saved_by_another_editor_is_read(tmp_path, picture, encoding):
+    path = tmp_path / "texts.json"
+    Recorder(ByHand("a café", "a snowy café"), path).extract(picture, WISH)
+    path.write_text(path.read_text("utf-8"), encoding)
+    assert Recorded(path).extract(picture, WISH).target == "a snowy café"
 
 
 def test_a_missing_record_says_how_to_make_one(tmp_path):

@@ -22,6 +22,7 @@ from ditlens.ems.methods import (
     Distillation,
     OdeEdit,
 )  # fmt: skip
+from ditlens.ems.sample import iter_method
 from ditlens.errors import SettingError
 from ditlens.models.embedding import TextEmbedding
 from ditlens.worlds.analytic import GaussianWorld, MixtureWorld, TwoFactorWorld
@@ -36,9 +37,15 @@ def draw(seed: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
+def iter_edit(field, x, source, target, sigmas, method, **options):
+    """The states of an edit on a grid; None is the linear one of as many steps as the method has."""
+    grid = flow.sigmas_linear if sigmas is None else lambda _: sigmas
+    return iter_method(field, x, source, target, method, grid=grid, **options)
+
+
 def run(*args, **options) -> engine.EngineState:
     """The last state of an edit."""
-    for state in engine.iter_edit(*args, **options):  # noqa: B007
+    for state in iter_edit(*args, **options):  # noqa: B007
         pass
     return state
 
@@ -104,7 +111,7 @@ def test_unequal_guidance_moves_even_without_an_edit():
 
 
 def test_first_preview_is_already_the_result():
-    states = engine.iter_edit(GaussianWorld(0.6), draw(0), mean(MU0), mean(MU1), flow.sigmas_linear(7), PLAIN)
+    states = iter_edit(GaussianWorld(0.6), draw(0), mean(MU0), mean(MU1), flow.sigmas_linear(7), PLAIN)
     first = next(states)
     torch.testing.assert_close(first.clean, draw(0) + 3)
     torch.testing.assert_close(first.latents, draw(0) + 3 / 7, rtol=0, atol=1e-7)
@@ -167,9 +174,7 @@ def test_flowalign_without_zeta_is_flowslider():
 def test_flowalign_update_is_the_published_one():
     """One step by hand: z + (t' - t) (v_p - v_q) + zeta [(q - t v_q) - (p - t v_p)]."""
     world, x, sigmas = GaussianWorld(0.6), draw(0), torch.tensor([0.75, 0.5, 0.0])
-    states = engine.iter_edit(
-        world, x, mean(MU0), mean(MU1), sigmas, replace(FLOWALIGN, zeta=0.1), seeds=[0, 1]
-    )
+    states = iter_edit(world, x, mean(MU0), mean(MU1), sigmas, replace(FLOWALIGN, zeta=0.1), seeds=[0, 1])
     first, second = states
     generators = flow.seeded_generators([0, 1], 2)
     z = x
@@ -233,7 +238,7 @@ def test_pds_with_its_own_posterior_is_dds_of_another_weight(spread):
     )  # fmt: skip
     x = z = draw(0)
     generators, other = flow.seeded_generators((0, 1), 2), draw(9)  # the noise at s cancels
-    for state in engine.iter_edit(world, x, *texts, None, config, seeds=(0, 1)):
+    for state in iter_edit(world, x, *texts, None, config, seeds=(0, 1)):
         noises = (flow.seeded_noise(generators, x), other)
         gradient = pds_gradient(x, z, noises, (t, s), spread, keep, world, texts)
         mismatched = pds_gradient(x, z, noises, (t, s), spread, keep - 0.2, world, texts)
@@ -267,7 +272,7 @@ def test_dvrf_without_coupling_is_dds_up_to_its_weight():
     dvrf = Distillation("dvrf", lr=0.2, weight="one")
     dds = replace(dvrf, weight="clean")
     args = (world, draw(0), mean(MU0), mean(MU1), sigmas)
-    for found, expected in zip(engine.iter_edit(*args, dvrf), engine.iter_edit(*args, dds), strict=True):
+    for found, expected in zip(iter_edit(*args, dvrf), iter_edit(*args, dds), strict=True):
         if found.step == 0:
             step, weighted = found.latents - draw(0), expected.latents - draw(0)
             torch.testing.assert_close(weighted, (1 - found.sigma) * step)
@@ -379,7 +384,7 @@ def test_equal_texts_return_the_source_bit_for_bit(config):
         (GaussianWorld(0.6), mean(MU0).float(), mean(NULL).float()),
     ]:
         copy = text.to(torch.float32) if isinstance(text, torch.Tensor) else manipulate(text, embedding(2), 0)
-        for state in engine.iter_edit(field, x, text, copy, None, config, null_text=null):
+        for state in iter_edit(field, x, text, copy, None, config, null_text=null):
             assert torch.equal(state.latents, x) and torch.equal(state.clean, x)
 
 
@@ -449,7 +454,7 @@ def test_states_say_where_they_are_and_stopping_stops():
     field, sigmas = Network(), flow.sigmas_linear(10)
     config = replace(FLOWEDIT, active=0.6)
     args = (field, draw(0, torch.float32), embedding(0), embedding(2), sigmas, config)
-    states = engine.iter_edit(*args, null_text=embedding(1))
+    states = iter_edit(*args, null_text=embedding(1))
     seen = [next(states) for _ in range(3)]
     assert len(field.batches) == 3
     assert [(state.step, state.steps, state.calls) for state in seen] == [(0, 6, 1), (1, 6, 2), (2, 6, 3)]
@@ -506,11 +511,11 @@ def test_wrong_calls_are_refused_before_any_work():
     field, x = Network(), draw(0, torch.float32)
     args = (field, x, embedding(0), embedding(2))
     with pytest.raises(SettingError, match="guidance 3.5 needs null_text"):
-        engine.iter_edit(*args, None, FLOWEDIT)
+        iter_edit(*args, None, FLOWEDIT)
     with pytest.raises(SettingError, match="strictly decreasing"):
-        engine.iter_edit(*args, torch.tensor([1.0, 0.5]), FLOWALIGN)
+        iter_edit(*args, torch.tensor([1.0, 0.5]), FLOWALIGN)
     with pytest.raises(SettingError, match="Got 3 prompts for 2 latents"):
-        engine.iter_edit(field, x, embedding(0, 3), embedding(2), None, FLOWALIGN)
+        iter_edit(field, x, embedding(0, 3), embedding(2), None, FLOWALIGN)
     with pytest.raises(SettingError, match="Got 1 seeds for 2 latents"):
         run(*args, None, FLOWALIGN, seeds=[1])
     assert field.batches == []

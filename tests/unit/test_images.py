@@ -183,14 +183,14 @@ def test_missing_file(tmp_path):
 
 
 def test_folder(tmp_path):
-    refused(str(tmp_path), "is a folder", "Name one picture in it")
+    refused(str(tmp_path), "is a folder", "Name one image in it")
 
 
 @pytest.mark.parametrize("content", [b"just a text\n", b"", b"\x89PNG\r\n\x1a\n"])
 def test_not_a_picture(tmp_path, content):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    refused(path, "a.png is not a picture that can be read", "Use PNG, JPEG")
+    refused(path, "a.png is not an image that can be read", "Use PNG, JPEG")
 
 
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp", "gif", "bmp", "tiff"])
@@ -222,7 +222,7 @@ def test_broken_exif_is_no_traceback(tmp_path, photo):
 def test_a_lazily_opened_picture_is_checked_too(tmp_path, photo):
     path = saved(tmp_path / "a.png", photo)
     path.write_bytes(path.read_bytes()[:70])
-    refused(Image.open(path), "The picture is damaged or cut off")
+    refused(Image.open(path), "The image is damaged or cut off")
 
 
 @pytest.mark.parametrize("side", [12_500, 14_000])  # Pillow itself refuses the second

@@ -250,7 +250,7 @@ def test_refusals(wrong_types):
         method_named("flow")
     with pytest.raises(SettingError, match=r"no setting \['speed'\]"):
         method_from({"kind": "inversion", "name": "mine", "speed": 3})
-    with pytest.raises(SettingError, match="no setting magic"):
+    with pytest.raises(SettingError, match="no kind of method .magic."):
         method_from({"kind": "magic"})
     with pytest.raises(SettingError, match="solver is one of euler, midpoint, reuse"):
         Inversion("mine", solver="heun")
@@ -264,7 +264,7 @@ def test_refusals(wrong_types):
         run(DDIB, grid=lambda steps: torch.linspace(0.9, 0, steps + 1))
     for mask, words in (
         (torch.ones(2, 2), r"The mask has shape \(2, 2\)"),
-        (torch.full((1, 1, 2, 2), 255.0), "divide a picture by 255"),
+        (torch.full((1, 1, 2, 2), 255.0), "divide an image by 255"),
     ):
         with pytest.raises(SettingError, match=words):
             run(quick(FLOWEDIT), mask=mask)

@@ -62,7 +62,7 @@ def test_a_cell_changes_if_one_of_its_pixels_may():
 def test_refusals(tmp_path):
     for mask, words in (
         (np.zeros((4, 4)), "0 everywhere"),
-        (np.full((4, 4), 7.0), "divide a picture by 255"),
+        (np.full((4, 4), 7.0), "divide an image by 255"),
         (np.ones((4, 4, 3)), r"got the shape \(4, 4, 3\)"),
         (np.ones(4), r"got the shape \(4,\)"),
     ):
