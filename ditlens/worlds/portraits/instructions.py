@@ -6,8 +6,6 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from ditlens.errors import CaptionError
 from ditlens.worlds.portraits.attributes import (
     ATTRIBUTES,
@@ -280,5 +278,5 @@ def apply(
         target = settle(name, wanted, current)
         if target != current:
             new = target if isinstance(spec, Categorical) else float(value_of(name, target, rng))
-            one[name] = torch.full_like(one[name], new)
+            one[name].fill_(new)
     return one
