@@ -172,7 +172,6 @@ def run_bench(
     degrees: Sequence[float] = DEGREES,
     seed: int = 0,
     share: tuple[int, int] = (0, 1),
-    plan: bool = True,
     progress: bool | Progress = True,
 ) -> int:
     """Run what is missing of a benchmark; if it is interrupted, the same call continues.
@@ -185,7 +184,6 @@ def run_bench(
         degrees: Editing degrees.
         seed: Item k is edited with the seed ``seed + k``, by every method.
         share: (k, n): as process k of n, run every n-th method and item, then what the others have not reached.
-        plan: Write ``bench.json`` first; False where it has been written.
         progress: Whether a bar is shown; or a function, called with (done, total, what) after every edit.
 
     Returns:
@@ -196,8 +194,7 @@ def run_bench(
         BenchError: If the folder holds another benchmark.
     """
     scorer, wanted = Scorer(model), [float(d) for d in degrees]
-    if plan:
-        plan_bench(model, suite, entries, folder, degrees, seed, scorer)
+    plan_bench(model, suite, entries, folder, degrees, seed, scorer)
     common = made_with(model, scorer)
     seeds = {item.id: seed + k for k, item in enumerate(suite.items)}
     jobs = [
@@ -214,7 +211,7 @@ def run_bench(
     todo = [job for job in jobs if rows_and_rest(*job)[1]]
     done = 0
     with progress_bar("edits", progress) as show:
-        for entry, item, origin in todo:
+        for seen, (entry, item, origin) in enumerate(todo, 1):
             rows, missing = rows_and_rest(entry, item, origin)
             if not missing:  # another process was faster
                 continue
@@ -222,7 +219,7 @@ def run_bench(
             rows += edit_item(model, entry, item, folder, missing, seeds[item.id], scorer)
             part = {**origin, "rows": sorted(rows, key=lambda row: row["degree"])}
             write_whole(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part))
-            show(done, len(todo), f"{entry.name}, {item.id}")
+            show(seen, len(todo), f"{entry.name}, {item.id}")
     return done
 
 
