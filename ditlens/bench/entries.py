@@ -8,7 +8,7 @@ from typing import Any
 
 from ditlens.ems import masks
 from ditlens.ems.loops import DDIB, FIREFLOW, RF_INVERSION, RF_SOLVER, SDEDIT, Method, Resample
-from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, Distillation
+from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS
 from ditlens.ems.plan import default_method
 from ditlens.ems.sample import METHODS, method_for, settings_of
 from ditlens.errors import SettingError
@@ -69,7 +69,8 @@ def tuned(model: Model) -> dict[str, Entry]:
         Entry("ems-exact-mask", ems, "exact", about="EMS in the renderer's own mask: an upper bound"),
         Entry("ems-tokens", ems, mask, pooled=False, about="EMS, only the token matrix moves"),
         Entry("ems-pooled", ems, mask, tokens=False, about="EMS, only the pooled vector moves"),
-        Entry("text-only", replace(start, name="text-only"), about="the source noised, sampled with the moved text"),
+        Entry("text-only", replace(start, name="text-only"),
+              about="the source noised, sampled with the moved text"),
         Entry("image-only", replace(start, name="image-only", first=csds, text="source"),
               about="latents moved by CSDS, noised, sampled with the source text"),
         Entry("joint", replace(start, name="joint", first=csds),
