@@ -56,7 +56,7 @@ def tuned(model: Model) -> dict[str, Entry]:
     """
     ems = default_method(model)
     mask = model.defaults.get("mask")
-    both = {"source_guidance": 4.0, "target_guidance": 4.0}
+    both: dict[str, Any] = {"source_guidance": 4.0, "target_guidance": 4.0}
     dds = replace(DDS, **both, lr=0.6, steps=16)
     csds = replace(dds, name="csds-recon-delta", steps=12)
     flowedit = replace(FLOWEDIT, steps=18, active=16 / 18, source_guidance=3.0, target_guidance=5.0)
