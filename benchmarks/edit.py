@@ -134,8 +134,8 @@ def rows_of(folder: Path, model: Any, scorer: Scorer) -> Rows:
     rows: Rows = []
     for seed, item in enumerate(open_suite("portraits", max(map(len, found.values()), default=0) or 1).items):
         for name in (name for name, items in found.items() if item.id in items):
-            now = {**common, **runner.made_from(entries[name], item, seed)}
-            rows += runner.kept_rows(runner.read_part(folder, name, item.id), now)
+            now = runner.origin(common, entries[name].settings(), item, seed)
+            rows += runner.kept_rows(folder, name, item.id, now)
     return rows
 
 

@@ -66,6 +66,7 @@ def plan_bench(
             "There is nothing to run: a benchmark needs a suite with items, methods and degrees."
         )
     scorer = scorer or Scorer(model)
+    known = {} if model.world is None else model.world.attributes
     about: dict[str, Any] = {
         "suite": suite.name,
         "model": model.name,
@@ -78,7 +79,7 @@ def plan_bench(
         "methods": {name: entry.settings() for name, entry in entries.items()},
         "metrics": scorer.about(),
         "absent": scorer.absent(),
-        "continuous": continuous(model),
+        "continuous": [name for name, attribute in known.items() if isinstance(attribute, Continuous)],
     }
     path = folder / "bench.json"
     if path.is_file():
@@ -101,44 +102,45 @@ def plan_bench(
     return about
 
 
-def continuous(model: Model) -> list[str]:
-    """Names of the continuous attributes of the model's world; none without a world."""
-    known = {} if model.world is None else model.world.attributes
-    return [name for name, attribute in known.items() if isinstance(attribute, Continuous)]
-
-
 def made_with(model: Model, scorer: Scorer) -> dict[str, str]:
-    """What all rows of a run have in common: the weights and the metrics."""
-    return {"weights": fingerprint(model), "metrics": measured_with(model, scorer)}
-
-
-def measured_with(model: Model, scorer: Scorer) -> str:
-    """A short hash of the metrics and of the networks that they use."""
+    """What all rows of a run have in common: the weights, and the metrics with the networks that they use."""
     found: dict[str, Any] = {name: about["identity"] for name, about in scorer.about().items()}
     for name, module in {"vae": model.vae, **(model.world.networks if model.world else {})}.items():
         found[name] = [(key, byte_hash(value)) for key, value in weights_of(module)]
-    return _digest(found)
+    return {"weights": fingerprint(model), "metrics": _digest(found)}
 
 
-def made_from(entry: Entry, item: SuiteItem, seed: int) -> dict[str, Any]:
-    """What else decides the rows of a method and item: rows made from anything else are not mixed with these."""
-    return {"settings": _json(entry.settings()), "asked": asked_of(item, seed)}
+def origin(
+    common: Mapping[str, str], settings: Mapping[str, Any], item: SuiteItem, seed: int
+) -> dict[str, Any]:
+    """Everything that decides the rows of a method and item: rows made from anything else are not mixed with these.
 
-
-def asked_of(item: SuiteItem, seed: int) -> str:
-    """A short hash of what was asked: items of two suites may share a name."""
-    return _digest([item.kind, item.instruction, item.source_text, item.target_text, dict(item.wanted), seed])
+    Args:
+        common: From `made_with`.
+        settings: From `Entry.settings`.
+        item: What was asked: items of two suites may share a name.
+        seed: The item's seed.
+    """
+    texts = [item.kind, item.instruction, item.source_text, item.target_text]
+    asked = _digest([*texts, dict(item.wanted), seed])
+    return {
+        **common,
+        "settings": json.loads(json.dumps(settings)),
+        "asked": asked,
+    }  # as JSON: tuples are lists
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def kept_rows(part: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a part if they were made from this, otherwise none."""
-    if part is None or any(part.get(key) != value for key, value in origin.items()):
+def kept_rows(folder: Path, method: str, item: str, origin: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of one method and item that were made from this; none if they are missing or damaged."""
+    try:
+        part = json.loads((folder / "parts" / method / f"{item}.json").read_text("utf-8"))
+        return list(part["rows"]) if origin.items() <= part.items() else []
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return []
-    return list(part["rows"])
 
 
 def in_turn(
@@ -152,15 +154,6 @@ def in_turn(
     everything = [(entry, item) for item in suite.items for entry in entries.values()]
     others = [job for k, job in enumerate(everything) if k % share[1] != share[0]]
     return [*everything[share[0] :: share[1]], *reversed(others)]
-
-
-def read_part(folder: Path, method: str, item: str) -> dict[str, Any] | None:
-    """The rows of one method and item; None if they are missing or damaged (then they are made again)."""
-    try:
-        part = json.loads((folder / "parts" / method / f"{item}.json").read_text("utf-8"))
-        return part if "rows" in part else None
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def run_bench(
@@ -198,26 +191,26 @@ def run_bench(
     common = made_with(model, scorer)
     seeds = {item.id: seed + k for k, item in enumerate(suite.items)}
     jobs = [
-        (entry, item, {**common, **made_from(entry, item, seeds[item.id])})
+        (entry, item, origin(common, entry.settings(), item, seeds[item.id]))
         for entry, item in in_turn(suite, entries, share)
     ]
 
     def rows_and_rest(
-        entry: Entry, item: SuiteItem, origin: dict[str, Any]
+        entry: Entry, item: SuiteItem, made_from: dict[str, Any]
     ) -> tuple[list[dict], list[float]]:
-        rows = kept_rows(read_part(folder, entry.name, item.id), origin)
+        rows = kept_rows(folder, entry.name, item.id, made_from)
         return rows, [d for d in wanted if d not in {row["degree"] for row in rows}]
 
     todo = [job for job in jobs if rows_and_rest(*job)[1]]
     done = 0
     with progress_bar("edits", progress) as show:
-        for seen, (entry, item, origin) in enumerate(todo, 1):
-            rows, missing = rows_and_rest(entry, item, origin)
+        for seen, (entry, item, made_from) in enumerate(todo, 1):
+            rows, missing = rows_and_rest(entry, item, made_from)
             if not missing:  # another process was faster
                 continue
             done += 1
             rows += edit_item(model, entry, item, folder, missing, seeds[item.id], scorer)
-            part = {**origin, "rows": sorted(rows, key=lambda row: row["degree"])}
+            part = {**made_from, "rows": sorted(rows, key=lambda row: row["degree"])}
             write_whole(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part))
             show(seen, len(todo), f"{entry.name}, {item.id}")
     return done
@@ -271,8 +264,8 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     about = json.loads((folder / "bench.json").read_text("utf-8"))
     for method, settings in about["methods"].items():
         for k, item in enumerate(suite.items):
-            now = {**about["made_with"], "settings": settings, "asked": asked_of(item, about["seed"] + k)}
-            rows += kept_rows(read_part(folder, method, item.id), now)
+            now = origin(about["made_with"], settings, item, about["seed"] + k)
+            rows += kept_rows(folder, method, item.id, now)
     if not rows:
         raise BenchError(
             f"{folder} holds no rows that were made with the weights, metrics and settings of its bench.json. "
@@ -291,7 +284,10 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     ]  # fmt: skip
     write_table(folder / "items.csv", list(lines[0]) if lines else ["item"], lines)
     summary = summarise(rows, list(about["metrics"]), about.get("continuous", []))
-    write_json(folder / "summary.json", _finite(summary))
+    finite = json.loads(
+        json.dumps(summary), parse_constant=lambda _: None
+    )  # JSON has neither NaN nor infinity
+    write_json(folder / "summary.json", finite)
     return rows
 
 
@@ -326,13 +322,6 @@ def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) 
     return columns(lines, header), data
 
 
-def _finite(value: Any) -> Any:
-    """The same with null for NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def save_mask(folder: Path, item: SuiteItem) -> str:
     """Write the mask of an item as an image; returns its name, empty if it has none."""
     if item.mask is None:
@@ -356,8 +345,3 @@ def write_image(path: Path, image: Image) -> None:
     """Write an image as PNG."""
     with writing_whole(path) as partial:
         image.save(partial, "PNG")
-
-
-def _json(value: Any) -> Any:
-    """A value as it comes back from JSON: tuples are lists."""
-    return json.loads(json.dumps(value))

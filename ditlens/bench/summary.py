@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -110,28 +111,27 @@ def sweep_of(
 ) -> dict[str, Any]:
     """How the measured attributes follow the degree, over items whose changed attributes are all continuous."""
     chosen = [(d, e) for d, e, kind in curves.values() if set(kind.split("+")) <= set(continuous)]
-    if not chosen:
-        return {}
-    return {
-        "spearman": estimate([spearman(d, e) for d, e in chosen], np.median),
-        "r2": estimate([linearity(d, e) for d, e in chosen], np.median),
-        "slope": estimate([slope(d, e) for d, e in chosen], np.median),
-        "range": estimate([span(e) for _, e in chosen], np.median),
-    }
+    measures = {"spearman": spearman, "r2": linearity, "slope": slope, "range": lambda _, e: span(e)}
+    found = {name: [measure(d, e) for d, e in chosen] for name, measure in measures.items() if chosen}
+    return {name: estimate(values, np.median) for name, values in found.items()}
 
 
-def effect_table(rows: Rows) -> np.ndarray | None:
-    """Effects and drifts, (items, degrees, 2), of the items that have both at every degree; None without any."""
-    degrees = sorted({float(row["degree"]) for row in rows})
-    by_item: dict[str, dict[float, tuple[float, float]]] = {}
+def effect_table(rows: Rows, methods: Sequence[str] | None = None) -> np.ndarray | None:
+    """Effects and drifts, (items, methods x degrees, 2), of the items that have both everywhere; None without any.
+
+    Args:
+        rows: The rows.
+        methods: Order of the methods; that of the rows by default.
+    """
+    methods = methods or list(dict.fromkeys(row["method"] for row in rows))
+    columns = list(product(methods, sorted({float(row["degree"]) for row in rows})))
+    items: dict[str, dict[tuple[str, float], tuple[float, float]]] = {}
     for row in rows:
         cell = (number(row, "effect"), number(row, "drift"))
         if not any(map(math.isnan, cell)):
-            by_item.setdefault(str(row["item"]), {})[float(row["degree"])] = cell
-    whole = {item: cells for item, cells in by_item.items() if len(cells) == len(degrees)}
-    if not whole or not degrees:
-        return None
-    return np.array([[whole[item][d] for d in degrees] for item in sorted(whole)])
+            items.setdefault(str(row["item"]), {})[row["method"], float(row["degree"])] = cell
+    whole = [cells for _, cells in sorted(items.items()) if len(cells) == len(columns)]
+    return np.array([[cells[column] for column in columns] for cells in whole]) if whole else None
 
 
 def drift_at(table: np.ndarray, goal: float) -> float:
@@ -142,20 +142,10 @@ def drift_at(table: np.ndarray, goal: float) -> float:
 
 def drift_ratio(rows: Rows, method: str, other: str, goal: float = 0.8) -> dict[str, float | int]:
     """Drift of a method over that of another, at the same effect, on items and degrees of both."""
-    rows = [row for row in rows if row["method"] in (method, other)]
-    degrees = [d for d in shared_degrees(rows, [method, other]) if d > 0]
-    rows = at_degrees(rows, degrees)
-    tables = []
-    items = [
-        {str(r["item"]) for r in rows if r["method"] == name and not r.get("error")}
-        for name in (method, other)
-    ]
-    shared = items[0] & items[1]
-    for name in (method, other):
-        table = effect_table(
-            [r for r in rows if r["method"] == name and r["item"] in shared and not r.get("error")]
-        )
-        if table is None:
-            return {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0, "nan": 0}
-        tables.append(table)
-    return paired(tables, lambda a, b: drift_at(a, goal) / drift_at(b, goal))
+    methods = (method, other)
+    fine = [row for row in rows if row["method"] in methods and not row.get("error")]
+    degrees = [d for d in shared_degrees(fine, methods) if d > 0]
+    table = effect_table(at_degrees(fine, degrees), methods)
+    if table is None:
+        return estimate([])
+    return paired(np.split(table, 2, axis=1), lambda a, b: drift_at(a, goal) / drift_at(b, goal))

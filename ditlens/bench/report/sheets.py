@@ -34,8 +34,8 @@ def contact_sheet(bench: BenchFolder, name: str) -> Image.Image:
     rows = []
     for method in bench.methods:
         images = [source]
-        for row in (found.get((method, degree)) for degree in bench.degrees):
-            images.append(_opened(bench, row.picture, row.error) if row else _note("not run"))
+        for result in (found.get((method, degree)) for degree in bench.degrees):
+            images.append(_opened(bench, result.picture, result.error) if result else _note("not run"))
         rows.append(strip(images, heads, method, height))
     width = max(row.width for row in rows)
     rows.insert(0, _note(f"{item.instruction}  ({item.name}, {item.kind})", (width, 48), "white"))
