@@ -284,9 +284,8 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     ]  # fmt: skip
     write_table(folder / "items.csv", list(lines[0]) if lines else ["item"], lines)
     summary = summarise(rows, list(about["metrics"]), about.get("continuous", []))
-    finite = json.loads(
-        json.dumps(summary), parse_constant=lambda _: None
-    )  # JSON has neither NaN nor infinity
+    # JSON has neither NaN nor infinity
+    finite = json.loads(json.dumps(summary), parse_constant=lambda _: None)
     write_json(folder / "summary.json", finite)
     return rows
 
