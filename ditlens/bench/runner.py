@@ -304,7 +304,7 @@ def report(folder: Path, suite: Suite) -> Path:
 def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) -> tuple[str, dict[str, Any]]:
     """The main table at one degree, as text and as data."""
     summary = json.loads((folder / "summary.json").read_text("utf-8"))["methods"]
-    chosen = ("success", "effect", "drift", "psnr_outside")
+    formats = {"success": "{:.0%}", "effect": "{:.2f}", "drift": "{:.3f}", "psnr_outside": "{:.1f}"}
     header = ("method", "success", "effect", "drift", "PSNR outside", "drift at effect 0.8", "NFE", "s")
     lines: list[tuple[str, ...]] = []
     data: dict[str, Any] = {}
@@ -312,12 +312,14 @@ def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) 
         part = summary.get(name, {})
         at: dict[str, Any] = next((m for d, m in part.get("degrees", {}).items() if float(d) == degree), {})
         matched, cost = part.get("matched", {}).get("drift_at_0.8", {}), part.get("cost", {})
-        numbers = [at.get(m, {}).get("value") for m in chosen] + [matched.get("value")]
-        formats = ("{:.0%}", "{:.2f}", "{:.3f}", "{:.1f}", "{:.3f}")
-        cells = ["-" if v is None else f.format(v) for f, v in zip(formats, numbers, strict=True)]
-        spent = [f"{cost['nfe']:.0f}", f"{cost['seconds']:.2f}"] if cost else ["-", "-"]
-        lines.append((name, *cells, *spent))
-        data[name] = {"degree": degree, **{m: at.get(m) for m in chosen}, "matched": matched, "cost": cost}
+        cells = [(form, at.get(metric, {}).get("value")) for metric, form in formats.items()]
+        cells += [
+            ("{:.3f}", matched.get("value")),
+            ("{:.0f}", cost.get("nfe")),
+            ("{:.2f}", cost.get("seconds")),
+        ]
+        lines.append((name, *("-" if value is None else form.format(value) for form, value in cells)))
+        data[name] = {"degree": degree, **{m: at.get(m) for m in formats}, "matched": matched, "cost": cost}
     return columns(lines, header), data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -32,13 +33,9 @@ def summarise(rows: Rows, metrics: Sequence[str], continuous: Collection[str] = 
     """
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     shared = shared_degrees(rows, methods)
-    return {
-        "shared_degrees": shared,
-        "methods": {
-            name: _method([r for r in rows if r["method"] == name], metrics, shared, continuous)
-            for name in methods
-        },
-    }
+    of = {name: [row for row in rows if row["method"] == name] for name in methods}
+    found = {name: _method(own, metrics, shared, continuous) for name, own in of.items()}
+    return {"shared_degrees": shared, "methods": found}
 
 
 def shared_degrees(rows: Rows, methods: Sequence[str]) -> list[float]:
@@ -61,32 +58,26 @@ def _method(
     rows: Rows, metrics: Sequence[str], shared: Sequence[float], continuous: Collection[str]
 ) -> dict[str, Any]:
     fine = [row for row in rows if not row.get("error")]
-    degrees = sorted({float(row["degree"]) for row in fine})
-    at = {
-        f"{degree:g}": {
-            m: estimate([number(row, m) for row in fine if row["degree"] == degree])
-            for m in metrics
-            if any(m in row for row in fine)
-        }
-        for degree in degrees
+    degrees: dict[str, Any] = {}
+    for degree in sorted({float(row["degree"]) for row in fine}):
+        here = [row for row in fine if row["degree"] == degree]
+        measured = [metric for metric in metrics if any(metric in row for row in fine)]
+        degrees[f"{degree:g}"] = {m: estimate([number(row, m) for row in here]) for m in measured}
+    table = effect_table(at_degrees(fine, [d for d in shared if d > 0]))
+    matched = {
+        f"drift_at_{goal:g}": paired([table], partial(drift_at, goal=goal), repeats=500)
+        for goal in GOALS
+        if table is not None
     }
     curves = curves_of(at_degrees(fine, [d for d in shared if 0 <= d <= 1]))
-    result: dict[str, Any] = {
-        "degrees": at,
+    paid = [name for name in COST if fine and all(name in row for row in fine)]
+    return {
+        "degrees": degrees,
         "sweep": sweep_of(curves, continuous),
-        "matched": {},
-        "cost": {
-            c: float(np.mean([row[c] for row in fine])) for c in COST if fine and all(c in r for r in fine)
-        },
+        "matched": matched,
+        "cost": {name: float(np.mean([row[name] for row in fine])) for name in paid},
         "errors": len(rows) - len(fine),
     }
-    table = effect_table(at_degrees(fine, [d for d in shared if d > 0]))
-    if table is not None:
-        for goal in GOALS:
-            result["matched"][f"drift_at_{goal:g}"] = paired(
-                [table], lambda t, g=goal: drift_at(t, g), repeats=500
-            )
-    return result
 
 
 def number(row: Mapping[str, Any], name: str) -> float:

@@ -308,6 +308,15 @@ def test_drift_at_the_same_effect_and_its_ratio():
     assert found["matched"]["drift_at_0.8"]["value"] == pytest.approx(drift_at(table, 0.8))
 
 
+def test_items_without_a_value_in_one_method_are_left_out_of_both():
+    rows = made_up("a", 0.01) + [{**row, "drift": 2 * row["drift"]} for row in made_up("b", 0.01)]
+    for row, item in ((rows[4], "1"), (rows[-1], "11")):
+        assert row["item"] == item
+        row["effect"] = float("nan")
+    ratio = drift_ratio(rows, "a", "b")
+    assert ratio["value"] == pytest.approx(0.5) and ratio["n"] == 10
+
+
 def test_methods_are_compared_on_the_degrees_of_both():
     """A bent curve, read off between distant degrees, would look worse than the same curve on a fine grid."""
     fine = [{**row, "drift": row["degree"] ** 3} for row in made_up("a", 1)]
