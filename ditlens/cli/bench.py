@@ -52,7 +52,7 @@ def edit(
 
     worker = Worker.here()
     opened = open_suite(suite, count)
-    for remark in opened.remarks:
+    for remark in opened.remarks if worker.world == 1 else ():  # once, not by every worker
         typer.echo(remark, err=True)
     loaded = dl.load(model, device=worker.device(device))
     entries = choose(loaded, methods)

@@ -155,12 +155,8 @@ def _keys(bench: BenchFolder) -> dict[str, list[list[Comparison]]]:
     return keys
 
 
-def _vote(
-    line: dict[str, Any] | None, keys: dict[str, list[list[Comparison]]], bench: BenchFolder
-) -> Vote | None:
+def _vote(line: Any, keys: dict[str, list[list[Comparison]]], bench: BenchFolder) -> Vote | None:
     """A line as a vote; None if it is damaged, or its ballot is not known."""
-    if line is None:
-        return None
     try:
         pair = _pair(line, keys)
         vote = Vote(line["voter"], pair, files.answers_of(line))
