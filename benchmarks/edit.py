@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ from ditlens.bench.entries import choose, tuned
 from ditlens.bench.scores import Scorer
 from ditlens.bench.suites import open_suite
 from ditlens.bench.summary import drift_at, drift_ratio, effect_table, number
-from ditlens.bench.workers import run_workers
 from ditlens.metrics.continuous import linearity, spearman
 from ditlens.metrics.statistics import estimate, paired, wilson
 from ditlens.models.loading import load
+from ditlens.workers import launch
 
 COMMAND = "make bench-edit"
 OWN = ("ems", "ems-no-mask", "ems-exact-mask", "ems-tokens", "ems-pooled",
@@ -121,11 +120,11 @@ def run_part(
     runner.plan_bench(
         model, open_suite("portraits", count), choose(model, ",".join(names)), options.out, degrees, 0, scorer
     )
-    run_workers(
-        options.workers, suite="portraits", count=count, methods=",".join(names), degrees=degrees, seed=0,
-        out=options.out, model="portraits", device="cpu",
-        progress=lambda ended, total, words: print(f"\r{ended}/{total} {words}", end="", file=sys.stderr),
-    )  # fmt: skip
+    given = {"count": count, "methods": ",".join(names), "degrees": ",".join(map(str, degrees)),
+             "out": options.out, "workers": options.workers, "device": "cpu"}  # fmt: skip
+    words = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
+    if code := launch(["bench", "edit", *words], options.workers):
+        raise SystemExit(code)
 
 
 def rows_of(folder: Path, model: Any, scorer: Scorer) -> Rows:
@@ -135,8 +134,8 @@ def rows_of(folder: Path, model: Any, scorer: Scorer) -> Rows:
     rows: Rows = []
     for seed, item in enumerate(open_suite("portraits", max(map(len, found.values()), default=0) or 1).items):
         for name in (name for name, items in found.items() if item.id in items):
-            now = {**common, **runner.made_from(entries[name], item, seed)}
-            rows += runner.kept_rows(runner.read_part(folder, name, item.id), now)
+            now = runner.origin(common, entries[name].settings(), item, seed)
+            rows += runner.kept_rows(folder, name, item.id, now)
     return rows
 
 

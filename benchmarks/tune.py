@@ -148,9 +148,8 @@ def main() -> None:
     dev = open_suite("portraits-dev", max(options.edits) + 1)
     suite = Suite(dev.name, [dev.items[k] for k in options.edits])
     runner.run_bench(
-        load("portraits"), suite, tried, options.out, degrees=options.degrees, share=tuple(options.share),
-        plan=options.share[0] == 0,
-    )  # fmt: skip
+        load("portraits"), suite, tried, options.out, degrees=options.degrees, share=tuple(options.share)
+    )
     print(table(options.out, tried, [item.id for item in suite.items]))
 
 
@@ -161,8 +160,7 @@ def table(folder: Path, tried: dict[str, Entry], items: list[str]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name in tried:
-        parts = [runner.read_part(folder, name, item) for item in items]
-        rows = [row for part in parts if part for row in part["rows"]]
+        rows = [row for item in items for row in runner.kept_rows(folder, name, item, {})]
         rows = [row for row in rows if not row.get("error")]
         at_one = [row for row in rows if row["degree"] == 1]
         if not at_one:

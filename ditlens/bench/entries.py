@@ -8,7 +8,7 @@ from typing import Any
 
 from ditlens.ems import masks
 from ditlens.ems.loops import DDIB, FIREFLOW, RF_INVERSION, RF_SOLVER, SDEDIT, Method, Resample
-from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS, Distillation
+from ditlens.ems.methods import CSDS, DDS, DVRF, FLOWALIGN, FLOWEDIT, FLOWSLIDER, HSDS
 from ditlens.ems.plan import default_method
 from ditlens.ems.sample import METHODS, method_for, settings_of
 from ditlens.errors import SettingError
@@ -37,12 +37,7 @@ class Entry:
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides its result, ready for JSON."""
-        chosen: dict[str, Any] = {
-            "mask": self.mask,
-            "tokens": self.tokens,
-            "pooled": self.pooled,
-            "about": self.about,
-        }
+        chosen = {name: value for name, value in vars(self).items() if name not in ("name", "method")}
         if self.mask == "difference":
             chosen["mask_settings"] = masks.difference_settings()
         return {**chosen, "method": settings_of(self.method)}
@@ -60,34 +55,26 @@ def tuned(model: Model) -> dict[str, Entry]:
     mask, its texts, its rule and guidance.
     """
     ems = default_method(model)
-    dds = replace(DDS, source_guidance=4.0, target_guidance=4.0, lr=0.6)
+    mask = model.defaults.get("mask")
+    both: dict[str, Any] = {"source_guidance": 4.0, "target_guidance": 4.0}
+    dds = replace(DDS, **both, lr=0.6, steps=16)
     csds = replace(dds, name="csds-recon-delta", steps=12)
     flowedit = replace(FLOWEDIT, steps=18, active=16 / 18, source_guidance=3.0, target_guidance=5.0)
     flowalign = replace(FLOWALIGN, steps=21, target_guidance=4.0, zeta=0.02)
-    start = Resample("", steps=12, active=0.5, guidance=4.0)
-    mask = model.defaults.get("mask")
     flowslider = replace(FLOWSLIDER, steps=21, active=1.0, target_guidance=1.0)
+    start = Resample("", steps=12, active=0.5, guidance=4.0)
     found = [
         Entry("ems", ems, mask, about="the default of ditlens.edit"),
         Entry("ems-no-mask", ems, about="EMS without a mask"),
         Entry("ems-exact-mask", ems, "exact", about="EMS in the renderer's own mask: an upper bound"),
         Entry("ems-tokens", ems, mask, pooled=False, about="EMS, only the token matrix moves"),
         Entry("ems-pooled", ems, mask, tokens=False, about="EMS, only the pooled vector moves"),
-        Entry(
-            "text-only",
-            replace(start, name="text-only"),
-            about="the source noised, sampled with the moved text",
-        ),
-        Entry(
-            "image-only",
-            replace(start, name="image-only", first=csds, text="source"),
-            about="latents moved by CSDS, noised, sampled with the source text",
-        ),
-        Entry(
-            "joint",
-            replace(start, name="joint", first=csds),
-            about="latents moved, sampled with the moved text",
-        ),
+        Entry("text-only", replace(start, name="text-only"),
+              about="the source noised, sampled with the moved text"),
+        Entry("image-only", replace(start, name="image-only", first=csds, text="source"),
+              about="latents moved by CSDS, noised, sampled with the source text"),
+        Entry("joint", replace(start, name="joint", first=csds),
+              about="latents moved, sampled with the moved text"),
         Entry("sdedit", replace(SDEDIT, steps=46, active=0.7, guidance=4.0)),
         Entry("ddib", replace(DDIB, steps=21, guidance=1.5)),
         Entry("rf-inversion", replace(RF_INVERSION, steps=21, guidance=4.0)),
@@ -97,30 +84,19 @@ def tuned(model: Model) -> dict[str, Entry]:
         Entry("flowalign", flowalign),
         Entry("flowslider", flowslider),
         *(
-            [
-                Entry("flowedit-mask", flowedit, mask, about="FlowEdit in EMS's mask"),
-                Entry("flowalign-mask", flowalign, mask, about="FlowAlign in EMS's mask"),
-                Entry("flowslider-mask", flowslider, mask, about="FlowSlider in EMS's mask"),
-            ]
+            Entry(f"{title.lower()}-mask", method, mask, about=f"{title} in EMS's mask")
+            for title, method in {"FlowEdit": flowedit, "FlowAlign": flowalign, "FlowSlider": flowslider}.items()
             if mask
-            else []
         ),
         Entry("dvrf", replace(DVRF, steps=16, source_guidance=3.0, target_guidance=3.0)),
-        Entry("dds", replace(dds, name="dds", steps=16)),
-        Entry("csds-recon-penalty", _csds("penalty", lr=0.3, strength=0.5)),
-        Entry("csds-recon-ball", _csds("ball", lr=0.3, strength=0.4)),
-        Entry("csds-recon-delta", replace(dds, name="csds-recon-delta", steps=16)),
-        Entry("csds-recon-orthogonal", _csds("orthogonal", lr=0.6)),
-        Entry(
-            HSDS.name, replace(HSDS, steps=16, source_guidance=4.0, target_guidance=4.0, lr=1.0, strength=0.5)
-        ),
-    ]
+        Entry("dds", dds),
+        Entry("csds-recon-penalty", replace(CSDS["penalty"], **both, lr=0.3, steps=16, strength=0.5)),
+        Entry("csds-recon-ball", replace(CSDS["ball"], **both, lr=0.3, steps=16, strength=0.4)),
+        Entry("csds-recon-delta", replace(dds, name="csds-recon-delta")),
+        Entry("csds-recon-orthogonal", replace(CSDS["orthogonal"], **both, lr=0.6, steps=16)),
+        Entry(HSDS.name, replace(HSDS, **both, lr=1.0, steps=16, strength=0.5)),
+    ]  # fmt: skip
     return {entry.name: entry for entry in found}
-
-
-def _csds(constraint: str, lr: float, strength: float | None = None) -> Distillation:
-    method = replace(CSDS[constraint], steps=16, source_guidance=4.0, target_guidance=4.0, lr=lr)
-    return method if strength is None else replace(method, strength=strength)
 
 
 def published(model: Model) -> dict[str, Entry]:

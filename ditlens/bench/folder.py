@@ -153,8 +153,8 @@ def _table(path: Path, needed: list[str]) -> list[dict[str, str]]:
 
 
 def _item(line: dict[str, str]) -> ItemRecord:
-    kind, instruction, picture, mask = (line.get(k, "") for k in ("kind", "instruction", "picture", "mask"))
-    return ItemRecord(line["item"], kind, instruction, picture, mask)
+    facts = {name: line.get(name, "") for name in ("kind", "instruction", "picture", "mask")}
+    return ItemRecord(line["item"], **facts)
 
 
 def _result(line: dict[str, str]) -> ResultRecord:

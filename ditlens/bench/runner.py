@@ -66,6 +66,7 @@ def plan_bench(
             "There is nothing to run: a benchmark needs a suite with items, methods and degrees."
         )
     scorer = scorer or Scorer(model)
+    known = {} if model.world is None else model.world.attributes
     about: dict[str, Any] = {
         "suite": suite.name,
         "model": model.name,
@@ -78,7 +79,7 @@ def plan_bench(
         "methods": {name: entry.settings() for name, entry in entries.items()},
         "metrics": scorer.about(),
         "absent": scorer.absent(),
-        "continuous": continuous(model),
+        "continuous": [name for name, attribute in known.items() if isinstance(attribute, Continuous)],
     }
     path = folder / "bench.json"
     if path.is_file():
@@ -101,44 +102,45 @@ def plan_bench(
     return about
 
 
-def continuous(model: Model) -> list[str]:
-    """Names of the continuous attributes of the model's world; none without a world."""
-    known = {} if model.world is None else model.world.attributes
-    return [name for name, attribute in known.items() if isinstance(attribute, Continuous)]
-
-
 def made_with(model: Model, scorer: Scorer) -> dict[str, str]:
-    """What all rows of a run have in common: the weights and the metrics."""
-    return {"weights": fingerprint(model), "metrics": measured_with(model, scorer)}
-
-
-def measured_with(model: Model, scorer: Scorer) -> str:
-    """A short hash of the metrics and of the networks that they use."""
+    """What all rows of a run have in common: the weights, and the metrics with the networks that they use."""
     found: dict[str, Any] = {name: about["identity"] for name, about in scorer.about().items()}
     for name, module in {"vae": model.vae, **(model.world.networks if model.world else {})}.items():
         found[name] = [(key, byte_hash(value)) for key, value in weights_of(module)]
-    return _digest(found)
+    return {"weights": fingerprint(model), "metrics": _digest(found)}
 
 
-def made_from(entry: Entry, item: SuiteItem, seed: int) -> dict[str, Any]:
-    """What else decides the rows of a method and item: rows made from anything else are not mixed with these."""
-    return {"settings": _json(entry.settings()), "asked": asked_of(item, seed)}
+def origin(
+    common: Mapping[str, str], settings: Mapping[str, Any], item: SuiteItem, seed: int
+) -> dict[str, Any]:
+    """Everything that decides the rows of a method and item: rows made from anything else are not mixed with these.
 
-
-def asked_of(item: SuiteItem, seed: int) -> str:
-    """A short hash of what was asked: items of two suites may share a name."""
-    return _digest([item.kind, item.instruction, item.source_text, item.target_text, dict(item.wanted), seed])
+    Args:
+        common: From `made_with`.
+        settings: From `Entry.settings`.
+        item: What was asked: items of two suites may share a name.
+        seed: The item's seed.
+    """
+    texts = [item.kind, item.instruction, item.source_text, item.target_text]
+    asked = _digest([*texts, dict(item.wanted), seed])
+    return {
+        **common,
+        "settings": json.loads(json.dumps(settings)),
+        "asked": asked,
+    }  # as JSON: tuples are lists
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def kept_rows(part: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a part if they were made from this, otherwise none."""
-    if part is None or any(part.get(key) != value for key, value in origin.items()):
+def kept_rows(folder: Path, method: str, item: str, origin: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of one method and item that were made from this; none if they are missing or damaged."""
+    try:
+        part = json.loads((folder / "parts" / method / f"{item}.json").read_text("utf-8"))
+        return list(part["rows"]) if origin.items() <= part.items() else []
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return []
-    return list(part["rows"])
 
 
 def in_turn(
@@ -154,15 +156,6 @@ def in_turn(
     return [*everything[share[0] :: share[1]], *reversed(others)]
 
 
-def read_part(folder: Path, method: str, item: str) -> dict[str, Any] | None:
-    """The rows of one method and item; None if they are missing or damaged (then they are made again)."""
-    try:
-        part = json.loads((folder / "parts" / method / f"{item}.json").read_text("utf-8"))
-        return part if "rows" in part else None
-    except (OSError, ValueError, TypeError):
-        return None
-
-
 def run_bench(
     model: Model,
     suite: Suite,
@@ -172,7 +165,6 @@ def run_bench(
     degrees: Sequence[float] = DEGREES,
     seed: int = 0,
     share: tuple[int, int] = (0, 1),
-    plan: bool = True,
     progress: bool | Progress = True,
 ) -> int:
     """Run what is missing of a benchmark; if it is interrupted, the same call continues.
@@ -185,7 +177,6 @@ def run_bench(
         degrees: Editing degrees.
         seed: Item k is edited with the seed ``seed + k``, by every method.
         share: (k, n): as process k of n, run every n-th method and item, then what the others have not reached.
-        plan: Write ``bench.json`` first; False where it has been written.
         progress: Whether a bar is shown; or a function, called with (done, total, what) after every edit.
 
     Returns:
@@ -196,33 +187,32 @@ def run_bench(
         BenchError: If the folder holds another benchmark.
     """
     scorer, wanted = Scorer(model), [float(d) for d in degrees]
-    if plan:
-        plan_bench(model, suite, entries, folder, degrees, seed, scorer)
+    plan_bench(model, suite, entries, folder, degrees, seed, scorer)
     common = made_with(model, scorer)
     seeds = {item.id: seed + k for k, item in enumerate(suite.items)}
     jobs = [
-        (entry, item, {**common, **made_from(entry, item, seeds[item.id])})
+        (entry, item, origin(common, entry.settings(), item, seeds[item.id]))
         for entry, item in in_turn(suite, entries, share)
     ]
 
     def rows_and_rest(
-        entry: Entry, item: SuiteItem, origin: dict[str, Any]
+        entry: Entry, item: SuiteItem, made_from: dict[str, Any]
     ) -> tuple[list[dict], list[float]]:
-        rows = kept_rows(read_part(folder, entry.name, item.id), origin)
+        rows = kept_rows(folder, entry.name, item.id, made_from)
         return rows, [d for d in wanted if d not in {row["degree"] for row in rows}]
 
     todo = [job for job in jobs if rows_and_rest(*job)[1]]
     done = 0
     with progress_bar("edits", progress) as show:
-        for entry, item, origin in todo:
-            rows, missing = rows_and_rest(entry, item, origin)
+        for seen, (entry, item, made_from) in enumerate(todo, 1):
+            rows, missing = rows_and_rest(entry, item, made_from)
             if not missing:  # another process was faster
                 continue
             done += 1
             rows += edit_item(model, entry, item, folder, missing, seeds[item.id], scorer)
-            part = {**origin, "rows": sorted(rows, key=lambda row: row["degree"])}
+            part = {**made_from, "rows": sorted(rows, key=lambda row: row["degree"])}
             write_whole(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part))
-            show(done, len(todo), f"{entry.name}, {item.id}")
+            show(seen, len(todo), f"{entry.name}, {item.id}")
     return done
 
 
@@ -274,8 +264,8 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     about = json.loads((folder / "bench.json").read_text("utf-8"))
     for method, settings in about["methods"].items():
         for k, item in enumerate(suite.items):
-            now = {**about["made_with"], "settings": settings, "asked": asked_of(item, about["seed"] + k)}
-            rows += kept_rows(read_part(folder, method, item.id), now)
+            now = origin(about["made_with"], settings, item, about["seed"] + k)
+            rows += kept_rows(folder, method, item.id, now)
     if not rows:
         raise BenchError(
             f"{folder} holds no rows that were made with the weights, metrics and settings of its bench.json. "
@@ -294,7 +284,9 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     ]  # fmt: skip
     write_table(folder / "items.csv", list(lines[0]) if lines else ["item"], lines)
     summary = summarise(rows, list(about["metrics"]), about.get("continuous", []))
-    write_json(folder / "summary.json", _finite(summary))
+    # JSON has neither NaN nor infinity
+    finite = json.loads(json.dumps(summary), parse_constant=lambda _: None)
+    write_json(folder / "summary.json", finite)
     return rows
 
 
@@ -312,7 +304,7 @@ def report(folder: Path, suite: Suite) -> Path:
 def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) -> tuple[str, dict[str, Any]]:
     """The main table at one degree, as text and as data."""
     summary = json.loads((folder / "summary.json").read_text("utf-8"))["methods"]
-    chosen = ("success", "effect", "drift", "psnr_outside")
+    formats = {"success": "{:.0%}", "effect": "{:.2f}", "drift": "{:.3f}", "psnr_outside": "{:.1f}"}
     header = ("method", "success", "effect", "drift", "PSNR outside", "drift at effect 0.8", "NFE", "s")
     lines: list[tuple[str, ...]] = []
     data: dict[str, Any] = {}
@@ -320,20 +312,15 @@ def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) 
         part = summary.get(name, {})
         at: dict[str, Any] = next((m for d, m in part.get("degrees", {}).items() if float(d) == degree), {})
         matched, cost = part.get("matched", {}).get("drift_at_0.8", {}), part.get("cost", {})
-        numbers = [at.get(m, {}).get("value") for m in chosen] + [matched.get("value")]
-        formats = ("{:.0%}", "{:.2f}", "{:.3f}", "{:.1f}", "{:.3f}")
-        cells = ["-" if v is None else f.format(v) for f, v in zip(formats, numbers, strict=True)]
-        spent = [f"{cost['nfe']:.0f}", f"{cost['seconds']:.2f}"] if cost else ["-", "-"]
-        lines.append((name, *cells, *spent))
-        data[name] = {"degree": degree, **{m: at.get(m) for m in chosen}, "matched": matched, "cost": cost}
+        cells = [(form, at.get(metric, {}).get("value")) for metric, form in formats.items()]
+        cells += [
+            ("{:.3f}", matched.get("value")),
+            ("{:.0f}", cost.get("nfe")),
+            ("{:.2f}", cost.get("seconds")),
+        ]
+        lines.append((name, *("-" if value is None else form.format(value) for form, value in cells)))
+        data[name] = {"degree": degree, **{m: at.get(m) for m in formats}, "matched": matched, "cost": cost}
     return columns(lines, header), data
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_mask(folder: Path, item: SuiteItem) -> str:
@@ -359,8 +346,3 @@ def write_image(path: Path, image: Image) -> None:
     """Write an image as PNG."""
     with writing_whole(path) as partial:
         image.save(partial, "PNG")
-
-
-def _json(value: Any) -> Any:
-    """A value as it comes back from JSON: tuples are lists."""
-    return json.loads(json.dumps(value))

@@ -7,9 +7,11 @@ of them is shipped.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 from ditlens import images
 from ditlens.ems.masks import read_mask
 from ditlens.errors import SuiteError
+from ditlens.files import read_json, read_lines
 from ditlens.worlds import world as worlds
 from ditlens.worlds.world import SuiteItem
 
@@ -69,38 +72,26 @@ def pie_bench(folder: str | Path) -> Suite:
         SuiteError: If it is not such a folder.
     """
     folder = Path(folder).expanduser()
-    table = _read_json(folder / "mapping_file.json", "a PIE-Bench folder (its authors hand it out by a form)")
-    if not isinstance(table, dict):
-        raise SuiteError(f"{folder / 'mapping_file.json'} is not PIE-Bench's table: it holds no object.")
-    items, remarks = [], []
+    where = folder / "mapping_file.json"
+    table = read_json(where, "a PIE-Bench folder (its authors hand it out by a form)", SuiteError)
+    suite = Suite("pie-bench", [])
     for key, entry in table.items():
         needed = {"image_path", "original_prompt", "editing_prompt", "mask"}
-        missing = needed - set(entry) if isinstance(entry, dict) else needed
-        if missing:
+        if missing := needed - set(entry if isinstance(entry, dict) else ()):
             raise SuiteError(f"Entry {key} of mapping_file.json lacks {', '.join(sorted(missing))}.")
-        path = folder / "annotation_images" / str(entry["image_path"])
-        if not path.is_file():
-            remarks.append(f"{key}: the picture {entry['image_path']} is missing; left out.")
-            continue
+        source, target, instruction = (
+            " ".join(str(entry.get(text, "")).replace("[", "").replace("]", "").split())
+            for text in ("original_prompt", "editing_prompt", "editing_instruction")
+        )
         try:
-            mask = pie_mask(entry["mask"])
+            _add(
+                suite, key, folder / "annotation_images", entry["image_path"], partial(pie_mask, entry["mask"]),
+                id=_file_name(f"pie{key}"), kind=PIE_KINDS.get(str(entry.get("editing_type_id")), "unknown"),
+                instruction=instruction, source_text=source, target_text=target,
+            )  # fmt: skip
         except SuiteError as error:
             raise SuiteError(f"Entry {key} of mapping_file.json: {error}") from error
-        source, target = (_plain(entry[name]) for name in ("original_prompt", "editing_prompt"))
-        remarks += _remarks(key, source, target, float(mask[..., 1:-1, 1:-1].mean()))
-        kind = PIE_KINDS.get(str(entry.get("editing_type_id", "")), "unknown")
-        items.append(
-            SuiteItem(
-                _file_name(f"pie{key}"),
-                kind,
-                _plain(entry.get("editing_instruction", "")),
-                source,
-                target,
-                _reader(path),
-                mask,
-            )
-        )
-    return _suite("pie-bench", items, remarks, folder)
+    return _checked(suite, folder)
 
 
 def pie_mask(runs: Sequence[int], side: int = PIE_SIDE) -> torch.Tensor:
@@ -140,39 +131,28 @@ def records(path: str | Path) -> Suite:
     """
     path = Path(path).expanduser()
     if path.suffix == ".jsonl":
-        lines = _read_text(path, "a list of edits").splitlines()
+        lines = read_lines(path, "a list of edits", SuiteError)
         entries = [_parse(line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
     else:
-        entries = _read_json(path, "a list of edits")
+        entries = read_json(path, "a list of edits", SuiteError, expect=object)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise SuiteError(
             f"{path} holds no list of records such as {{'image': ..., 'source': ..., 'target': ...}}."
         )
-    items, remarks = [], []
+    suite = Suite(f"records {path.name}", [])
     for i, entry in enumerate(entries):
         name = str(entry.get("id", f"{i:04d}"))
-        texts = bool(entry.get("source")) and bool(entry.get("target"))
-        if not entry.get("image") or not (texts or entry.get("instruction")):
+        source, target, instruction, licence, mask = (
+            str(entry.get(key) or "") for key in ("source", "target", "instruction", "licence", "mask")
+        )
+        if not entry.get("image") or not ((source and target) or instruction):
             raise SuiteError(f"Record {name} of {path} needs image, and source and target or an instruction.")
-        picture = path.parent / str(entry["image"])
-        if not picture.is_file():
-            remarks.append(f"{name}: the picture {entry['image']} is missing; left out.")
-            continue
-        mask = None
-        if entry.get("mask"):
-            mask = (read_mask(path.parent / str(entry["mask"])) > 0.5).float()
-        source, target = str(entry.get("source", "")), str(entry.get("target", ""))
-        if texts:
-            remarks += _remarks(name, source, target, None if mask is None else float(mask.mean()))
-        kind = str(entry.get("attribute", "unknown"))
-        items.append(
-            SuiteItem(
-                _file_name(name), kind,
-                str(entry.get("instruction", "")), source, target, _reader(picture), mask,
-                licence=str(entry.get("licence", "")),
-            )
+        _add(
+            suite, name, path.parent, entry["image"], partial(_drawn_mask, path.parent / mask) if mask else None,
+            id=_file_name(name), kind=str(entry.get("attribute", "unknown")), instruction=instruction,
+            source_text=source, target_text=target, licence=licence,
         )  # fmt: skip
-    return _suite(f"records {path.name}", items, remarks, path)
+    return _checked(suite, path)
 
 
 def open_suite(spec: str, count: int = 300) -> Suite:
@@ -202,24 +182,48 @@ def open_suite(spec: str, count: int = 300) -> Suite:
     return Suite(suite.name, suite.items[:count], suite.remarks)
 
 
-def _suite(name: str, items: list[SuiteItem], remarks: list[str], where: Path) -> Suite:
-    twice = [i for i, n in Counter(item.id for item in items).items() if n > 1]
+def _add(
+    suite: Suite, name: str, folder: Path, picture: Any, mask: Callable[[], torch.Tensor] | None, **facts: Any
+) -> None:  # fmt: skip
+    """Add an edit to a suite, with remarks on what is odd about it; without its image it is left out.
+
+    Args:
+        suite: The suite.
+        name: Name of the edit in the user's data.
+        folder: Where its image is.
+        picture: The image's file in it.
+        mask: Reads the mask of what may change.
+        **facts: The other attributes of a `SuiteItem`.
+    """
+    file = folder / str(picture)
+    if not file.is_file():
+        suite.remarks.append(f"{name}: the picture {picture} is missing; left out.")
+        return
+    drawn = mask() if mask else None
+    suite.items.append(SuiteItem(read=lambda: images.to_tensor(images.open_image(file)), mask=drawn, **facts))
+    share = math.nan if drawn is None else float(drawn[..., 1:-1, 1:-1].mean())  # the border says nothing
+    if facts["source_text"] == facts["target_text"] != "":
+        suite.remarks.append(f"{name}: source and target text are the same.")
+    if share == 0:
+        suite.remarks.append(f"{name}: the mask is empty, so all of the picture counts as background.")
+    if share == 1:
+        suite.remarks.append(
+            f"{name}: the mask covers the whole picture, so there is no background to compare."
+        )
+
+
+def _checked(suite: Suite, where: Path) -> Suite:
+    """The suite, if it has edits, each with a name of its own."""
+    twice = [i for i, n in Counter(item.id for item in suite.items).items() if n > 1]
     if twice:
         raise SuiteError(f"{where} has several edits of the name {twice[0]!r}; every edit needs its own.")
-    if not items:
-        raise SuiteError(f"{where} has no edit that can be made. {' '.join(remarks[:3])}")
-    return Suite(name, items, remarks)
+    if not suite.items:
+        raise SuiteError(f"{where} has no edit that can be made. {' '.join(suite.remarks[:3])}")
+    return suite
 
 
-def _remarks(name: str, source: str, target: str, share: float | None) -> list[str]:
-    found = []
-    if source == target:
-        found.append(f"{name}: source and target text are the same.")
-    if share == 0:
-        found.append(f"{name}: the mask is empty, so all of the picture counts as background.")
-    if share == 1:
-        found.append(f"{name}: the mask covers the whole picture, so there is no background to compare.")
-    return found
+def _drawn_mask(path: Path) -> torch.Tensor:
+    return (read_mask(path) > 0.5).float()
 
 
 def _file_name(name: str) -> str:
@@ -227,27 +231,8 @@ def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
 
 
-def _plain(text: str) -> str:
-    return " ".join(str(text).replace("[", "").replace("]", "").split())
-
-
-def _reader(path: Path) -> Callable[[], torch.Tensor]:
-    return lambda: images.to_tensor(images.open_image(path))
-
-
-def _read_text(path: Path, what: str) -> str:
+def _parse(line: str, where: str) -> Any:
     try:
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path} cannot be read as {what}: {error}.") from error
-
-
-def _read_json(path: Path, what: str) -> Any:
-    return _parse(_read_text(path, what), str(path))
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
+        return json.loads(line)
     except ValueError as error:
         raise SuiteError(f"{where} is not valid JSON: {error}.") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -31,13 +33,9 @@ def summarise(rows: Rows, metrics: Sequence[str], continuous: Collection[str] = 
     """
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     shared = shared_degrees(rows, methods)
-    return {
-        "shared_degrees": shared,
-        "methods": {
-            name: _method([r for r in rows if r["method"] == name], metrics, shared, continuous)
-            for name in methods
-        },
-    }
+    of = {name: [row for row in rows if row["method"] == name] for name in methods}
+    found = {name: _method(own, metrics, shared, continuous) for name, own in of.items()}
+    return {"shared_degrees": shared, "methods": found}
 
 
 def shared_degrees(rows: Rows, methods: Sequence[str]) -> list[float]:
@@ -60,32 +58,26 @@ def _method(
     rows: Rows, metrics: Sequence[str], shared: Sequence[float], continuous: Collection[str]
 ) -> dict[str, Any]:
     fine = [row for row in rows if not row.get("error")]
-    degrees = sorted({float(row["degree"]) for row in fine})
-    at = {
-        f"{degree:g}": {
-            m: estimate([number(row, m) for row in fine if row["degree"] == degree])
-            for m in metrics
-            if any(m in row for row in fine)
-        }
-        for degree in degrees
+    degrees: dict[str, Any] = {}
+    for degree in sorted({float(row["degree"]) for row in fine}):
+        here = [row for row in fine if row["degree"] == degree]
+        measured = [metric for metric in metrics if any(metric in row for row in fine)]
+        degrees[f"{degree:g}"] = {m: estimate([number(row, m) for row in here]) for m in measured}
+    table = effect_table(at_degrees(fine, [d for d in shared if d > 0]))
+    matched = {
+        f"drift_at_{goal:g}": paired([table], partial(drift_at, goal=goal), repeats=500)
+        for goal in GOALS
+        if table is not None
     }
     curves = curves_of(at_degrees(fine, [d for d in shared if 0 <= d <= 1]))
-    result: dict[str, Any] = {
-        "degrees": at,
+    paid = [name for name in COST if fine and all(name in row for row in fine)]
+    return {
+        "degrees": degrees,
         "sweep": sweep_of(curves, continuous),
-        "matched": {},
-        "cost": {
-            c: float(np.mean([row[c] for row in fine])) for c in COST if fine and all(c in r for r in fine)
-        },
+        "matched": matched,
+        "cost": {name: float(np.mean([row[name] for row in fine])) for name in paid},
         "errors": len(rows) - len(fine),
     }
-    table = effect_table(at_degrees(fine, [d for d in shared if d > 0]))
-    if table is not None:
-        for goal in GOALS:
-            result["matched"][f"drift_at_{goal:g}"] = paired(
-                [table], lambda t, g=goal: drift_at(t, g), repeats=500
-            )
-    return result
 
 
 def number(row: Mapping[str, Any], name: str) -> float:
@@ -110,28 +102,27 @@ def sweep_of(
 ) -> dict[str, Any]:
     """How the measured attributes follow the degree, over items whose changed attributes are all continuous."""
     chosen = [(d, e) for d, e, kind in curves.values() if set(kind.split("+")) <= set(continuous)]
-    if not chosen:
-        return {}
-    return {
-        "spearman": estimate([spearman(d, e) for d, e in chosen], np.median),
-        "r2": estimate([linearity(d, e) for d, e in chosen], np.median),
-        "slope": estimate([slope(d, e) for d, e in chosen], np.median),
-        "range": estimate([span(e) for _, e in chosen], np.median),
-    }
+    measures = {"spearman": spearman, "r2": linearity, "slope": slope, "range": lambda _, e: span(e)}
+    found = {name: [measure(d, e) for d, e in chosen] for name, measure in measures.items() if chosen}
+    return {name: estimate(values, np.median) for name, values in found.items()}
 
 
-def effect_table(rows: Rows) -> np.ndarray | None:
-    """Effects and drifts, (items, degrees, 2), of the items that have both at every degree; None without any."""
-    degrees = sorted({float(row["degree"]) for row in rows})
-    by_item: dict[str, dict[float, tuple[float, float]]] = {}
+def effect_table(rows: Rows, methods: Sequence[str] | None = None) -> np.ndarray | None:
+    """Effects and drifts, (items, methods x degrees, 2), of the items that have both everywhere; None without any.
+
+    Args:
+        rows: The rows.
+        methods: Order of the methods; that of the rows by default.
+    """
+    methods = methods or list(dict.fromkeys(row["method"] for row in rows))
+    columns = list(product(methods, sorted({float(row["degree"]) for row in rows})))
+    items: dict[str, dict[tuple[str, float], tuple[float, float]]] = {}
     for row in rows:
         cell = (number(row, "effect"), number(row, "drift"))
         if not any(map(math.isnan, cell)):
-            by_item.setdefault(str(row["item"]), {})[float(row["degree"])] = cell
-    whole = {item: cells for item, cells in by_item.items() if len(cells) == len(degrees)}
-    if not whole or not degrees:
-        return None
-    return np.array([[whole[item][d] for d in degrees] for item in sorted(whole)])
+            items.setdefault(str(row["item"]), {})[row["method"], float(row["degree"])] = cell
+    whole = [cells for _, cells in sorted(items.items()) if len(cells) == len(columns)]
+    return np.array([[cells[column] for column in columns] for cells in whole]) if whole else None
 
 
 def drift_at(table: np.ndarray, goal: float) -> float:
@@ -142,20 +133,10 @@ def drift_at(table: np.ndarray, goal: float) -> float:
 
 def drift_ratio(rows: Rows, method: str, other: str, goal: float = 0.8) -> dict[str, float | int]:
     """Drift of a method over that of another, at the same effect, on items and degrees of both."""
-    rows = [row for row in rows if row["method"] in (method, other)]
-    degrees = [d for d in shared_degrees(rows, [method, other]) if d > 0]
-    rows = at_degrees(rows, degrees)
-    tables = []
-    items = [
-        {str(r["item"]) for r in rows if r["method"] == name and not r.get("error")}
-        for name in (method, other)
-    ]
-    shared = items[0] & items[1]
-    for name in (method, other):
-        table = effect_table(
-            [r for r in rows if r["method"] == name and r["item"] in shared and not r.get("error")]
-        )
-        if table is None:
-            return {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0, "nan": 0}
-        tables.append(table)
-    return paired(tables, lambda a, b: drift_at(a, goal) / drift_at(b, goal))
+    methods = (method, other)
+    fine = [row for row in rows if row["method"] in methods and not row.get("error")]
+    degrees = [d for d in shared_degrees(fine, methods) if d > 0]
+    table = effect_table(at_degrees(fine, degrees), methods)
+    if table is None:
+        return estimate([])
+    return paired(np.split(table, 2, axis=1), lambda a, b: drift_at(a, goal) / drift_at(b, goal))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -12,7 +13,7 @@ import ditlens as dl
 from ditlens.cli import options as o
 from ditlens.cli.app import Outcome, command
 from ditlens.cli.checks import check as check_given
-from ditlens.tables import progress_bar
+from ditlens.errors import BenchError
 
 if TYPE_CHECKING:
     from ditlens.bench.rating import Rules
@@ -31,6 +32,7 @@ bench = typer.Typer(
 
 @command("bench edit --suite portraits --methods ems,flowedit --count 20", to=bench)
 def edit(
+    context: typer.Context,
     suite: Annotated[str, Option(help="portraits, portraits-dev, a PIE-Bench folder, or a .json.")] = "portraits",
     methods: Annotated[str, Option(help="Names with commas, or all; a wrong name lists them all.")] = "all",
     count: Annotated[int, Option(min=1, metavar="N", help="Edits of the suite.")] = 300,
@@ -46,22 +48,28 @@ def edit(
     from ditlens.bench import runner
     from ditlens.bench.entries import choose
     from ditlens.bench.suites import open_suite
-    from ditlens.bench.workers import run_workers
+    from ditlens.workers import Worker, launch
 
+    worker = Worker.here()
     opened = open_suite(suite, count)
-    for remark in opened.remarks:
+    for remark in opened.remarks if worker.world == 1 else ():  # once, not by every worker
         typer.echo(remark, err=True)
-    loaded = dl.load(model, device=device)
+    loaded = dl.load(model, device=worker.device(device))
     entries = choose(loaded, methods)
-    if workers > 1:
-        runner.plan_bench(loaded, opened, entries, out, degrees, seed)
-        with progress_bar("workers") as show:
-            run_workers(
-                workers, suite=suite, count=count, methods=methods, degrees=degrees, seed=seed, out=out,
-                model=model, device=device, progress=show,
-            )  # fmt: skip
+    run = partial(runner.run_bench, loaded, opened, entries, out, degrees=degrees, seed=seed)
+    if workers == 1:
+        run()
+    elif worker.world > 1:  # one of those that are launched below
+        run(share=(worker.rank, worker.world), progress=worker.rank == 0)
+        return Outcome("", {})
     else:
-        runner.run_bench(loaded, opened, entries, out, degrees=degrees, seed=seed)
+        runner.plan_bench(loaded, opened, entries, out, degrees, seed)
+        if code := launch(context.obj, workers):
+            raise BenchError(
+                f"A worker of the benchmark ended (launcher: exit {code}), perhaps because memory ran out; its "
+                f"messages above say why. The edits that were made are kept in {out}: type the same command again "
+                "to continue, with fewer --workers."
+            )
     page = runner.report(out, opened)
     text, data = runner.table_for_people(out, list(entries))
     return Outcome(f"{text}\n\nwrote {page}", {"folder": out, "page": page, "methods": data})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ditlens.errors import ImageError, SettingError, StudyError, SuiteError
+from ditlens.errors import ImageError, ModelError, SettingError, StudyError, SuiteError
+from ditlens.files import read_json
 from ditlens.images import open_file
 from ditlens.models.find import find
+from ditlens.worlds import world
 
 MASKS = ("auto", "none", "difference", "exact")
 SUITES = ("portraits", "portraits-test", "portraits-dev")
@@ -56,3 +58,24 @@ def check(
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             why = "is not a folder" if not there.is_dir() else "may not be written to by you"
             raise SettingError(f"{out} cannot be written: {there} {why}. Choose another place: --out.")
+
+
+def check_instruction(model: str, instruction: str, describer: str | None) -> None:
+    """Check the instruction of an edit whose texts a describer is to write.
+
+    Args:
+        model: Name or folder of the model; its settings name its world.
+        instruction: What to change.
+        describer: Who writes the texts, as for the command. Only a world's own must know all words.
+
+    Raises:
+        DitlensError: If it is empty, or the model's world understands nothing in it.
+    """
+    if not instruction.strip():
+        raise SettingError(
+            "The instruction is empty. Say what to change, or give both --source-text and --target-text."
+        )
+    settings = Path(find(model), "ditlens.json")
+    if describer in (None, "own") and settings.is_file():
+        name = read_json(settings, "settings of a model", ModelError).get("world", "")
+        world.check_instruction(name, instruction)

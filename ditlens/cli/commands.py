@@ -21,7 +21,8 @@ from ditlens.cli.app import Outcome, command
 from ditlens.cli.app import app as app
 from ditlens.cli.bench import bench
 from ditlens.cli.checks import check as check_given
-from ditlens.errors import BudgetError, DitlensError, SettingError, StudyError
+from ditlens.cli.checks import check_instruction
+from ditlens.errors import BudgetError, DitlensError, StudyError
 from ditlens.tables import progress_bar
 
 if TYPE_CHECKING:
@@ -78,10 +79,8 @@ def edit(
     from ditlens.cli.demo import summary
 
     check_given(model, out=out, image=image, mask=mask)
-    if not instruction.strip() and (source_text is None or target_text is None):
-        raise SettingError(
-            "The instruction is empty. Say what to change, or give both --source-text and --target-text."
-        )
+    if source_text is None or target_text is None:
+        check_instruction(model, instruction, describer)
     loaded = dl.load(model, device=device)
     with progress_bar("steps") as show:
         result = dl.edit(

@@ -24,7 +24,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 OLDEST, NEWEST = (3, 10), (3, 14)
 EXTRAS = ("analysis", "views", "dev")
 GB = 2**30
-MEMORY_NEEDED, DISK_NEEDED = 2 * GB, 2 * GB
+NEEDED = 2 * GB
+"""Free memory, and free space on the disk, in bytes."""
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -70,13 +71,12 @@ def report(checks: list[Check]) -> str:
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Iterator[Check]:
     """The interpreter is one that the pinned packages support."""
     found = f"{sys.version.split()[0]} at {sys.executable}"
-    wanted = f"{'.'.join(map(str, OLDEST))} to {'.'.join(map(str, NEWEST))}"
     if OLDEST <= version <= NEWEST:
         yield Check("python", "ok", found)
-    else:
-        status: Status = "fail" if version < OLDEST else "warn"
-        fix = "install another Python, and ditlens in a new environment: /path/to/python -m venv .venv"
-        yield Check("python", status, f"{found}; made for {wanted}", fix)
+        return
+    found += f"; made for {'.'.join(map(str, OLDEST))} to {'.'.join(map(str, NEWEST))}"
+    fix = "install another Python, and ditlens in a new environment: /path/to/python -m venv .venv"
+    yield Check("python", "fail" if version < OLDEST else "warn", found, fix)
 
 
 def check_packages(constraints: Path | None = CONSTRAINTS if CLONE else None) -> Iterator[Check]:
@@ -171,21 +171,19 @@ def check_memory() -> Iterator[Check]:
 
     memory = psutil.virtual_memory()
     found = f"{memory.available / GB:.1f} GB free of {memory.total / GB:.1f} GB"
-    if memory.available >= MEMORY_NEEDED:
-        yield Check("memory", "ok", found)
-    else:
-        yield Check("memory", "warn", found, "close other programs; shut down idle notebook kernels")
+    yield enough("memory", memory.available, found, "close other programs; shut down idle notebook kernels")
 
 
-def check_disk(folder: Path | None = None) -> Iterator[Check]:
-    """There is room to write pictures and latents where the user works."""
-    folder = folder or Path.cwd()
-    free = shutil.disk_usage(folder).free
-    found = f"{free / GB:.1f} GB free at {folder}"
-    if free >= DISK_NEEDED:
-        yield Check("disk", "ok", found)
-    else:
-        yield Check("disk", "warn", found, "delete what you no longer need in the folder outputs")
+def check_disk() -> Iterator[Check]:
+    """There is room to write images and hidden states where the user works."""
+    free = shutil.disk_usage(Path.cwd()).free
+    found = f"{free / GB:.1f} GB free at {Path.cwd()}"
+    yield enough("disk", free, found, "delete what you no longer need in the folder outputs")
+
+
+def enough(name: str, free: int, found: str, fix: str) -> Check:
+    """Compare free bytes with `NEEDED`."""
+    return Check(name, "ok", found) if free >= NEEDED else Check(name, "warn", found, fix)
 
 
 def check_model(folder: Path = DATA / "models" / "portraits") -> Iterator[Check]:
@@ -203,9 +201,8 @@ def check_model(folder: Path = DATA / "models" / "portraits") -> Iterator[Check]
     expected: dict[str, str] = json.loads(listing.read_text("utf-8"))
     missing = [name for name in expected if not (folder / name).is_file()]
     altered = [name for name in expected if name not in missing and checksum(folder / name) != expected[name]]
-    if missing or altered:
-        kinds = (("missing", missing), ("altered", altered))
-        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds if names)
+    wrong = {"missing": missing, "altered": altered}
+    if found := "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names):
         yield Check("model", "fail", found, restore)
     else:
         yield Check("model", "ok", f"{len(expected)} files as published in {folder}")

@@ -47,41 +47,9 @@ def slope(strengths: Sequence[float], scores: Sequence[float]) -> float:
     return float(stats.linregress(*_columns(strengths, scores)).slope)
 
 
-def largest_deviation(strengths: Sequence[float], scores: Sequence[float]) -> float:
-    """Max |a' - s'|, both scaled to [0, 1]: how far the slider is from linear. NaN without a range."""
-    s, a = _columns(strengths, scores)
-    if a[-1] == a[0]:
-        return float("nan")
-    return float(np.abs((a - a[0]) / (a[-1] - a[0]) - (s - s[0]) / (s[-1] - s[0])).max())
-
-
-def rising(scores: Sequence[float]) -> float:
-    """Share of steps with a_{i+1} >= a_i."""
-    return float((np.diff(np.asarray(scores, float)) >= 0).mean())
-
-
-def violation(scores: Sequence[float]) -> float:
-    """Sum max(0, a_i - a_{i+1}) / |a_N - a_0|: how much the slider goes backwards. NaN without a range."""
-    a = np.asarray(scores, float)
-    span = abs(a[-1] - a[0])
-    return float(np.maximum(0, -np.diff(a)).sum() / span) if span > 0 else float("nan")
-
-
 def span(scores: Sequence[float]) -> float:
     """a_N - a_0. Report it beside smoothness: a slider that does nothing is perfectly smooth."""
     return float(scores[-1] - scores[0])
-
-
-def unevenness(scores: Sequence[float]) -> float:
-    """Chi-square per degree of freedom of the scores, scaled to [0, 1], with one bin per strength (SliderEdit).
-
-    0 if every bin has one; NaN without a range.
-    """
-    a = np.asarray(scores, float)
-    if a.max() == a.min():
-        return float("nan")
-    counts, _ = np.histogram((a - a.min()) / (a.max() - a.min()), bins=len(a), range=(0, 1))
-    return float(np.square(counts - 1).sum() / (len(a) - 1))
 
 
 def pixel_rms(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -126,15 +94,3 @@ def at_effect(effects: Sequence[float], costs: Sequence[float], goal: float) -> 
         if e[i] >= goal:
             return float(c[i - 1] + (goal - e[i - 1]) / (e[i] - e[i - 1]) * (c[i] - c[i - 1]))
     return float("nan")
-
-
-def diagonal_dominance(matrix: np.ndarray) -> tuple[float, float]:
-    """Sum |M_ii| / sum |M_ij| and the largest |M_ij| off the diagonal, of an entanglement matrix.
-
-    M_ij is the change of attribute j for one unit of slider i, in units of j's natural spread.
-    """
-    m = np.abs(np.asarray(matrix, float))
-    if m.ndim != 2 or m.shape[0] != m.shape[1] or m.sum() == 0:
-        raise SettingError(f"An entanglement matrix is square and not all 0; got the shape {m.shape}.")
-    off = m - np.diag(np.diag(m))
-    return float(np.trace(m) / m.sum()), float(off.max())

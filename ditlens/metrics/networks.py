@@ -8,10 +8,11 @@ model's device.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,28 +109,33 @@ def _folder(variable: str, ids: Sequence[str]) -> tuple[str, str, str]:
     )
 
 
+@contextlib.contextmanager
+def _usable(what: str, advice: str) -> Iterator[None]:
+    """Put any error into words, as an `AbsentError`: transformers and the libraries below it raise many kinds."""
+    try:
+        yield
+    except AbsentError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise AbsentError(f"{what}: {reason}; {advice}") from error
+
+
 def _load(kind: Any, folder: str, advice: str, **options: Any) -> Any:
     """A network of transformers from a folder: whole, float32, on the CPU.
 
     Raises:
         AbsentError: If it cannot be read, or lacks weights.
     """
-    try:
-        with no_bars():
-            network, report = kind.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, **options
-            )
-    except Exception as error:  # transformers and the libraries below it raise many kinds
-        raise AbsentError(f"{folder} holds no {kind.__name__}: {_reason(error)}; {advice}") from error
+    with _usable(f"{folder} holds no {kind.__name__}", advice), no_bars():
+        network, report = kind.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, **options
+        )
     if lacking := sorted(report["missing_keys"]):
         raise AbsentError(
             f"{folder} holds no whole {kind.__name__}: it lacks {len(lacking)} weights ({lacking[0]}); {advice}"
         )
     return network.eval().requires_grad_(False)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def digest(module: torch.nn.Module) -> str:
@@ -175,21 +181,18 @@ class Lpips:
         """
         file = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE
         fetch = "python -c \"import lpips; lpips.LPIPS(net='squeeze')\""
-        try:
-            import lpips
-        except ModuleNotFoundError as error:
-            raise AbsentError(
-                f"the package {error.name} is not installed: {pip_install(torch.__version__)}, then once {fetch} "
-                "brings the weights"
-            ) from error
-        except Exception as error:  # a torchvision that was built for another torch
-            raise AbsentError(
-                f"lpips cannot be imported: {_reason(error)}; install the torchvision that belongs to torch: "
-                f"{pip_install(torch.__version__)}"
-            ) from error
+        pip = pip_install(torch.__version__)
+        advice = f"install the torchvision that belongs to torch: {pip}"  # it may have been built for another
+        with _usable("lpips cannot be imported", advice):
+            try:
+                import lpips
+            except ModuleNotFoundError as error:
+                raise AbsentError(
+                    f"the package {error.name} is not installed: {pip}, then once {fetch} brings the weights"
+                ) from error
         if not file.is_file():
             raise AbsentError(f"{file} is missing: {fetch} brings it")
-        try:
+        with _usable(f"{file} cannot be used", f"delete it, then {fetch} brings it again"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # lpips calls torchvision by a deprecated name
                 network = lpips.LPIPS(net="squeeze", pnet_rand=True, verbose=False)
@@ -197,10 +200,6 @@ class Lpips:
             # lpips cuts the backbone into slices: slice3.5.squeeze.weight is features.5.squeeze.weight
             own = {name: saved[f"features.{name.partition('.')[2]}"] for name in network.net.state_dict()}
             network.net.load_state_dict(own)
-        except Exception as error:  # pickle, torch and lpips raise a dozen kinds
-            raise AbsentError(
-                f"{file} cannot be used: {_reason(error)}; delete it, then {fetch} brings it again"
-            ) from error
         return cls(network.eval().requires_grad_(False))
 
     @torch.no_grad()
@@ -254,11 +253,9 @@ class Clip:
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
         model = _load(CLIPModel, folder, advice)
-        try:
+        with _usable(f"{folder} lacks tokenizer or processor", advice):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
-        except Exception as error:  # transformers and the libraries below it raise many kinds
-            raise AbsentError(f"{folder} lacks tokenizer or processor: {_reason(error)}; {advice}") from error
         return cls(model, tokenizer, processor, name)
 
     @torch.no_grad()

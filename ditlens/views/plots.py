@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 
-BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#666666"
+BLUE, GREEN, RED, GREY = "#0072B2", "#009E73", "#D55E00", "#666666"
 """Okabe and Ito's colours (red is their vermilion), and a grey for what only supports."""
 
 WIDTH = 9.0
@@ -88,19 +89,21 @@ def _plot_measured(figure: Figure, grid: GridSpec, degrees: list[float], edits: 
     """One row per attribute that was asked for, and one for the drift of the others, over a shared axis."""
     continuous, categorical = _targets(edits[0])
     wanted = _wanted(edits[0])
-    specs: list[Continuous | Categorical] = [*continuous, *categorical]
     axes: list[Axes] = []
+    specs: list[Any] = [*continuous, *categorical]
     for row, spec in enumerate(specs, 1):
         ax = figure.add_subplot(grid[row], sharex=axes[0] if axes else None)
         values = [edit.after[spec.name] for edit in edits if edit.after is not None]
-        if isinstance(spec, Continuous):
-            _plot_continuous(ax, spec, degrees, [float(value) for value in values], wanted.get(spec.name))
-        else:
-            _plot_categorical(ax, spec, degrees, [str(value) for value in values], wanted.get(spec.name))
+        plot: Any = _plot_continuous if isinstance(spec, Continuous) else _plot_categorical
+        plot(ax, spec, degrees, values, wanted.get(spec.name))
         ax.tick_params(labelbottom=False)
         axes.append(ax)
     ax = figure.add_subplot(grid[-1], sharex=axes[0] if axes else None)
-    _plot_drift(ax, degrees, [edit.drift or 0.0 for edit in edits])
+    drift = [edit.drift or 0.0 for edit in edits]
+    ax.plot(degrees, drift, color=RED, marker=".", lw=1)
+    ax.set_ylim(0, max(0.1, 1.15 * max(drift)))
+    ax.yaxis.set_major_locator(MaxNLocator(3))
+    ax.set_ylabel("drift of others\n(share of range)", fontsize=9)
     ax.set_xlim(*_limits(degrees))
     ax.set_xticks(sorted(set(degrees)), [f"{degree:g}" for degree in sorted(set(degrees))])
     ax.set_xlabel(DEGREE)
@@ -111,10 +114,8 @@ def _targets(edit: Edit) -> tuple[list[Continuous], list[Categorical]]:
     """The attributes that an edit is about, by kind."""
     world = edit.plan.model.world
     specs = [] if world is None else [world.attributes[name] for name in edit.targets]
-    return (
-        [spec for spec in specs if isinstance(spec, Continuous)],
-        [spec for spec in specs if isinstance(spec, Categorical)],
-    )
+    continuous = [spec for spec in specs if isinstance(spec, Continuous)]
+    return continuous, [spec for spec in specs if isinstance(spec, Categorical)]
 
 
 def _wanted(edit: Edit) -> dict[str, int]:
@@ -177,13 +178,6 @@ def _limits(degrees: list[float]) -> tuple[float, float]:
     return degrees[0] - margin, degrees[-1] + margin
 
 
-def _plot_drift(ax: Axes, degrees: list[float], drift: list[float]) -> None:
-    ax.plot(degrees, drift, color=RED, marker=".", lw=1)
-    ax.set_ylim(0, max(0.1, 1.15 * max(drift)))
-    ax.yaxis.set_major_locator(MaxNLocator(3))
-    ax.set_ylabel("drift of others\n(share of range)", fontsize=9)
-
-
 # --- one edit ----------------------------------------------------------------------------------------------
 
 
@@ -197,13 +191,10 @@ def plot_edit(edit: Edit) -> Figure:
     figure.suptitle(_title(edit, "edit"), fontsize=11)
     axes = figure.subplots(1, 4)
     names = ("source", "reconstruction\n(degree 0)", f"result\n(degree {edit.degree:g})")
-    for ax, name, image in zip(
-        axes, names, (edit.source_image, edit.reconstruction, edit.image), strict=False
-    ):
+    images = (edit.source_image, edit.reconstruction, edit.image)
+    for ax, name, image in zip(axes, names, images, strict=False):
         _show(ax, image, name)
-    after, before = (
-        np.asarray(image.convert("RGB"), float) / 255 for image in (edit.image, edit.reconstruction)
-    )
+    before, after = (np.asarray(image.convert("RGB"), float) / 255 for image in images[1:])
     difference = np.abs(after - before).mean(-1)
     shown = axes[3].imshow(difference, cmap="cividis", vmin=0, vmax=max(0.05, float(difference.max())))
     axes[3].set_title("difference of\nthese two", fontsize=10)
@@ -244,9 +235,6 @@ def plot_portraits(
         ax = figure.add_subplot(rows, columns, index + 1)
         _show(ax, pictures.open_image(image), labels[index] if labels else "")
     return figure
-
-
-# --- small things ------------------------------------------------------------------------------------------
 
 
 # --- attention ---------------------------------------------------------------------------------------------
@@ -307,6 +295,9 @@ def plot_attention(
     bar.set_label("share of attention", fontsize=9)
     figure.suptitle(f"attention of each patch to {what}", fontsize=11)
     return figure
+
+
+# --- small things ------------------------------------------------------------------------------------------
 
 
 def _show(ax: Axes, image: object, name: str) -> None:

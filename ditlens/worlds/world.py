@@ -261,6 +261,25 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/world.py"))
 
 
+def check_instruction(name: str, instruction: str) -> None:
+    """Refuse an instruction that a world cannot understand, before anything is loaded.
+
+    Worlds that can tell without their networks have a function of this name in their ``instructions.py``, which
+    imports no torch; the instructions of others are checked with the model (`World.check_instruction`).
+
+    Args:
+        name: Name of the world.
+        instruction: What to change.
+
+    Raises:
+        CaptionError: If nothing in it is an edit of this world.
+
+    >>> check_instruction("portraits", "make the smile bigger")
+    """
+    if name in names() and Path(__file__).with_name(name).joinpath("instructions.py").is_file():
+        import_module(f"ditlens.worlds.{name}.instructions").check_instruction(instruction)
+
+
 def open_world(name: str, folder: Path | None = None, device: torch.device | str = "cpu") -> World:
     """A world that comes with ditlens.
 

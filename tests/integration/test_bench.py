@@ -259,6 +259,31 @@ def test_the_command(portraits, monkeypatch, tmp_path, capsys):
     assert cli.main(["bench", "edit", str(tmp_path)]) == 2
 
 
+@pytest.mark.parametrize(("world", "share"), [("1", None), ("3", (2, 3))])
+def test_workers_of_the_command_take_their_shares(world, share, portraits, monkeypatch, tmp_path, capsys):
+    """With --workers, the command starts itself again; what killed workers have made is kept."""
+    launched, shares = [], []
+    run = runner.run_bench
+    monkeypatch.setitem(vars(ditlens), "load", lambda *a, **k: portraits)
+    monkeypatch.setitem(entries_of.TUNED, "portraits", lambda model: QUICK)
+    monkeypatch.setattr("ditlens.workers.launch", lambda *given: launched.append(given) or 9)
+    monkeypatch.setattr(runner, "run_bench", lambda *a, **k: shares.append(k["share"]) or run(*a, **k))
+    monkeypatch.setenv("WORLD_SIZE", world)
+    monkeypatch.setenv("RANK", "2")
+    words = ["bench", "edit", "--suite", "portraits-dev", "--count", "1", "--degrees", "1", "--workers", "3"]
+    code = cli.main([*words, "--out", str(tmp_path)])
+    told = capsys.readouterr()
+    if share is None:
+        assert (code, launched, shares) == (1, [([*words, "--out", str(tmp_path)], 3)], [])
+        assert (
+            "(launcher: exit 9)" in told.err
+            and f"kept in {tmp_path}: type the same command again" in told.err
+        )
+    else:
+        assert (code, launched, shares) == (0, [], [share])
+        assert told.out == "" and len([*(tmp_path / "parts").glob("*/*.json")]) == 2
+
+
 # --- the numbers -------------------------------------------------------------------------------------------
 
 
@@ -281,6 +306,15 @@ def test_drift_at_the_same_effect_and_its_ratio():
     found = summarise(rows, ["effect", "drift"], ["smile"])["methods"]["a"]
     assert found["sweep"]["spearman"]["value"] == 1 and found["sweep"]["r2"]["value"] == pytest.approx(1)
     assert found["matched"]["drift_at_0.8"]["value"] == pytest.approx(drift_at(table, 0.8))
+
+
+def test_items_without_a_value_in_one_method_are_left_out_of_both():
+    rows = made_up("a", 0.01) + [{**row, "drift": 2 * row["drift"]} for row in made_up("b", 0.01)]
+    for row, item in ((rows[4], "1"), (rows[-1], "11")):
+        assert row["item"] == item
+        row["effect"] = float("nan")
+    ratio = drift_ratio(rows, "a", "b")
+    assert ratio["value"] == pytest.approx(0.5) and ratio["n"] == 10
 
 
 def test_methods_are_compared_on_the_degrees_of_both():

@@ -253,7 +253,6 @@ def test_a_target_outside_the_grammar_changes_what_the_instruction_says(portrait
     assert worded.description.changes["hat"] == "a beanie"
 
 
-
 def test_text_encoders_can_be_moved_one_by_one(run, portraits):
     whole, first, second = run(), run(encoders={"clip"}), run(encoders=1)
     assert first.recipe["encoders"] == ["clip"] and second.recipe["encoders"] == ["clip_2"]

@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 
 import pytest
 from bench_run import EVIL, write_run
+from PIL import Image
 
 from ditlens.bench.folder import read_folder
 from ditlens.bench.report.curves import chart
 from ditlens.bench.report.gallery import gallery
 from ditlens.bench.report.page import write_page
+from ditlens.bench.report.sheets import write_sheets
 from ditlens.errors import BenchError
 
 
@@ -113,6 +115,16 @@ def test_curves_lie_where_their_numbers_say(folder):
     assert found.across.place(9) == right, "intervals end at the frame"
     text = write_page(folder).read_text("utf-8")
     assert '<use href="#m0" x="472.0" y="293.2"/>' in text, "the marker of EMS at degree 1"
+
+
+def test_a_sheet_has_a_row_for_each_method(folder):
+    write_sheets(folder)
+    names = ["00_item000.png", "01_item001.png", "02_item002.png"]  # the first of each kind
+    assert sorted(path.name for path in (folder / "sheets").iterdir()) == names
+    sheet = Image.open(folder / "sheets" / names[0])
+    assert sheet.size == (5 * 136 + 8, 48 + 3 * 192), "source and four degrees; three methods"
+    assert sheet.getpixel((8 + 136 * 3 + 64, 48 + 192 - 30)) == (0, 37 * 3, 90), "EMS at degree 1"
+    assert sheet.getpixel((8 + 136 * 4 + 64, 48 + 3 * 192 - 30)) == (230, 230, 230), "the last one failed"
 
 
 def test_whole_items_are_left_out_of_a_long_gallery(folder):

@@ -274,6 +274,9 @@ def test_bugs_keep_their_traceback(bug, monkeypatch):
         ("edit prompts.txt older", "prompts.txt is not an image"),
         ("edit me.png ' '", "The instruction is empty"),
         ("edit me.png ' ' --source-text 'a man'", "The instruction is empty"),
+        ("edit me.png 'xyzzy plugh'", "Nothing in 'xyzzy plugh' is an edit of a portrait"),
+        ("edit me.png 'xyzzy plugh' --describer own", "Nothing in 'xyzzy plugh' is an edit of a portrait"),
+        ("edit me.png 'xyzzy plugh' --source-text 'a man'", "Nothing in 'xyzzy plugh' is an edit"),
         ("edit me.png older --mask gone.png", "There is no file gone.png"),
         ("edit me.png older --mask diference", "one of auto, none"),
         ("edit me.png older --out me.png", "me.png is not a folder"),
@@ -298,13 +301,14 @@ def test_what_is_wrong_is_told_before_torch_is_imported(words, complaint, image,
     assert complaint in json.loads(captured.out)["error"]["message"]
 
 
-def test_a_wrong_path_takes_under_a_second(tmp_path):
+@pytest.mark.parametrize("words", [["gone.png", "older"], ["me.png", "xyzzy plugh"]])
+def test_what_is_wrong_is_told_within_a_second(words, image):
     """As a whole process; the best of three, because the machine may be busy."""
 
     def seconds():
         begun = time.perf_counter()
-        words = [sys.executable, "-m", "ditlens", "edit", str(tmp_path / "gone.png"), "older"]
-        assert subprocess.run(words, capture_output=True).returncode == 1
+        words_ = [sys.executable, "-m", "ditlens", "edit", str(image.with_name(words[0])), words[1]]
+        assert subprocess.run(words_, capture_output=True).returncode == 1
         return time.perf_counter() - begun
 
     assert min(seconds() for _ in range(3)) < 1
@@ -384,6 +388,20 @@ def test_edit_for_machines(edited, image, tmp_path, capsys):
     assert told["recipe"] == {"seed": 7}
     assert Path(told["image"]).is_file() and Path(told["json"]).is_file()
     assert captured.err == "a library that prints\n"
+
+
+@pytest.mark.parametrize(
+    "given", ["--describer texts.json", "--source-text 'a man' --target-text 'a dragon'", "--model dragons"]
+)
+def test_instructions_are_left_to_others_than_a_world(given, edited, image, tmp_path, monkeypatch):
+    monkeypatch.setenv("DITLENS_MODELS", str(tmp_path))
+    for name, settings in (("portraits", {"world": "portraits"}), ("dragons", {"steps": 4})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model_index.json").write_text("{}")
+        (tmp_path / name / "ditlens.json").write_text(json.dumps(settings))
+    words = ["edit", str(image), "turn into a dragon", "--out", str(tmp_path)]
+    assert cli.main([*words, *shlex.split(given)]) == 0
+    assert edited["instruction"] == "turn into a dragon"
 
 
 def test_edit_with_some_text_encoders(edited, image, tmp_path):

@@ -108,8 +108,7 @@ def advice(monkeypatch, clone, root):
     """Everything that the doctor tells to type when all is wrong."""
     monkeypatch.setattr(doctor, "ROOT", root)
     monkeypatch.setattr(doctor, "CLONE", clone)
-    for name in ("MEMORY_NEEDED", "DISK_NEEDED"):
-        monkeypatch.setattr(doctor, name, 2**80)
+    monkeypatch.setattr(doctor, "NEEDED", 2**80)
 
     def check_luck():
         raise OSError("libluck.so not found")
@@ -164,7 +163,7 @@ def test_a_check_that_breaks_is_a_failed_check(monkeypatch):
 
 @pytest.mark.parametrize("name", ["memory", "disk"])
 def test_too_little_room_is_a_warning(name, monkeypatch):
-    monkeypatch.setattr(doctor, f"{name.upper()}_NEEDED", 2**80)
+    monkeypatch.setattr(doctor, "NEEDED", 2**80)
     (check,) = getattr(doctor, f"check_{name}")()
     assert check.status == "warn" and check.fix
 

@@ -108,21 +108,10 @@ def test_linearity_and_slope():
         assert continuous.linearity([0, 0.5, 1], [value] * 3) == 0
     rounded = [0.1, 0.1 + 1e-17, 0.3 - 0.2]
     assert continuous.linearity([0, 1, 2], rounded) == continuous.spearman([0, 1, 2], rounded) == 0
-    assert continuous.largest_deviation([0, 1, 2], [0, 2, 2]) == pytest.approx(0.5)
-    assert math.isnan(continuous.largest_deviation([0, 1], [1, 1]))
 
 
-def test_rising_violation_and_range():
-    assert continuous.rising([0, 1, 1, 0.5]) == pytest.approx(2 / 3)
-    assert continuous.violation([0, 1, 0.5, 2]) == pytest.approx(0.25)
-    assert math.isnan(continuous.violation([1, 2, 1]))
+def test_range():
     assert continuous.span([0.25, 1, 0.5]) == 0.25
-
-
-def test_unevenness():
-    assert continuous.unevenness([0, 1 / 3, 2 / 3, 1]) == 0
-    assert continuous.unevenness([0, 0, 0, 1]) == pytest.approx((4 + 1 + 1 + 0) / 3)
-    assert math.isnan(continuous.unevenness([2, 2]))
 
 
 def test_paths_of_images():
@@ -140,13 +129,6 @@ def test_cost_at_the_same_effect():
     assert continuous.at_effect([0.4, 0.8, 1.0], [0.1, 0.2, 0.9], 0.6) == pytest.approx(0.15)
     assert continuous.at_effect([0.8], [0.2], 0.4) == pytest.approx(0.1), "no edit costs nothing"
     assert math.isnan(continuous.at_effect([0.4, 0.5], [0.1, 0.2], 0.6))
-
-
-def test_entanglement():
-    dominance, worst = continuous.diagonal_dominance(np.array([[2.0, -1.0], [0.0, 1.0]]))
-    assert dominance == 0.75 and worst == 1
-    with pytest.raises(SettingError, match="is square"):
-        continuous.diagonal_dominance(np.ones((2, 3)))
 
 
 def test_strengths_have_to_rise():

@@ -6,6 +6,7 @@ import hashlib
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -151,7 +152,7 @@ def _draw(
     table: dict[tuple[str, float], list[str]],
     count: int,
     rng: random.Random,
-    before: list[tuple[str, float, str, str]] | None = None,
+    before: Sequence[tuple[str, float, str, str]] = (),
 ) -> list[tuple[str, float, str, str]]:
     """Draw pairs so that all pairs of methods, and all items, come equally often as far as possible.
 
@@ -161,7 +162,6 @@ def _draw(
     for key, methods in table.items():
         for two in combinations(methods, 2):
             options.setdefault(two, []).append(key)
-    before = before or []
     used_two = Counter((a, b) for _, _, a, b in before)
     used_item = Counter(item for item, *_ in before)
     used = Counter(((a, b), (item, degree)) for item, degree, a, b in before)

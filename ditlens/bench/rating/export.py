@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,24 @@ def export_static(
         raise SettingError(f"{out} is not empty. Name a new folder: the images of two ratings must not mix.")
     if ballots < 1:
         raise SettingError("A rating needs at least one ballot: set ballots=20.")
-    images = _Images(bench, out / "images")
+    images, results = out / "images", files.result_files(bench)
+    images.mkdir(parents=True, exist_ok=True)
+
+    @cache
+    def address(image: str, flipped: bool) -> str:
+        """Write an image once, under a random name."""
+        path = images / f"{secrets.token_hex(8)}.png"
+        path.write_bytes(files.blind_png(bench, image, flipped))
+        return path.relative_to(out).as_posix()
+
+    def as_seen(pair: Comparison) -> dict[str, Any]:
+        """A pair as the page sees it."""
+        addresses = {side: address(*files.shown(bench, results, pair, side)) for side in files.SIDES}
+        return {"pair": pair.number, "instruction": bench.items[pair.item].instruction, **addresses}
+
     export = secrets.token_hex(8)
     drawn = [Ballot(bench, secrets.token_hex(8), rules).pairs for _ in range(ballots)]
-    public = [[_public(bench, pair, images) for pair in pairs] for pairs in drawn]
+    public = [[as_seen(pair) for pair in pairs] for pairs in drawn]
     key = {"export": export, "ballots": [[asdict(pair) for pair in pairs] for pairs in drawn]}
     write_whole(files.votes_folder(bench) / f"key-{export}.json", json.dumps(key))
     data = json.dumps({"export": export, "ballots": public}).replace("<", "\\u003c")
@@ -56,27 +71,3 @@ def export_static(
     for name, text in pages.items():
         (out / name).write_text(text, "utf-8")
     return out / "index.html"
-
-
-class _Images:
-    """Writes every image once, under a random name."""
-
-    def __init__(self, bench: BenchFolder, out: Path) -> None:
-        self.bench, self.out = bench, out
-        self.results = files.result_files(bench)
-        self.names: dict[tuple[str, bool], str] = {}
-        out.mkdir(parents=True, exist_ok=True)
-
-    def name(self, pair: Comparison, side: str) -> str:
-        """The address of one image of a pair."""
-        shown = files.shown(self.bench, self.results, pair, side)
-        if shown not in self.names:
-            name = self.names[shown] = secrets.token_hex(8)
-            (self.out / f"{name}.png").write_bytes(files.blind_png(self.bench, *shown))
-        return f"{self.out.name}/{self.names[shown]}.png"
-
-
-def _public(bench: BenchFolder, pair: Comparison, images: _Images) -> dict[str, Any]:
-    """A pair as the page sees it."""
-    addresses = {side: images.name(pair, side) for side in files.SIDES}
-    return {"pair": pair.number, "instruction": bench.items[pair.item].instruction, **addresses}

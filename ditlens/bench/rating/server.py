@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,8 @@ def make_server(
 ) -> ThreadingHTTPServer:
     """The server, listening but not yet serving; its arguments are those of `serve`."""
     poll = Poll(read_folder(folder), rules or Rules())
-
-    class Handler(VoteHandler):
-        """The handler of this folder."""
-
-    Handler.poll = poll
     try:
-        return Server((host, port), Handler)
+        return Server((host, port), partial(VoteHandler, poll))
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "ports are numbers from 0 to 65535"
         raise SettingError(
@@ -108,7 +103,7 @@ class Poll:
         self.bench, self.rules = bench, rules
         self.secret = self._open()
         self.results = files.result_files(bench)
-        self.ballot = lru_cache(256)(self._ballot)
+        self.ballot = lru_cache(256)(partial(Ballot, bench, rules=rules))
         self.lock = threading.Lock()
 
     def _open(self) -> bytes:
@@ -136,9 +131,6 @@ class Poll:
         secret = secrets.token_bytes(32)
         path.write_text(json.dumps({**now, "secret": secret.hex()}, indent=2) + "\n", "utf-8")
         return secret
-
-    def _ballot(self, voter: str) -> Ballot:
-        return Ballot(self.bench, voter, self.rules)
 
     def name(self, voter: str, number: int, side: str) -> str:
         """The opaque name of an image."""
@@ -195,10 +187,13 @@ class Poll:
 class VoteHandler(BaseHTTPRequestHandler):
     """Answers GET / and its two files, GET ballot, GET image and POST vote; refuses everything else."""
 
-    poll: Poll
     timeout = 20  # seconds; a silent connection does not hold a thread forever
     server_version = "ditlens"
     sys_version = ""
+
+    def __init__(self, poll: Poll, *request: Any) -> None:
+        self.poll = poll
+        super().__init__(*request)
 
     def do_GET(self) -> None:
         self._answer(self._get)

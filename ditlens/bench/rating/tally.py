@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -122,19 +123,15 @@ def read_votes(bench: BenchFolder) -> tuple[list[Vote], int, int]:
     Raises:
         BenchError: If there is no vote.
     """
-    keys = _keys(bench)
+    keys, folder = _keys(bench), files.votes_folder(bench)
     votes: dict[tuple[str, int], Vote] = {}
     unreadable = doubled = 0
-    folder = files.votes_folder(bench)
-    for path in sorted(folder.glob("*.jsonl")):
-        for line in files.read_lines(path):
-            vote = _vote(line, keys, bench)
-            if vote is None:
-                unreadable += 1
-            elif (vote.voter, vote.pair.number) in votes:
-                doubled += 1
-            else:
-                votes[vote.voter, vote.pair.number] = vote
+    for line in chain.from_iterable(map(files.read_lines, sorted(folder.glob("*.jsonl")))):
+        vote = _vote(line, keys, bench)
+        if vote is None:
+            unreadable += 1
+        elif votes.setdefault((vote.voter, vote.pair.number), vote) is not vote:
+            doubled += 1
     if not votes:
         lines = f"{unreadable} lines in it could not be read" if unreadable else "it has no lines of votes"
         raise BenchError(
@@ -158,12 +155,8 @@ def _keys(bench: BenchFolder) -> dict[str, list[list[Comparison]]]:
     return keys
 
 
-def _vote(
-    line: dict[str, Any] | None, keys: dict[str, list[list[Comparison]]], bench: BenchFolder
-) -> Vote | None:
+def _vote(line: Any, keys: dict[str, list[list[Comparison]]], bench: BenchFolder) -> Vote | None:
     """A line as a vote; None if it is damaged, or its ballot is not known."""
-    if line is None:
-        return None
     try:
         pair = _pair(line, keys)
         vote = Vote(line["voter"], pair, files.answers_of(line))
@@ -185,12 +178,11 @@ def _pair(line: dict[str, Any], keys: dict[str, list[list[Comparison]]]) -> Comp
 
 def checks_of(votes: Iterable[Vote]) -> dict[str, tuple[int, int]]:
     """For every voter with checks: how many were answered wrongly, and how many there were."""
-    result: dict[str, tuple[int, int]] = {}
+    passed: dict[str, list[bool]] = defaultdict(list)
     for vote in votes:
         if vote.pair.is_check:
-            wrong, total = result.get(vote.voter, (0, 0))
-            result[vote.voter] = wrong + (not check_passed(vote)), total + 1
-    return result
+            passed[vote.voter].append(check_passed(vote))
+    return {voter: (found.count(False), len(found)) for voter, found in passed.items()}
 
 
 def check_passed(vote: Vote) -> bool:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 from ditlens.bench.folder import BenchFolder
-from ditlens.bench.report.tables import Number, about_metric, at_degree, shown
+from ditlens.bench.report.tables import Number, about_metric, at_degree
 
-WIDTH, HEIGHT = 680, 440
-LEFT, RIGHT, TOP, BOTTOM = 96, 20, 18, 78
+LEFT, RIGHT, TOP, BOTTOM = 96, 660, 18, 362
+"""Where the axes are, in a drawing of 680 by 440."""
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """A linear axis: its title, the values at its ends, its ticks, and the ends' places in the drawing."""
 
     title: str
@@ -29,28 +29,17 @@ class Axis:
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A method at one degree."""
 
     degree: float
     x: Number
     y: Number
 
-    @property
-    def label(self) -> tuple[str, str, str]:
-        """Degree and values for the table under the figure."""
-        return f"{self.degree:g}", shown(self.x.value, 3), shown(self.y.value, 3)
 
+class Chart(NamedTuple):
+    """What `chart.html` draws: two axes, and the points of each method."""
 
-@dataclass(frozen=True)
-class Chart:
-    """What `chart.html` draws: two axes, and the points of each method.
-
-    Its 8 markers and the 7 colours of page.css (Okabe and Ito's) make 56 methods look different.
-    """
-
-    width, height, markers, colours = WIDTH, HEIGHT, 8, 7
     across: Axis
     up: Axis
     lines: dict[str, list[Point]]
@@ -64,24 +53,17 @@ def chart(bench: BenchFolder, x: str = "effect", y: str = "drift") -> Chart | No
         x: Metric on the horizontal axis.
         y: Metric on the vertical axis.
     """
-    lines = {method: points(bench, method, x, y) for method in bench.methods}
-    found = [point for line in lines.values() for point in line]
-    if not found:
-        return None
-    across = axis(title(bench, x), [p.x.value for p in found], LEFT, WIDTH - RIGHT)
-    up = axis(title(bench, y), [p.y.value for p in found], HEIGHT - BOTTOM, TOP)
-    return Chart(across, up, lines)
-
-
-def points(bench: BenchFolder, method: str, x: str, y: str) -> list[Point]:
-    """The degrees at which a method has values of both metrics."""
-    found = []
-    for degree in bench.degrees:
+    lines: dict[str, list[Point]] = {method: [] for method in bench.methods}
+    for method, degree in product(bench.methods, bench.degrees):
         metrics = at_degree(bench, method, degree)
         point = Point(degree, Number.of(metrics.get(x)), Number.of(metrics.get(y)))
         if math.isfinite(point.x.value) and math.isfinite(point.y.value):
-            found.append(point)
-    return found
+            lines[method].append(point)
+    found = [point for line in lines.values() for point in line]
+    if not found:
+        return None
+    across = axis(title(bench, x), [p.x.value for p in found], LEFT, RIGHT)
+    return Chart(across, axis(title(bench, y), [p.y.value for p in found], BOTTOM, TOP), lines)
 
 
 def title(bench: BenchFolder, metric: str) -> str:

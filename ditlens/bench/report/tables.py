@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ditlens.bench.folder import BenchFolder
 
@@ -25,9 +24,8 @@ TITLES = {
 BETTER = {"spearman": "higher", "r2": "higher", "nfe": "lower", "calls": "lower", "seconds": "lower"}
 
 
-@dataclass(frozen=True)
-class Number:
-    """A measured value with its 95 % interval, where it has one."""
+class Number(NamedTuple):
+    """A measured value with its 95 % interval, where it has one, and how many edits have a value, and none."""
 
     value: float = math.nan
     low: float = math.nan
@@ -38,16 +36,11 @@ class Number:
     @classmethod
     def of(cls, raw: Any) -> Number:
         """From summary.json: an object with value, low, high, n and nan, or a plain number."""
-        if not isinstance(raw, dict):
-            raw = {"value": raw}
-        value, low, high = (
-            math.nan if raw.get(k) is None else float(raw[k]) for k in ("value", "low", "high")
-        )
-        return cls(value, low, high, int(raw.get("n") or 0), int(raw.get("nan") or 0))
+        known = raw if isinstance(raw, dict) else {"value": raw}
+        return cls(**{name: known[name] for name in cls._fields if known.get(name) is not None})
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A cell of a table.
 
     Attributes:
@@ -62,14 +55,8 @@ class Cell:
     value: float = math.nan
     mark: str = ""
 
-    @property
-    def key(self) -> str:
-        """The number by which its column is sorted, for the page's script."""
-        return f"{self.value:.9g}" if math.isfinite(self.value) else ""
 
-
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """The heading of a column: its title, smaller lines below, and a tooltip."""
 
     title: str
@@ -77,8 +64,7 @@ class Head:
     hint: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table: its caption, the headings (of the first column, too), and each row's name and cells."""
 
     caption: str
@@ -97,13 +83,11 @@ def about_metric(bench: BenchFolder, metric: str) -> dict[str, str]:
     return bench.about.get("metrics", {}).get(metric, {})
 
 
-def digits(values: Iterable[float]) -> int:
+def digits(values: Sequence[float]) -> int:
     """How many decimals a column needs to show how its values differ."""
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
+    if not values:
         return 0
-    spread = max(known) - min(known)
-    size = spread if spread > 0 else max(map(abs, known))
+    size = (max(values) - min(values)) or max(map(abs, values))
     return min(max(1 - math.floor(math.log10(size)), 0), 4) if size > 0 else 0
 
 
@@ -124,32 +108,27 @@ def table(
 
 
 def column(numbers: Sequence[Number], better: str, share: bool = False) -> list[Cell]:
-    """The cells of one metric, all methods; `better` is "higher", "lower" or unknown."""
-    best = best_of(numbers, better)
-    decimals = digits(number.value for number in numbers)
-    return [number_cell(number, decimals, share, best) for number in numbers]
+    """The cells of one metric, all methods: values, their intervals, and how many edits have none.
 
-
-def best_of(numbers: Sequence[Number], better: str) -> Number | None:
-    """The best number, if it is known which way is better and the numbers differ."""
+    Args:
+        numbers: What was measured.
+        better: "higher", "lower" or unknown: then, or where all values are equal, none is the best.
+        share: Whether they are shown in per cent.
+    """
     known = [number for number in numbers if math.isfinite(number.value)]
-    if better not in ("lower", "higher") or len({number.value for number in known}) < 2:
-        return None
-    return (min if better == "lower" else max)(known, key=lambda number: number.value)
-
-
-def number_cell(number: Number, decimals: int, share: bool, best: Number | None) -> Cell:
-    """A value, its interval, and how many edits have none."""
-    mark, small = "", []
-    if best is not None and number.value == best.value:
-        mark = "best"
-    elif best is not None and number.low <= best.high and number.high >= best.low:
-        mark = "close"
-    if math.isfinite(number.low) and math.isfinite(number.high):
-        small.append(" to ".join(shown(end, decimals, share) for end in (number.low, number.high)))
-    if number.nan:
-        small.append(f"{number.nan} of {number.n + number.nan} without a value")
-    return Cell(shown(number.value, decimals, share), small, number.value, mark)
+    decimals, best = digits([number.value for number in known]), Number()
+    if better in ("lower", "higher") and len({number.value for number in known}) > 1:
+        best = (min if better == "lower" else max)(known, key=lambda number: number.value)
+    cells = []
+    for number in numbers:
+        overlaps = number.low <= best.high and number.high >= best.low  # nothing does with NaN
+        mark = "best" if number.value == best.value else "close" if overlaps else ""
+        ends = [shown(end, decimals, share) for end in (number.low, number.high)]
+        small = [] if MISSING in ends else [" to ".join(ends)]
+        if number.nan:
+            small.append(f"{number.nan} of {number.n + number.nan} without a value")
+        cells.append(Cell(shown(number.value, decimals, share), small, number.value, mark))
+    return cells
 
 
 def main_table(bench: BenchFolder) -> Table:

@@ -15,16 +15,17 @@ Continuous attributes are cut into *levels*. A level has three parts:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
-
-import torch
+from typing import TYPE_CHECKING, TypeAlias
 
 from ditlens.errors import UnknownAttributeError
 from ditlens.worlds.world import Categorical as Categorical
 from ditlens.worlds.world import Continuous as Continuous
 from ditlens.worlds.world import Level as Level
 
-Attributes: TypeAlias = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Attributes: TypeAlias = "dict[str, torch.Tensor]"
 
 
 def _continuous(
@@ -191,6 +192,8 @@ def neutral(batch: int = 1, **overrides: float | int | str) -> Attributes:
     Returns:
         Mapping from every attribute name to a tensor of shape ``(batch,)``.
     """
+    import torch
+
     values: Attributes = {}
     for name, a in ATTRIBUTES.items():
         value = overrides.pop(name, a.neutral)
@@ -223,6 +226,8 @@ def sample(
     Returns:
         Mapping from attribute name to a tensor of shape ``(count,)``.
     """
+    import torch
+
     values: Attributes = {}
     for a in CONTINUOUS:
         u = torch.rand(count, generator=generator, device=device)
@@ -251,6 +256,8 @@ def visible(attributes: Attributes) -> dict[str, torch.Tensor]:
     Returns:
         Mapping from attribute name to a bool tensor of shape ``(batch,)``.
     """
+    import torch
+
     some = next(iter(attributes.values()))
     seen = {name: torch.ones(some.shape, dtype=torch.bool, device=some.device) for name in ATTRIBUTES}
     eyes = torch.ne(attributes["glasses"], CATEGORICAL[2].level_of("sunglasses"))
@@ -268,6 +275,8 @@ def take(attributes: Attributes, index: int | slice | torch.Tensor) -> Attribute
 
 def concatenate(batches: list[Attributes]) -> Attributes:
     """Join batches of portraits along the batch dimension."""
+    import torch
+
     return {name: torch.cat([b[name] for b in batches]) for name in batches[0]}
 
 

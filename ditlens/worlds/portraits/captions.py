@@ -12,9 +12,16 @@ import operator
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
+from typing import TYPE_CHECKING
 
-from ditlens.worlds.portraits.attributes import CONTINUOUS, NAMES, Attributes, attribute, visible
+from ditlens.worlds.portraits.attributes import (
+    ATTRIBUTES,
+    NAMES,
+    Attributes,
+    Continuous,
+    attribute,
+    visible,
+)
 from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, WHOM, WORN
 from ditlens.worlds.portraits.phrases import (
     BARE,
@@ -29,6 +36,9 @@ from ditlens.worlds.portraits.phrases import (
 from ditlens.worlds.portraits.questions import HIDDEN, QUESTIONS
 from ditlens.worlds.portraits.reading import parse as parse
 
+if TYPE_CHECKING:
+    import torch
+
 MAX_TOKENS = 62
 """Upper limit for any text of this world; with a start and an end token it fits into 64."""
 
@@ -41,13 +51,6 @@ PERSON_HEADS = ("a portrait of {} person", "a picture of {} person")
 PLAIN_HEADS = ("portrait, ", "a face with ", "", "")
 """Beginnings in which it is not; half of these captions are bare lists."""
 
-_EDGES = {
-    c.name: torch.tensor([level.high for level in c.levels[:-1]], dtype=torch.float64) for c in CONTINUOUS
-}
-_CORES = {
-    c.name: torch.tensor([level.core(c.low, c.high) for level in c.levels], dtype=torch.float64)
-    for c in CONTINUOUS
-}
 _ORDER = [name for name in NAMES if name not in HAIR[1:]]  # hair is one phrase, at the place of its length
 
 
@@ -60,18 +63,33 @@ def nameable(attributes: Attributes) -> list[dict[str, int]]:
     Returns:
         For each portrait, the level (or value) index of every such attribute.
     """
+    import torch
+
     seen = visible(attributes)
     columns: list[list[int]] = []
     for name in NAMES:
         value = attributes[name].detach()
         index, sure = value, seen[name]
-        if name in _EDGES:
+        if isinstance(ATTRIBUTES[name], Continuous):
             value = value.cpu().double()
-            index = torch.bucketize(value, _EDGES[name], right=True)
-            low, high = _CORES[name][index].unbind(-1)
+            edges, cores = _cells(name)
+            index = torch.bucketize(value, edges, right=True)
+            low, high = cores[index].unbind(-1)
             sure = sure.cpu() & (low <= value) & (value <= high)
         columns.append(torch.where(sure, index, -1).tolist())
     return [{n: i for n, i in zip(NAMES, row, strict=True) if i >= 0} for row in zip(*columns, strict=True)]
+
+
+@functools.cache
+def _cells(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of a continuous attribute with n levels: the edges between their cells, (n - 1,), and their cores, (n, 2)."""
+    import torch
+
+    spec = ATTRIBUTES[name]
+    assert isinstance(spec, Continuous)
+    cores = [level.core(spec.low, spec.high) for level in spec.levels]
+    edges = [level.high for level in spec.levels[:-1]]
+    return torch.tensor(edges, dtype=torch.float64), torch.tensor(cores, dtype=torch.float64)
 
 
 def _choose_names(named: dict[str, int], rng: random.Random, drop: float) -> dict[str, int]:
