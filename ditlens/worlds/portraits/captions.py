@@ -11,7 +11,6 @@ import functools
 import operator
 import random
 from collections.abc import Callable, Mapping, Sequence
-
 from typing import TYPE_CHECKING
 
 from ditlens.worlds.portraits.attributes import (
