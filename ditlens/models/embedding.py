@@ -105,12 +105,6 @@ class TextEmbedding:
             return self.mask
         return torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=self.tokens.device)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TextEmbedding:
-        """Move to a device and cast to a dtype; the mask stays bool."""
-        mask = None if self.mask is None else self.mask.to(device=device)
-        tokens = self.tokens.to(device=device, dtype=dtype)
-        return replace(self, tokens=tokens, pooled=self.pooled.to(device=device, dtype=dtype), mask=mask)
-
     def expand(self, batch: int) -> TextEmbedding:
         """Repeat one prompt `batch` times; a batch of that size is returned as it is.
 
