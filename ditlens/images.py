@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-Picture: TypeAlias = "str | Path | Image.Image | torch.Tensor"
+ImageLike: TypeAlias = "str | Path | Image.Image | torch.Tensor"
 """A file, a PIL image, or a tensor (3, height, width) or (1, 3, height, width) with values in [0, 1]."""
 
 Size: TypeAlias = tuple[int, int]
@@ -23,7 +23,7 @@ MOST_PIXELS = 150_000_000
 """Larger files are refused: decoding them would need gigabytes."""
 
 
-def open_image(image: Picture) -> Image.Image:
+def open_image(image: ImageLike) -> Image.Image:
     """Read an image as upright RGB; transparency is laid on white, of an animation the first frame counts.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a benchmark edits: pictures, wishes, texts, and masks of what may change.
+"""What a benchmark edits: images, instructions, texts, and masks of what may change.
 
 Worlds bring suites of their own, which are exact. `pie_bench` and `records` read data that the user brings; nothing
 of them is shipped.
@@ -39,7 +39,7 @@ class Suite:
     Attributes:
         name: Name of the suite.
         items: The edits.
-        remarks: What is wrong with the data, in sentences: missing pictures, empty masks, texts that are the same.
+        remarks: What is wrong with the data, in sentences: missing images, empty masks, texts that are the same.
     """
 
     name: str
@@ -63,7 +63,7 @@ def pie_bench(folder: str | Path) -> Suite:
     """PIE-Bench as its authors hand it out: ``mapping_file.json`` and ``annotation_images/``.
 
     Masks are pairs (start, length) over the flattened 512 x 512 picture; as in the released evaluation a run ends
-    with the picture and the outermost pixels count as edited. Square brackets are taken out of the prompts.
+    with the image and the outermost pixels count as edited. Square brackets are taken out of the prompts.
 
     Args:
         folder: The unpacked folder.
@@ -97,7 +97,7 @@ def pie_bench(folder: str | Path) -> Suite:
 def pie_mask(runs: Sequence[int], side: int = PIE_SIDE) -> torch.Tensor:
     """Decode PIE-Bench's run lengths: (1, 1, side, side), 1 where it may change; the border is 1.
 
-    A run that leaves the picture ends with it.
+    A run that leaves the image ends with it.
 
     Raises:
         SuiteError: If the numbers are no pairs.
@@ -120,7 +120,7 @@ def records(path: str | Path) -> Suite:
     """A list of edits as JSON or JSON lines: what ZOFIE or ZOPIE might look like.
 
     The format of those benchmarks is not public; this is our reading. Each record has ``image`` (a file, relative
-    to the list) and ``source`` and ``target`` texts or an ``instruction``; it may have ``mask`` (a picture, white
+    to the list) and ``source`` and ``target`` texts or an ``instruction``; it may have ``mask`` (an image, white
     may change), ``attribute`` (the kind), ``id`` and ``licence``.
 
     Args:
@@ -197,7 +197,7 @@ def _add(
     """
     file = folder / str(picture)
     if not file.is_file():
-        suite.remarks.append(f"{name}: the picture {picture} is missing; left out.")
+        suite.remarks.append(f"{name}: the image {picture} is missing; left out.")
         return
     drawn = mask() if mask else None
     suite.items.append(SuiteItem(read=lambda: images.to_tensor(images.open_image(file)), mask=drawn, **facts))
@@ -205,10 +205,10 @@ def _add(
     if facts["source_text"] == facts["target_text"] != "":
         suite.remarks.append(f"{name}: source and target text are the same.")
     if share == 0:
-        suite.remarks.append(f"{name}: the mask is empty, so all of the picture counts as background.")
+        suite.remarks.append(f"{name}: the mask is empty, so all of the image counts as background.")
     if share == 1:
         suite.remarks.append(
-            f"{name}: the mask covers the whole picture, so there is no background to compare."
+            f"{name}: the mask covers the whole image, so there is no background to compare."
         )
 
 

@@ -88,7 +88,7 @@ class ChatDescriber(abc.ABC):
         """A text without what must not be shown; describers that have a key take it out here."""
         return text
 
-    def describe(self, image: images.Picture) -> str:
+    def describe(self, image: images.ImageLike) -> str:
         """What the image shows, in one sentence.
 
         Raises:
@@ -97,7 +97,7 @@ class ChatDescriber(abc.ABC):
         """
         return self._answer(image, None, replies.ask_for_description(), replies.read_description)
 
-    def extract(self, image: images.Picture, instruction: str) -> Description:
+    def extract(self, image: images.ImageLike, instruction: str) -> Description:
         """What the image shows, and what it should show once the instruction is carried out.
 
         Raises:
@@ -113,7 +113,7 @@ class ChatDescriber(abc.ABC):
 
     def _answer(
         self,
-        image: images.Picture,
+        image: images.ImageLike,
         instruction: str | None,
         messages: list[Message],
         read: Callable[[Reply], T],

@@ -47,11 +47,11 @@ class ByHand:
     def __repr__(self) -> str:
         return f"ByHand({self.source!r}, {self.target!r})"
 
-    def describe(self, image: images.Picture) -> str:  # noqa: ARG002
+    def describe(self, image: images.ImageLike) -> str:  # noqa: ARG002
         """The source text."""
         return self.source
 
-    def extract(self, image: images.Picture, instruction: str) -> Description:  # noqa: ARG002
+    def extract(self, image: images.ImageLike, instruction: str) -> Description:  # noqa: ARG002
         """Both texts."""
         return Description(self.source, self.target, {}, self.name)
 

@@ -53,7 +53,7 @@ class Recorded:
     def __repr__(self) -> str:
         return f"Recorded({self.where!r}, images={len(self.content['pictures'])})"
 
-    def describe(self, image: images.Picture) -> str:
+    def describe(self, image: images.ImageLike) -> str:
         """What was written about this image.
 
         Raises:
@@ -64,7 +64,7 @@ class Recorded:
             raise DescriberError(self._missing("No description is recorded", entry))
         return entry["description"]
 
-    def extract(self, image: images.Picture, instruction: str) -> Description:
+    def extract(self, image: images.ImageLike, instruction: str) -> Description:
         """The texts recorded for this image and instruction.
 
         Raises:
@@ -76,7 +76,7 @@ class Recorded:
             raise DescriberError(self._missing(f"The instruction {instruction!r} is not recorded", entry))
         return Description(texts["source"], texts["target"], dict(texts.get("changes", {})), self.name)
 
-    def _entry(self, image: images.Picture) -> dict[str, Any]:
+    def _entry(self, image: images.ImageLike) -> dict[str, Any]:
         return self.content["pictures"].get(image_hash(images.open_image(image)), {})
 
     def _missing(self, what: str, entry: Mapping[str, Any]) -> str:
@@ -110,14 +110,14 @@ class Recorder:
     def __repr__(self) -> str:
         return f"Recorder({self.describer!r}, {str(self.path)!r})"
 
-    def describe(self, image: images.Picture) -> str:
+    def describe(self, image: images.ImageLike) -> str:
         """What the describer says the image shows; recorded."""
         opened = images.open_image(image)
         text = self.describer.describe(opened)
         self._add(opened, {"description": text})
         return text
 
-    def extract(self, image: images.Picture, instruction: str) -> Description:
+    def extract(self, image: images.ImageLike, instruction: str) -> Description:
         """The describer's two texts; recorded."""
         opened = images.open_image(image)
         found = self.describer.extract(opened, instruction)

@@ -138,7 +138,7 @@ class Edit:
         degree = degree_of(degree)
         return finish(self.plan.reversed(self.latents, self.image, self.degree), [degree])[0]
 
-    def apply(self, image: images.Picture, degree: float | None = None) -> Edit:
+    def apply(self, image: images.ImageLike, degree: float | None = None) -> Edit:
         """Do the same to another image: same instruction, settings and seed.
 
         Args:
@@ -244,7 +244,7 @@ class Sweep:
 
 def edit(
     model: Model,
-    image: images.Picture,
+    image: images.ImageLike,
     instruction: str | Mapping[str, float] = "",
     *,
     degree: float = 1.0,
@@ -406,7 +406,7 @@ class EditSteps:
 
 def edit_steps(
     model: Model,
-    image: images.Picture,
+    image: images.ImageLike,
     instruction: str | Mapping[str, float] = "",
     *,
     degree: float = 1.0,

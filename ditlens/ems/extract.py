@@ -22,7 +22,7 @@ from ditlens.models.model import Model
 
 
 def extract(
-    image: images.Picture,
+    image: images.ImageLike,
     instruction: str,
     describer: Describer | str | Path | None = None,
     *,

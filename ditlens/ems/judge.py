@@ -55,7 +55,7 @@ def psnr(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def check_image(model: Model, image: images.Picture) -> Check:
+def check_image(model: Model, image: images.ImageLike) -> Check:
     """Say before editing whether an image is one that the model knows.
 
     Args:

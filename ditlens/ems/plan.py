@@ -141,7 +141,7 @@ class Plan:
             targets=((self.source.named("target"), 1.0),), before=measured(model, images.to_tensor(image)),
         )  # fmt: skip
 
-    def on(self, image: images.Picture) -> Plan:
+    def on(self, image: images.ImageLike) -> Plan:
         """The same plan for another image.
 
         Raises:
@@ -202,7 +202,7 @@ class Plan:
 
 def make_plan(
     model: Model,
-    image: images.Picture,
+    image: images.ImageLike,
     instruction: str | Mapping[str, float] = "",
     settings: EditSettings | None = None,
 ) -> Plan:

@@ -159,7 +159,7 @@ class Model:
 
     # --- images --------------------------------------------------------------------------------------
 
-    def prepare(self, image: images.Picture) -> torch.Tensor:
+    def prepare(self, image: images.ImageLike) -> torch.Tensor:
         """Read an image and fit it to the model: (1, 3, height, width), values in [0, 1].
 
         A model whose position table is as small as its native size (portraits) takes centred squares; others

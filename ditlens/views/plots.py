@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ditlens import images as pictures
+from ditlens import images as image_files
 from ditlens.ems.edit import Edit, Sweep
 from ditlens.errors import MissingDependencyError, SettingError
 from ditlens.lens.cache import LatentCache
@@ -57,14 +57,14 @@ class NotebookFigure(Figure):
 
 
 def plot_sweep(sweep: Sweep) -> Figure:
-    """Show one edit at several degrees, and what the oracle read in every picture.
+    """Show one edit at several degrees, and what the oracle read in every image.
 
-    From top to bottom: the pictures under their degrees; every continuous attribute that was asked for, in its
+    From top to bottom: the images under their degrees; every continuous attribute that was asked for, in its
     own units, with the cells of its levels as bands (the wanted level in green) and their words on the right;
     every categorical one as the values that were read; the mean drift of all other attributes.
 
     Args:
-        sweep: From `Edit.sweep`. Without an oracle, only the pictures are shown.
+        sweep: From `Edit.sweep`. Without an oracle, only the images are shown.
     """
     order = np.argsort(sweep.degrees, kind="stable")
     degrees, edits = [sweep.degrees[i] for i in order], [sweep.edits[i] for i in order]
@@ -204,27 +204,27 @@ def plot_edit(edit: Edit) -> Figure:
     return figure
 
 
-# --- many pictures -----------------------------------------------------------------------------------------
+# --- many images -----------------------------------------------------------------------------------------
 
 
 def plot_portraits(
-    images: Sequence[pictures.Picture], labels: Sequence[str] = (), columns: int = 5, title: str = ""
+    images: Sequence[image_files.ImageLike], labels: Sequence[str] = (), columns: int = 5, title: str = ""
 ) -> Figure:
-    """Show pictures side by side: a contact sheet.
+    """Show images side by side: a contact sheet.
 
     Args:
-        images: Files, PIL pictures or tensors.
-        labels: A word above each picture; none by default.
-        columns: Pictures in a row.
+        images: Files, PIL images or tensors.
+        labels: A word above each image; none by default.
+        columns: Images in a row.
         title: Above the sheet.
 
     Raises:
-        SettingError: If there are no pictures or no columns, or there is not one label per picture.
+        SettingError: If there are no images or no columns, or there is not one label per image.
     """
     if not images or columns < 1:
-        raise SettingError(f"Got {len(images)} pictures and {columns} columns; at least 1 of each is needed.")
+        raise SettingError(f"Got {len(images)} images and {columns} columns; at least 1 of each is needed.")
     if labels and len(labels) != len(images):
-        raise SettingError(f"Got {len(labels)} labels for {len(images)} pictures; give one each, or none.")
+        raise SettingError(f"Got {len(labels)} labels for {len(images)} images; give one each, or none.")
     columns = min(columns, len(images))
     rows, side = math.ceil(len(images) / columns), min(2.2, WIDTH / columns)
     height = rows * (side + (0.2 if labels else 0)) + (0.3 if title else 0)
@@ -233,7 +233,7 @@ def plot_portraits(
         figure.suptitle(title, fontsize=11)
     for index, image in enumerate(images):
         ax = figure.add_subplot(rows, columns, index + 1)
-        _show(ax, pictures.open_image(image), labels[index] if labels else "")
+        _show(ax, image_files.open_image(image), labels[index] if labels else "")
     return figure
 
 
@@ -243,14 +243,14 @@ def plot_portraits(
 def plot_attention(
     cache: LatentCache, word: str = "", *, image: object = None, item: int = 0, pass_: str | None = None
 ) -> Figure:
-    """Show where the picture looks for a word: one heat map for each captured block and step.
+    """Show where the image looks for a word: one heat map for each captured block and step.
 
     Args:
         cache: Holds sites ``....image.attn.to_text``, with all text tokens, or with those of the word only
             (``capture(..., tokens={"text": tokens})``).
         word: A word of the prompt; empty: the sum over all captured text tokens.
-        image: The picture that was made, shown first in every row.
-        item: Which picture of the cache.
+        image: The image that was made, shown first in every row.
+        item: Which image of the cache.
         pass_: Guidance pass, where several were captured.
 
     Raises:
@@ -280,7 +280,7 @@ def plot_attention(
     top = max(float(m.max()) for m in maps.values())
     for row, step in enumerate(cache.steps):
         if image is not None:
-            _show(axes[row, 0], image, "" if row else "picture")
+            _show(axes[row, 0], image, "" if row else "image")
         for column, name in enumerate(names, first):
             ax = axes[row, column]
             shown = ax.imshow(maps[name, step], vmin=0, vmax=top, cmap="cividis")
@@ -301,7 +301,7 @@ def plot_attention(
 
 
 def _show(ax: Axes, image: object, name: str) -> None:
-    """A picture without axes, under its name."""
+    """An image without axes, under its name."""
     ax.imshow(np.asarray(getattr(image, "image", image)))
     if name:
         ax.set_title(name, fontsize=10)

@@ -164,9 +164,9 @@ def test_portraits_take_tensors_and_files(tmp_path):
 @pytest.mark.parametrize(
     ("count", "labels", "columns", "message"),
     [
-        (0, [], 5, "Got 0 pictures and 5 columns; at least 1 of each is needed."),
-        (1, [], 0, "Got 1 pictures and 0 columns; at least 1 of each is needed."),
-        (2, ["a"], 5, "Got 1 labels for 2 pictures; give one each, or none."),
+        (0, [], 5, "Got 0 images and 5 columns; at least 1 of each is needed."),
+        (1, [], 0, "Got 1 images and 0 columns; at least 1 of each is needed."),
+        (2, ["a"], 5, "Got 1 labels for 2 images; give one each, or none."),
     ],
 )
 def test_portraits_refuse(count, labels, columns, message):
@@ -202,7 +202,7 @@ def attention():
 def test_attention_has_a_map_per_block_and_step(attention):
     figure = plots.plot_attention(attention, "smile", image=picture(9))
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
-    assert titles == ["picture", "block 0", "block 1"]
+    assert titles == ["image", "block 0", "block 1"]
     assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()][:2] == ["step 0", "step 9"]
     shown = [ax.images[0].get_array() for ax in figure.axes if ax.get_title() == "block 1"][0]
     expected = attention["joint.1.image.attn.to_text", 0][0, :, 2:].sum(-1).reshape(2, 3)

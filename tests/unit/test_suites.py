@@ -112,7 +112,7 @@ def test_pie_bench_is_read(pie):
     assert inside.sum() == 5 and inside[0, :3].sum() == 3 and inside[1, :2].sum() == 2
     assert first.mask[0, 0, 0].all() and first.mask[0, 0, :, -1].all(), "the border counts as edited"
     report = "\n".join(suite.remarks)
-    assert "002: the picture 1_change/gone.jpg is missing" in report
+    assert "002: the image 1_change/gone.jpg is missing" in report
     assert "003: the picture 7 is missing" in report
     assert "001: source and target text are the same" in report and "001: the mask is empty" in report
     assert open_suite(str(pie), count=1).items[0].id == "pie000"
@@ -187,7 +187,7 @@ def test_records(tmp_path, suffix):
         ('[{"image": "a.png"}]', "needs image, and source and target or an instruction"),
         ("[]", "no edit that can be made"),
         ("[1", "not valid JSON"),
-        ('[{"image": 3, "instruction": "x"}]', "the picture 3 is missing"),
+        ('[{"image": 3, "instruction": "x"}]', "the image 3 is missing"),
     ],
 )
 def test_bad_lists(tmp_path, text, words):

@@ -6,7 +6,7 @@ shape ``(batch,)``: floats for continuous attributes, int64 class indices for ca
 Continuous attributes are cut into *levels*. A level has three parts:
 
 - ``words``: how captions name it;
-- ``low, high``: its cell; the cells of one attribute tile its range. A picture *has* the level when the
+- ``low, high``: its cell; the cells of one attribute tile its range. An image *has* the level when the
   measured value lies in the cell;
 - the *core*: the inner `CORE` of the cell. Captions name a level only for values in the core, so that a
   caption never claims something that is nearly the next level.
@@ -248,7 +248,7 @@ def sample(
 
 
 def visible(attributes: Attributes) -> dict[str, torch.Tensor]:
-    """Which attributes can be seen in each picture.
+    """Which attributes can be seen in each image.
 
     Sunglasses hide the eyes; headwear over cropped hair hides the style of the hair. A hidden attribute is not
     named in captions, not scored by the oracle and not counted as drift.

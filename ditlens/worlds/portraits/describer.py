@@ -112,11 +112,11 @@ class PortraitDescriber:
             texts += [_short(text) for text in self.write(part, [DESCRIBE] * len(part))]
         return texts
 
-    def describe(self, image: images.Picture) -> str:
+    def describe(self, image: images.ImageLike) -> str:
         """A description of one image."""
         return self.describe_all(_tensor(image))[0]
 
-    def answer(self, image: images.Picture, question: str) -> str:
+    def answer(self, image: images.ImageLike, question: str) -> str:
         """Answer a question about an image, e.g. ``"what color is the hair?"``.
 
         `ditlens.worlds.portraits.questions` lists the questions of its training.
@@ -244,7 +244,7 @@ class OracleDescriber:
         """
         return caption_all(self.oracle.read(pictures), canonical=True)
 
-    def describe(self, image: images.Picture) -> str:
+    def describe(self, image: images.ImageLike) -> str:
         """A description of one image."""
         return self.describe_all(_tensor(image))[0]
 
@@ -280,7 +280,7 @@ def _description(pair: CaptionPair, describer: str) -> Description:
     return Description(source, target, text_changes(source, target), describer)
 
 
-def _tensor(image: images.Picture) -> torch.Tensor:
+def _tensor(image: images.ImageLike) -> torch.Tensor:
     """The largest centred square of an image, as (1, 3, SIZE, SIZE)."""
     return images.to_tensor(images.fit(images.open_image(image), SIZE, SIZE))
 
