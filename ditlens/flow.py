@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -232,13 +233,34 @@ def seeded_noise(generators: Sequence[torch.Generator], like: Latents) -> Latent
     return torch.stack(draws).to(like)
 
 
+def seed_of(seed: int) -> int:
+    """A seed as a Python int; numpy's and torch's whole numbers are seeds, too.
+
+    Raises:
+        SettingError: If it is anything else, or does not fit into 63 bits.
+
+    Example:
+        >>> seed_of(3)
+        3
+    """
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise SettingError(f"seed is {seed!r}; give a whole number from 0 to 2**63 - 1, e.g. seed=0.")
+    return number
+
+
 def seeded_generators(seeds: Sequence[int] | None, batch: int) -> list[torch.Generator]:
     """Make one CPU generator per seed; None stands for the seeds 0, 1, ..., batch - 1.
 
     >>> [generator.initial_seed() for generator in dl.flow.seeded_generators(None, 3)]
     [0, 1, 2]
     """
-    return [torch.Generator().manual_seed(seed) for seed in (range(batch) if seeds is None else seeds)]
+    return [
+        torch.Generator().manual_seed(seed_of(seed)) for seed in (range(batch) if seeds is None else seeds)
+    ]
 
 
 # --- evaluating a model ------------------------------------------------------------------------------------

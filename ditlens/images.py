@@ -23,11 +23,12 @@ MOST_PIXELS = 150_000_000
 """Larger files are refused: decoding them would need gigabytes."""
 
 
-def open_image(image: ImageLike) -> Image.Image:
+def open_image(image: ImageLike, alpha: bool = True) -> Image.Image:
     """Read an image as upright RGB; transparency is laid on white, of an animation the first frame counts.
 
     Args:
         image: A file, a PIL image or a tensor.
+        alpha: False drops transparency instead, as masks want it.
 
     Raises:
         ImageError: If the file does not exist, is not an image, is damaged or is too large.
@@ -47,7 +48,9 @@ def open_image(image: ImageLike) -> Image.Image:
         )
     try:
         image.load()
-        return _upright_rgb(image)
+        if not (image.width and image.height):
+            raise ValueError(f"it has {image.width} x {image.height} pixels")
+        return _upright_rgb(image, alpha)
     except Exception as error:  # the decoders raise a dozen kinds of errors on broken data
         raise _damaged(name, error) from error
 
@@ -68,8 +71,12 @@ def open_file(path: Path) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     path = path.expanduser()
-    if not path.exists():
-        raise ImageError(f"There is no file {path}. Check the name, or the folder you are in.")
+    try:
+        there = path.exists()
+    except (OSError, ValueError):  # too long, or with characters that no name has
+        there = False
+    if not there:
+        raise ImageError(f"There is no file {str(path)[:300]}. Check the name, or the folder you are in.")
     if path.is_dir():
         raise ImageError(f"{path} is a folder. Name one image in it.")
     too_large = f"than {MOST_PIXELS:,}. Make it smaller first."
@@ -94,8 +101,8 @@ def open_file(path: Path) -> Image.Image:
     return image
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF data say, lay it on white, and bring it to 8 bits of RGB."""
+def _upright_rgb(image: Image.Image, alpha: bool) -> Image.Image:
+    """Turn an image as its EXIF data say, lay it on white or drop its alpha, and bring it to 8 bits of RGB."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
@@ -103,7 +110,8 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
         image = _to_8_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if alpha:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
@@ -239,7 +247,7 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
 
     if tensor.ndim == 4 and tensor.shape[0] == 1:
         tensor = tensor[0]
-    if tensor.ndim != 3 or tensor.shape[0] != 3:
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or not tensor.numel() or tensor.is_meta:
         raise ImageError(f"An image is a tensor (3, height, width); got {tuple(tensor.shape)}.")
     if not tensor.is_floating_point():
         raise ImageError(f"An image is a tensor of numbers in [0, 1]; got {tensor.dtype}. Divide it by 255.")

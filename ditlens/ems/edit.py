@@ -8,7 +8,7 @@ known to us; the settings here are the "EMS-style" reading in `ditlens.ems.metho
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -151,7 +151,7 @@ class Edit:
         degree = degree_of(self.degree if degree is None else degree)
         return finish(self.plan.on(image), [degree])[0]
 
-    def sweep(self, degrees: Sequence[float] = (-1.0, 0.0, 0.5, 1.0, 1.5)) -> Sweep:
+    def sweep(self, degrees: Iterable[float] = (-1.0, 0.0, 0.5, 1.0, 1.5)) -> Sweep:
         """Repeat the edit at several degrees, with the same texts and the same noise.
 
         Args:
@@ -160,9 +160,13 @@ class Edit:
         Raises:
             SettingError: If a degree is out of range or there are none.
         """
-        if not degrees:
-            raise SettingError("A sweep needs at least one degree, e.g. sweep([0, 0.5, 1]).")
-        return Sweep(list(degrees), finish(self.plan, degrees))
+        chosen = list(degrees) if isinstance(degrees, Iterable) else []
+        if not chosen:
+            raise SettingError(
+                f"degrees is {degrees!r}. A sweep needs at least one degree: sweep([0, 0.5, 1])."
+            )
+        chosen = [degree_of(degree) for degree in chosen]
+        return Sweep(chosen, finish(self.plan, chosen))
 
     def save(self, directory: str | Path) -> Path:
         """Write ``edit.png`` (the recipe is in its metadata) and ``edit.json`` (recipe and measurements).
@@ -171,8 +175,15 @@ class Edit:
 
         Returns:
             The folder.
+
+        Raises:
+            SettingError: If it is a file.
         """
         folder = Path(directory)
+        if any(path.is_file() for path in (folder, *folder.parents)):
+            raise SettingError(
+                f"An edit is saved into a folder, but {folder} is or lies under a file. Name another."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         info = PngInfo()
         info.add_text("ditlens", json.dumps(self.recipe))
@@ -221,11 +232,14 @@ class Sweep:
         """An attribute as the oracle reads it at every degree.
 
         Raises:
-            SettingError: If the model's world has no oracle.
+            SettingError: If the model has no world, or that has no such attribute.
         """
         if any(e.after is None for e in self.edits):
             raise SettingError("Nothing was measured: this model has no oracle. Look at .images instead.")
-        return [e.after[attribute] for e in self.edits if e.after is not None]
+        values = [e.after for e in self.edits if e.after is not None]
+        if attribute not in values[0]:
+            raise SettingError(f"There is no attribute {attribute!r}. Choose from: {', '.join(values[0])}.")
+        return [each[attribute] for each in values]
 
     def strip(self) -> Image.Image:
         """The images side by side, each under its degree."""
@@ -234,8 +248,9 @@ class Sweep:
         return images.strip(self.images, [f"{d:g}" for d in self.degrees], title)
 
     def save(self, path: str | Path) -> None:
-        """Write the strip as an image file."""
-        self.strip().save(path)
+        """Write the strip as an image file; its folder is made if it is missing."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self.strip().save(path if Path(path).suffix else f"{path}.png")
 
     def plot(self) -> Figure:
         """The strip, and below it what the oracle read of every changed attribute; a matplotlib figure."""

@@ -7,6 +7,7 @@ else.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,10 +142,15 @@ def instructions_of(instruction: str | Mapping[str, float]) -> dict[str, float]:
     """Instructions with their degrees; a plain one has degree 1.
 
     Raises:
-        SettingError: If a degree is out of range, or there are no instructions in a mapping.
+        SettingError: If they are of another type, a degree is out of range, or a mapping is empty.
     """
     if isinstance(instruction, str):
         return {instruction: 1.0}
+    if not isinstance(instruction, Mapping) or not all(isinstance(words, str) for words in instruction):
+        raise SettingError(
+            f'instruction is {instruction!r}; write what to change as one text, "make her smile", or several with '
+            'their degrees: {"make her smile": 0.7, "remove the glasses": 1}.'
+        )
     if not instruction:
         raise SettingError('There is no instruction. Write them with their degrees: {"make her smile": 0.7}.')
     return {words: degree_of(degree) for words, degree in instruction.items()}
@@ -160,8 +166,8 @@ def check_texts(
     """
     texts = {"source_text": source_text, "target_text": target_text}
     for name, text in texts.items():
-        if text is not None and not text.strip():
-            raise SettingError(f"{name} is empty. Say what the image shows, or leave it out.")
+        if text is not None and not (isinstance(text, str) and text.strip()):
+            raise SettingError(f"{name} is {text!r}. Say what the image shows, or leave it out.")
     if source_text is not None and target_text is not None:
         if not isinstance(instruction, str):
             raise SettingError(
@@ -194,8 +200,10 @@ def degree_of(degree: float) -> float:
     """An editing degree as a float.
 
     Raises:
-        SettingError: If it is out of range.
+        SettingError: If it is not a number, or out of range.
     """
+    if isinstance(degree, bool) or not isinstance(degree, numbers.Real):
+        raise SettingError(f"degree is {degree!r}; give a number: 0 changes nothing, 1 is the full edit.")
     if not LOWEST <= degree <= HIGHEST:
         raise SettingError(
             f"degree {degree:g} is outside [{LOWEST:g}, {HIGHEST:g}]: 0 changes nothing, 1 is the full edit."

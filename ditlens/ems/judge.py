@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ditlens import images
+from ditlens.ems.extract import HIGHEST
 from ditlens.models.model import Model
 
 UNSEEN = 0.012
@@ -158,5 +159,6 @@ def warnings_of(
         )
     if missed and degree >= 1 and moved >= UNSEEN:
         names = ", ".join(name.replace("_", " ") for name in missed)
-        found.append(f"not reached: {names}. Try a degree of {degree + 0.25:g}, or another seed.")
+        further = f"a degree of {min(degree + 0.25, HIGHEST):g}, or " if degree < HIGHEST else ""
+        found.append(f"not reached: {names}. Try {further}another seed.")
     return found

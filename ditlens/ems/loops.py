@@ -71,6 +71,7 @@ class Resample(BaseMethod):
     first: DeltaVelocity | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._require(self.steps >= 1, "steps is at least 1")
         self._require(0 < self.active <= 1, "active lies in (0, 1]")
         self._one_of("text", "target", "source")
@@ -103,6 +104,7 @@ class Inversion(BaseMethod):
     eta_stop: float = 0.25
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._require(self.steps >= 1, "steps is at least 1")
         self._one_of("solver", *SOLVERS)
         self._one_of("invert_with", "source", "null")

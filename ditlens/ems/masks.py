@@ -50,10 +50,18 @@ def read_mask(mask: Any) -> torch.Tensor:
     if isinstance(mask, str) and not Path(mask).suffix and not Path(mask).exists():
         raise SettingError(f"mask={mask!r} is neither a file nor one of {', '.join(MASKS)}, auto.")
     if isinstance(mask, str | Path | Image.Image):
-        mask = np.array(images.open_image(mask).convert("L"))
-    values = torch.as_tensor(np.asarray(mask) if not isinstance(mask, torch.Tensor) else mask)
-    scale = 255 if values.dtype == torch.uint8 else 1
-    values = values.float() / scale
+        mask = np.array(images.open_image(mask, alpha=False).convert("L"))
+    try:
+        values = mask if isinstance(mask, torch.Tensor) else torch.as_tensor(np.asarray(mask))
+    except TypeError:
+        raise SettingError(
+            f"A mask is a file, an image or an array of numbers; got {type(mask).__name__}."
+        ) from None
+    if values.dtype == torch.uint8 and values.numel() and int(values.max()) == 1:
+        raise SettingError(
+            f"{name} holds 0 and 1 as bytes, which count from 0 to 255. Pass mask.astype(bool), or 255 * mask."
+        )
+    values = values.float() / (255 if values.dtype == torch.uint8 else 1)
     if values.ndim < 2 or values.numel() != values.shape[-1] * values.shape[-2]:
         raise SettingError(
             f"A mask is one image, (height, width); got the shape {tuple(values.shape)}. "

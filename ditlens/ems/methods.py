@@ -35,7 +35,8 @@ far z has come; a constraint has to end it.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -76,6 +77,20 @@ class BaseMethod:
 
     name: str
 
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, usual = getattr(self, each.name), each.default
+            if isinstance(usual, int):
+                fits, what = type(value) is int, "a whole number"
+            elif isinstance(usual, float):
+                fits, what = finite(value), "a finite number"
+            elif isinstance(usual, tuple):
+                fits = isinstance(value, tuple) and len(value) == len(usual) and all(map(finite, value))
+                what = f"a tuple of {len(usual)} finite numbers"
+            else:
+                continue
+            self._require(fits, f"{each.name} is {what}")
+
     @property
     def exact_at_0(self) -> bool:
         """Whether degree 0 returns the reconstruction bit for bit; what resamples or inverts makes a new image."""
@@ -87,6 +102,11 @@ class BaseMethod:
     def _require(self, holds: bool, rule: str) -> None:
         if not holds:
             raise SettingError(f"The setting {self.name!r} is not possible: {rule}. Got {self}.")
+
+
+def finite(value: object) -> bool:
+    """Whether a setting is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -120,6 +140,7 @@ class DeltaVelocity(BaseMethod, abc.ABC):
     slide: str = "text"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._one_of("guide_from", "null", "source")
         self._one_of("slide", "text", "guidance")
         self._require(min(self.steps, self.averages) >= 1, "steps and averages are at least 1")
@@ -245,7 +266,8 @@ class Distillation(DeltaVelocity):
         grid, (low, high) = self.schedule == "grid", self.sigma_range
         self._require(0 < low <= high < 1, "sigma_range lies within (0, 1)")
         self._require(
-            grid if self.lr is None else self.lr > 0, "lr is positive; it may be None on a grid only"
+            grid if self.lr is None else finite(self.lr) and self.lr > 0,
+            "lr is positive; it may be None on a grid only",
         )
         if self.constraint in ("penalty", "ball"):
             self._require(self.strength > 0, f"constraint {self.constraint} needs strength > 0")

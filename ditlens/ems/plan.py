@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ditlens import images
+from ditlens import flow, images
 from ditlens.describers.choice import describer_from
 from ditlens.description import Describer, Description, single_changes
 from ditlens.ems import masks
 from ditlens.ems.engine import EngineState
 from ditlens.ems.extract import check_texts, describe, instructions_of, known_to, target_texts
 from ditlens.ems.loops import Method
-from ditlens.ems.methods import DeltaVelocity, OdeEdit
-from ditlens.ems.sample import iter_method, method_for, method_from, settings_of
+from ditlens.ems.methods import BaseMethod, DeltaVelocity, OdeEdit
+from ditlens.ems.sample import METHODS, iter_method, method_for, method_from, settings_of
 from ditlens.errors import SettingError
 from ditlens.flow import Latents, Mask
 from ditlens.labels import outside_steps
@@ -58,6 +58,19 @@ class EditSettings:
     tokens: bool = True
     pooled: bool = True
     encoders: text_encoders.Choice = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", flow.seed_of(self.seed))
+        if isinstance(self.method, Mapping):  # as a recipe holds it
+            object.__setattr__(self, "method", method_from(self.method))
+        if not (self.method is None or isinstance(self.method, str | BaseMethod)):
+            raise SettingError(
+                f"method is {self.method!r}; give a name, {', '.join(('ems', *METHODS))}, or settings such as "
+                'ditlens.OdeEdit("mine", steps=20).'
+            )
+        for route in ("tokens", "pooled"):
+            if not isinstance(getattr(self, route), bool):
+                raise SettingError(f"{route} is {getattr(self, route)!r}; it is True or False.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +223,8 @@ def make_plan(
 
     What can be wrong is refused before a network runs. Arguments and errors are those of `ditlens.edit`.
     """
+    if not isinstance(model, Model):
+        raise SettingError(f"Pass a model, ditlens.load('portraits'), and not {type(model).__name__}.")
     chosen = settings or EditSettings()
     instructions = instructions_of(instruction)
     check_texts(model, instruction, chosen.source_text, chosen.target_text)
@@ -217,8 +232,8 @@ def make_plan(
     given = chosen.source_text is not None
     if given and chosen.target_text is not None:
         instructions = {}
-    who = None if given else describer_from(chosen.describer, model)
-    if model.world is not None and (who is None or who is model.describer):
+    who = None if given and chosen.describer is None else describer_from(chosen.describer, model)
+    if model.world is not None and (given or who is model.describer):
         for each in instructions:
             model.world.check_instruction(each)
     opened = images.open_image(image)

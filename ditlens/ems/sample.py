@@ -45,7 +45,7 @@ def method_named(name: str, family: str = "sd3", size: Sequence[int] = (64, 64))
         0.0122
     """
     if name not in METHODS:
-        raise SettingError(f"There is no method {name!r}. Choose from: {', '.join(METHODS)}.")
+        raise SettingError(f"There is no method {name!r}. Choose from: {', '.join(('ems', *METHODS))}.")
     method = FLOWEDIT_FLUX if (name, family) == (FLOWEDIT.name, "flux") else METHODS[name]
     if isinstance(method, Distillation) and method.lr == DDS.lr:
         return dataclasses.replace(method, lr=min(1.0, round(0.1 * 2000 / (size[0] * size[1]), 4)))
@@ -100,9 +100,9 @@ def method_from(settings: Mapping[str, Any]) -> Method:
         raise SettingError(f"A method of kind {kind!r} has no setting {unknown}. Settings: {sorted(known)}.")
     if isinstance(values.get("first"), Mapping):
         values["first"] = method_from(values["first"])
-    method: Method = KINDS[kind](
-        **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    )
+    if "name" not in values:
+        raise SettingError(f"A method needs a name: {{'kind': {kind!r}, 'name': 'mine', ...}}.")
+    method: Method = KINDS[kind](**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
     return method
 
 

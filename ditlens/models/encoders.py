@@ -94,12 +94,14 @@ def choose(model: Model, wanted: Choice) -> tuple[Encoder, ...] | None:
     if wanted is None:
         return None
     known = encoders_of(model)
-    names: list[int | str] = [wanted] if isinstance(wanted, int | str) else list(wanted)
+    names: list[Any] = (
+        list(wanted) if isinstance(wanted, Collection) and not isinstance(wanted, str) else [wanted]
+    )
     there = ", ".join(f"{k} ({encoder.name})" for k, encoder in enumerate(known))
     if not names:
         raise SettingError(f"encoders is empty: no text would move. Leave it out for all of them: {there}.")
     for name in names:
-        if not any(name in (k, encoder.name) for k, encoder in enumerate(known)):
+        if isinstance(name, bool | float) or not any(name in (k, e.name) for k, e in enumerate(known)):
             raise SettingError(f"{model.name} has no text encoder {name!r}. Choose from: {there}.")
     return tuple(e for k, e in enumerate(known) if k in names or e.name in names)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,29 @@ from ditlens.files import read_json
 from ditlens.labels import Label, announce
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.profiles import Profile
-from ditlens.worlds.world import World, open_world
+from ditlens.worlds.world import World, missing_of, open_world
 
 T5_ROWS = 256
 """Rows of the token matrix that the third text encoder writes, as in diffusers."""
+
+
+def check_defaults(defaults: Mapping[str, Any], where: str) -> None:
+    """Refuse settings of a model that are no numbers.
+
+    Raises:
+        ModelError: If steps or guidance are wrong.
+    """
+    steps, guidance = defaults["steps"], defaults["guidance"]
+    if (
+        type(steps) is not int
+        or steps < 1
+        or isinstance(guidance, bool)
+        or not isinstance(guidance, int | float)
+    ):
+        raise ModelError(
+            f"{where} has steps {steps!r} and guidance {guidance!r}: steps is a whole number from 1, guidance a "
+            "number."
+        )
 
 
 def shift_of(tokens: int, config: Any) -> float:
@@ -58,11 +77,16 @@ class Model:
         self, pipe: Any, name: str = "model", folder: Path | None = None, *, world: World | None = None
     ) -> None:
         self.pipe, self.name, self.folder, self.world = pipe, name, folder, world
+        if world is not None and (missing := missing_of(world)):
+            raise ModelError(
+                f"world is {type(world).__name__}, which lacks {', '.join(missing)}: see ditlens.worlds.world.World"
+            )
         settings = folder / "ditlens.json" if folder else None
         self.defaults: dict[str, Any] = {"steps": 28, "guidance": self.usual_guidance}
         if settings is not None and settings.is_file():
             self.defaults |= read_json(settings, "settings of a model", ModelError)
-        if world is None and "world" in self.defaults:
+        check_defaults(self.defaults, str(settings))
+        if world is None and self.defaults.get("world") is not None:
             try:
                 self.world = open_world(self.defaults["world"], folder, self.device)
             except ModelError as error:
@@ -256,7 +280,7 @@ class Model:
         scale = self.pipe.vae_scale_factor
         height, width = size or (self.side, self.side)
         shape = (self.latent_channels, height // scale, width // scale)
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        generators = flow.seeded_generators(seeds, len(seeds))
         return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
 
     def sample(

@@ -256,6 +256,13 @@ class World(Protocol):
         """
 
 
+def missing_of(world: object) -> list[str]:
+    """The members of `World` that an object lacks; none is evaluated, since a describer takes long to load."""
+    members = [*World.__annotations__, *(name for name in vars(World) if not name.startswith("_"))]
+    own = getattr(world, "__dict__", ())
+    return [name for name in members if not hasattr(type(world), name) and name not in own]
+
+
 def names() -> list[str]:
     """The worlds that come with ditlens."""
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/world.py"))

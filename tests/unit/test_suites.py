@@ -113,7 +113,7 @@ def test_pie_bench_is_read(pie):
     assert first.mask[0, 0, 0].all() and first.mask[0, 0, :, -1].all(), "the border counts as edited"
     report = "\n".join(suite.remarks)
     assert "002: the image 1_change/gone.jpg is missing" in report
-    assert "003: the picture 7 is missing" in report
+    assert "003: the image 7 is missing" in report
     assert "001: source and target text are the same" in report and "001: the mask is empty" in report
     assert open_suite(str(pie), count=1).items[0].id == "pie000"
 

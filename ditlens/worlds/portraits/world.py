@@ -83,6 +83,10 @@ class Portraits:
         return render(self.oracle.read(images), images.shape[-1])
 
     def change_mask(self, before: Values, wanted: Wanted, side: int) -> torch.Tensor:
+        if not wanted:
+            raise SettingError(
+                "The texts change nothing that this world can draw: leave mask= out, or give one."
+            )
         after = {**before, **{name: ATTRIBUTES[name].value_of(level) for name, level in wanted.items()}}
         found = change_mask(neutral(1, **dict(before)), neutral(1, **after), side)
         if not bool(found.any()):
