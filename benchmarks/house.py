@@ -30,7 +30,7 @@ from benchmarks.report import Result, record, shown
 PACKAGE = ROOT / "ditlens"
 BEFORE, LINES_BEFORE = "498532f", 14682
 """The commit to compare with, and its lines of code."""
-NEW = ("ems/plain.py", "lens/study/ray_engine.py", "worlds/world.py")
+NEW = ("cli/checks.py", "ems/plain.py", "lens/study/ray_engine.py", "worlds/world.py")
 """Files of features that the commit before did not have; what is not there yet does not count."""
 FIGURES = ("--captions", "400", "--sweeps", "20")
 """The counts with which most figures of the model were measured before."""

@@ -12,7 +12,6 @@ from ditlens.models.find import find
 from ditlens.worlds import world
 
 MASKS = ("auto", "none", "difference", "exact")
-SUITES = ("portraits", "portraits-test", "portraits-dev")
 
 
 def check(
@@ -45,13 +44,13 @@ def check(
         raise StudyError(f"There is no file {prompts}. Check the name, or the folder you are in.")
     path = Path(suite).expanduser()
     if (
-        suite not in SUITES
+        suite.partition("-")[0] not in world.names()
         and not path.is_dir()
         and not (path.is_file() and path.suffix in (".json", ".jsonl"))
     ):
         raise SuiteError(
-            f"There is no suite {suite!r}. Suites: portraits, portraits-dev, a PIE-Bench folder, or a .json or "
-            ".jsonl list of edits."
+            f"There is no suite {suite!r}. Suites: {', '.join(f'{n}, {n}-dev' for n in world.names())}, a PIE-Bench "
+            "folder, or a .json or .jsonl list of edits."
         )
     if out is not None:
         there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
@@ -77,5 +76,5 @@ def check_instruction(model: str, instruction: str, describer: str | None) -> No
         )
     settings = Path(find(model), "ditlens.json")
     if describer in (None, "own") and settings.is_file():
-        name = read_json(settings, "settings of a model", ModelError).get("world", "")
+        name = read_json(settings, "settings of a model", ModelError).get("world") or ""
         world.check_instruction(name, instruction)
