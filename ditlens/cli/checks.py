@@ -49,8 +49,8 @@ def check(
         and not (path.is_file() and path.suffix in (".json", ".jsonl"))
     ):
         raise SuiteError(
-            f"There is no suite {suite!r}. Suites: {', '.join(f'{n}, {n}-dev' for n in world.names())}, a PIE-Bench "
-            "folder, or a .json or .jsonl list of edits."
+            f"There is no suite {suite!r}. Suites: {', '.join(f'{n}, {n}-dev' for n in world.names())}, a "
+            "PIE-Bench folder, or a .json or .jsonl list of edits."
         )
     if out is not None:
         there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
