@@ -380,6 +380,7 @@ def test_a_failing_item_is_tried_again_and_the_others_are_kept(portraits, plan, 
     assert "out of luck" in study.failures["00001-1"]["error"]
     monkeypatch.setattr(studies, "capture_item", real)
     assert studies.run_study(portraits, plan, tmp_path).missing == []
+    assert list((tmp_path / "failures").iterdir()) == [], "records of items that are finished now"
 
 
 def test_a_setting_that_fits_no_item_is_an_error_at_once(portraits, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import remove_leftovers, write_whole
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
+from ditlens.lens.study.run import record_failure
 from ditlens.lens.study.shards import Shard, write_item
 from ditlens.lens.study.store import Manifest, Study
 
@@ -96,6 +98,122 @@ def test_a_file_cut_off_is_an_error_not_zeros(study):
     path.write_bytes(b"rubbish")
     with pytest.raises(StudyError, match="Delete it and run the capture again"):
         found[SITE]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A study of two items."""
+    plan = manifest(seeds=(0,))
+    plan.begin(tmp_path)
+    for item in plan.items:
+        put(tmp_path, plan, *item)
+    return Study(tmp_path)
+
+
+def with_header(path, change):
+    """Write the header of a shard anew, as `change` returns it."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    text = change(json.loads(data[8:start]))
+    text = text if isinstance(text, bytes) else json.dumps(text).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[start:])
+
+
+def about(**changes):
+    return lambda header: header | {"__metadata__": header["__metadata__"] | changes}
+
+
+def entry(**changes):
+    return lambda header: header | {f"{SITE}|cond": header[f"{SITE}|cond"] | changes}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        about(steps="[0, 7]"),
+        about(grid="[3, 1]"),
+        about(reduced="mean"),
+        about(note="x"),
+        entry(shape=[2, 4, 3]),
+    ],
+)
+def test_a_changed_header_is_found(pair, change):
+    with_header(pair.path((1, 0)), lambda header: header)
+    assert pair.verify() == [], "spaces do not matter"
+    with_header(pair.path((1, 0)), change)
+    assert pair.verify() == ["00001-0.safetensors"]
+
+
+def test_a_shard_under_the_name_of_another_item_is_found(pair):
+    pair.path((1, 0)).write_bytes(pair.path((0, 0)).read_bytes())
+    assert pair.verify() == ["00001-0.safetensors"]
+    with pytest.raises(StudyError, match="it is the shard of item 00000-0"):
+        pair[SITE]
+
+
+def test_shards_of_the_earlier_version_stay_readable(pair):
+    """They do not name their item, and their checksum leaves the header out."""
+    digest = hashlib.sha256(f"{SITE}|cond".encode() + values(1, 0).numpy().tobytes() + b"mask|cond\1\0")
+
+    def earlier(header):
+        kept = {name: text for name, text in header["__metadata__"].items() if name != "item"}
+        return header | {"__metadata__": kept | {"sha256": digest.hexdigest()}}
+
+    with_header(pair.path((1, 0)), earlier)
+    assert pair.verify() == [] and torch.equal(pair[SITE][:, 1], values(1, 0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: [],
+        lambda header: None,
+        lambda header: b"[" * 100_000,
+        lambda header: {name: header[name] for name in header if name != "__metadata__"},
+        lambda header: header | {"__metadata__": []},
+        lambda header: header | {f"{SITE}|cond": 5},
+        lambda header: header | {"nonsense|cond": header[f"{SITE}|cond"] | {"data_offsets": [98, 98]}},
+        about(steps="zero"), about(steps="3"), about(steps="[Infinity]"), about(steps="[0, 1, 2]"), about(grid="{"),
+        entry(dtype="F33"), entry(dtype=[]), entry(shape=None), entry(shape=[2, 3]), entry(shape=[2.0, 3, 4]),
+        entry(data_offsets=[0]), entry(data_offsets=[-96, 0]), entry(data_offsets="ab"),
+    ],
+)  # fmt: skip
+def test_a_damaged_header_is_an_error_of_the_study_and_verify_lists_it(pair, change):
+    with_header(pair.path((0, 0)), change)
+    for reading in (lambda: pair[SITE], pair.cache, lambda: repr(pair)):
+        with pytest.raises(
+            StudyError, match="00000-0.safetensors cannot be read .* Delete it and run the capture"
+        ):
+            reading()
+    assert pair.verify() == ["00000-0.safetensors"]
+
+
+def test_items_that_differ_are_read_one_by_one(pair):
+    """A changed step must not pass for another."""
+    with_header(pair.path((1, 0)), entry(shape=[2, 4, 3]))
+    with pytest.raises(StudyError, match="00001-0.safetensors differs from the items before it"):
+        pair[SITE]
+    assert pair.cache([(1, 0)])[SITE, 0].shape == (1, 4, 3)
+    with_header(pair.path((1, 0)), about(steps="[0, 7]"))
+    for reading in (lambda: pair[SITE, 1], pair.cache):
+        with pytest.raises(StudyError, match="in its steps"):
+            reading()
+
+
+@pytest.mark.parametrize("text", ["{}", "", "[", "[]", '{"attempts": "two", "error": null}'])
+def test_a_damaged_record_of_a_failure_is_an_unknown_error(pair, text):
+    pair.path((1, 0)).unlink()
+    path = pair.folder / "failures" / "00001-0.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    study = Study(pair.folder)
+    assert study.failures == {"00001-0": {"attempts": 0, "error": "unknown error", "trace": ""}}
+    assert "00001-0 failed: unknown error" in repr(study)
+    record_failure(pair.folder, (1, 0), ValueError("no"))
+    assert (study.failures["00001-0"]["attempts"], study.failures["00001-0"]["error"]) == (
+        1,
+        "ValueError: no",
+    )
 
 
 def test_asking_for_what_is_not_there(study):

@@ -6,7 +6,6 @@ when it is started again, and workers may come and go. They exchange no messages
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +31,7 @@ from ditlens.lens.estimates import Estimate, estimate
 from ditlens.lens.selection import size_of
 from ditlens.lens.study.claims import claim
 from ditlens.lens.study.shards import item_name, write_item
-from ditlens.lens.study.store import Manifest, Study
+from ditlens.lens.study.store import Manifest, Study, failure_path, read_failure
 from ditlens.models.identity import fingerprint
 from ditlens.models.model import Model
 from ditlens.tables import Progress, human, progress_bar
@@ -278,6 +277,7 @@ def attempt(model: Model, study: Study, item: tuple[int, int], limit: str | floa
         try:
             cache = capture_item(model, study.manifest, *item, limit)
             write_item(study.folder, *item, cache, study.manifest.key)
+            failure_path(study.folder, item).unlink(missing_ok=True)
         except Exception as error:
             known = isinstance(error, DitlensError)
             if isinstance(error, FATAL) or (known and len(study.missing) == len(study.manifest.items)):
@@ -289,10 +289,16 @@ def attempt(model: Model, study: Study, item: tuple[int, int], limit: str | floa
 
 def record_failure(folder: Path, item: tuple[int, int], error: Exception) -> None:
     """Write why an item failed, and how often it has."""
-    path = folder / "failures" / f"{item_name(*item)}.json"
-    earlier = json.loads(path.read_text("utf-8"))["attempts"] if path.is_file() else 0
+    path = failure_path(folder, item)
     trace = "".join(traceback.format_exception(error))
-    write_json(path, {"attempts": earlier + 1, "error": f"{type(error).__name__}: {error}", "trace": trace})
+    write_json(
+        path,
+        {
+            "attempts": read_failure(path)["attempts"] + 1,
+            "error": f"{type(error).__name__}: {error}",
+            "trace": trace,
+        },
+    )
 
 
 def read_prompts(path: Path) -> list[str]:

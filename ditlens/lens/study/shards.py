@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 from ditlens.errors import StudyError
 from ditlens.files import write_parts
 from ditlens.lens.cache import LatentCache, streaks
+from ditlens.lens.site import Site
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -31,6 +33,9 @@ DTYPES = {
 }  # fmt: skip
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MASK = "mask|"
+DAMAGE = (AttributeError, KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError,
+          struct.error)  # fmt: skip
+"""What reading a damaged header raises."""
 REMEDY = "Delete it and run the capture again."
 
 
@@ -54,12 +59,16 @@ def write_item(folder: Path, prompt: int, seed: int, cache: LatentCache, key: st
     """
     tensors = tensors_of(cache)
     about = {
-        "study": key, "sha256": digest_of(tensors), "steps": json.dumps(cache.steps),
+        "study": key, "item": item_name(prompt, seed), "steps": json.dumps(cache.steps),
         "grid": json.dumps(cache.grids.get(0)), "reduced": cache.reduced,
     }  # fmt: skip
-    path = folder / "items" / f"{item_name(prompt, seed)}.safetensors"
+    layout = layout_of(tensors)
+    about["sha256"] = digest_of(tensors, about, layout)
+    text = json.dumps({"__metadata__": about, **layout}).encode()
+    text += b" " * (-len(text) % 8)  # safetensors aligns the values to 8 bytes
+    path = folder / "items" / f"{about['item']}.safetensors"
     data = (raw(part) for parts in tensors.values() for part in parts)
-    write_parts(path, itertools.chain([header_of(tensors, about)], data))
+    write_parts(path, itertools.chain([struct.pack("<Q", len(text)) + text], data))
     return path
 
 
@@ -81,23 +90,26 @@ def tensors_of(cache: LatentCache) -> dict[str, list[torch.Tensor]]:
     return dict(sorted(found.items(), key=lambda each: -each[1][0].dtype.itemsize))
 
 
-def header_of(tensors: Mapping[str, Sequence[torch.Tensor]], about: Mapping[str, str]) -> bytes:
-    """The beginning of a safetensors file: what is where, padded to a multiple of 8 bytes."""
-    header: dict[str, Any] = {"__metadata__": about}
-    at = 0
+def layout_of(tensors: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, Any]:
+    """Number format, shape and place of every tensor, as the header of a safetensors file says it."""
+    layout, at = {}, 0
     for name, parts in tensors.items():
         end = at + sum(part.nbytes for part in parts)
         shape = [*([] if name.startswith(MASK) else [len(parts)]), *parts[0].shape]
-        header[name] = {"dtype": NAMES[parts[0].dtype], "shape": shape, "data_offsets": [at, end]}
+        layout[name] = {"dtype": NAMES[parts[0].dtype], "shape": shape, "data_offsets": [at, end]}
         at = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
+    return layout
 
 
-def digest_of(tensors: Mapping[str, Iterable[torch.Tensor]]) -> str:
-    """Checksum of names and values, in the order of the names."""
-    digest = hashlib.sha256()
+def digest_of(
+    tensors: Mapping[str, Iterable[torch.Tensor]], about: Mapping[str, Any], layout: Mapping[str, Any]
+) -> str:
+    """Checksum of the header and of names and values, in the order of the names.
+
+    Shards that do not name their item are of an earlier version, which left the header out.
+    """
+    header = [{name: about[name] for name in about if name != "sha256"}, layout]
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode() if "item" in about else b"")
     for name in sorted(tensors):
         digest.update(name.encode())
         for part in tensors[name]:
@@ -111,7 +123,18 @@ def raw(tensor: torch.Tensor) -> Any:
 
 
 class Shard:
-    """Reads slices of one safetensors file by position, never more than asked for."""
+    """Reads slices of one safetensors file by position, never more than asked for.
+
+    Attributes:
+        path: The file.
+        about: Its metadata.
+        header: Number format, shape and place of every tensor.
+        steps: Captured steps.
+        grid: Rows and columns of the image tokens, if known.
+
+    Raises:
+        StudyError: If the file is damaged, or is the shard of another item.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -120,11 +143,19 @@ class Shard:
                 size = struct.unpack("<Q", file.read(8))[0]
                 if size > 100_000_000:
                     raise ValueError("it has no safetensors header")
-                header = json.loads(file.read(size))
-        except (OSError, ValueError, struct.error) as error:
-            raise StudyError(f"{path} cannot be read ({error}). {REMEDY}") from error
-        self.about: dict[str, str] = header.pop("__metadata__", {})
-        self.header, self.start = header, 8 + size
+                self.header: dict[str, Any] = json.loads(file.read(size))
+                self.start = 8 + size
+                length = os.fstat(file.fileno()).st_size - self.start
+            self.about: dict[str, str] = self.header.pop("__metadata__")
+            self.steps = [int(step) for step in json.loads(self.about["steps"])]
+            check_layout(self.header, len(self.steps), length)
+            self.grid = tuple(map(int, json.loads(self.about["grid"]) or ())) or None
+            if not isinstance(self.about["reduced"], str):
+                raise ValueError("its 'reduced' is not a text")
+            if (item := self.about.get("item", path.stem)) != path.stem:
+                raise ValueError(f"it is the shard of item {item}")
+        except DAMAGE as error:
+            raise StudyError(f"{path} cannot be read ({type(error).__name__}: {error}). {REMEDY}") from error
 
     def read(
         self, name: str, rows: Sequence[int] | None = None, tokens: Sequence[int] | None = None
@@ -170,9 +201,28 @@ class Shard:
         return data
 
     def is_whole(self) -> bool:
-        """Whether the content agrees with its checksum."""
-        try:
-            found = digest_of({name: map(self.read, [name]) for name in self.header})
-        except (StudyError, RuntimeError, ValueError):
-            return False
-        return found == self.about.get("sha256")
+        """Whether header and content agree with their checksum."""
+        tensors = {name: map(self.read, [name]) for name in self.header}
+        return digest_of(tensors, self.about, self.header) == self.about.get("sha256")
+
+
+def check_layout(header: Mapping[str, Any], steps: int, length: int) -> None:
+    """Check that the tensors of a header fit one another, the number of steps, and `length` bytes of values.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: If not.
+    """
+    at = 0
+    for name, entry in sorted(header.items(), key=lambda each: each[1]["data_offsets"]):
+        site, _ = name.split("|")
+        mask = name.startswith(MASK)
+        if not mask:
+            Site.parse(site)
+        shape, (begin, end) = entry["shape"], entry["data_offsets"]
+        whole = all(type(size) is int and size >= 0 for size in (*shape, begin, end))
+        bytes_ = math.prod(shape) * DTYPES[entry["dtype"]].itemsize
+        if not (whole and shape) or (shape[0] != steps and not mask) or (begin, end) != (at, at + bytes_):
+            raise ValueError(f"{name} has the shape {shape} at the bytes {begin} to {end}")
+        at = end
+    if at != length:
+        raise ValueError(f"its values take {length} bytes, not {at}: it is cut off")

@@ -185,7 +185,7 @@ class Study:
     @property
     def steps(self) -> list[int]:
         """Captured steps."""
-        return json.loads(self._first.about["steps"])
+        return self._first.steps
 
     @property
     def missing(self) -> list[tuple[int, int]]:
@@ -195,12 +195,8 @@ class Study:
     @property
     def failures(self) -> dict[str, dict[str, Any]]:
         """Why items are missing, by the item's name: ``{"attempts", "error", "trace"}``."""
-        found = {}
-        for prompt, seed in self.missing:
-            path = self.folder / "failures" / f"{item_name(prompt, seed)}.json"
-            if path.is_file():
-                found[path.stem] = read_json(path, "the record of a failure", StudyError)
-        return found
+        paths = [failure_path(self.folder, item) for item in self.missing]
+        return {path.stem: read_failure(path) for path in paths if path.is_file()}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -217,7 +213,7 @@ class Study:
             lines += [f"  ... {len(shapes) - 12} more sites"] * (len(shapes) > 12)
             lines.append(f"  steps {self.steps}, passes {', '.join(self.passes)}")
         for name, what in list(self.failures.items())[:5]:
-            times = "" if what["attempts"] == 1 else f" {what['attempts']} times"
+            times = "" if what["attempts"] < 2 else f" {what['attempts']} times"
             lines.append(f"  {name} failed{times}: {what['error'][:200]}")
         if done < total and not self.failures:
             lines.append("  Run the same `ditlens capture` again to resume.")
@@ -299,12 +295,26 @@ class Study:
         self, entry: str, rows: list[int], tokens: list[int] | None, items: Sequence[tuple[int, int]]
     ) -> torch.Tensor:
         """The same part of every item, stacked on the second axis."""
-        parts = (Shard(self.path(item)).read(entry, rows, tokens) for item in items)
+        parts = (shard.read(entry, rows, tokens) for shard in self._shards(items, [entry]))
         first = next(parts)
         values = first.new_empty(len(rows), len(items), *first.shape[1:])
         for i, part in enumerate(itertools.chain([first], parts)):
             values[:, i] = part
         return values
+
+    def _shards(self, items: Iterable[tuple[int, int]], entries: Iterable[str]) -> Iterator[Shard]:
+        """The shards of some items, which must agree in their steps and in the shapes of some tensors."""
+        shapes: dict[str, list[int]] = {}
+        for item in items:
+            shard = Shard(self.path(item))
+            for name in entries:
+                shape = shard.header.get(name, {}).get("shape")
+                if shape is None or shape != shapes.setdefault(name, shape) or shard.steps != self.steps:
+                    raise StudyError(
+                        f"{shard.path} differs from the items before it in its steps, or in the shape of {name}. "
+                        "Read it alone, items=[...]; `study.verify()` lists damaged files."
+                    )
+            yield shard
 
     def _entry(self, site: str, pass_: str | None) -> str:
         """Name of a tensor in the shards."""
@@ -353,7 +363,7 @@ class Study:
             StudyError: If a shard is damaged, an item is missing, or none was asked for.
         """
         chosen = self._chosen(items)
-        shards = [Shard(self.path(item)) for item in chosen]
+        shards = list(self._shards(chosen, self._first.header))
         tensors: dict[CacheKey, torch.Tensor] = {}
         for site in self.sites:
             for pass_ in self.passes:
@@ -364,14 +374,13 @@ class Study:
             for name in self._first.header
             if name.startswith(MASK)
         }
-        grid = json.loads(self._first.about["grid"])
         return LatentCache(
             tensors=tensors, items=[CachedItem(0, row, self.prompt(item)) for row, item in enumerate(chosen)],
-            grids={0: tuple(grid) if grid else None}, masks=masks, reduced=self._first.about["reduced"],
+            grids={0: self._first.grid}, masks=masks, reduced=self._first.about["reduced"],
         )  # fmt: skip
 
     def verify(self) -> list[str]:
-        """Names of shards whose content does not match their checksum, or that belong to another study."""
+        """Names of shards that are damaged, do not match their checksum, or belong to another item or study."""
         bad = []
         for item in self.items:
             try:
@@ -382,6 +391,24 @@ class Study:
             if not good:
                 bad.append(self.path(item).name)
         return bad
+
+
+def failure_path(folder: Path, item: tuple[int, int]) -> Path:
+    """Where the failures of an item are recorded."""
+    return folder / "failures" / f"{item_name(*item)}.json"
+
+
+def read_failure(path: Path) -> dict[str, Any]:
+    """The record of a failure; of a damaged or missing one 0 attempts and an unknown error."""
+    try:
+        found = read_json(path, "the record of a failure", StudyError)
+    except StudyError:
+        found = {}
+    unknown = {"attempts": 0, "error": "unknown error", "trace": ""}
+    return {
+        name: found[name] if type(found.get(name)) is type(value) else value
+        for name, value in unknown.items()
+    }
 
 
 def _listed(choice: int | Iterable[int]) -> list[int]:
