@@ -98,10 +98,17 @@ class RayTaskError(RayError):
         self.cause = cause
 
 
+class ActorDiedError(RayError):
+    """As in Ray, which raises it for a worker that it can never start again."""
+
+
 class Ray:
     """Answers one call at a time, in this process."""
 
-    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    exceptions = SimpleNamespace(
+        RayError=RayError, RayTaskError=RayTaskError, ActorDiedError=ActorDiedError,
+        LocalRayletDiedError=ActorDiedError, RaySystemError=ActorDiedError,
+    )  # fmt: skip
 
     @staticmethod
     def wait(answers, num_returns):
@@ -166,6 +173,36 @@ def test_what_every_item_would_raise_ends_the_run(folder, said, begin, error):
     with pytest.raises(type(error), match=str(error)):
         ray_engine._distribute(Ray, [Actor(folder, said, begin)], None)
     assert Study(folder).failures == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "begin"),
+    [
+        ({(0, 1): [ActorDiedError("its owner has died")]}, None),
+        ({(0, 1): ["unsent"]}, None),
+        ({}, ActorDiedError("its owner has died")),
+    ],
+)
+def test_the_end_of_a_ray_node_ends_the_run_and_fails_no_item(folder, monkeypatch, said, begin):
+    def submit(item):
+        if said.get(item) == ["unsent"]:
+            raise RayError("its owner has died")
+        return lambda: actor.result(item)
+
+    actor = Actor(folder, said, begin)
+    actor.attempt.remote = submit
+    remote = SimpleNamespace(remote=lambda *_: actor)
+    ray = SimpleNamespace(
+        exceptions=Ray.exceptions, wait=Ray.wait, get=Ray.get, is_initialized=lambda: True,
+        cluster_resources=dict, remote=lambda **_: lambda _: remote,
+    )  # fmt: skip
+    monkeypatch.setattr(ray_engine, "_ray", lambda: ray)
+    with pytest.raises(
+        StudyError, match="The Ray node ended, .*: its owner has died.*the same command resumes"
+    ):
+        run_with_ray("portraits", Study(folder).manifest, folder, workers=1)
+    study = Study(folder)
+    assert study.failures == {} and study.missing == study.manifest.items[0 if begin else 1 :]
 
 
 def test_without_ray_the_error_says_what_to_type(monkeypatch, folder):

@@ -59,6 +59,7 @@ def run_with_ray(
     Raises:
         MissingDependencyError: If Ray is not installed.
         ModelError: If a worker finds other weights than the manifest's.
+        StudyError: If the Ray node itself ends; the items that it was at count as unfinished, not as failed.
         DitlensError: As `run_study`.
     """
     ray, path = _ray(), Path(source)
@@ -67,9 +68,14 @@ def run_with_ray(
         gpu = device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
         options = {"num_cpus": 1, "num_gpus": int(gpu), "max_restarts": -1, "max_task_retries": ATTEMPTS - 1}
         remote = ray.remote(**options)(RayWorker).remote
-        actors = [remote(name, device, manifest, Path(folder).resolve(), limit) for _ in range(workers)]
-        with progress_bar("items", progress) as show:
-            return _distribute(ray, actors, show)
+        try:
+            actors = [remote(name, device, manifest, Path(folder).resolve(), limit) for _ in range(workers)]
+            with progress_bar("items", progress) as show:
+                return _distribute(ray, actors, show)
+        except ray.exceptions.RayError as error:
+            raise StudyError(
+                f"The Ray node ended, and its workers with it: {error}. Start Ray again; the same command resumes."
+            ) from error
 
 
 @dataclass(eq=False)
@@ -138,11 +144,17 @@ def _answer(ray: Any, answer: Any, study: Study | None, item: ItemId | None) -> 
 
     Raises:
         DitlensError: Its error, if every item would fail alike.
+        RayError: If the worker cannot be started again: its node has ended.
     """
+    ended = (
+        ray.exceptions.ActorDiedError, ray.exceptions.LocalRayletDiedError, ray.exceptions.RaySystemError
+    )  # fmt: skip
     try:
         return ray.get(answer)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ended:
+        raise
     except ray.exceptions.RayError as error:
         if study is None or item is None:
             raise StudyError(
