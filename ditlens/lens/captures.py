@@ -68,8 +68,8 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
     Raises:
         SiteError: If a pattern fits no site; the message says why.
         ArchitectureError: If the model has no joint attention that ditlens knows.
-        SettingError: If steps, tokens, heads, reduce or limit cannot be used; numbers of tokens are checked in the
-            run.
+        SettingError: If steps, passes, tokens, heads, reduce or limit cannot be used; numbers of tokens are checked
+            in the run.
         CaptureError: At the end, if nothing came or fewer than the forward calls should have given.
         BudgetError: As soon as the limit is reached; the message names smaller choices.
     """

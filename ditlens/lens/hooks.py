@@ -20,7 +20,7 @@ from ditlens.errors import ArchitectureError, CaptureError, SettingError
 from ditlens.labels import Label, current_label
 from ditlens.lens.adapters.adapter import Adapter, Block
 from ditlens.lens.calls import Call, Clock, Guidance, Moment, batch_of, bind, timestep_of
-from ditlens.lens.selection import Passes, Steps, Tokens, step_filter, token_numbers
+from ditlens.lens.selection import Passes, Steps, Tokens, pass_names, step_filter, token_numbers
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
 """Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
@@ -91,7 +91,7 @@ class Session(ABC):
 
     def __init__(self, model: Any, steps: Steps, passes: Passes, tokens: Tokens) -> None:
         self.wants_step = step_filter(steps)
-        self.passes = (passes,) if isinstance(passes, str) else None if passes is None else tuple(passes)
+        self.passes = pass_names(passes)
         self.tokens = token_numbers(tokens)
         self.transformer, self.pipe = parts_of(model)
         self.given = given_part(model, self.pipe)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Any, TypeAlias
 
 import torch
@@ -74,7 +75,12 @@ def scale(factor: float) -> Intervention:
 
     >>> dl.scale(0.5)(torch.ones(1, 1, 2))
     tensor([[[0.5000, 0.5000]]])
+
+    Raises:
+        SettingError: If it is not a number.
     """
+    if not isinstance(factor, Real | Tensor):
+        raise SettingError(f"scale({factor!r}): give a number, e.g. scale(0.5).")
     return lambda values: values * factor
 
 
@@ -215,8 +221,8 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
 
     Raises:
         SiteError: If a site does not exist; the message says why.
-        SettingError: If a change is not a function or cannot be made at its site, or steps or tokens cannot be
-            used; numbers of tokens are checked in the run.
+        SettingError: If there is no change, one is not a function or cannot be made at its site, or steps, passes
+            or tokens cannot be used; numbers of tokens are checked in the run.
         InterventionError: In the run, if a function returns something that does not fit; at its end, if a site was
             never changed or the model never ran.
     """
@@ -233,6 +239,11 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         tokens: Tokens = None,
     ) -> None:
         super().__init__(model, steps, passes, tokens)
+        if not isinstance(changes, Mapping) or not changes:
+            raise SettingError(
+                f"intervene(model, {changes!r}) changes nothing: give sites and functions, e.g. "
+                "{'joint.0.image.out': ditlens.scale(0.5)}."
+            )
         self.changes: list[tuple[Site, Intervention]] = []
         for pattern, fn in changes.items():
             if not callable(fn):

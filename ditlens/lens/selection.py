@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,18 +22,52 @@ Tokens: TypeAlias = Mapping[str, Sequence[int]] | None
 """Numbers of the tokens of each stream; None for all."""
 Reducer = Callable[[Tensor, Tensor | None], Tensor]
 """Gets values (items, tokens, width) and which tokens are real, (items, tokens) or None; returns (items, ...)."""
+PASSES = ("cond", "uncond", "skip", "perturbed", "source", "target")
+"""Names of guidance passes; those of an edit may have two of them, like "uncond.source"."""
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+
+
+def pass_names(passes: Passes) -> tuple[str, ...] | None:
+    """Names of guidance passes; None for all.
+
+    Raises:
+        SettingError: If there are none, or no model has one of that name.
+    """
+    if passes is None:
+        return None
+    names = tuple(passes) if isinstance(passes, Iterable) and not isinstance(passes, str) else (passes,)
+    if not names or not all(set(str(name).split(".")) <= set(PASSES) for name in names):
+        raise SettingError(
+            f"passes={passes!r}: choose among {', '.join(map(repr, PASSES))}, or None for all."
+        )
+    return names
+
+
+def whole_numbers(setting: str, given: Any) -> list[int]:
+    """Numbers as a list, if all are whole numbers.
+
+    Raises:
+        SettingError: If not.
+    """
+    try:
+        return [operator.index(number) for number in given]
+    except TypeError:
+        raise SettingError(f"{setting}: give a list of whole numbers, e.g. [0, 2].") from None
 
 
 def token_numbers(tokens: Tokens) -> dict[str, list[int]]:
     """Token numbers by stream.
 
     Raises:
-        SettingError: If a stream has another name.
+        SettingError: If a stream has another name, or a number is not whole.
     """
-    if not set(tokens or {}) <= set(STREAMS):
-        raise SettingError(f"tokens has {sorted(tokens or {})}; its names are 'text' and 'image'.")
-    return {name: [int(i) for i in index] for name, index in (tokens or {}).items()}
+    if tokens is None:
+        return {}
+    if not isinstance(tokens, Mapping) or not set(tokens) <= set(STREAMS):
+        raise SettingError(
+            f"tokens={tokens!r}: its names are 'text' and 'image', e.g. tokens={{'text': [4, 5]}}."
+        )
+    return {name: whole_numbers(f"tokens={tokens!r}", index) for name, index in tokens.items()}
 
 
 def check_tokens(index: list[int], count: int) -> list[int]:
@@ -53,16 +88,18 @@ def step_filter(steps: Steps) -> Callable[[int], bool]:
     """A function that tells whether a step is wanted.
 
     Raises:
-        SettingError: If no step is, or they count from the end.
+        SettingError: If no step is, they are not whole numbers, or they count from the end.
     """
     if steps is None:
         return lambda step: True  # noqa: ARG005
     if isinstance(steps, slice):
         start, stop, every = steps.start or 0, steps.stop, steps.step or 1
-        if start < 0 or (stop or 0) < 0 or every < 1:
-            raise SettingError(f"steps={steps} counts from the end, which is not known before. Count from 0.")
+        if min(whole_numbers(f"steps={steps}", (start, stop or 0, every - 1))) < 0:
+            raise SettingError(
+                f"steps={steps} counts from the end, but the number of steps is not known before. Count from 0."
+            )
         return lambda step: step >= start and (stop is None or step < stop) and (step - start) % every == 0
-    chosen = {steps} if isinstance(steps, int) else {int(s) for s in steps}
+    chosen = set(whole_numbers(f"steps={steps!r}", steps if isinstance(steps, Iterable) else [steps]))
     if not chosen or min(chosen) < 0:
         raise SettingError(f"steps={sorted(chosen)}: give step numbers from 0.")
     return chosen.__contains__
@@ -80,7 +117,7 @@ def reducer(reduce: str | Reducer | None) -> tuple[Reducer | None, str]:
         return reduce, getattr(reduce, "__name__", type(reduce).__name__)
     if reduce == "mean":
         return token_mean, reduce
-    found = re.fullmatch(r"sketch:(\d+)", reduce)
+    found = re.fullmatch(r"sketch:(\d+)", str(reduce))
     if found and int(found[1]) > 0:
         return lambda value, mask: sketch(value, int(found[1])), reduce  # noqa: ARG005
     raise SettingError(f"reduce={reduce!r}: choose 'mean', 'sketch:64' or a function of (values, mask).")
@@ -125,9 +162,9 @@ def size_of(limit: str | float) -> float:
     Raises:
         SettingError: If it cannot be read.
     """
-    if isinstance(limit, int | float):
+    if isinstance(limit, int | float) and limit >= 0:  # not a NaN
         return float(limit)
-    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?b)\s*", limit.lower())
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?b)\s*", str(limit).lower())
     if not found:
         raise SettingError(f"limit={limit!r}: write it like '500 MB' or '2 GB'.")
     return float(found[1]) * UNITS[found[2]]

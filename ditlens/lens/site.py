@@ -161,16 +161,22 @@ def select(patterns: str | Iterable[str], sites: Sequence[Site], absent: Mapping
         The sites in the order of the forward pass, each once.
 
     Raises:
-        SiteError: If a pattern is malformed or fits nothing; the message says why the site does not exist.
+        SiteError: If there is no pattern, or one is malformed or fits nothing; the message says why the site does
+            not exist.
     """
     chosen: dict[Site, None] = {}
     counts = {kind: 1 + max((s.block for s in sites if s.kind == kind), default=-1) for kind in KINDS}
-    for given in [patterns] if isinstance(patterns, str) else patterns:
+    several = isinstance(patterns, Iterable) and not isinstance(patterns, str)
+    for given in patterns if several else [patterns]:
         for pattern in braces(str(given).strip()):
             found = [site for site in sites if _fits(pattern, site, counts)]
             if not found:
                 raise SiteError(_nothing(pattern, sites, absent, counts))
             chosen |= dict.fromkeys(found)
+    if not chosen:
+        raise SiteError(
+            "No sites were given. Choose some, e.g. 'joint.*.image.out'; `ditlens.sites(model)` lists them."
+        )
     return sorted(chosen, key=Site.sort_key)
 
 

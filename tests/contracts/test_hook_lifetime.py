@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import gc
+import math
 import sys
 import types
 import weakref
@@ -351,6 +352,48 @@ def test_functions_that_do_wrong_are_told(sd3, wrong_types):
         dl.intervene(model, {"joint.0.image.out": 3})
     with pytest.raises(SettingError, match="captured, not changed"):
         dl.intervene(model, {"joint.0.image.attn.to_text": dl.scale(2)})
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        *(({"passes": wrong}, "choose among 'cond', 'uncond', 'skip'") for wrong in ("nope", [], 5, ["cond", 5])),
+        *(({"passes": wrong}, "or None for all") for wrong in ("", "uncond.nope", "cond,uncond")),
+        *(({"steps": wrong}, "give a list of whole numbers") for wrong in ([1.5], 1.5, "0", [None], slice(0.5, 2))),
+        *(({"steps": wrong}, "give step numbers from 0") for wrong in ([], [-1])),
+        ({"steps": slice(-2, None)}, "the number of steps is not known before"),
+        ({"steps": slice(None, None, -1)}, "the number of steps is not known before"),
+        *(({"tokens": {"image": wrong}}, "give a list of whole numbers") for wrong in (["a"], "12", 3, [0.5])),
+        *(({"tokens": wrong}, "its names are 'text' and 'image'") for wrong in (5, [0], {"image": [0], 5: [0]})),
+        *(({"limit": wrong}, "write it like '500 MB'") for wrong in (math.nan, None, -1, [1])),
+        *(({"reduce": wrong}, "choose 'mean', 'sketch:64'") for wrong in (5, ["mean"])),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused_at_once(sd3, wrong_types, setting, said):
+    with pytest.raises(SettingError, match=said):
+        dl.capture(sd3[0], OUT, **setting)
+    if not setting.keys() & {"limit", "reduce"}:
+        with pytest.raises(SettingError, match=said):
+            dl.intervene(sd3[0], {OUT: dl.scale(0.0)}, **setting)
+
+
+def test_names_of_passes_that_models_make_are_allowed(sd3):
+    for name in ("skip", "perturbed", "source", "target", "uncond.source", "uncond.target", "source.target"):
+        assert dl.capture(sd3[0], OUT, passes=name).passes == (name,)
+
+
+def test_no_sites_and_no_changes_are_refused_at_once(sd3, wrong_types):
+    model, _ = sd3
+    with pytest.raises(SiteError, match="No sites were given"):
+        dl.capture(model, [])
+    with pytest.raises(SiteError, match=r"'5' .*A site reads kind\.block"):
+        dl.capture(model, 5)
+    for wrong in ({}, 5, None, [dl.scale(0)]):
+        with pytest.raises(SettingError, match="changes nothing: give sites and functions"):
+            dl.intervene(model, wrong)
+    for wrong in ("x", None, [1.0]):
+        with pytest.raises(SettingError, match=r"give a number, e.g. scale\(0.5\)"):
+            dl.scale(wrong)
 
 
 def test_the_budget_stops_the_run_and_names_smaller_choices(sd3):
