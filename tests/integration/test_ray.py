@@ -198,7 +198,7 @@ def test_the_end_of_a_ray_node_ends_the_run_and_fails_no_item(folder, monkeypatc
     )  # fmt: skip
     monkeypatch.setattr(ray_engine, "_ray", lambda: ray)
     with pytest.raises(
-        StudyError, match="The Ray node ended, .*: its owner has died.*the same command resumes"
+        StudyError, match="The Ray node ended, .* the same command resumes. Ray says: its owner has died"
     ):
         run_with_ray("portraits", Study(folder).manifest, folder, workers=1)
     study = Study(folder)

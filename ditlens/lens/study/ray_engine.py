@@ -74,7 +74,8 @@ def run_with_ray(
                 return _distribute(ray, actors, show)
         except ray.exceptions.RayError as error:
             raise StudyError(
-                f"The Ray node ended, and its workers with it: {error}. Start Ray again; the same command resumes."
+                "The Ray node ended, and its workers with it. Start Ray again if you had started it; the same "
+                f"command resumes. Ray says: {error}"
             ) from error
 
 
