@@ -55,6 +55,12 @@ Intervention = Callable[..., Tensor]
 # --- the usual ones ----------------------------------------------------------------------------------------
 
 
+def _accept(what: str, value: object, *kinds: type) -> None:
+    """Refuse a value of another type where it is given, before the run."""
+    if not isinstance(value, kinds):
+        raise SettingError(f"{what}, not {value!r}.")
+
+
 def add_vector(
     direction: Float[Tensor, " width"] | Float[Tensor, "tokens width"] | Values, amount: float = 1.0
 ) -> Intervention:
@@ -66,7 +72,12 @@ def add_vector(
     >>> push(torch.zeros(1, 2, 2))  # (rows, tokens, width)
     tensor([[[ 3., -3.],
              [ 3., -3.]]])
+
+    Raises:
+        SettingError: If they are not a tensor and a number.
     """
+    _accept("add_vector takes a tensor, e.g. torch.ones(width)", direction, Tensor)
+    _accept("add_vector takes a number as its amount, e.g. amount=0.5", amount, Real, Tensor)
     return lambda values: values + amount * direction.to(values)
 
 
@@ -79,8 +90,7 @@ def scale(factor: float) -> Intervention:
     Raises:
         SettingError: If it is not a number.
     """
-    if not isinstance(factor, Real | Tensor):
-        raise SettingError(f"scale({factor!r}): give a number, e.g. scale(0.5).")
+    _accept("scale takes a number, e.g. scale(0.5)", factor, Real, Tensor)
     return lambda values: values * factor
 
 
@@ -99,8 +109,10 @@ def replace_with(values: Values | LatentCache, pass_: str | None = None) -> Inte
         pass_: Pass of the cache; by default the pass that is being changed, which the cache must hold.
 
     Raises:
+        SettingError: If `values` is neither a tensor nor a cache.
         InterventionError: In the run, if the cache does not hold that pass.
     """
+    _accept("replace_with takes a tensor or a LatentCache", values, Tensor, LatentCache)
 
     def fn(now: Tensor, where: Where) -> Tensor:
         new = _values(values, where, pass_).to(now)
@@ -140,13 +152,14 @@ def ablate(how: str = "zero", source: LatentCache | Values | None = None, seed: 
             around, which is never item i itself.
 
     Raises:
-        SettingError: If `how` is unknown or needs a source.
+        SettingError: If `how` is unknown or needs a source, or the source is neither a tensor nor a cache.
         InterventionError: In the run, if a cache does not hold the pass, or has one item only for "resample".
     """
     if how not in ("zero", "mean", "resample") or (how == "resample" and source is None):
         raise SettingError(
             f"ablate({how!r}): choose 'zero', 'mean' or 'resample'; 'resample' needs a cache as its source."
         )
+    _accept("ablate takes a tensor or a LatentCache as its source", source, Tensor, LatentCache, type(None))
 
     def fn(now: Tensor, where: Where) -> Tensor:
         if how == "zero":

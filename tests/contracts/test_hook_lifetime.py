@@ -391,9 +391,22 @@ def test_no_sites_and_no_changes_are_refused_at_once(sd3, wrong_types):
     for wrong in ({}, 5, None, [dl.scale(0)]):
         with pytest.raises(SettingError, match="changes nothing: give sites and functions"):
             dl.intervene(model, wrong)
-    for wrong in ("x", None, [1.0]):
-        with pytest.raises(SettingError, match=r"give a number, e.g. scale\(0.5\)"):
-            dl.scale(wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: dl.scale("x"), r"scale takes a number, e.g. scale\(0.5\), not 'x'"),
+        (lambda: dl.scale([1.0]), "scale takes a number"),
+        (lambda: dl.add_vector([1.0]), "add_vector takes a tensor"),
+        (lambda: dl.add_vector(torch.ones(2), "x"), "add_vector takes a number as its amount"),
+        (lambda: dl.replace_with("x"), "replace_with takes a tensor or a LatentCache"),
+        (lambda: dl.ablate("mean", [1.0]), "ablate takes a tensor or a LatentCache as its source"),
+    ],
+)
+def test_what_an_intervention_cannot_use_is_refused_at_once(wrong_types, make, said):
+    with pytest.raises(SettingError, match=said):
+        make()
 
 
 def test_the_budget_stops_the_run_and_names_smaller_choices(sd3):
