@@ -74,7 +74,9 @@ def __getattr__(name: str) -> object:
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; dir({__name__}) lists them all")
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}; dir({__name__}) lists its names"
+        )
     value = globals()[name] = getattr(import_module(_HOME[name]), name)
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,18 +117,28 @@ def model_class(pipe: Any) -> type[Model]:
 
 @contextlib.contextmanager
 def no_bars() -> Iterator[None]:
-    """Load without progress bars: a small local model is there before one is read."""
+    """Load without progress bars, which a small local model outruns, and without advice on optional packages."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
     shown = [log for log in (of_diffusers, of_transformers) if log.is_progress_bar_enabled()]
     for log in shown:
         log.disable_progress_bar()
+    handlers = logging.getLogger("transformers").handlers
+    for handler in handlers:
+        handler.addFilter(concerns_this_model)
     try:
         yield
     finally:
+        for handler in handlers:
+            handler.removeFilter(concerns_this_model)
         for log in shown:
             log.enable_progress_bar()
+
+
+def concerns_this_model(record: logging.LogRecord) -> bool:
+    """Whether a message of transformers concerns this model: that torchvision is not installed never does."""
+    return "requires torchvision" not in record.getMessage()
 
 
 def absent_parts(folder: Path) -> dict[str, None]:

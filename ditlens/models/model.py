@@ -326,7 +326,14 @@ class Model:
 
         Returns:
             An image of the model's native size.
+
+        Raises:
+            SettingError: If the prompt is not one text, or the seed or the steps are wrong.
         """
+        if not isinstance(prompt, str):
+            raise SettingError(
+                "generate makes one image of one text; for several: model.sample(texts, seeds)."
+            )
         pixels = self.sample(
             [prompt], [seed], steps=steps, guidance=guidance, negative_prompt=negative_prompt, on_step=on_step
         )
