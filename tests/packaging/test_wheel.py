@@ -46,8 +46,9 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 
 def run(command: Sequence[str | Path], folder: Path, environment: dict[str, str] | None = None) -> str:
     """Run a command in a folder; what it printed."""
+    clean = {name: value for name, value in (environment or os.environ).items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300
+        command, cwd=folder, env=clean, capture_output=True, text=True, encoding="utf-8", timeout=300
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
