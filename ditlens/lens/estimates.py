@@ -97,7 +97,7 @@ def estimate(
     if run is None:
         if not isinstance(model, Model):
             raise SettingError(
-                "Only a ditlens.Model can be run without being told how. Say what makes one sampling step: "
+                "Only a ditlens.Model can be run by itself. Say what makes one sampling step: "
                 "run=lambda: pipe('a cat', num_inference_steps=1)."
             )
         run = partial(_one_step, model)

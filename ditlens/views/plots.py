@@ -185,7 +185,7 @@ def plot_edit(edit: Edit) -> Figure:
     """Show an edit: the source, its reconstruction, the result, and where the last two differ.
 
     The difference is taken to the reconstruction, which is what degree 0 returns: what the autoencoder alone
-    changes is no part of the edit. It is the mean over red, green and blue, each from 0 to 1.
+    changes is not part of the edit. It is the mean over red, green and blue, each from 0 to 1.
     """
     figure = NotebookFigure(figsize=(WIDTH, 2.75), layout="constrained")
     figure.suptitle(_title(edit, "edit"), fontsize=11)
