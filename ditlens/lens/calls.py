@@ -88,12 +88,14 @@ class Clock:
 
     Attributes:
         steps: Number of steps of the longest run until now.
+        start: The first moment of the present sampling loop.
     """
 
     def __init__(self) -> None:
         self.run = self._first = self._last_run = -1
         self.step = self.steps = 0
         self.seen: set[str] = set()
+        self.start = Moment(0)
         self._last: Moment | None = None
         self._direction = 0
 
@@ -116,6 +118,7 @@ class Clock:
         if begun == "run":
             self._last_run += 1
             self.run = self._first = self._last_run
+            self.start = moment
             self.step, self._direction = 0, 0
         elif begun == "step":
             assert self._last is not None
@@ -126,7 +129,7 @@ class Clock:
             self._last_run = max(self._last_run, self.run)
         if begun:
             self._last, self.seen = moment, set()
-        self.seen |= names
+        self.seen = self.seen | names
         self.steps = max(self.steps, self.step + 1)
         return (self.step if moment.source == "timestep" else int(moment.time)), self.run
 

@@ -15,7 +15,7 @@ from ditlens.errors import BudgetError, CaptureError, SettingError
 from ditlens.lens.adapters.adapter import Port, SoftmaxPort
 from ditlens.lens.attention import AttentionRecord, Tap
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache, smaller_settings
-from ditlens.lens.calls import SKIP, UNCOND, Call, wants
+from ditlens.lens.calls import SKIP, UNCOND, Call, Moment, wants
 from ditlens.lens.hooks import Session
 from ditlens.lens.selection import Passes, Reducer, Steps, Tokens, check_tokens, reducer, row_index, size_of
 from ditlens.lens.site import Site, select
@@ -96,6 +96,10 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         self.heads, self.dtype, self.device, self.limit = heads, dtype, torch.device(device), size_of(limit)
         self.cache = LatentCache(tokens=self.tokens, reduced=reduced, spans=word_finder(self.pipe))
         self._parts: dict[CacheKey, dict[int, Tensor]] = {}  # one part for each run
+        self._new: dict[CacheKey, tuple[Tensor, list[int]]] = {}  # of the running call, and the rows of its batch
+        self._new_fires: Counter[str] = Counter()
+        self._starts: dict[int, Moment] = {}  # when the sampling loop of each run began
+        self._broken: Moment | None = None  # when a sampling loop began of which a call raised
         self._rows: dict[int, int] = {}  # images of each run
         self._prompts: dict[tuple[int, int], str] = {}
         self._masks: dict[str, dict[int, Tensor]] = {}
@@ -139,8 +143,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
 
     # --- keeping values ------------------------------------------------------------------------------
 
+    @torch.no_grad()  # also of the reducer: else a checkpointed block would save more than its recomputation
     def _take(self, site: Site, call: Call, read: Callable[[], Tensor]) -> None:
-        self._fires[str(site)] += 1
+        self._new_fires[str(site)] += 1
         if not self.wants_step(call.step):
             return
         wanted = [pass_ for pass_ in dict.fromkeys(call.passes) if wants(self.passes, pass_)]
@@ -159,26 +164,55 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         if self.reducer is not None and not site.point.startswith("attn.to_"):
             value = self.reducer(value, mask)
         key = CacheKey(str(site), call.step, pass_)
-        parts = self._parts.setdefault(key, {})
-        if call.run in parts:
+        if key in self._new or call.run in self._parts.get(key, ()):
             raise CaptureError(
                 f"{key.site} came twice at step {call.step} ({pass_}) of one run. A block that runs twice in one "
-                "forward call, or one that is recomputed, cannot be captured."
+                "forward call cannot be captured."
             )
-        parts[call.run] = self._own(value)
-        self._bytes += parts[call.run].nbytes
+        self._new[key] = self._own(value), rows
+        self._bytes += self._new[key][0].nbytes
         if self._bytes > self.limit:
             raise BudgetError(self._over())
-        self._rows[call.run] = max(self._rows.get(call.run, 0), len(value))
-        if call.grid is not None or call.run not in self.cache.grids:
+
+    def _commit(self, call: Call) -> None:
+        """Keep what came in a call that has ended."""
+        for key, (value, _) in self._new.items():
+            self._parts.setdefault(key, {})[call.run] = value
+            self._rows[call.run] = max(self._rows.get(call.run, 0), len(value))
+            self.cache.tensors.setdefault(key, value)  # the first run; `_assemble` adds the others
+        if self._new and (call.grid is not None or call.run not in self.cache.grids):
             self.cache.grids[call.run] = call.grid
-        for at, row in enumerate(rows):
-            if row < len(call.prompts) and not wants((UNCOND,), pass_):
-                self._prompts[call.run, at] = call.prompts[row]
-        masks = self._masks.setdefault(pass_, {})
-        if call.mask is not None and call.run not in masks:
-            masks[call.run] = call.mask[row_index(rows)]  # stays on its device: a copy would wait for the GPU
-        self.cache.tensors.setdefault(key, parts[call.run])  # the first run; `_assemble` adds the others
+        for pass_, rows in {key.pass_: rows for key, (_, rows) in self._new.items()}.items():
+            for at, row in enumerate(rows):
+                if row < len(call.prompts) and not wants((UNCOND,), pass_):
+                    self._prompts[call.run, at] = call.prompts[row]
+            masks = self._masks.setdefault(pass_, {})
+            if call.mask is not None and call.run not in masks:
+                masks[call.run] = call.mask[row_index(rows)]  # stays on its device: a copy would wait for the GPU
+        self._fires += self._new_fires
+        self._new, self._new_fires = {}, Counter()
+
+    def aborted(self, call: Call) -> None:
+        super().aborted(call)
+        self._bytes -= sum(value.nbytes for value, _ in self._new.values())
+        self._new, self._new_fires = {}, Counter()
+        if call.run in self._starts:
+            self._broken = self._starts[call.run]
+
+    def _drop(self, start: Moment) -> None:
+        """Forget the runs of a sampling loop."""
+        for run in [run for run, began in self._starts.items() if began is start]:
+            del self._starts[run]
+            self._rows.pop(run, None)
+            self.cache.grids.pop(run, None)
+            for masks in self._masks.values():
+                masks.pop(run, None)
+            for key, parts in list(self._parts.items()):
+                self._bytes -= parts.pop(run).nbytes if run in parts else 0
+                if parts:
+                    self.cache.tensors[key] = parts[min(parts)]
+                else:
+                    del self._parts[key], self.cache.tensors[key]
 
     def _chosen_tokens(self, site: Site, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The tokens that were asked for, of an attention map also those it leads to; and their mask."""
@@ -204,6 +238,7 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
 
     def _over(self) -> str:
         now = {key: parts[min(parts)] for key, parts in self._parts.items()}
+        now |= {key: value for key, (value, _) in self._new.items()}
         hints = [
             f"{setting} ({human(share * self.limit)} for as much)"
             for setting, share in smaller_settings(now, reduced=bool(self.cache.reduced)).items()
@@ -216,8 +251,13 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
 
     # --- the end -------------------------------------------------------------------------------------
 
-    def ended(self, call: Call) -> None:
-        super().ended(call)
+    def ended(self, call: Call, output: Any) -> None:
+        super().ended(call, output)
+        start, broken, self._broken = self.clock.start, self._broken, None
+        if broken is not None and broken is not start and broken.time == start.time:
+            self._drop(broken)  # it is being repeated from its beginning
+        self._starts.setdefault(call.run, start)
+        self._commit(call)
         self._passes_seen |= set(call.passes)
         if set(call.passes) == {SKIP}:  # skip-layer guidance leaves blocks out on purpose
             self._skipped += self._missing()

@@ -7,6 +7,7 @@ out: the end, an exception, Ctrl-C, a site that does not exist. `ditlens.hooks_o
 from __future__ import annotations
 
 import contextlib
+import copy
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -101,6 +102,7 @@ class Session(ABC):
         self.guidance = Guidance(self.pipe, self.adapter.architecture)
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self.calls = 0
+        self._before = self.clock, self.guidance
         self._outside: object = None
         self._timesteps: Tensor | None = None
         self._levels: list[float] = []
@@ -133,7 +135,7 @@ class Session(ABC):
         try:
             self.refuse()
             if is_compiled(*{self.given, self.transformer}):
-                self._stack.enter_context(torch.compiler.set_stance("force_eager"))
+                self._stack.enter_context(EAGER)
             ACTIVE.setdefault(self.transformer, []).append(weakref.ref(self))
             self.attach()
             for other in running(self.transformer):
@@ -222,7 +224,7 @@ class Session(ABC):
 
     def entering(self, block: Block, module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ARG002
         """Learn the streams' sizes when a block begins."""
-        if self.call is not None:
+        if self.call is not None and not in_backward():
             self.adapter.note(block, args, kwargs, self.call)
 
     def tap(self, module: nn.Module, make: Callable[[], Any], done: Callable[[Any, Any], None]) -> None:
@@ -254,32 +256,50 @@ class Session(ABC):
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._drop_taps()
-        label = current_label()
-        if label is not None and label.outside is not self._outside:
-            self.call = None
-            return
-        bound = bind(module, args, kwargs)
+        if self.call is not None:  # PyTorch calls no hook after Ctrl-C
+            self.aborted(self.call)
+        self.call, label = None, current_label()
+        if in_backward():
+            self.call = self.recalled(args, kwargs)
+        elif label is None or label.outside is self._outside:
+            self.call = self.new_call(module, bind(module, args, kwargs), label)
+
+    def new_call(self, module: nn.Module, bound: Mapping[str, Any], label: Label | None) -> Call:
+        """The call that begins, with its step and passes."""
+        self._before = copy.copy(self.clock), copy.copy(self.guidance)
         batch, moment = batch_of(bound), self._moment(bound, label)
         self.guidance.begin(self.clock.begins(moment))
         if label is not None and len(label.passes) == batch:
             passes = label.passes
         else:
             passes = self.guidance.passes(bound, batch)
-        self.guidance.seen |= set(passes)
+        self.guidance.seen = self.guidance.seen | set(passes)
         step, run = self.clock.tick(moment, passes)
-        self.call = Call(
+        return Call(
             module, self.adapter.architecture, bound, batch, step, run, passes,
             label.prompts if label else (), label.mask if label else None,
         )  # fmt: skip
 
     def _end(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
         call, self.call = self.call, None
-        if call is not None and output is not None:
-            self.ended(call)
+        if call is None or in_backward():
+            return
+        if output is None:
+            self.aborted(call)
+        else:
+            self.ended(call, output)
 
-    def ended(self, call: Call) -> None:  # noqa: ARG002
+    def ended(self, call: Call, output: Any) -> None:  # noqa: ARG002
         """Count a forward call that ended without an exception."""
         self.calls += 1
+
+    def aborted(self, call: Call) -> None:  # noqa: ARG002
+        """Forget a forward call that raised, so that it can be repeated."""
+        self.clock, self.guidance = self._before
+
+    def recalled(self, args: Any, kwargs: Any) -> Call | None:  # noqa: ARG002
+        """The call that a backward pass runs again (gradient checkpointing), if it is to be followed again."""
+        return None
 
     def _moment(self, bound: Mapping[str, Any], label: Label | None) -> Moment:
         """When a call comes, by its caller, else by the pipeline's scheduler, else by its timestep."""
@@ -321,6 +341,32 @@ class Session(ABC):
             begun = getattr(scheduler, "num_inference_steps", None) is not None and timesteps is not None
             self._timesteps, self._levels = timesteps, timesteps.tolist() if begun else []
         return self._levels
+
+
+class Eager:
+    """Runs compiled modules without compilation while it is entered; contexts may be left in any order."""
+
+    def __init__(self) -> None:
+        self._entered = 0
+        self._stance = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        if not self._entered:
+            self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+        self._entered += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._entered -= 1
+        if not self._entered:
+            self._stance.close()
+
+
+EAGER = Eager()
+
+
+def in_backward() -> bool:
+    """Whether a backward pass runs in this thread; forward calls in it are those of gradient checkpointing."""
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def is_compiled(*modules: nn.Module) -> bool:

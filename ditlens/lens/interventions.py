@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
 from typing import Any, TypeAlias
@@ -19,7 +20,7 @@ from ditlens.lens.adapters.adapter import AnyPort, Block, Port, SoftmaxPort
 from ditlens.lens.attention import Tap, change_stream
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.calls import Call, wants
-from ditlens.lens.hooks import Session
+from ditlens.lens.hooks import Session, in_backward
 from ditlens.lens.selection import Passes, Steps, Tokens, check_tokens, masked_mean, row_index
 from ditlens.lens.site import Site, select
 
@@ -206,6 +207,11 @@ def bypass() -> Intervention:
     return fn
 
 
+REENTRANT = (
+    "Interventions cannot follow checkpoint(..., use_reentrant=True): in the backward pass its blocks run again on "
+    "other tensors. Use use_reentrant=False; transformer.enable_gradient_checkpointing() does by default."
+)
+
 # --- the context manager -----------------------------------------------------------------------------------
 
 
@@ -224,7 +230,8 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         model: A `ditlens.Model`, a diffusers pipeline, or a transformer.
         changes: A function for each site or pattern: ``fn(values)`` or ``fn(values, where)`` with values
             (rows, tokens, width), returning a new tensor of that shape; see `add_vector`, `scale`, `replace_with`,
-            `ablate`, `bypass`, and `Where`. It must depend on its arguments only.
+            `ablate`, `bypass`, and `Where`. It must depend on its arguments only: gradient checkpointing calls it
+            again in the backward pass, which must therefore come inside the ``with`` block.
         steps: Which steps, as in `capture`; None for all.
         passes: Which guidance passes, e.g. "cond", as in `capture`; None for all.
         tokens: Tokens that change, by stream; all others stay.
@@ -265,44 +272,91 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
                 if site.point.startswith("attn.to_"):
                     raise SettingError(f"{site} can be captured, not changed. Change q, k or v instead.")
                 self.changes.append((site, fn if _wants_where(fn) else _without_where(fn)))
-        self._block_call: Call | None = None
-        self._past: WeakIdKeyDictionary = (
-            WeakIdKeyDictionary()
-        )  # calls by the tensors that entered their blocks
         self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
+        self._new: Counter[str] = Counter()  # how often in the running call
+        self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()  # calls by the tensors that entered their blocks
+        self._again: Call | None = None  # the call of a block that a backward pass runs again
+        self._grad = False  # whether the running call records gradients
 
     def title(self) -> str:
         return f"intervention at {len(self.changes)} sites"
 
     def place_hooks(self) -> None:
-        for site, fn in self.changes:
-            port = self.adapter.port(site)
+        ports = [self.adapter.port(site) for site, _ in self.changes]
+        for port, (_, fn) in zip(ports, self.changes, strict=True):
             self.watch(port.block)
             if isinstance(port, SoftmaxPort):
                 self._place_tap(port, fn)
             else:
                 self.on(port.module, partial(self._change, port, fn), before=port.before)
+        for module in {port.block.module for port in ports if port.block is not None}:
+            self.on(module, self._leaving, always=True)
+
+    def ended(self, call: Call, output: Any) -> None:
+        super().ended(call, output)
+        self._remember(call, call.model_args.values())
+        self._guard(output)
+        for site, count in self._new.items():
+            self.applied[site] += count
+        self._new.clear()
+
+    def aborted(self, call: Call) -> None:
+        super().aborted(call)
+        self._new.clear()
+
+    # --- gradient checkpointing: a backward pass runs blocks, or the whole transformer, again ----------------
+
+    def new_call(self, *args: Any) -> Call:
+        self._grad = torch.is_grad_enabled()
+        return super().new_call(*args)
 
     def entering(self, block: Block, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Also note which call the block belongs to: gradient checkpointing runs it again in the backward pass."""
         super().entering(block, module, args, kwargs)
-        self._block_call = self.call
-        if self.call is not None and not torch.is_grad_enabled():
-            return
-        inputs = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point()]
         if self.call is None:
-            self._block_call = next((self._past[x] for x in inputs if x in self._past), None)
+            self._again = self.recalled(args, kwargs) if in_backward() else None
+        elif self._grad and not torch.is_grad_enabled():
+            raise InterventionError(REENTRANT)
         else:
-            for x in inputs:
-                self._past[x] = self.call
+            self._remember(self.call, (*args, *kwargs.values()))
 
-    def close(self) -> None:
-        super().close()
-        self._block_call = None
+    def _leaving(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
+        self._again = None
+        if self.call is not None:
+            self._guard(output)
+
+    def _remember(self, call: Call, inputs: Iterable[Any]) -> None:
+        """Note which call some inputs belong to, if a backward pass will run it again."""
+        if is_checkpointed():
+            call = replace(call, model_args={})  # keeps none of the inputs
+            for x in tensors_in(inputs):
+                self._past.setdefault(x, []).append(call)
+
+    def recalled(self, args: Any, kwargs: Any) -> Call | None:
+        known = [self._past[x] for x in tensors_in((*args, *kwargs.values())) if x in self._past]
+        calls = [call for call in min(known, key=len, default=[]) if all(call in each for each in known)]
+        node: Any = torch._C._current_autograd_node()
+        if not calls and node is not None and node.name() == "CheckpointFunctionBackward":
+            raise InterventionError(REENTRANT)
+        return calls[-1] if calls else None  # None: a call before the with-block
+
+    def _guard(self, output: Any) -> None:
+        """Refuse gradients from a changed block or call after the end: it would be run again without the change."""
+        if self._new and is_checkpointed():
+            for x in tensors_in([output]):
+                if x.requires_grad:
+                    x.register_hook(self._refuse_late)
+
+    def _refuse_late(self, gradient: Tensor) -> None:  # noqa: ARG002
+        if not self.handles:
+            raise InterventionError(
+                "backward() came after the end of an intervention: gradient checkpointing runs the changed blocks "
+                "again, now without the change, and the gradients would be wrong. Call backward() inside the "
+                "with-block of intervene, or transformer.disable_gradient_checkpointing() before."
+            )
 
     def _current(self) -> Call | None:
         """The call that runs or is being recomputed, if its step is wanted."""
-        call = self.call if self.call is not None else self._block_call
+        call = self.call if self.call is not None else self._again
         return call if call is not None and self.wants_step(call.step) else None
 
     def _change(
@@ -350,7 +404,8 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
             new = self._apply(fn, value[part], Where(site, call.step, pass_, call.run, mask, entered))
             result = value.clone() if result is None else result
             result[part] = new
-            self.applied[str(site)] += 1
+            if not in_backward():
+                self._new[str(site)] += 1
         return result
 
     def _apply(self, fn: Intervention, old: Tensor, where: Where) -> Tensor:
@@ -397,6 +452,23 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
             raise InterventionError(
                 "Nothing was changed: the transformer did not run inside the with-block. Call the model there."
             )
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among some values, also those in lists, tuples and outputs of diffusers."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, dict):
+            yield from tensors_in(value.values())
+        elif isinstance(value, list | tuple):
+            yield from tensors_in(value)
+
+
+def is_checkpointed() -> bool:
+    """Whether what is computed now will be computed again in the backward pass (`torch.utils.checkpoint`)."""
+    saving: Any = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return saving is not None and saving[0].__module__ == "torch.utils.checkpoint"
 
 
 def _wants_where(fn: Intervention) -> bool:

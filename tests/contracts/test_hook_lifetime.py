@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import gc
 import math
@@ -16,7 +17,7 @@ import torch
 
 import ditlens as dl
 from ditlens.errors import BudgetError, CaptureError, InterventionError, SettingError, SiteError
-from ditlens.labels import outside_steps
+from ditlens.labels import Label, announce, outside_steps
 from ditlens.lens import attention
 from ditlens.lens.captures import all_finite
 from ditlens.lens.hooks import given_part
@@ -122,6 +123,100 @@ def test_ctrl_c_inside_the_forward(sd3):
     ):
         call(model, inputs)
     assert torch.overrides._get_current_function_mode_stack() == []
+
+
+class Stops:
+    """A hook that raises when it is called for the n-th time, and never again."""
+
+    def __init__(self, module, after, error=RuntimeError):
+        self.left, self.error = after, error
+        self.handle = module.register_forward_hook(self)
+
+    def __call__(self, *_):
+        self.left -= 1
+        if self.left == 0:
+            self.handle.remove()
+            raise self.error("once")
+
+
+def tried(model, inputs, times):
+    """A sampling loop; whether it came to its end."""
+    try:
+        for time in times:
+            call(model, inputs, timestep=torch.full((2,), time))
+    except (RuntimeError, KeyboardInterrupt):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_call_that_raised_and_was_repeated_is_captured_whole(sd3, error):
+    model, inputs = sd3
+    with dl.capture(model, "*.*.*.*") as expected:
+        call(model, inputs)
+    Stops(model.transformer_blocks[1].ff, 1, error)
+    with (
+        dl.capture(model, "*.*.*.*", limit=expected.nbytes) as cache,
+        dl.intervene(model, {"joint.0.image.out": dl.scale(1.0)}) as session,
+    ):
+        assert not tried(model, inputs, [500.0])
+        assert not cache.tensors
+        call(model, inputs)
+    assert set(cache) == set(expected) and len(cache.items) == 2 and session.applied == {"joint.0.image.out": 1}
+    assert all(torch.equal(cache.tensors[key], expected.tensors[key]) for key in cache)
+
+
+@pytest.mark.parametrize("again", ["the step", "the loop"])
+def test_a_sampling_loop_that_raised_and_went_on_or_began_again_is_captured_whole(sd3, again):
+    """After another loop, which is kept."""
+    model, inputs = sd3
+    times = [900.0, 500.0, 100.0]
+    with dl.capture(model, OUT) as expected:
+        assert tried(model, inputs, times)
+    with dl.capture(model, OUT, limit=2 * expected.nbytes) as cache:
+        assert tried(model, inputs, times)
+        Stops(model.transformer_blocks[1].ff, 2)
+        assert not tried(model, inputs, times)
+        assert tried(model, inputs, times if again == "the loop" else times[1:])
+    assert [item.run for item in cache.items].count(0) == 2 and len(cache.items) == 4
+    assert set(cache) == set(expected) and cache.steps == [0, 1, 2]
+    assert all(torch.equal(cache.tensors[k], expected.tensors[k].repeat(2, 1, 1)) for k in cache)
+
+
+def test_every_draw_of_an_announced_loop_that_began_again_is_captured(sd3):
+    """An edit may draw several noises at each step; the second draws count as a run of their own."""
+    model, inputs = sd3
+
+    def loop():
+        run = object()
+        for step in range(2):
+            with announce(Label(("cond", "cond"), step=step, run=run)):
+                call(model, inputs)
+                call(model, inputs)
+
+    with dl.capture(model, OUT) as expected:
+        loop()
+    Stops(model.transformer_blocks[1].ff, 4)
+    with dl.capture(model, OUT) as cache:
+        with pytest.raises(RuntimeError, match="once"):
+            loop()
+        loop()
+    assert len(cache.items) == len(expected.items) == 4
+    assert all(torch.equal(cache.tensors[key], expected.tensors[key]) for key in expected)
+
+
+def test_a_pass_that_raised_is_not_taken_for_come(sd3):
+    """Two calls a step, as for guidance: the second call of a repeated step is uncond still."""
+    model, inputs = sd3
+    pipe = types.SimpleNamespace(transformer=model, do_classifier_free_guidance=True)
+    pipe.guider = None
+    guided = dl.capture(pipe, OUT, passes=None)
+    guided.guidance.architecture = dataclasses.replace(guided.guidance.architecture, rows=())
+    Stops(model.transformer_blocks[1].ff, 1)
+    with guided as cache:
+        assert not tried(model, inputs, [500.0])
+        assert tried(model, inputs, [500.0, 500.0])
+    assert cache.passes == ["cond", "uncond"] and cache.steps == [0] and len(cache.items) == 2
 
 
 def test_nested_in_every_order(sd3):
@@ -665,6 +760,29 @@ def test_compiled_models(sd3, how, warm):
         with dl.intervene(compiled, {"joint.0.image.out": dl.scale(2.0)}):
             assert not torch.allclose(call(compiled, inputs), plain)
         torch.testing.assert_close(call(compiled, inputs), plain)
+    finally:
+        torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("before", ["default", "eager_on_recompile"])
+def test_the_compilers_stance_is_what_it_was_in_whatever_order_contexts_are_left(before):
+    from torch._dynamo import eval_frame
+
+    model = tiny.build(SD3)
+    model.compile(backend="eager")
+    try:
+        with torch.compiler.set_stance(before):
+            first, second, third = (dl.capture(model, OUT) for _ in range(3))
+            first.__enter__()
+            second.__enter__()
+            first.__exit__(RuntimeError, None, None)  # an exception, so that nothing is missed
+            assert eval_frame._stance.stance == "force_eager"
+            third.__enter__()
+            second.__exit__(RuntimeError, None, None)
+            second.close()  # once more does no harm
+            assert eval_frame._stance.stance == "force_eager"
+            third.__exit__(RuntimeError, None, None)
+            assert eval_frame._stance.stance == before
     finally:
         torch._dynamo.reset()
 
