@@ -40,6 +40,7 @@ class Call:
         sizes: Tokens of each stream, as soon as a block has been seen.
         grid: Rows and columns of the image tokens, likewise.
         memo: Streams in the joint sequence, by its length.
+        replaced: Modules that a guider leaves out, by identity.
     """
 
     model: Any
@@ -54,6 +55,7 @@ class Call:
     sizes: dict[str, int] = field(default_factory=dict)
     grid: tuple[int, ...] | None = None
     memo: dict[int, Any] = field(default_factory=dict)
+    replaced: frozenset[int] = frozenset()
 
     def rows(self, wanted: str) -> list[int]:
         """Rows of the batch that belong to a pass."""
@@ -223,6 +225,10 @@ class Guidance:
                 raise CaptureError(undecided(self.pipe, names))
             return names
         return (UNCOND if COND in self.seen and guided is not False else COND,) * batch
+
+    def skipping(self) -> bool:
+        """Whether a guider of diffusers has prepared another call than its conditional one."""
+        return getattr(getattr(self.pipe, "guider", None), "_count_prepared", 0) > 1
 
     def _guided(self) -> bool | None:
         """Whether guidance is on; None if the pipeline does not say."""

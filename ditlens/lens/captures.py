@@ -96,7 +96,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         self.heads, self.dtype, self.device, self.limit = heads, dtype, torch.device(device), size_of(limit)
         self.cache = LatentCache(tokens=self.tokens, reduced=reduced, spans=word_finder(self.pipe))
         self._parts: dict[CacheKey, dict[int, Tensor]] = {}  # one part for each run
-        self._new: dict[CacheKey, tuple[Tensor, list[int]]] = {}  # of the running call, and the rows of its batch
+        self._new: dict[
+            CacheKey, tuple[Tensor, list[int]]
+        ] = {}  # of the running call, and the rows of its batch
         self._new_fires: Counter[str] = Counter()
         self._starts: dict[int, Moment] = {}  # when the sampling loop of each run began
         self._broken: Moment | None = None  # when a sampling loop began of which a call raised
@@ -128,12 +130,15 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
             else:
                 self.on(port.module, partial(self._read_port, port), before=port.before)
         for module, ports in softmax.items():
-            self.tap(module, lambda: None if self.call is None else Tap(), partial(self._read_softmax, ports))
+            self.tap(module, partial(self._new_tap, module), partial(self._read_softmax, ports))
 
     def _read_port(self, port: Port, _: Any, args: Any, kwargs: Any, output: Any = None) -> None:
         call = self.call
-        if call is not None:  # None: a recomputation in the backward pass
+        if call is not None and id(port.module) not in call.replaced:  # None: again, in the backward pass
             self._take(port.site, call, lambda: port.read(args, kwargs, output, call))
+
+    def _new_tap(self, module: nn.Module) -> Tap | None:
+        return None if self.call is None or id(module) in self.call.replaced else Tap()
 
     def _read_softmax(self, ports: list[SoftmaxPort], tap: Tap, output: Any) -> None:
         call = self.call
@@ -188,7 +193,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
                     self._prompts[call.run, at] = call.prompts[row]
             masks = self._masks.setdefault(pass_, {})
             if call.mask is not None and call.run not in masks:
-                masks[call.run] = call.mask[row_index(rows)]  # stays on its device: a copy would wait for the GPU
+                masks[call.run] = call.mask[
+                    row_index(rows)
+                ]  # stays on its device: a copy would wait for the GPU
         self._fires += self._new_fires
         self._new, self._new_fires = {}, Counter()
 
@@ -259,7 +266,7 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         self._starts.setdefault(call.run, start)
         self._commit(call)
         self._passes_seen |= set(call.passes)
-        if set(call.passes) == {SKIP}:  # skip-layer guidance leaves blocks out on purpose
+        if set(call.passes) == {SKIP} or call.replaced:  # guidance leaves blocks out on purpose
             self._skipped += self._missing()
 
     def _missing(self) -> Counter[str]:

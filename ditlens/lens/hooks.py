@@ -10,7 +10,7 @@ import contextlib
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,12 @@ from ditlens.labels import Label, current_label
 from ditlens.lens.adapters.adapter import Adapter, Block
 from ditlens.lens.calls import Call, Clock, Guidance, Moment, batch_of, bind, timestep_of
 from ditlens.lens.selection import Passes, Steps, Tokens, pass_names, step_filter, token_numbers
+
+REMOVE = (
+    "Remove it first: from diffusers.hooks import HookRegistry; for name in {}: "
+    "HookRegistry.check_if_exists_or_initialize(transformer).remove_hook(name)"
+)
+"""How to switch off what was switched on by a function, ``apply_...(transformer, config)``."""
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
 """Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
@@ -107,6 +113,7 @@ class Session(ABC):
         self._timesteps: Tensor | None = None
         self._levels: list[float] = []
         self._stack = contextlib.ExitStack()
+        self._everything: list[nn.Module] = []
         self._taps: list[Any] = []
         self._watched: set[int] = set()
         self._used = False
@@ -133,8 +140,9 @@ class Session(ABC):
         self._used, label = True, current_label()
         self._outside = label.outside if label is not None else None
         try:
+            self._everything = list(parts_within(self.transformer))
             self.refuse()
-            if is_compiled(*{self.given, self.transformer}):
+            if is_compiled(self.given, *self._everything):
                 self._stack.enter_context(EAGER)
             ACTIVE.setdefault(self.transformer, []).append(weakref.ref(self))
             self.attach()
@@ -176,21 +184,32 @@ class Session(ABC):
         ACTIVE[self.transformer] = others
         self.call = None
 
-    def refuse(self) -> None:
+    def refuse(self, skipping: bool = False) -> frozenset[int]:
         """Refuse states of the model in which hooks would not see its hidden states.
+
+        Args:
+            skipping: Whether a guider leaves layers out of the call that begins.
+
+        Returns:
+            Modules that it leaves out, by identity.
 
         Raises:
             CaptureError: With the call that ends the state.
         """
-        if getattr(self.transformer, "is_cache_enabled", False):
+        replaced = list(replacements(self._everything))
+        cached = getattr(self.transformer, "is_cache_enabled", False)
+        if cached or not all(skipping and "layer_skip" in type(hook).__module__ for _, _, hook in replaced):
+            names = list(dict.fromkeys(name for _, name, _ in replaced))
             raise CaptureError(
-                "A step cache is enabled on this transformer: on skipped steps its blocks give copies or "
-                "extrapolations instead of hidden states. Call transformer.disable_cache() first."
+                f"A step cache or layer skip is on this transformer ({', '.join(names)}): where it leaves a block "
+                "out, the block gives copies or extrapolations instead of hidden states. "
+                + ("Call transformer.disable_cache() first." if cached else REMOVE.format(names))
             )
         if getattr(self.transformer, "_parallel_config", None) is not None:
             raise CaptureError(
                 "Under context parallelism every process sees a part of the tokens. Load the model on one device."
             )
+        return frozenset(id(module) for module, _, _ in replaced)
 
     # --- following the model -------------------------------------------------------------------------
 
@@ -273,11 +292,12 @@ class Session(ABC):
             passes = label.passes
         else:
             passes = self.guidance.passes(bound, batch)
+        replaced = self.refuse(skipping=self.guidance.skipping())
         self.guidance.seen = self.guidance.seen | set(passes)
         step, run = self.clock.tick(moment, passes)
         return Call(
             module, self.adapter.architecture, bound, batch, step, run, passes,
-            label.prompts if label else (), label.mask if label else None,
+            label.prompts if label else (), label.mask if label else None, replaced=replaced,
         )  # fmt: skip
 
     def _end(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
@@ -369,12 +389,31 @@ def in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-def is_compiled(*modules: nn.Module) -> bool:
-    """Whether torch.compile has been applied to one of the modules or to a part of it."""
-    waiting = list(modules)
-    while waiting:  # faster than `modules()`, which nests a generator for each level
+def parts_within(module: nn.Module) -> Iterator[nn.Module]:
+    """A module and all its parts; faster than `modules()`, which nests a generator for each level."""
+    waiting = [module]
+    while waiting:
         part = waiting.pop()
-        if getattr(part, "_compiled_call_impl", None) is not None or type(part).__name__ == "OptimizedModule":
-            return True
+        yield part
         waiting += [child for child in part._modules.values() if child is not None]
-    return False
+
+
+def is_compiled(*modules: nn.Module) -> bool:
+    """Whether torch.compile has been applied to one of the modules."""
+    return any(
+        getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule"
+        for module in modules
+    )
+
+
+def replacements(modules: Iterable[nn.Module]) -> Iterator[tuple[nn.Module, str, Any]]:
+    """Hooks of diffusers that run something else in place of a module's forward: the module, their name, the hook.
+
+    Step caches and layer skips do. Offloading and casting only prepare the arguments or the weights.
+    """
+    for module in modules:
+        if (registry := module.__dict__.get("_diffusers_hook")) is None:
+            continue
+        for name, hook in registry.hooks.items():
+            if hasattr(hook, "new_forward") and type(hook).__name__ != "PeftInputAutocastDisableHook":
+                yield module, name, hook

@@ -274,7 +274,9 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
                 self.changes.append((site, fn if _wants_where(fn) else _without_where(fn)))
         self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
         self._new: Counter[str] = Counter()  # how often in the running call
-        self._past: WeakIdKeyDictionary = WeakIdKeyDictionary()  # calls by the tensors that entered their blocks
+        self._past: WeakIdKeyDictionary = (
+            WeakIdKeyDictionary()
+        )  # calls by the tensors that entered their blocks
         self._again: Call | None = None  # the call of a block that a backward pass runs again
         self._grad = False  # whether the running call records gradients
 
@@ -354,16 +356,17 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
                 "with-block of intervene, or transformer.disable_gradient_checkpointing() before."
             )
 
-    def _current(self) -> Call | None:
-        """The call that runs or is being recomputed, if its step is wanted."""
+    def _current(self, port: AnyPort) -> Call | None:
+        """The call that runs or is being recomputed, if something is to be changed in it."""
         call = self.call if self.call is not None else self._again
-        return call if call is not None and self.wants_step(call.step) else None
+        left_out = call is None or id(port.module) in call.replaced or not self.wants_step(call.step)
+        return None if left_out else call
 
     def _change(
         self, port: Port, fn: Intervention, _: Any, args: Any, kwargs: Any, output: Any = None
     ) -> Any:
         """The hook that writes new values: into the arguments (where `port.before`), or into the output."""
-        call = self._current()
+        call = self._current(port)
         if call is None:
             return None
         entering = port.entering(args, kwargs, call) if port.site.point == "out" else None
@@ -378,7 +381,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
             )
 
         def make() -> Tap | None:
-            call = self._current()
+            call = self._current(port)
             if call is None:
                 return None
             return Tap(

@@ -52,7 +52,7 @@ def trained(request):
 
 
 def short_texts(inputs):
-    """The inputs with a text mask that hides the last token of the last row, where there is a mask of several rows."""
+    """The inputs with the last text token of the last row masked, where there is a mask of several rows."""
     for key, value in inputs.items():
         if "mask" in key and "encoder" in key and len(value) > 1:
             value[-1, -1] = 0
@@ -64,7 +64,9 @@ def outputs(found):
     if isinstance(found, torch.Tensor):
         return [found] if found.is_floating_point() else []
     parts = found.values() if isinstance(found, dict) else found
-    return [x for each in parts if isinstance(each, dict | tuple | list | torch.Tensor) for x in outputs(each)]
+    return [
+        x for each in parts if isinstance(each, dict | tuple | list | torch.Tensor) for x in outputs(each)
+    ]
 
 
 def gradients(model, inputs, *captures):
@@ -115,7 +117,10 @@ def test_capturing_changes_no_gradient(trained):
             during, caches = gradients(model, inputs, *(capture(model, option) for option in OPTIONS))
         assert any(grad is not None and bool(grad.any()) for grad in plain)
         assert same(plain, during), f"checkpointing: {on}"
-        assert all(len(cache.steps) == 1 and not any(x.requires_grad for x in cache.tensors.values()) for cache in caches)
+        assert all(
+            len(cache.steps) == 1 and not any(x.requires_grad for x in cache.tensors.values())
+            for cache in caches
+        )
         found.append([cache.tensors for cache in caches])
     assert all(set(a) == set(b) for a, b in zip(found[0], found[-1], strict=True))
     assert all(torch.equal(a[key], b[key]) for a, b in zip(found[0], found[-1], strict=True) for key in a)
@@ -167,7 +172,9 @@ def whole(model, reentrant=False):
 
     def run(inputs):
         def call(latents, text):
-            return model(**(inputs | {"hidden_states": latents, "encoder_hidden_states": text}), return_dict=False)
+            return model(
+                **(inputs | {"hidden_states": latents, "encoder_hidden_states": text}), return_dict=False
+            )
 
         latents = inputs["hidden_states"].clone().requires_grad_()
         return checkpoint(call, latents, inputs["encoder_hidden_states"], use_reentrant=reentrant)
@@ -186,7 +193,9 @@ def test_an_intervention_that_ended_before_a_checkpointed_backward_is_refused(sd
         with checkpointing(model, how == "blocks"):
             with changed(model, place, torch.ones(32) if constant else by):
                 late = loss(model, inputs, run)
-            with pytest.raises(InterventionError, match=r"after the end .* Call backward\(\) inside the with-block"):
+            with pytest.raises(
+                InterventionError, match=r"after the end .* Call backward\(\) inside the with-block"
+            ):
                 late.backward()
 
 

@@ -162,7 +162,9 @@ def test_a_call_that_raised_and_was_repeated_is_captured_whole(sd3, error):
         assert not tried(model, inputs, [500.0])
         assert not cache.tensors
         call(model, inputs)
-    assert set(cache) == set(expected) and len(cache.items) == 2 and session.applied == {"joint.0.image.out": 1}
+    assert (
+        set(cache) == set(expected) and len(cache.items) == 2 and session.applied == {"joint.0.image.out": 1}
+    )
     assert all(torch.equal(cache.tensors[key], expected.tensors[key]) for key in cache)
 
 
