@@ -62,15 +62,18 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         limit: Most memory that the cache may take, e.g. ``"2 GB"``.
 
     Yields:
-        The `LatentCache` that fills. From a GPU the last values arrive when the ``with`` block ends: read them
-            after it. The end warns of values that are not finite, and of a pass that was asked for and never came.
+        The `LatentCache` that fills with copies, which carry no gradients, at the end of each forward call; what a
+            call that raised gave is left out. From a GPU the last values arrive when the ``with`` block ends: read
+            them after it. The end warns of values that are not finite, and of a pass that was asked for and never
+            came.
 
     Raises:
         SiteError: If a pattern fits no site; the message says why.
         ArchitectureError: If the model has no joint attention that ditlens knows.
         SettingError: If steps, passes, tokens, heads, reduce or limit cannot be used; numbers of tokens are checked
             in the run.
-        CaptureError: At the end, if nothing came or fewer than the forward calls should have given.
+        CaptureError: At the end, if nothing came or fewer than the forward calls should have given. At the
+            beginning and in a call, if a step cache or a layer skip of diffusers is on.
         BudgetError: As soon as the limit is reached; the message names smaller choices.
     """
 

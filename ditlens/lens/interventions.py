@@ -244,7 +244,8 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         SettingError: If there is no change, one is not a function or cannot be made at its site, or steps, passes
             or tokens cannot be used; numbers of tokens are checked in the run.
         InterventionError: In the run, if a function returns something that does not fit; at its end, if a site was
-            never changed or the model never ran.
+            never changed or the model never ran; in a checkpointed backward pass after the end.
+        CaptureError: If a step cache or a layer skip of diffusers is on.
     """
 
     acts_first = True

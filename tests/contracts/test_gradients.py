@@ -20,17 +20,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-EVERYTHING = "*.*.*.*"
+EVERYTHING, NO_MAPS = "*.*.*.*", "*.*.*.{in,out,attn.out,q,k,v}"
 OPTIONS = {
     "everything": {"sites": EVERYTHING},
     "maps of every head": {"sites": "*.*.*.attn.to_{text,image}", "heads": "all"},
     "chosen tokens": {"sites": EVERYTHING, "tokens": {"text": [0, 2], "image": [0, -1]}},
-    "mean": {"sites": EVERYTHING, "reduce": "mean"},
-    "mean of chosen tokens": {"sites": EVERYTHING, "reduce": "mean", "tokens": {"text": [0, 2]}},
-    "sketch": {"sites": EVERYTHING, "reduce": "sketch:4"},
-    "own reducer": {"sites": EVERYTHING, "reduce": lambda values, mask: values.square().sum(1)},
-    "half precision": {"sites": EVERYTHING, "dtype": torch.float16},
-    "all passes": {"sites": EVERYTHING, "passes": None},
+    "mean": {"sites": NO_MAPS, "reduce": "mean"},
+    "mean of chosen tokens": {"sites": NO_MAPS, "reduce": "mean", "tokens": {"text": [0, 2]}},
+    "sketch": {"sites": NO_MAPS, "reduce": "sketch:4"},
+    "own reducer": {"sites": NO_MAPS, "reduce": lambda values, mask: values.square().sum(1)},
+    "half precision": {"sites": NO_MAPS, "dtype": torch.float16},
+    "all passes": {"sites": NO_MAPS, "passes": None},
 }
 """Options of `ditlens.capture` by what they ask for."""
 
