@@ -182,7 +182,7 @@ class Session(ABC):
         self._stack.close()
         others = [weakref.ref(session) for session in running(self.transformer) if session is not self]
         ACTIVE[self.transformer] = others
-        self.call = None
+        self.call, self._everything = None, []
 
     def refuse(self, skipping: bool = False) -> frozenset[int]:
         """Refuse states of the model in which hooks would not see its hidden states.
@@ -197,9 +197,9 @@ class Session(ABC):
             CaptureError: With the call that ends the state.
         """
         replaced = list(replacements(self._everything))
-        cached = getattr(self.transformer, "is_cache_enabled", False)
-        if cached or not all(skipping and "layer_skip" in type(hook).__module__ for _, _, hook in replaced):
+        if not all(skipping and "layer_skip" in type(hook).__module__ for _, _, hook in replaced):
             names = list(dict.fromkeys(name for _, name, _ in replaced))
+            cached = getattr(self.transformer, "is_cache_enabled", False)
             raise CaptureError(
                 f"A step cache or layer skip is on this transformer ({', '.join(names)}): where it leaves a block "
                 "out, the block gives copies or extrapolations instead of hidden states. "

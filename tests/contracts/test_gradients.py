@@ -52,10 +52,14 @@ def trained(request):
 
 
 def short_texts(inputs):
-    """The inputs with the last text token of the last row masked, where there is a mask of several rows."""
+    """The inputs with a shorter text in the last row, where the class takes a mask, lengths or a list of texts."""
     for key, value in inputs.items():
-        if "mask" in key and "encoder" in key and len(value) > 1:
-            value[-1, -1] = 0
+        if key.endswith(("attention_mask", "states_mask", "attention_mask_2")) and len(value) > 1:
+            value[-1, ..., -1] = 0
+        elif key == "text_lens":
+            value[-1] -= 1
+        elif key == "cap_feats":
+            value[-1] = value[-1][:-1]
     return inputs
 
 

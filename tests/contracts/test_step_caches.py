@@ -21,6 +21,12 @@ import tiny  # noqa: E402
 
 FLUX, COGVIEW = "FluxTransformer2DModel", "CogView4Transformer2DModel"
 OUT = "*.*.{text,image}.out"
+
+
+def skipping(**settings):
+    return diffusers.LayerSkipConfig([1], fqn="transformer_blocks", **settings)
+
+
 APPLIED = {
     "first block": lambda model: hooks.apply_first_block_cache(model, hooks.FirstBlockCacheConfig()),
     "taylorseer": lambda model: hooks.apply_taylorseer_cache(model, hooks.TaylorSeerCacheConfig()),
@@ -38,13 +44,11 @@ APPLIED = {
     ),
     "mag": lambda model: hooks.apply_mag_cache(model, hooks.MagCacheConfig(mag_ratios=torch.ones(28))),
     "sea": lambda model: hooks.apply_sea_cache(model, hooks.SeaCacheConfig()),
-    "layer skip": lambda model: hooks.apply_layer_skip(model, hooks.LayerSkipConfig([1])),
+    "layer skip": lambda model: hooks.apply_layer_skip(model, skipping()),
     "attention skip": lambda model: hooks.apply_layer_skip(
-        model, hooks.LayerSkipConfig([1], skip_attention=False, skip_attention_scores=True, skip_ff=False)
+        model, skipping(skip_attention=False, skip_attention_scores=True, skip_ff=False)
     ),
-    "feed-forward skip": lambda model: hooks.apply_layer_skip(
-        model, hooks.LayerSkipConfig([1], skip_attention=False)
-    ),
+    "feed-forward skip": lambda model: hooks.apply_layer_skip(model, skipping(skip_attention=False)),
 }
 """What is switched on by a function of diffusers."""
 
@@ -149,10 +153,6 @@ def guided(model, inputs, guider, **settings):
             call(model, inputs)
             guider.cleanup_models(model)
     return cache, session
-
-
-def skipping(**settings):
-    return diffusers.LayerSkipConfig([1], fqn="transformer_blocks", **settings)
 
 
 @pytest.mark.parametrize(
