@@ -308,8 +308,14 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         return ", ".join(sorted(self._passes_seen))
 
     def warn(self) -> None:
-        """Name the first site whose values are not finite, and a pass that was asked for and never came."""
+        """Name values that are not finite, a loop that broke off, a pass that was asked for and never came."""
         self._warn_of_nan()
+        if self._broken is not None:
+            warnings.warn(
+                "A forward call raised, and its sampling loop did not go on: the capture holds the steps before. "
+                "Repeat the step or the loop inside the with-block.",
+                stacklevel=4,
+            )
         never = [
             asked for asked in self.passes or () if not any(wants((asked,), p) for p in self._passes_seen)
         ]

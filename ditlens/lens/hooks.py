@@ -10,7 +10,7 @@ import contextlib
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,14 +20,10 @@ from torch import Tensor, nn
 from ditlens.errors import ArchitectureError, CaptureError, SettingError
 from ditlens.labels import Label, current_label
 from ditlens.lens.adapters.adapter import Adapter, Block
+from ditlens.lens.backward import in_backward
 from ditlens.lens.calls import Call, Clock, Guidance, Moment, batch_of, bind, timestep_of
+from ditlens.lens.modes import EAGER, REMOVE, is_compiled, parts_within, replacements
 from ditlens.lens.selection import Passes, Steps, Tokens, pass_names, step_filter, token_numbers
-
-REMOVE = (
-    "Remove it first: from diffusers.hooks import HookRegistry; for name in {}: "
-    "HookRegistry.check_if_exists_or_initialize(transformer).remove_hook(name)"
-)
-"""How to switch off what was switched on by a function, ``apply_...(transformer, config)``."""
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
 """Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
@@ -361,59 +357,3 @@ class Session(ABC):
             begun = getattr(scheduler, "num_inference_steps", None) is not None and timesteps is not None
             self._timesteps, self._levels = timesteps, timesteps.tolist() if begun else []
         return self._levels
-
-
-class Eager:
-    """Runs compiled modules without compilation while it is entered; contexts may be left in any order."""
-
-    def __init__(self) -> None:
-        self._entered = 0
-        self._stance = contextlib.ExitStack()
-
-    def __enter__(self) -> None:
-        if not self._entered:
-            self._stance.enter_context(torch.compiler.set_stance("force_eager"))
-        self._entered += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._entered -= 1
-        if not self._entered:
-            self._stance.close()
-
-
-EAGER = Eager()
-
-
-def in_backward() -> bool:
-    """Whether a backward pass runs in this thread; forward calls in it are those of gradient checkpointing."""
-    return bool(torch._C._current_graph_task_id() != -1)
-
-
-def parts_within(module: nn.Module) -> Iterator[nn.Module]:
-    """A module and all its parts; faster than `modules()`, which nests a generator for each level."""
-    waiting = [module]
-    while waiting:
-        part = waiting.pop()
-        yield part
-        waiting += [child for child in part._modules.values() if child is not None]
-
-
-def is_compiled(*modules: nn.Module) -> bool:
-    """Whether torch.compile has been applied to one of the modules."""
-    return any(
-        getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule"
-        for module in modules
-    )
-
-
-def replacements(modules: Iterable[nn.Module]) -> Iterator[tuple[nn.Module, str, Any]]:
-    """Hooks of diffusers that run something else in place of a module's forward: the module, their name, the hook.
-
-    Step caches and layer skips do. Offloading and casting only prepare the arguments or the weights.
-    """
-    for module in modules:
-        if (registry := module.__dict__.get("_diffusers_hook")) is None:
-            continue
-        for name, hook in registry.hooks.items():
-            if hasattr(hook, "new_forward") and type(hook).__name__ != "PeftInputAutocastDisableHook":
-                yield module, name, hook

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from typing import Any, TypeAlias
@@ -13,14 +13,14 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from ditlens.errors import InterventionError, SettingError
 from ditlens.lens.adapters.adapter import AnyPort, Block, Port, SoftmaxPort
 from ditlens.lens.attention import Tap, change_stream
+from ditlens.lens.backward import REENTRANT, PastCalls, in_backward, is_checkpointed, tensors_in
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.calls import Call, wants
-from ditlens.lens.hooks import Session, in_backward
+from ditlens.lens.hooks import Session
 from ditlens.lens.selection import Passes, Steps, Tokens, check_tokens, masked_mean, row_index
 from ditlens.lens.site import Site, select
 
@@ -207,11 +207,6 @@ def bypass() -> Intervention:
     return fn
 
 
-REENTRANT = (
-    "Interventions cannot follow checkpoint(..., use_reentrant=True): in the backward pass its blocks run again on "
-    "other tensors. Use use_reentrant=False; transformer.enable_gradient_checkpointing() does by default."
-)
-
 # --- the context manager -----------------------------------------------------------------------------------
 
 
@@ -275,9 +270,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
                 self.changes.append((site, fn if _wants_where(fn) else _without_where(fn)))
         self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
         self._new: Counter[str] = Counter()  # how often in the running call
-        self._past: WeakIdKeyDictionary = (
-            WeakIdKeyDictionary()
-        )  # calls by the tensors that entered their blocks
+        self._past = PastCalls()
         self._again: Call | None = None  # the call of a block that a backward pass runs again
         self._grad = False  # whether the running call records gradients
 
@@ -297,7 +290,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
 
     def ended(self, call: Call, output: Any) -> None:
         super().ended(call, output)
-        self._remember(call, call.model_args.values())
+        self._past.remember(call, call.model_args.values())
         self._guard(output)
         for site, count in self._new.items():
             self.applied[site] += count
@@ -320,27 +313,15 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         elif self._grad and not torch.is_grad_enabled():
             raise InterventionError(REENTRANT)
         else:
-            self._remember(self.call, (*args, *kwargs.values()))
+            self._past.remember(self.call, (*args, *kwargs.values()))
 
     def _leaving(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
         self._again = None
         if self.call is not None:
             self._guard(output)
 
-    def _remember(self, call: Call, inputs: Iterable[Any]) -> None:
-        """Note which call some inputs belong to, if a backward pass will run it again."""
-        if is_checkpointed():
-            call = replace(call, model_args={})  # keeps none of the inputs
-            for x in tensors_in(inputs):
-                self._past.setdefault(x, []).append(call)
-
     def recalled(self, args: Any, kwargs: Any) -> Call | None:
-        known = [self._past[x] for x in tensors_in((*args, *kwargs.values())) if x in self._past]
-        calls = [call for call in min(known, key=len, default=[]) if all(call in each for each in known)]
-        node: Any = torch._C._current_autograd_node()
-        if not calls and node is not None and node.name() == "CheckpointFunctionBackward":
-            raise InterventionError(REENTRANT)
-        return calls[-1] if calls else None  # None: a call before the with-block
+        return self._past.recall((*args, *kwargs.values()))
 
     def _guard(self, output: Any) -> None:
         """Refuse gradients from a changed block or call after the end: it would be run again without the change."""
@@ -456,23 +437,6 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
             raise InterventionError(
                 "Nothing was changed: the transformer did not run inside the with-block. Call the model there."
             )
-
-
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors among some values, also those in lists, tuples and outputs of diffusers."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, dict):
-            yield from tensors_in(value.values())
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)
-
-
-def is_checkpointed() -> bool:
-    """Whether what is computed now will be computed again in the backward pass (`torch.utils.checkpoint`)."""
-    saving: Any = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return saving is not None and saving[0].__module__ == "torch.utils.checkpoint"
 
 
 def _wants_where(fn: Intervention) -> bool:

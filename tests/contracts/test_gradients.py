@@ -215,7 +215,7 @@ def test_without_checkpointing_a_backward_may_come_late(sd3, place):
     assert by.grad.any() and torch.equal(by.grad, other.grad)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", [*PLACES, "cond"])
 @pytest.mark.parametrize("how", ["blocks", "whole", "both"])
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_recomputed_call_is_changed_at_its_own_step_and_captured_once(sd3, place, how, elsewhere):

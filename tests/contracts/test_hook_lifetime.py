@@ -185,6 +185,14 @@ def test_a_sampling_loop_that_raised_and_went_on_or_began_again_is_captured_whol
     assert all(torch.equal(cache.tensors[k], expected.tensors[k].repeat(2, 1, 1)) for k in cache)
 
 
+def test_a_sampling_loop_that_broke_off_is_a_warning(sd3):
+    model, inputs = sd3
+    Stops(model.transformer_blocks[1].ff, 2)
+    with pytest.warns(UserWarning, match="holds the steps before"), dl.capture(model, OUT) as cache:
+        assert not tried(model, inputs, [900.0, 500.0, 100.0])
+    assert cache.steps == [0]
+
+
 def test_every_draw_of_an_announced_loop_that_began_again_is_captured(sd3):
     """An edit may draw several noises at each step; the second draws count as a run of their own."""
     model, inputs = sd3
