@@ -27,6 +27,10 @@ class SettingError(DitlensError, ValueError):
     """A numerical or named setting is out of its stated range."""
 
 
+class WriteError(DitlensError, OSError):
+    """A file could not be written; what was there before is unharmed."""
+
+
 class DescriberError(DitlensError, RuntimeError):
     """A multimodal model gave no usable description."""
 

@@ -1,22 +1,27 @@
-"""Files: written whole or not at all, checksums, and the one reader of text files that people wrote."""
+"""Files: paths as people give them, writing whole or not at all, checksums, the one reader of people's texts."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
+import re
 import secrets
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
-from ditlens.errors import DitlensError
+from ditlens.errors import DitlensError, SettingError, WriteError
 
 PACKAGE = Path(__file__).parent
 DATA = next((f for f in (PACKAGE / "data", PACKAGE.parent / "data") if f.is_dir()), PACKAGE / "data")
@@ -30,7 +35,91 @@ BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.
 T = TypeVar("T")
 
 
+# --- paths that people give -----------------------------------------------------------------------------------
+
+
+def user_path(given: str | os.PathLike[str], error: type[Exception] = SettingError) -> Path:
+    """A path as people give it: it may begin with ``~``, stand in quotes, or be a ``file:`` URL.
+
+    Args:
+        given: The path; nothing needs to be there.
+        error: What to raise if it cannot be one.
+
+    Raises:
+        SettingError: Or another `error`, which says why: it is empty, an address of the web, too long, or holds
+            characters that no file's name can have.
+
+    >>> user_path("'my portrait.png'").name, user_path("file:///home/zoe/my%20portrait.png").name
+    ('my portrait.png', 'my portrait.png')
+    """
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not (isinstance(text, str) and text.strip()):
+        raise error(f"A path is a text that is not empty, or a pathlib.Path; got {given!r:.80}.")
+    shown = repr(text) if len(text) < 300 else f"{text[:100]!r}..."
+    if text[0] in "\"'" and text[-1] == text[0] and len(text) > 2:
+        text = text[1:-1]
+    if text.lower().startswith("file:"):
+        url = urlsplit(text)
+        if url.netloc not in ("", "localhost"):
+            raise error(f"{shown} is a file of another computer, {url.netloc}. Copy it to this one first.")
+        text = re.sub(r"^/(?=[A-Za-z]:)", "", unquote(url.path))  # the drive of Windows
+    elif address := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise error(
+            f"{shown} is an address ({address[0]}), not a file. Download it first, and give its path."
+        )
+    text = os.path.expanduser(text)
+    there = os.path.lexists(text)
+    try:
+        os.lstat(text)
+    except ValueError as reason:
+        raise error(f"{shown} holds a character that no file's name can have ({reason}).") from reason
+    except OSError as reason:
+        if reason.errno == errno.ENAMETOOLONG:
+            raise error(f"{shown} is a name too long for the file system. Choose a shorter one.") from reason
+    if text.startswith("~") and not there:
+        raise error(
+            f"There is no user {text.partition('/')[0][1:]!r}. For a name that begins with ~: ./{text}"
+        )
+    return Path(text)
+
+
+def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to write over a file that was read.
+
+    Raises:
+        SettingError: If an output is one of the inputs, under whatever name.
+    """
+    inputs = list(inputs)
+    for path in outputs:
+        if path.exists() and any(given.exists() and path.samefile(given) for given in inputs):
+            raise SettingError(
+                f"{path} is what this was made from: it is never overwritten. Choose another place."
+            )
+
+
 # --- writing --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Say of an `OSError` in the block which file could not be written, why, and what to do.
+
+    Raises:
+        WriteError: Instead of the `OSError`.
+    """
+    try:
+        yield
+    except DitlensError:
+        raise
+    except OSError as reason:
+        remedy = {
+            errno.ENOSPC: "Make room on the disk, or choose another place.",
+            errno.EDQUOT: "Delete what you no longer need: your share of the disk is used up.",
+            errno.ENAMETOOLONG: "Choose a shorter name.",
+        }.get(reason.errno or 0, "Choose another place, or change the permissions of this one.")
+        error = WriteError(f"{path} could not be written: {reason.strerror or reason}. {remedy}")
+        error.strerror = reason.strerror
+        raise error from reason
 
 
 @contextlib.contextmanager
@@ -38,11 +127,15 @@ def writing_whole(path: Path) -> Iterator[Path]:
     """Write a file so that it is there whole or not at all, also after a power cut.
 
     The block writes to the temporary path that it is given; when it ends, the file is flushed to disk and renamed.
-    Its permissions are those of any new file, whatever the block's library prefers. File systems that refuse to
-    change permissions or to flush a folder are left to do as they do.
+    A file that was there keeps its permissions, a new one has those of any new file, whatever the block's library
+    prefers; a link stays a link. File systems that refuse to change permissions or to flush are left to do as they
+    do.
 
     Args:
         path: The file to write; its folder is created.
+
+    Raises:
+        WriteError: If it cannot be written. What was there before is unharmed.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
@@ -51,20 +144,26 @@ def writing_whole(path: Path) -> Iterator[Path]:
     >>> path.read_text(), len(list(path.parent.iterdir()))
     ('all of it', 1)
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        partial.open("xb").close()
-        mode = partial.stat().st_mode
-        yield partial
-        with contextlib.suppress(OSError):
-            partial.chmod(mode)
-        with partial.open("r+b") as file:
-            os.fsync(file.fileno())
-        patiently(lambda: os.replace(partial, path))
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with write_errors(path):
+        path = Path(os.path.realpath(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EISDIR, "It is a folder or a device")
+        writer = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        partial = path.with_name(f".{path.name[:30]}.{writer}.tmp")
+        try:
+            partial.open("xb").close()
+            mode = (path if path.exists() else partial).stat().st_mode
+            yield partial
+            with contextlib.suppress(OSError):
+                partial.chmod(mode)
+            with partial.open("r+b") as file:
+                flush(file.fileno())
+            patiently(lambda: os.replace(partial, path))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
     with contextlib.suppress(OSError):  # Windows opens no folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -73,14 +172,41 @@ def writing_whole(path: Path) -> Iterator[Path]:
             os.close(folder)
 
 
+def flush(descriptor: int) -> None:
+    """Wait until a file is on the disk, where the file system can say so."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
+
+
+@contextlib.contextmanager
+def writing_folder(folder: Path) -> Iterator[Path]:
+    """Write files of a folder with a library that takes the folder's name; each with `writing_whole`, at the end.
+
+    The block writes to a temporary folder. Other files of the folder stay.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        yield Path(place)
+        for path in sorted(path for path in Path(place).rglob("*") if path.is_file()):
+            with writing_whole(folder / path.relative_to(place)) as partial:
+                shutil.copyfile(path, partial)
+
+
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write bytes, or a text as UTF-8, with `writing_whole`."""
     write_parts(path, [data.encode() if isinstance(data, str) else data])
 
 
+def as_json(value: Any) -> bytes:
+    """A value as indented JSON."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON with `writing_whole`."""
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, as_json(value))
 
 
 def write_parts(path: Path, parts: Iterable[Any]) -> None:

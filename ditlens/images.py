@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from ditlens.errors import ImageError, SettingError
+from ditlens.files import user_path, writing_whole
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from PIL import Image
 
-ImageLike: TypeAlias = "str | Path | Image.Image | torch.Tensor"
-"""A file, a PIL image, or a tensor (3, height, width) or (1, 3, height, width) with values in [0, 1]."""
+ImageLike: TypeAlias = "str | Path | BinaryIO | Image.Image | torch.Tensor | np.ndarray"
+"""A file or its name, a PIL image, a tensor (3, height, width) or (1, 3, height, width), or an array (height,
+width) or (height, width, channels). Tensors and arrays hold numbers in [0, 1], or bytes in [0, 255]."""
 
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels, in the order of PIL."""
@@ -22,68 +27,123 @@ Size: TypeAlias = tuple[int, int]
 MOST_PIXELS = 150_000_000
 """Larger files are refused: decoding them would need gigabytes."""
 
+FORMATS: Mapping[str, str] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""How images are written, by the ending of the file's name."""
+
+GREYS = ("1", "L", "LA", "La", "I", "F")
+"""Modes of grey images; those of 16 bits begin with "I;"."""
+
 
 def open_image(image: ImageLike, alpha: bool = True) -> Image.Image:
-    """Read an image as upright RGB; transparency is laid on white, of an animation the first frame counts.
+    """Read an image as upright RGB.
+
+    Colours go through the image's profile to sRGB; transparency is laid on white; of an animation the first frame
+    counts.
 
     Args:
-        image: A file, a PIL image or a tensor.
+        image: A file, a PIL image, an array or a tensor.
         alpha: False drops transparency instead, as masks want it.
 
     Raises:
         ImageError: If the file does not exist, is not an image, is damaged or is too large.
     """
+    import numpy as np
     import torch
     from PIL import Image
 
     if isinstance(image, torch.Tensor):
-        return to_image(image)
-    name = str(image) if isinstance(image, (str, Path)) else "The image"
-    if isinstance(image, (str, Path)):
-        image = open_file(Path(image))
+        return to_image(_unit(image) if image.is_floating_point() else image)
+    name = str(image) if isinstance(image, str | Path) else "The image"
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
+    elif isinstance(image, str | Path) or hasattr(image, "read"):
+        image = open_file(image)  # type: ignore[arg-type]
     if not isinstance(image, Image.Image):
         raise ImageError(
-            f"An image is a file's name, a PIL image or a tensor; got {type(image).__name__}. "
-            "An array becomes one by PIL.Image.fromarray(array)."
+            f"An image is a file or its name, a PIL image, an array or a tensor; got {type(image).__name__}."
         )
     try:
         image.load()
         if not (image.width and image.height):
             raise ValueError(f"it has {image.width} x {image.height} pixels")
         return _upright_rgb(image, alpha)
+    except Warning:  # of one for whom warnings are errors
+        raise
     except Exception as error:  # the decoders raise a dozen kinds of errors on broken data
         raise _damaged(name, error) from error
+
+
+def file_of(image: Any) -> list[Path]:
+    """The file of an image that was named or opened, if it is known."""
+    kept = (
+        "name" if hasattr(image, "read") else "filename"
+    )  # an open file's, or of an image that Pillow opened
+    name = image if isinstance(image, str | Path) else getattr(image, kept, None)
+    return [user_path(name, ImageError).absolute()] if isinstance(name, str | Path) and str(name) else []
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
     return ImageError(f"{name} is damaged or cut off: {error}. Save it again from the program it comes from.")
 
 
-def open_file(path: Path) -> Image.Image:
+def _from_array(array: np.ndarray) -> Image.Image:
+    """An array as a PIL image: (height, width), or with 1 to 4 channels, of which the second or fourth is alpha."""
+    import numpy as np
+    from PIL import Image
+
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if not array.size or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] > 4):
+        raise ImageError(
+            f"An image is an array (height, width) or (height, width, channels); got {array.shape}. Move channels "
+            "that come first to the end: array.transpose(1, 2, 0)."
+        )
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32)
+        if array.ndim == 3:
+            array = (_unit(array).clip(0, 1) * 255).round().astype(np.uint8)
+    try:
+        return Image.fromarray(array)
+    except TypeError as error:
+        raise ImageError(
+            f"An image is an array of bytes, or of floats in [0, 1]; got {array.dtype}. If they count from 0 "
+            "to 255, pass array.astype('uint8')."
+        ) from error
+
+
+def _unit(values: Any) -> Any:
+    """Floats, an array or a tensor, which are refused if they clearly lie outside [0, 1]."""
+    top = float(values.max()) if math.prod(values.shape) else 0.0
+    if math.isnan(top) or math.isinf(top):
+        raise ImageError("The image has values that are not finite: the model or its input is broken.")
+    if top > 2:
+        raise ImageError(f"The image has values up to {top:g}, but 1 is white. Divide it by 255.")
+    return values
+
+
+def open_file(file: str | Path | BinaryIO) -> Image.Image:
     """Read the header of an image file, without torch: is it an image, and small enough to be decoded?
 
     Args:
-        path: The file; a leading ``~`` is the home folder.
+        file: A file, or its name as `ditlens.files.user_path` reads it.
 
     Raises:
         ImageError: If the file does not exist, is not an image, or is too large.
     """
     from PIL import Image, UnidentifiedImageError
 
-    path = path.expanduser()
-    try:
-        there = path.exists()
-    except (OSError, ValueError):  # too long, or with characters that no name has
-        there = False
-    if not there:
-        raise ImageError(f"There is no file {str(path)[:300]}. Check the name, or the folder you are in.")
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder. Name one image in it.")
+    path: Any = "The file"
+    if isinstance(file, str | Path):
+        file = path = user_path(file, ImageError)
+        if not path.exists():
+            raise ImageError(f"There is no file {path}. Check the name, or the folder you are in.")
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder. Name one image in it.")
     too_large = f"than {MOST_PIXELS:,}. Make it smaller first."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image = Image.open(file)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path} has far more pixels {too_large}") from error
     except PermissionError as error:
@@ -102,24 +162,65 @@ def open_file(path: Path) -> Image.Image:
 
 
 def _upright_rgb(image: Image.Image, alpha: bool) -> Image.Image:
-    """Turn an image as its EXIF data say, lay it on white or drop its alpha, and bring it to 8 bits of RGB."""
+    """Turn an image as its EXIF data say, bring it to 8 bits of sRGB, and lay it on white or drop its alpha."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
+    grey, profile = image.mode.partition(";")[0] in GREYS, image.info.get("icc_profile")
+    if image.mode[0] in "IF":
         image = _to_8_bits(image)
+    if image.mode == "La":  # which Pillow turns into nothing else
+        image = image.convert("LA")
+    opacity = None
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        if alpha:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        opacity = image.getchannel("A")
+    image = _to_srgb(image if image.mode in ("CMYK", "LAB") else image.convert("RGB"), profile, grey)
+    if opacity is not None and alpha:
+        image.putalpha(opacity)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, grey: bool) -> Image.Image:
+    """An image, RGB, CMYK or LAB, as RGB of the sRGB space.
+
+    Args:
+        image: The image.
+        profile: What its numbers mean (an ICC profile, as bytes); without it they are sRGB. One that is damaged, or
+            is for other kinds of images, is left out, with a warning.
+        grey: Whether the image was grey: only then can the profile be one for grey.
+    """
+    from PIL import ImageCms
+
+    lab = image.mode == "LAB"
+    fits = {"RGB": image.mode == "RGB", "GRAY": grey, "CMYK": image.mode == "CMYK", "Lab": lab}
+    try:
+        if lab or profile:
+            meant = ImageCms.ImageCmsProfile(
+                ImageCms.createProfile("LAB") if lab else io.BytesIO(profile or b"")
+            )
+            space = meant.profile.xcolor_space.strip()
+            if not fits.get(space):
+                raise ValueError(f"it is for {space} and not for {'grey' if grey else image.mode}")
+            image = ImageCms.buildTransform(
+                meant, ImageCms.createProfile("sRGB"), "L" if space == "GRAY" else image.mode, "RGB",
+                ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            ).apply(image.convert("L") if space == "GRAY" else image)  # fmt: skip
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        warnings.warn(
+            f"The image's colour profile cannot be used: {error}. It is read as sRGB.", stacklevel=4
+        )
+    image = image.convert("RGB")
+    image.info.pop("icc_profile", None)
+    return image
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Deep greyscale to 8 bits: the smallest usual range that holds all values goes from black to white.
 
     Usual are 0 to 255 and 0 to 65535, of 16-bit images only the latter, and of floats also 0 to 1; beyond
-    them, the largest value is white.
+    them, the largest value is white. A value that stands for transparency gives the result alpha.
     """
     import numpy as np
     from PIL import Image
@@ -128,7 +229,12 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     tops = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}.get(image.mode, (65535.0,))
     largest = float(values.max())
     top = next((top for top in tops if largest <= top), largest)
-    return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
+    found = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
+    if "transparency" in image.info:
+        found.putalpha(
+            Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8))
+        )
+    return found
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -237,7 +343,7 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def to_image(tensor: torch.Tensor) -> Image.Image:
-    """A tensor (3, height, width) or (1, 3, height, width), values in [0, 1], as a PIL image.
+    """A tensor (3, height, width) or (1, 3, height, width), values in [0, 1] or bytes, as a PIL image.
 
     Raises:
         ImageError: If the tensor has another shape or values that are not finite.
@@ -249,6 +355,8 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
         tensor = tensor[0]
     if tensor.ndim != 3 or tensor.shape[0] != 3 or not tensor.numel() or tensor.is_meta:
         raise ImageError(f"An image is a tensor (3, height, width); got {tuple(tensor.shape)}.")
+    if tensor.dtype == torch.uint8:
+        tensor = tensor / 255
     if not tensor.is_floating_point():
         raise ImageError(f"An image is a tensor of numbers in [0, 1]; got {tensor.dtype}. Divide it by 255.")
     if not bool(torch.isfinite(tensor).all()):
@@ -276,3 +384,22 @@ def strip(images: list[Image.Image], labels: list[str], title: str = "", height:
         sheet.paste(image, (left, top + head))
         left += image.width + gap
     return sheet
+
+
+def save_image(path: Path, image: Image.Image, **options: Any) -> None:
+    """Write an image whole or not at all, in the format that the file's name ends in.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        image: The image.
+        **options: What `PIL.Image.Image.save` takes for this format.
+
+    Raises:
+        SettingError: If the name ends in none of `FORMATS`.
+        WriteError: If it cannot be written.
+    """
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise SettingError(f"{path} must end in one of {', '.join(FORMATS)}.")
+    with writing_whole(path) as partial:
+        image.save(partial, form, **options)

@@ -478,6 +478,7 @@ def test_the_time_limit_covers_all_of_an_answer(picture, monkeypatch, head, drop
                 assert not thread.is_alive(), "the connection was cut, while the server goes on"
 
 
+@pytest.mark.filterwarnings("ignore:The image's colour profile")
 def test_what_is_sent(picture, monkeypatch):
     picture.info["icc_profile"] = b"where I live"
     options = {"seed": 1, "max_tokens": None, "max_completion_tokens": 9}

@@ -5,12 +5,67 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from ditlens import files
-from ditlens.errors import StudyError, SuiteError
-from ditlens.files import checksum, read_csv, read_json, read_lines, read_text, write_whole, writing_whole
+from ditlens.errors import SettingError, StudyError, SuiteError, WriteError
+from ditlens.files import (
+    checksum,
+    read_csv,
+    read_json,
+    read_lines,
+    read_text,
+    user_path,
+    write_whole,
+    writing_folder,
+    writing_whole,
+)
+
+# --- paths that people give -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("me.png", "me.png"), ("~", "{home}"), ("~/me.png", "{home}/me.png"), (Path("~/me.png"), "{home}/me.png"),
+        ("'me too.png'", "me too.png"), ('"~/me.png"', "{home}/me.png"), ("'", "'"), ("it's", "it's"),
+        ("file:///a/me%20too.png", "/a/me too.png"), ("FILE://localhost/a/%23.png", "/a/#.png"),
+        (Path("file:///a/b.png"), "/a/b.png"), ("'file:///a/b.png'", "/a/b.png"), ("file:///C:/a.png", "C:/a.png"),
+        ("C:/a.png", "C:/a.png"), ("a:b", "a:b"), (".", "."),
+    ],
+)  # fmt: skip
+def test_paths_as_people_give_them(given, meant, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert user_path(given) == Path(meant.format(home=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("", "not empty"), ("  ", "not empty"), (None, "got None"), (3, "got 3"), (b"a", "got b'a'"),
+        ("a\0b", r"'a.x00b' holds a character that no file's name can have \(embedded null byte\)"),
+        ("\ud800", "holds a character that no file's name can have"),
+        ("a" * 300, "^'aaaa.{96,}'... is a name too long for the file system. Choose a shorter one"),
+        ("https://a.org/b.png", r"is an address \(https://\), not a file. Download it first"),
+        ("s3://bucket/b.png", r"is an address \(s3://\)"),
+        ("file://server/b.png", "is a file of another computer, server. Copy it to this one first"),
+        ("~nobody-like-this/b.png", "There is no user 'nobody-like-this'. For a name that .* ./~nobody"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_a_path_is_refused_with_the_reason(given, why, wrong_types):
+    for error in (SettingError, StudyError):
+        with pytest.raises(error, match=why):
+            user_path(given, error)
+
+
+def test_a_file_whose_name_begins_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("~nobody-like-this").touch()
+    assert user_path("~nobody-like-this") == Path("~nobody-like-this")
+
 
 # --- writing --------------------------------------------------------------------------------------------------
 
@@ -33,6 +88,70 @@ def test_permissions_are_those_of_a_new_file(tmp_path, umask):
     with writing_whole(tmp_path / "b") as partial:
         save_file({"x": torch.ones(2)}, partial)
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o660, 0o660]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_files_of_a_folder_that_a_library_writes(tmp_path, umask):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "other").touch()
+    with writing_folder(tmp_path / "model") as place:
+        (place / "sub").mkdir()
+        (place / "sub" / "a").write_text("all of it")
+        (place / "sub" / "a").chmod(0o600)
+        assert [path.name for path in tmp_path.rglob("*")] == ["model", "other"], "nothing yet"
+    assert (tmp_path / "model" / "sub" / "a").read_text() == "all of it"
+    assert (tmp_path / "model" / "sub" / "a").stat().st_mode & 0o777 == 0o660
+    assert sorted(path.name for path in (tmp_path / "model").rglob("*")) == ["a", "other", "sub"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_a_file_that_was_there_keeps_its_permissions(tmp_path, umask):
+    for mode in (0o600, 0o644, 0o666):
+        (tmp_path / "a").write_text("old")
+        (tmp_path / "a").chmod(mode)
+        write_whole(tmp_path / "a", "new")
+        assert ((tmp_path / "a").read_text(), (tmp_path / "a").stat().st_mode & 0o777) == ("new", mode)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a").write_text("old")
+    (tmp_path / "a").symlink_to(tmp_path / "there" / "a")
+    (tmp_path / "b").symlink_to("there/b")
+    for name in "ab":
+        write_whole(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink() and (tmp_path / "there" / name).read_text() == "new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "a", "b", "b", "there"]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ä" * 127, "a"])
+def test_names_as_long_as_the_file_system_takes(tmp_path, name):
+    write_whole(tmp_path / name, "all of it")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(WriteError, match="could not be written: File name too long. Choose a shorter name"):
+        write_whole(tmp_path / ("a" * 256), "all of it")
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path / "a").mkdir()
+    for path in (tmp_path / "a", Path(os.devnull)):
+        with pytest.raises(
+            WriteError, match="could not be written: It is a folder or a device. Choose another"
+        ):
+            write_whole(path, "text")
+    (tmp_path / "b").touch()
+    with pytest.raises(WriteError, match=r"b.c could not be written: "):
+        write_whole(tmp_path / "b" / "c", "text")
+
+
+def test_inputs_are_kept(tmp_path):
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to("a")
+    files.keep_inputs([tmp_path / "b", tmp_path / "c"], [tmp_path / "a", tmp_path / "gone"])
+    for output in ("a", "link", "../" + tmp_path.name + "/a"):
+        with pytest.raises(SettingError, match="is what this was made from: it is never overwritten"):
+            files.keep_inputs([tmp_path / "b", tmp_path / output], [tmp_path / "gone", tmp_path / "a"])
 
 
 def test_file_systems_that_refuse_permissions_and_to_flush_folders(tmp_path, monkeypatch):
@@ -61,7 +180,9 @@ def test_a_file_that_somebody_reads_is_replaced_when_they_have_done(tmp_path, mo
     write_whole(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "new" and len(tries) == 3
     free_at = 100
-    with pytest.raises(PermissionError, match="cannot access"):
+    with pytest.raises(
+        WriteError, match="a could not be written: The process cannot access the file. Choose"
+    ):
         write_whole(tmp_path / "a", "newer")
     assert (tmp_path / "a").read_text() == "new" and len(list(tmp_path.iterdir())) == 1
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import icc
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from ditlens import images
-from ditlens.errors import ImageError
+from ditlens.ems.masks import read_mask
+from ditlens.errors import ImageError, SettingError
 from ditlens.images import fit, open_image, sizes, strip, to_image, to_tensor
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -133,6 +135,96 @@ def test_the_first_frame_of_an_animation(tmp_path):
     assert open_image(path).getpixel((0, 0)) == RED
 
 
+@pytest.mark.parametrize("alpha", [True, False])
+@pytest.mark.parametrize("kind", ["LA", "La", "L and a colour", "16 bits and a colour"])
+def test_grey_with_alpha_is_read_as_its_rgba_twin(tmp_path, kind, alpha):
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    clear = np.where(values == 80, 0, 255).astype(np.uint8)
+    twin = Image.fromarray(np.dstack([values] * 3 + [clear]))
+    if kind in ("LA", "La"):
+        image = Image.fromarray(np.dstack([values, clear])).convert(kind)
+    elif kind == "L and a colour":
+        image = saved(tmp_path / "a.png", Image.fromarray(values), transparency=80)
+    else:
+        deep = Image.fromarray(values.astype(np.uint16) * 257)
+        image = saved(tmp_path / "a.png", deep, transparency=80 * 257)
+    known = np.asarray(open_image(image, alpha)) == np.asarray(open_image(twin, alpha))
+    assert known[clear > 0].all()
+    assert known.all() or kind == "La", "premultiplied, a clear pixel has no colour"
+
+
+# --- colour profiles ---------------------------------------------------------------------------------------
+
+BRICK = (200, 60, 60)
+WIDE = icc.in_wide_gamut(BRICK)
+
+
+def near(image, color, by=1) -> bool:
+    """Whether the middle of an image has a colour, but for rounding."""
+    found = image.getpixel((image.width // 2, image.height // 2))
+    return max(abs(a - b) for a, b in zip(found, color, strict=True)) <= by
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+def test_colours_go_through_their_profile_to_srgb(tmp_path, name):
+    path = tmp_path / name
+    Image.new("RGB", (16, 16), WIDE).save(path, icc_profile=icc.wide_gamut(), quality=100)
+    assert max(abs(a - b) for a, b in zip(WIDE, BRICK, strict=True)) > 20, "the profile makes a difference"
+    found = open_image(path)
+    assert near(found, BRICK, by=1 if name in ("a.png", "a.tif") else 4)
+    assert near(open_image(found), BRICK, by=4), "it is applied once"
+    assert Image.open(path).getpixel((8, 8))[0] < 190, "the file is as it was"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "RGB"])
+def test_profiles_of_transparent_images_and_palettes(tmp_path, mode):
+    image = Image.new("RGBA", (4, 4), (*WIDE, 255)).convert(mode)
+    if mode == "RGBA":
+        image.putpixel((0, 0), (*WIDE, 0))
+    found = open_image(saved(tmp_path / "a.png", image, icc_profile=icc.wide_gamut()))
+    assert near(found, BRICK)
+    assert found.getpixel((0, 0)) == WHITE or mode != "RGBA", "the white behind it is that of sRGB"
+
+
+@pytest.mark.parametrize("kind", ["L", "LA", "I;16", "1"])
+def test_profiles_of_grey(tmp_path, kind):
+    """Gamma 1 writes a middle grey as 0.2159 of white."""
+    image = Image.new("L", (4, 4), 55)
+    if kind == "I;16":
+        image = Image.fromarray(np.full((4, 4), 55 * 257, np.uint16))
+    elif kind == "1":
+        image = Image.new("1", (4, 4), 1)
+    elif kind == "LA":
+        image.putalpha(255)
+    found = open_image(saved(tmp_path / "a.png", image, icc_profile=icc.grey(1.0)))
+    assert near(found, (255,) * 3 if kind == "1" else (128,) * 3)
+
+
+def test_profiles_of_inks(tmp_path):
+    image = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    path = saved(tmp_path / "a.tif", image, icc_profile=icc.inks())
+    assert near(open_image(path), (119, 119, 119)), "full cyan is L* 50, as this profile has it"
+    assert near(open_image(Image.new("LAB", (2, 2), (128, 128, 128))), (119, 119, 119))
+
+
+@pytest.mark.parametrize("profile", [b"no profile", icc.grey(1.0), icc.inks()])
+def test_profiles_that_do_not_fit_are_left_out_with_a_warning(tmp_path, profile):
+    path = saved(tmp_path / "a.png", Image.new("RGB", (2, 2), BRICK), icc_profile=profile)
+    with pytest.warns(UserWarning, match="colour profile cannot be used: .* It is read as sRGB"):
+        assert near(open_image(path), BRICK, by=0)
+
+
+def test_srgb_itself_changes_nothing(photo):
+    photo.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert np.array_equal(open_image(photo), photo)
+
+
+def test_masks_have_profiles_too(tmp_path):
+    image = Image.new("L", (4, 4), 55)
+    mask = read_mask(saved(tmp_path / "m.png", image, icc_profile=icc.grey(1.0)))
+    assert float(mask.mean()) == pytest.approx(128 / 255, abs=0.005)
+
+
 # --- sizes -------------------------------------------------------------------------------------------------
 
 
@@ -234,8 +326,10 @@ def test_too_large_is_refused_before_decoding(tmp_path, side):
     refused(path, "pixels", "more", "than 150,000,000. Make it smaller first")
 
 
-def test_other_types():
-    refused(np.zeros((4, 4, 3)), "got ndarray", "PIL.Image.fromarray")
+def test_other_types(wrong_types):
+    refused(7, "An image is a file or its name, a PIL image, an array or a tensor; got int")
+    refused(b"\x89PNG", "got bytes")
+    refused(None, "got NoneType")
 
 
 # --- tensors -----------------------------------------------------------------------------------------------
@@ -260,12 +354,85 @@ def test_tensor_shapes(shape):
 
 
 def test_tensors_of_other_numbers():
-    refused(torch.zeros(3, 4, 4, dtype=torch.uint8), "torch.uint8", "Divide it by 255")
+    refused(torch.zeros(3, 4, 4, dtype=torch.int64), "torch.int64", "Divide it by 255")
+    refused(torch.full((3, 4, 4), 200.0), "values up to 200, but 1 is white", "Divide it by 255")
     refused(torch.full((3, 4, 4), float("nan")), "not finite")
 
 
 def test_gradients_and_half_precision_are_no_obstacle():
     assert to_image(torch.ones(3, 2, 2, dtype=torch.bfloat16, requires_grad=True)).getpixel((0, 0)) == WHITE
+
+
+def test_bytes_in_a_tensor_are_bytes(photo):
+    tensor = (to_tensor(photo)[0] * 255).round().to(torch.uint8)
+    assert np.array_equal(open_image(tensor), photo)
+    assert np.array_equal(to_image(tensor[None]), photo)
+
+
+@pytest.mark.parametrize("size", [(3, 0, 4), (3, 4, 0), (1, 3, 0, 0), (0, 4, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_tensors_without_pixels(size, dtype):
+    refused(torch.zeros(size, dtype=dtype), "An image is a tensor (3, height, width); got", str(size[-3:]))
+
+
+# --- arrays and open files ---------------------------------------------------------------------------------
+
+
+def test_arrays(photo):
+    values = np.asarray(photo)
+    assert np.array_equal(open_image(values), photo)
+    assert np.array_equal(open_image(values / 255), photo)
+    assert np.array_equal(open_image((values / 255).astype(np.float16)), photo)
+    with_alpha = np.dstack([values, np.zeros((16, 24), np.uint8)])
+    assert open_image(with_alpha).getextrema() == ((255, 255),) * 3
+    assert open_image(with_alpha / 255).getextrema() == ((255, 255),) * 3
+    for grey in (np.full((2, 3), 77, np.uint8), np.full((2, 3, 1), 77, np.uint8), np.full((2, 3), 77 / 255)):
+        assert (open_image(grey).size, open_image(grey).getpixel((0, 0))) == ((3, 2), (77, 77, 77))
+    assert open_image(np.array([[True, False]])).getpixel((0, 0)) == WHITE
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((3, 16, 24), np.uint8), "(3, 16, 24). Move channels that come first to the end"),
+        (np.zeros((0, 4, 3), np.uint8), "got (0, 4, 3)"),
+        (np.zeros(4, np.uint8), "got (4,)"),
+        (np.zeros((1, 4, 4, 3), np.uint8), "got (1, 4, 4, 3)"),
+        (np.zeros((4, 4, 3), np.int64), "got int64. If they count from 0 to 255, pass array.astype('uint8')"),
+        (np.array([["a"]]), "An image is an array of bytes, or of floats in [0, 1]; got <U1"),
+        (np.full((4, 4, 3), 200.0), "values up to 200, but 1 is white. Divide it by 255"),
+        (np.full((4, 4, 3), np.nan), "not finite"),
+    ],
+)
+def test_arrays_that_are_no_images(array, words):
+    refused(array, words)
+
+
+def test_open_files(tmp_path, photo):
+    buffer = io.BytesIO()
+    photo.save(buffer, "PNG")
+    for _ in range(2):
+        assert np.array_equal(open_image(buffer), photo), "also when it has been read before"
+    with saved(tmp_path / "a.png", photo).open("rb") as file:
+        assert np.array_equal(open_image(file), photo)
+    refused(io.BytesIO(b"just a text"), "The file is not an image that can be read. Use PNG, JPEG")
+    refused(io.StringIO("just a text"), "Binary data must be used")
+
+
+# --- out ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.png", "sub/a.JPG", "a.jpeg", "a.webp"])
+def test_images_are_written_in_the_format_of_their_name(tmp_path, photo, name):
+    images.save_image(tmp_path / name, photo)
+    with Image.open(tmp_path / name) as found:
+        assert (found.format, found.size) == (images.FORMATS[Path(name).suffix.lower()], photo.size)
+
+
+def test_an_unknown_ending_names_those_that_are_known(tmp_path, photo):
+    with pytest.raises(SettingError, match="a.gif must end in one of .png, .jpg, .jpeg, .webp"):
+        images.save_image(tmp_path / "a.gif", photo)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- strips ------------------------------------------------------------------------------------------------
