@@ -43,7 +43,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED) ## Edit a portrait and print what changed; pictures go to outputs/demo
-	@$(BIN)/ditlens demo
+	@$(BIN)/ditlens demo --force
 
 lab: $(INSTALLED) ## Open JupyterLab on notebooks/ (more options: make lab ARGS="--port=9999")
 	@$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' 2>/dev/null

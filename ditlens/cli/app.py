@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
@@ -69,9 +70,10 @@ def command(
                 if (error.name or "").startswith("ditlens"):
                     raise
                 outcome = failure(error, f"{error}. To see what is missing, type: ditlens doctor")
+            printed = True
             if as_json or outcome.text:
-                typer.echo(json.dumps(outcome.data, default=plain) if as_json else outcome.text)
-            raise typer.Exit(0 if outcome.ok else 1)
+                printed = say(json.dumps(outcome.data, default=plain) if as_json else outcome.text)
+            raise typer.Exit(0 if outcome.ok and printed else 1)
 
         signature = inspect.signature(run, eval_str=True)
         flag = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
@@ -81,6 +83,22 @@ def command(
         return run
 
     return register
+
+
+def say(text: str) -> bool:
+    """Print a result; returns whether that went well, as it does where nobody listens any more (``| head``)."""
+    if sys.stdout is None:  # it was closed before the program began
+        return True
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        if isinstance(error, BrokenPipeError):
+            return True
+        failure(error, f"the work is done, but its result could not be printed: {error.strerror}")
+        return False
+    return True
 
 
 def failure(error: Exception, message: str) -> Outcome:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
 import ditlens as dl
 from ditlens.cli import options as o
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = Path("outputs/bench")
 DEGREES = "0.25,0.5,0.75,1,1.5"
-Folder: TypeAlias = Annotated[Path, Argument(help="What ditlens bench edit wrote.")]
+Folder: TypeAlias = Annotated[Path, o.File(help="What ditlens bench edit wrote.")]
 Pairs: TypeAlias = Annotated[int, Option(min=1, metavar="N", help="Pairs that each voter compares.")]
 
 bench = typer.Typer(
@@ -105,7 +105,7 @@ def vote(
 @command("bench export outputs/bench --out outputs/voting", to=bench)
 def export(
     folder: Folder = OUTPUTS,
-    out: Annotated[Path, Option(help="New folder to write.")] = Path("outputs/voting"),
+    out: Annotated[Path, o.Place(help="New folder to write.")] = Path("outputs/voting"),
     pairs: Pairs = 30,
 ) -> Outcome:
     """Write the voting page as a folder for any web host."""

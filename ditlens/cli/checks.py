@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ditlens.errors import ImageError, ModelError, SettingError, StudyError, SuiteError
-from ditlens.files import read_json
+from ditlens.files import keep_inputs, read_json, user_path
 from ditlens.images import open_file
 from ditlens.models.find import find
 from ditlens.worlds import world
@@ -16,7 +17,7 @@ MASKS = ("auto", "none", "difference", "exact")
 
 def check(
     model: str | None = None, *, out: Path | None = None, image: Path | None = None, mask: str = "auto",
-    prompts: Path | None = None, suite: str = "portraits",
+    prompts: Path | None = None, suite: str = "portraits", writes: Sequence[str] = (), force: bool = False,
 ) -> None:  # fmt: skip
     """Check what a command was given.
 
@@ -27,6 +28,8 @@ def check(
         mask: Name of a mask, or an image file.
         prompts: Text file.
         suite: Name, folder or file of a suite of edits.
+        writes: Files of `out` that will be written.
+        force: Whether they may be there already; what is read is never overwritten.
 
     Raises:
         DitlensError: If something is missing or cannot be used.
@@ -35,14 +38,16 @@ def check(
         find(model)
     if image is not None:
         open_file(image).close()
+    inputs = [] if image is None else [image]
     if mask not in MASKS:
         try:
-            open_file(Path(mask)).close()
+            open_file(mask).close()
         except ImageError as error:
             raise ImageError(f"{error} A mask is an image file or one of {', '.join(MASKS)}.") from error
+        inputs.append(user_path(mask))
     if prompts is not None and not prompts.is_file():
         raise StudyError(f"There is no file {prompts}. Check the name, or the folder you are in.")
-    path = Path(suite).expanduser()
+    path = user_path(suite, SuiteError)
     if (
         suite.partition("-")[0] not in world.names()
         and not path.is_dir()
@@ -57,6 +62,12 @@ def check(
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             why = "is not a folder" if not there.is_dir() else "may not be written to by you"
             raise SettingError(f"{out} cannot be written: {there} {why}. Choose another place: --out.")
+        files = [out / name for name in writes]
+        keep_inputs(files, inputs)
+        if not force and (taken := [file for file in files if file.exists()]):
+            raise SettingError(
+                f"{taken[0]} is there already. Choose another place with --out, or overwrite it with --force."
+            )
 
 
 def check_instruction(model: str, instruction: str, describer: str | None) -> None:

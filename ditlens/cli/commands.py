@@ -23,6 +23,7 @@ from ditlens.cli.bench import bench
 from ditlens.cli.checks import check as check_given
 from ditlens.cli.checks import check_instruction
 from ditlens.errors import BudgetError, DitlensError, StudyError
+from ditlens.images import save_image
 from ditlens.tables import progress_bar
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
     from ditlens.lens.study.store import Manifest
 
 OUT = Path("outputs")
+EDIT_FILES = ("edit.png", "edit.json", "mask.png")
+PARTS = {
+    "text": "text_encoder",
+    "vae": "vae",
+    "mmdit": "transformer",
+    "oracle": "oracle",
+    "describer": "describer",
+}
+"""The folder that each stage of a training writes."""
 
 
 @command('generate "a portrait with a big smile and red hair" --seed 3 --out a.png')
@@ -40,11 +50,12 @@ def generate(
     steps: o.Steps = None,
     guidance: o.Guidance = None,
     out: Annotated[Path, Option(parser=o.image_file, metavar="<path>", help="Image file.")] = OUT / "generate.png",
+    force: o.Force = False,
     model: o.Model = "portraits",
     device: o.Device = "auto",
 ) -> Outcome:  # fmt: skip
     """Make an image from a text."""
-    check_given(model, out=out.parent)
+    check_given(model, out=out.parent, writes=[out.name], force=force)
     loaded = dl.load(model, device=device)
     chosen = {"steps": steps, "guidance": guidance}
     settings: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
@@ -53,8 +64,7 @@ def generate(
         image = loaded.generate(
             prompt, seed=seed, on_step=lambda state: show(state.step + 1, total), **settings
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    image.save(out)
+    save_image(out, image)
     return Outcome(f"wrote {out}", {"prompt": prompt, "seed": seed, **settings, "image": out})
 
 
@@ -72,13 +82,14 @@ def edit(
     source_text: Annotated[str | None, Option(help="What the image shows; else the describer writes it.")] = None,
     target_text: Annotated[str | None, Option(help="What it should show; else the describer writes it.")] = None,
     out: o.Out = OUT / "edit",
+    force: o.Force = False,
     model: o.Model = "portraits",
     device: o.Device = "auto",
 ) -> Outcome:  # fmt: skip
     """Change an image as an instruction says."""
     from ditlens.cli.demo import summary
 
-    check_given(model, out=out, image=image, mask=mask)
+    check_given(model, out=out, image=image, mask=mask, writes=EDIT_FILES, force=force)
     if source_text is None or target_text is None:
         check_instruction(model, instruction, describer)
     loaded = dl.load(model, device=device)
@@ -102,13 +113,15 @@ def check(image: o.Image, model: o.Model = "portraits", device: o.Device = "auto
 
 
 @command("demo")
-def demo(out: o.Out = OUT / "demo", model: o.Model = "portraits", device: o.Device = "auto") -> Outcome:
+def demo(
+    out: o.Out = OUT / "demo", force: o.Force = False, model: o.Model = "portraits", device: o.Device = "auto"
+) -> Outcome:
     """Edit the example portrait and show what changed."""
-    from ditlens.cli.demo import PORTRAIT, run, summary
+    from ditlens.cli.demo import IMAGE_FILES, PORTRAIT, run, summary
 
-    check_given(model, out=out, image=PORTRAIT)
+    check_given(model, out=out, image=PORTRAIT, writes=[*EDIT_FILES, *IMAGE_FILES], force=force)
     result = run(dl.load(model, device=device), out)
-    images = {name: out / f"{name}.png" for name in ("before_after", "sweep")}
+    images = {Path(name).stem: out / name for name in IMAGE_FILES}
     text = f"{summary(result)}\n\nwrote before_after.png, edit.png, edit.json, sweep.png in {out}"
     return Outcome(text, facts(result, out) | images)
 
@@ -121,7 +134,7 @@ def facts(result: dl.Edit, folder: Path) -> dict[str, Any]:
 @command("capture --prompts prompts.txt --seeds 0:4 --reduce mean")
 def capture(
     context: typer.Context,
-    prompts: Annotated[Path, Option(help="Text file with one prompt on each line.")],
+    prompts: Annotated[Path, o.Place(help="Text file with one prompt on each line.")],
     seeds: Annotated[Any, Option(parser=o.numbers, metavar="LIST", help="0:4 is 0 to 3; or 1,5,7.")] = "0",
     sites: Annotated[str, Option(help="Hook points, e.g. joint.*.image.out; see ditlens.sites.")] = "*.*.*.out",
     steps: Annotated[Any, Option(parser=o.numbers, metavar="LIST", help="Steps to keep; all if not given.")] = None,
@@ -201,7 +214,7 @@ def contents(study: dl.Study) -> dict[str, Any]:
 
 @command("study outputs/study --verify")
 def study(
-    folder: Annotated[Path, Argument(help="What ditlens capture wrote.")],
+    folder: Annotated[Path, o.File(help="What ditlens capture wrote.")],
     verify: Annotated[bool, Option("--verify", help="Read every shard and compare its checksum.")] = False,
 ) -> Outcome:
     """Say what a folder of captured hidden states holds."""
@@ -233,10 +246,12 @@ def train(
     minutes: Annotated[float | None, Option(min=0.01, metavar="M", help="Time budget.")] = None,
     resume: Annotated[bool, Option("--resume", help="Resume from the last checkpoint.")] = False,
     workers: o.Workers = 1,
-    out: Annotated[Path, Option(help="Model folder to write.")] = OUT / "train",
+    out: Annotated[Path, o.Place(help="Model folder to write.")] = OUT / "train",
+    force: Annotated[bool, Option("--force", help="Train anew what is there.")] = False,
 ) -> Outcome:  # fmt: skip
     """Train a part of the portraits model, or all of it."""
-    check_given(out=out)
+    trained = [f"{part}/config.json" for part in (PARTS.values() if stage == "all" else [PARTS[stage]])]
+    check_given(out=out, writes=trained, force=force or resume or "WORLD_SIZE" in os.environ)
     from ditlens.train.run import read_reports, run
     from ditlens.workers import launch
 

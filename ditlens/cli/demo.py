@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import ditlens as dl
 from ditlens.files import DATA
-from ditlens.images import strip
+from ditlens.images import save_image, strip
 from ditlens.tables import columns, progress_bar
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ditlens.models.model import Model
 
 PORTRAIT = DATA / "examples" / "portrait.png"
+IMAGE_FILES = ("before_after.png", "sweep.png")
 INSTRUCTION = "make the person frown and add a crown"
 DEGREES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 NOTICEABLE = 0.1
@@ -45,13 +46,14 @@ def run(model: Model, out: Path) -> Edit:
             model, PORTRAIT, INSTRUCTION, seed=0, on_step=lambda state: show(state.step + 1, state.steps)
         )
     result.save(out)
-    strip([result.source_image, result.image], ["before", "after"], height=256).save(out / "before_after.png")
+    before_after, sweep = (out / name for name in IMAGE_FILES)
+    save_image(before_after, strip([result.source_image, result.image], ["before", "after"], height=256))
     images: list[Image.Image] = []
     with progress_bar("sweep") as show:
         for degree in DEGREES:
             images += result.sweep([degree]).images
             show(len(images), len(DEGREES))
-    strip(images, [f"{degree:g}" for degree in DEGREES], "degree of the edit").save(out / "sweep.png")
+    save_image(sweep, strip(images, [f"{degree:g}" for degree in DEGREES], "degree of the edit"))
     return result
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from typer import Argument, BadParameter, Option
+
+from ditlens.errors import SettingError
+from ditlens.files import user_path
+from ditlens.images import FORMATS
 
 LOWEST, HIGHEST = -2, 3
 """Range of editing degrees."""
@@ -51,16 +56,27 @@ def encoders(text: str) -> tuple[int | str, ...]:
     )
 
 
-def image_file(path: str | Path) -> Path:
+def path(text: str | Path) -> Path:
+    """Read a path."""
+    try:
+        return user_path(text)
+    except SettingError as error:
+        raise BadParameter(str(error)) from error
+
+
+def image_file(text: str | Path) -> Path:
     """Read the name of an image file to write."""
-    if Path(path).suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
-        return Path(path)
-    raise BadParameter(f"'{path}' must end in one of .png, .jpg, .jpeg, .webp")
+    found = path(text)
+    if found.suffix.lower() in FORMATS:
+        return found
+    raise BadParameter(f"'{found}' must end in one of {', '.join(FORMATS)}")
 
 
 # --- options ----------------------------------------------------------------------------------------------
 
-Image: TypeAlias = Annotated[Path, Argument(help="Image file of any size.")]
+File = partial(Argument, parser=path)
+Place = partial(Option, parser=path, metavar="<path>")
+Image: TypeAlias = Annotated[Path, File(help="Image file of any size.")]
 Degree: TypeAlias = Annotated[
     float, Option(min=LOWEST, max=HIGHEST, metavar="X", help="0 reconstructs, 1 is the full edit.")
 ]
@@ -80,7 +96,8 @@ Dtype: TypeAlias = Literal["float16", "bfloat16", "float32"]
 Engine: TypeAlias = Literal["local", "ray"]
 Stage: TypeAlias = Literal["text", "vae", "mmdit", "oracle", "describer", "all"]
 Workers: TypeAlias = Annotated[int, Option(min=1, metavar="N", help="Processes, e.g. one for each GPU.")]
-Out: TypeAlias = Annotated[Path, Option(help="Folder to write in.")]
-Resumed: TypeAlias = Annotated[Path, Option(help="Folder to write in; the same command again resumes.")]
+Out: TypeAlias = Annotated[Path, Place(help="Folder to write in.")]
+Force: TypeAlias = Annotated[bool, Option("--force", help="Overwrite what is there, but never an input.")]
+Resumed: TypeAlias = Annotated[Path, Place(help="Folder to write in; the same command again resumes.")]
 Model: TypeAlias = Annotated[str, Option(help="Name or folder of the model.")]
 Device: TypeAlias = Annotated[str, Option(help="One of auto, cpu, cuda, cuda:1, mps.")]

@@ -7,6 +7,8 @@ known to us; the settings here are the "EMS-style" reading in `ditlens.ems.metho
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from ditlens.ems.extract import degree_of
 from ditlens.ems.loops import Method
 from ditlens.ems.plan import MASK_FILE, EditSettings, Plan, Values, make_plan
 from ditlens.errors import SettingError
-from ditlens.files import write_json
+from ditlens.files import as_json, keep_inputs, user_path, writing_whole
 from ditlens.models.encoders import Choice
 from ditlens.models.model import Model
 
@@ -171,27 +173,31 @@ class Edit:
     def save(self, directory: str | Path) -> Path:
         """Write ``edit.png`` (the recipe is in its metadata) and ``edit.json`` (recipe and measurements).
 
-        A mask that was given is written too, to ``mask.png``, one pixel a cell of the latents.
+        A mask that was given is written too, to ``mask.png``, one pixel a cell of the latents. Files of an earlier
+        edit are replaced, all or none.
 
         Returns:
             The folder.
 
         Raises:
-            SettingError: If it is a file.
+            SettingError: If it is a file, or the edit was made from a file that would be replaced.
+            WriteError: If a file cannot be written.
         """
-        folder = Path(directory)
+        folder = user_path(directory)
         if any(path.is_file() for path in (folder, *folder.parents)):
             raise SettingError(
                 f"An edit is saved into a folder, but {folder} is or lies under a file. Name another."
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        info = PngInfo()
+        info, image = PngInfo(), io.BytesIO()
         info.add_text("ditlens", json.dumps(self.recipe))
-        self.image.save(folder / "edit.png", pnginfo=info)
-        write_json(folder / "edit.json", self.facts())
-        mask = self.plan.mask_png
-        if mask is not None:
-            (folder / MASK_FILE).write_bytes(mask)
+        self.image.save(image, "PNG", pnginfo=info)
+        contents = {"edit.png": image.getvalue(), "edit.json": as_json(self.facts())}
+        if (mask := self.plan.mask_png) is not None:
+            contents[MASK_FILE] = mask
+        keep_inputs([folder / name for name in contents], self.plan.files)
+        with contextlib.ExitStack() as files:
+            for name, content in contents.items():
+                files.enter_context(writing_whole(folder / name)).write_bytes(content)
         return folder
 
     def facts(self) -> dict[str, Any]:
@@ -248,9 +254,16 @@ class Sweep:
         return images.strip(self.images, [f"{d:g}" for d in self.degrees], title)
 
     def save(self, path: str | Path) -> None:
-        """Write the strip as an image file; its folder is made if it is missing."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self.strip().save(path if Path(path).suffix else f"{path}.png")
+        """Write the strip as an image, PNG unless its name ends otherwise; its folder is made if it is missing.
+
+        Raises:
+            SettingError: If the name ends in no known format, or it is the file that the edit was made from.
+            WriteError: If it cannot be written.
+        """
+        file = user_path(path)
+        file = file if file.suffix else file.with_name(f"{file.name}.png")
+        keep_inputs([file], self.edits[0].plan.files)
+        images.save_image(file, self.strip())
 
     def plot(self) -> Figure:
         """The strip, and below it what the oracle read of every changed attribute; a matplotlib figure."""

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ditlens import flow, images
 from ditlens.errors import SettingError
+from ditlens.files import user_path
 from ditlens.flow import Latents, Mask, Text, VelocityField
 
 MASKS = ("none", "difference", "exact")
@@ -47,7 +48,7 @@ def read_mask(mask: Any) -> torch.Tensor:
         ImageError: If the file cannot be read.
     """
     name = _name(mask)
-    if isinstance(mask, str) and not Path(mask).suffix and not Path(mask).exists():
+    if isinstance(mask, str) and not Path(mask).suffix and not user_path(mask).exists():
         raise SettingError(f"mask={mask!r} is neither a file nor one of {', '.join(MASKS)}, auto.")
     if isinstance(mask, str | Path | Image.Image):
         mask = np.array(images.open_image(mask, alpha=False).convert("L"))

@@ -93,6 +93,7 @@ class Plan:
         before: Attributes read from the image; None without a world.
         encoders: The text encoders whose part of the text moves; None: all.
         settings: What `make_plan` was given, to plan the same for another image.
+        files: The files that image and mask come from, where they are known.
     """
 
     model: Model
@@ -110,6 +111,7 @@ class Plan:
     before: Values | None
     encoders: tuple[Encoder, ...] | None
     settings: EditSettings = field(repr=False)
+    files: tuple[Path, ...] = ()
 
     @staticmethod
     def clock() -> float:
@@ -241,6 +243,7 @@ def make_plan(
     size = model.latent_size(pixels)
     method = chosen_method(model, chosen.method, size)
     mask_name, mask = chosen_mask(model, chosen.mask, opened.size, pixels, size)
+    mask_files = images.file_of(chosen.mask) if mask_name == "given" else []
 
     source_image = images.to_image(pixels)
     description = describe(
@@ -266,7 +269,7 @@ def make_plan(
         latents=latents, description=description, instructions=instructions, source=source,
         targets=tuple(zip(texts, instructions.values() or [1.0], strict=True)), method=method, mask=mask,
         mask_name=mask_name, mask_cost=cost, before=before, encoders=encoders,
-        settings=replace(chosen, describer=who),
+        settings=replace(chosen, describer=who), files=(*images.file_of(image), *mask_files),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,6 +194,50 @@ def test_a_mask_that_was_given_is_saved_and_repeats_the_edit(run, tmp_path):
     assert np.array_equal(again.image, result.image) and again.recipe == result.recipe
     assert "mask_file" not in run(mask="difference").recipe
     assert not (run(mask=None).save(tmp_path / "other") / "mask.png").exists()
+
+
+@pytest.mark.parametrize("given", [str, Path, Image.open, lambda path: path.open("rb")])
+def test_what_an_edit_was_made_from_is_never_overwritten(portraits, portrait, tmp_path, monkeypatch, given):
+    """Neither by its name nor through a link, and also when the working folder is another by then."""
+    portrait.save(tmp_path / "edit.png")
+    before = (tmp_path / "edit.png").read_bytes()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "edit.png").symlink_to(tmp_path / "edit.png")
+    monkeypatch.chdir(tmp_path)
+    result = edit(portraits, given(Path("edit.png")), WISH, describer=Typist(), method=QUICK)
+    monkeypatch.chdir("/")
+    for save in (
+        lambda: result.save(tmp_path),
+        lambda: result.save(tmp_path / "linked"),
+        lambda: result.sweep([0]).save(tmp_path / "edit.png"),
+    ):
+        with pytest.raises(
+            SettingError, match="edit.png is what this was made from: it is never overwritten"
+        ):
+            save()
+    assert (tmp_path / "edit.png").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edit.png", "linked"]
+    assert (result.save(tmp_path / "other") / "edit.png").is_file()
+
+
+def test_a_mask_that_was_read_is_never_overwritten(run, tmp_path):
+    Image.new("L", (128, 128), 255).save(tmp_path / "mask.png")
+    before = (tmp_path / "mask.png").read_bytes()
+    with pytest.raises(SettingError, match="mask.png is what this was made from"):
+        run(mask=tmp_path / "mask.png").save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mask.png"]
+    assert (tmp_path / "mask.png").read_bytes() == before
+
+
+def test_paths_of_an_edit_as_people_give_them(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = run()
+    assert result.save("~/a") == tmp_path / "a"
+    assert result.save(f"file://{tmp_path}/b%20c") == tmp_path / "b c"
+    result.sweep([0]).save("'~/strip'")
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"edit.png", "edit.json", "strip.png"}
+    with pytest.raises(SettingError, match="strip.bmp must end in one of .png"):
+        result.sweep([0]).save("~/strip.bmp")
 
 
 def test_the_command_tells_machines_the_warnings(run, tmp_path):

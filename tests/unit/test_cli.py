@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import typer
 from PIL import Image
 
 import ditlens
+from ditlens.cli import bench as cli_bench
 from ditlens.cli import demo, doctor, options
 from ditlens.cli import main as cli
 from ditlens.cli.doctor import Check
@@ -459,6 +461,131 @@ def test_train_with_workers_repeats_the_command(code, result, tmp_path, monkeypa
     assert cli.main(words) == code
     assert started == [(words, 2)]
     assert json.loads(capsys.readouterr().out)["result"] == result
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_an_input_is_never_overwritten(edited, image, capsys):
+    """Not even with --force."""
+    picture = image.rename(image.with_name("edit.png"))
+    before = picture.read_bytes()
+    for force in ([], ["--force"]):
+        assert cli.main(["edit", str(picture), "older", "--out", str(picture.parent), *force]) == 1
+        assert "edit.png is what this was made from: it is never overwritten" in capsys.readouterr().err
+    (picture.parent / "mask.png").write_bytes(before)
+    words = ["edit", str(picture), "older", "--mask", str(picture.parent / "mask.png"), "--force"]
+    assert cli.main([*words, "--out", str(picture.parent)]) == 1
+    assert edited == {} and picture.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ("generate cat --out new/a.png", ["a.png"]), ("edit me.png older --out new", ["edit.png"]),
+        ("edit me.png older --out new", ["edit.json"]), ("edit me.png older --out new", ["mask.png"]),
+        ("demo --out new", ["sweep.png"]), ("train oracle --out new", ["oracle/config.json"]),
+        ("train all --out new", ["vae/config.json"]),
+    ],
+)  # fmt: skip
+def test_other_files_are_overwritten_with_force_only(words, files, image, monkeypatch, capsys):
+    monkeypatch.chdir(image.parent)
+    for file in files:
+        (image.parent / "new" / file).parent.mkdir(parents=True)
+        (image.parent / "new" / file).write_text("precious")
+    provide(monkeypatch, load=refuse)
+    monkeypatch.setattr(importlib.import_module("ditlens.train.run"), "run", refuse)
+    assert cli.main(shlex.split(words)) == 1
+    assert f"{files[0]} is there already. Choose another place with --out, or overwrite it with --force." in (
+        capsys.readouterr().err
+    )
+    assert (image.parent / "new" / files[0]).read_text() == "precious"
+    assert cli.main([*shlex.split(words), "--force"]) == 1
+    assert "no model 'cats'" in capsys.readouterr().err, "it gets as far as the model"
+
+
+def test_paths_are_read_as_people_give_them(edited, image, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for k, given in enumerate([f"file://{image}", f"'{image}'", "~/me.png", '"~/me.png"']):
+        assert cli.main(["edit", given, "older", "--out", f"~/out {k}", "--mask", given]) == 0
+        assert edited["image"] == image
+        assert (tmp_path / f"out {k}" / "edit.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("a\0.png", "holds a character that no file's name can have"), ("", "not empty"),
+        ("a" * 300 + ".png", "is a name too long for the file system"),
+        ("https://a.org/b.png", "is an address (https://), not a file"),
+    ],
+)  # fmt: skip
+def test_what_is_no_path_is_wrong_usage(out, why, image, capsys):
+    for words in (
+        ["generate", "a man"],
+        ["edit", str(image), "older"],
+        ["demo"],
+        ["train", "vae"],
+        ["bench", "edit"],
+    ):
+        assert cli.main([*words, "--out", out]) == 2
+        assert why in " ".join(capsys.readouterr().err.split())
+    for words in (["edit", out, "older"], ["check", out], ["study", out], ["bench", "page", out]):
+        assert cli.main(words) == 2
+    assert cli.main(["edit", str(image), "older", "--mask", out]) == 1, "it may be a word, too"
+
+
+def test_every_path_of_a_command_is_read_by_one_function():
+    commands = [*cli.app.registered_commands, *cli_bench.bench.registered_commands]
+    given = [each for one in commands for each in inspect.signature(one.callback).parameters.values()]
+    paths = [get_args(each.annotation) for each in given if get_args(each.annotation)[:1] == (Path,)]
+    assert len(paths) == 15
+    assert {how.parser for _, how in paths} == {options.path, options.image_file}
+
+
+# --- printing -----------------------------------------------------------------------------------------------
+
+PRINTS = """
+import sys
+from ditlens.cli import app, main
+@app.command("speak")
+def speak() -> app.Outcome:
+    return app.Outcome("wrote st\\xfcdy/\\u2764\\udcff", {"folder": "st\\xfcdy"})
+sys.exit(main.main(["speak"]))
+"""
+
+
+def spoken(how: str, encoding: str = "utf-8") -> subprocess.CompletedProcess:
+    """What a command prints, run by a shell."""
+    words = shlex.join([sys.executable, "-c", PRINTS])
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    return subprocess.run(["bash", "-c", how.format(words)], capture_output=True, env=environment)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+@pytest.mark.parametrize(
+    ("encoding", "seen"),
+    [
+        ("ascii", rb"wrote st\xfcdy/\u2764\udcff"), ("latin-1", b"wrote st\xfcdy/\\u2764\\udcff"),
+        ("utf-8", "wrote stüdy/❤\\udcff".encode()),
+    ],
+)  # fmt: skip
+def test_what_a_console_cannot_show_is_an_escape(encoding, seen):
+    done = spoken("{}", encoding)
+    assert (done.returncode, done.stdout, done.stderr) == (0, seen + b"\n", b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("{} | true; exit ${{PIPESTATUS[0]}}", 0, b""), ("{} >&-", 0, b""),
+        ("{} >/dev/full", 1, b"error: the work is done, but its result could not be printed: No space left "),
+    ],
+)  # fmt: skip
+def test_a_result_that_nobody_can_read(how, code, said):
+    done = spoken(how)
+    assert done.returncode == code and done.stderr.startswith(said) and done.stderr.count(b"\n") == code
 
 
 # --- progress -----------------------------------------------------------------------------------------------
