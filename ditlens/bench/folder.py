@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ditlens.errors import BenchError
-from ditlens.files import read_csv, read_json
+from ditlens.files import read_csv, read_json, user_path
 
 FIRST = "item kind method degree seed nfe calls seconds".split()
 LAST = "source_text target_text picture error".split()
@@ -132,7 +132,7 @@ def read_folder(folder: str | Path | BenchFolder) -> BenchFolder:
     """
     if isinstance(folder, BenchFolder):
         return folder
-    path = Path(folder).expanduser()
+    path = user_path(folder, BenchError)
     for name in ("bench.json", "summary.json", "rows.csv", "items.csv"):
         if not (path / name).is_file():
             raise BenchError(f"{path} is not the folder of a benchmark: it has no {name}. {AGAIN}")

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Image
 
 from ditlens import images
 from ditlens.bench.entries import Entry
@@ -33,7 +32,7 @@ from ditlens.ems.edit import results
 from ditlens.ems.extract import degree_of
 from ditlens.ems.plan import EditSettings, make_plan
 from ditlens.errors import BenchError, DitlensError, SettingError
-from ditlens.files import write_json, write_whole, writing_whole
+from ditlens.files import write_json, write_whole
 from ditlens.models.identity import byte_hash, fingerprint
 from ditlens.models.identity import weights as weights_of
 from ditlens.models.model import Model
@@ -241,11 +240,11 @@ def edit_item(
         why = f"{type(error).__name__}: {error}"
         return [{**base, "degree": float(d), "error": why, "picture": ""} for d in degrees]
     seconds = (time.perf_counter() - started) / len(degrees)
-    write_image(folder / "sources" / f"{item.id}.png", plan.source_image)
+    images.save_image(folder / "sources" / f"{item.id}.png", plan.source_image)
     rows, path = [], scorer.path(edits)
     for edit in edits:
         file = folder / "images" / entry.name / f"{item.id}_{edit.degree:g}.png"
-        write_image(file, edit.image)
+        images.save_image(file, edit.image)
         scores = scorer.score(item, edit)
         rows.append({**base, "degree": edit.degree, "calls": calls, "nfe": edit.evaluations,
                      "seconds": round(seconds, 3), **scores, **path,
@@ -328,7 +327,7 @@ def save_mask(folder: Path, item: SuiteItem) -> str:
     if item.mask is None:
         return ""
     path = folder / "masks" / f"{item.id}.png"
-    write_image(path, images.to_image(item.mask.float().expand(1, 3, -1, -1)))
+    images.save_image(path, images.to_image(item.mask.float().expand(1, 3, -1, -1)))
     return path.relative_to(folder).as_posix()
 
 
@@ -340,9 +339,3 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
     for row in rows:
         writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
     write_whole(path, text.getvalue())
-
-
-def write_image(path: Path, image: Image) -> None:
-    """Write an image as PNG."""
-    with writing_whole(path) as partial:
-        image.save(partial, "PNG")

@@ -17,8 +17,8 @@ from ditlens import images
 from ditlens.describers import replies
 from ditlens.describers.replies import BadReplyError, Message, RefusalError, Reply
 from ditlens.description import Description
-from ditlens.errors import DescriberError
-from ditlens.files import write_whole
+from ditlens.errors import DescriberError, WriteError
+from ditlens.files import user_path, write_whole
 
 T = TypeVar("T", str, Description)
 
@@ -65,7 +65,7 @@ class ChatDescriber(abc.ABC):
 
     def __init__(self, name: str, *, identity: str = "", cache: str | Path | None = None) -> None:
         self.name = name
-        self.cache = None if cache is None else Path(cache).expanduser()
+        self.cache = None if cache is None else user_path(cache)
         self._identity = hashlib.sha256(identity.encode()).hexdigest()
         self._memory: dict[str, str] = {}
 
@@ -136,8 +136,8 @@ class ChatDescriber(abc.ABC):
         if file is not None:
             try:
                 write_whole(file, text.encode())
-            except OSError as error:
-                warnings.warn(f"The answer could not be kept in {file}: {error.strerror}.", stacklevel=3)
+            except WriteError as error:
+                warnings.warn(f"The answer is not kept for the next time: {error}", stacklevel=3)
         return answer
 
     def _ask(self, image: Image.Image, messages: list[Message], read: Callable[[Reply], T]) -> T:

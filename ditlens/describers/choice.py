@@ -15,6 +15,7 @@ from ditlens.describers.recorded import Recorded
 from ditlens.describers.transport import shown
 from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError
+from ditlens.files import user_path
 from ditlens.models.find import find
 from ditlens.models.model import Model
 from ditlens.worlds import world
@@ -99,11 +100,12 @@ def describer_from(spec: str | Path | Describer | None, model: Model | None = No
                 f"Which model at {shown(text)}? Write its name after a #: 'http://127.0.0.1:11434/v1#llava'."
             )
         return _at_address(urllib.parse.unquote(name), url)
-    if text.lower().endswith(".json"):
-        return Recorded(text)
-    folder = Path(text).expanduser()
-    if text and (folder.is_dir() or is_hub_id(text)):
-        return _on_this_computer(str(folder.resolve()) if folder.is_dir() else text)
+    if text and ("://" not in text or text.lower().startswith("file:")):
+        path = user_path(text, DescriberError)
+        if path.suffix.lower() == ".json":
+            return Recorded(path)
+        if path.is_dir() or is_hub_id(text):
+            return _on_this_computer(str(path.resolve()) if path.is_dir() else text)
     raise DescriberError(
         f"Unknown describer {shown(text) if '://' in text else text!r}. Pass 'own', the name of a world "
         f"({', '.join(world.names())}), an address like 'http://127.0.0.1:11434/v1#llava', a .json file of "

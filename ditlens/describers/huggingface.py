@@ -15,6 +15,7 @@ from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
 from ditlens.describers.replies import Message, Reply
 from ditlens.describers.transport import causes_of
 from ditlens.errors import DescriberError, SettingError
+from ditlens.files import user_path
 from ditlens.models.loading import no_bars, pick_device
 
 
@@ -49,7 +50,7 @@ class HuggingFace(ChatDescriber):
     ) -> None:
         if max_new_tokens < 1:
             raise SettingError(f"max_new_tokens is {max_new_tokens}; at least 1 is needed.")
-        folder = Path(id_or_folder).expanduser()
+        folder = user_path(id_or_folder, DescriberError)
         self.local = folder.is_dir()
         self.source = str(folder.resolve()) if self.local else str(id_or_folder)
         self.device, self.dtype, self.max_new_tokens = device, dtype, max_new_tokens

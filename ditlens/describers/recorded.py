@@ -14,7 +14,7 @@ from ditlens.describers.chat import TYPE_BOTH, image_hash
 from ditlens.describers.replies import BadReplyError
 from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError
-from ditlens.files import read_json, write_json
+from ditlens.files import read_json, user_path, write_json
 
 FORMAT = 1
 """Version of the files of recorded texts."""
@@ -103,7 +103,7 @@ class Recorder:
     """
 
     def __init__(self, describer: Describer, path: str | Path) -> None:
-        self.describer, self.path, self.name = describer, Path(path).expanduser(), describer.name
+        self.describer, self.path, self.name = describer, user_path(path), describer.name
         if self.path.exists():
             _read(self.path)
 
@@ -146,7 +146,7 @@ def _read(path: str | Path) -> dict[str, Any]:
     Raises:
         DescriberError: If it is missing or damaged.
     """
-    file = Path(path).expanduser()
+    file = user_path(path, DescriberError)
     if not file.exists():
         raise DescriberError(
             f"There are no recorded texts in {path}. Check the name, or make the file with "

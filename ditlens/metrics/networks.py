@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from ditlens import images
+from ditlens.files import user_path
 from ditlens.metrics.regions import check, described, structure_distance
 from ditlens.models.identity import byte_hash, weights
 from ditlens.models.loading import no_bars
@@ -95,7 +96,7 @@ def _folder(variable: str, ids: Sequence[str]) -> tuple[str, str, str]:
     from huggingface_hub import try_to_load_from_cache
 
     if given := os.environ.get(variable, "").strip():
-        folder = Path(given).expanduser().resolve()
+        folder = user_path(given, AbsentError).resolve()
         if not folder.is_dir():
             raise AbsentError(f"{variable} names {given}, which is not a folder: set it to one, or unset it")
         return folder.name, str(folder), f"{variable} must name a folder as save_pretrained writes it"

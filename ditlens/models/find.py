@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ditlens.errors import ModelError
-from ditlens.files import DATA
+from ditlens.files import DATA, user_path
 
 MODELS = DATA / "models"
 """Where the shipped models live; the environment variable DITLENS_MODELS names another folder."""
@@ -18,12 +18,12 @@ def find(name_or_path: str | Path) -> str:
     Raises:
         ModelError: If it is none of these; the message lists the shipped models.
     """
-    models = Path(os.environ.get("DITLENS_MODELS", MODELS))
-    for folder in (models / str(name_or_path), Path(name_or_path)):
+    models = Path(os.environ.get("DITLENS_MODELS", MODELS)).expanduser()
+    text, path = str(name_or_path), user_path(name_or_path, ModelError)
+    for folder in (models / text, path):
         if (folder / "model_index.json").is_file():
             return str(folder)
-    text = str(name_or_path)
-    if text.count("/") == 1 and not Path(text).exists() and not text.startswith((".", "/", "~")):
+    if text.count("/") == 1 and not path.exists() and not text.startswith((".", "/", "~")):
         return text
     shipped = sorted(p.parent.name for p in models.glob("*/model_index.json"))
     raise ModelError(

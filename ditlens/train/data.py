@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ditlens.files import writing_whole
+from ditlens.files import write_errors, writing_whole
 from ditlens.train.loop import Budget
 from ditlens.worlds.portraits.attributes import Attributes, concatenate, sample
 from ditlens.worlds.portraits.render import render
@@ -74,10 +74,11 @@ def renders(budget: Budget) -> np.memmap | torch.Tensor:
     if budget.gpu:
         return images_on(budget.device, count)
     path, part_bytes = budget.folder / "images.u8", PART * 3 * SIZE * SIZE
-    budget.folder.mkdir(parents=True, exist_ok=True)
     done = path.stat().st_size // part_bytes if path.is_file() else 0
     if done < count:
-        with path.open("ab") as file:
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with write_errors(path), path.open("ab") as file:
             file.truncate(done * part_bytes)
             for part in tqdm(range(done, count), "renders", unit="part", disable=None):
                 file.write(draw(part, budget.device).cpu().numpy().tobytes())

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ditlens.errors import ModelError
-from ditlens.files import checksum, read_json, write_json
+from ditlens.files import checksum, read_json, user_path, write_json, writing_folder
 from ditlens.models.loading import pick_device
 from ditlens.train import data, describer, mmdit, oracle, team, text, vae
 from ditlens.train.card import write_card
@@ -75,7 +75,7 @@ def run(
     Raises:
         ModelError: If a stage that this one needs has not been run in `out`.
     """
-    folder = Path(out)
+    folder = user_path(out)
     asked = Worker.here().device(device)  # each process of a team has its own GPU
     chosen = pick_device("cpu" if asked == "auto" else asked)
     reports: dict[str, dict[str, Any]] = {}
@@ -101,8 +101,9 @@ def _text(folder: Path, budget: Budget) -> dict[str, Any]:
         return report
     report |= held_out_entry(folder, "text", fresh=fresh)
     for suffix, encoder in zip(("", "_2"), encoders, strict=True):
-        tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
-        encoder.to(torch.float16).save_pretrained(folder / f"text_encoder{suffix}")
+        with writing_folder(folder) as place:
+            tokenizer.save_pretrained(place / f"tokenizer{suffix}")
+            encoder.to(torch.float16).save_pretrained(place / f"text_encoder{suffix}")
     return report
 
 
@@ -112,7 +113,8 @@ def _vae(folder: Path, budget: Budget) -> dict[str, Any]:
     beside = start is not None and (folder / "transformer").is_dir()
     trained, report = vae.train(budget, start, decoder_only=beside)
     if team.rank() == 0:
-        trained.to(torch.float16).save_pretrained(folder / "vae")
+        with writing_folder(folder / "vae") as place:
+            trained.to(torch.float16).save_pretrained(place)
     return report | ({"stage": "vae_decoder"} if beside else {})
 
 
@@ -133,8 +135,9 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
         text_encoder=encoders[0], tokenizer=tokenizer, text_encoder_2=encoders[1], tokenizer_2=tokenizer,
         text_encoder_3=encoder_3, tokenizer_3=tokenizer_3,
     )  # fmt: skip
-    pipe.to("cpu", torch.float16).save_pretrained(folder)
-    clean_configs(folder)
+    with writing_folder(folder) as place:
+        pipe.to("cpu", torch.float16).save_pretrained(place)
+        clean_configs(place)
     if not (folder / "ditlens.json").is_file():
         write_json(folder / "ditlens.json", SETTINGS)
     return report

@@ -14,7 +14,7 @@ from ditlens.bench.html import asset, render
 from ditlens.bench.rating import files
 from ditlens.bench.rating.ballots import Ballot, Comparison, Rules
 from ditlens.errors import SettingError
-from ditlens.files import write_whole
+from ditlens.files import user_path, write_whole
 
 
 def export_static(
@@ -38,19 +38,18 @@ def export_static(
         SettingError: If `out` is not empty, or there is nothing to compare.
         BenchError: If the folder is damaged.
     """
-    bench, out = read_folder(folder), Path(out).expanduser()
+    bench, out = read_folder(folder), user_path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingError(f"{out} is not empty. Name a new folder: the images of two ratings must not mix.")
     if ballots < 1:
         raise SettingError("A rating needs at least one ballot: set ballots=20.")
     images, results = out / "images", files.result_files(bench)
-    images.mkdir(parents=True, exist_ok=True)
 
     @cache
     def address(image: str, flipped: bool) -> str:
         """Write an image once, under a random name."""
         path = images / f"{secrets.token_hex(8)}.png"
-        path.write_bytes(files.blind_png(bench, image, flipped))
+        write_whole(path, files.blind_png(bench, image, flipped))
         return path.relative_to(out).as_posix()
 
     def as_seen(pair: Comparison) -> dict[str, Any]:
@@ -69,5 +68,5 @@ def export_static(
         "vote.js": asset("vote.js"), "index.html": render("vote.html", ballots=True),
     }  # fmt: skip
     for name, text in pages.items():
-        (out / name).write_text(text, "utf-8")
+        write_whole(out / name, text)
     return out / "index.html"

@@ -15,6 +15,7 @@ from typing import Any
 from ditlens.bench.folder import BenchFolder
 from ditlens.bench.rating.ballots import FLIPPED, SOURCE, VOTER, Comparison
 from ditlens.errors import BenchError
+from ditlens.files import flush, write_errors
 from ditlens.images import open_image
 
 QUESTIONS = {
@@ -59,17 +60,26 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
     """Append one line and wait until it is on the disk.
 
     A line that a crash cut off stays as it is: the new one starts after it on a line of its own.
+
+    Raises:
+        WriteError: If it cannot be written; the file is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
-    with path.open("a+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                data = b"\n" + data
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    data = b"\n" + data
+            try:
+                while data:
+                    data = data[file.write(data) :]
+                flush(file.fileno())
+            except BaseException:
+                file.truncate(end)
+                raise
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any] | None]:

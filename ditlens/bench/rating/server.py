@@ -20,7 +20,8 @@ from ditlens.bench.folder import BenchFolder, read_folder
 from ditlens.bench.html import asset, render
 from ditlens.bench.rating import files
 from ditlens.bench.rating.ballots import Ballot, Comparison, Rules
-from ditlens.errors import BenchError, DitlensError, SettingError
+from ditlens.errors import BenchError, DitlensError, SettingError, WriteError
+from ditlens.files import write_json
 
 MOST_BYTES = 16 * 1024
 """Larger bodies are refused."""
@@ -127,9 +128,8 @@ class Poll:
                 f"{path.parent} has votes that were cast under other rules or on other results. Use the rules in "
                 f"{path.name}, or move the folder votes elsewhere to start again."
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
         secret = secrets.token_bytes(32)
-        path.write_text(json.dumps({**now, "secret": secret.hex()}, indent=2) + "\n", "utf-8")
+        write_json(path, {**now, "secret": secret.hex()})
         return secret
 
     def name(self, voter: str, number: int, side: str) -> str:
@@ -173,7 +173,7 @@ class Poll:
             line = files.vote_line(voter, pair, answers, files.seconds_of(data))
             try:
                 files.append_line(path, line)
-            except OSError as error:
+            except WriteError as error:
                 raise RefusedError(500, f"the vote could not be stored: {error.strerror}") from error
         return {"stored": pair.number, "done": len(finished) + 1}
 

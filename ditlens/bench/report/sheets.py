@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ditlens.bench.folder import BenchFolder, read_folder
 from ditlens.errors import DitlensError
-from ditlens.images import open_image, strip
+from ditlens.images import open_image, save_image, strip
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,10 +61,9 @@ def write_sheets(folder: str | Path | BenchFolder, most: int = 24) -> None:
         if item.name in tried:
             first.setdefault(item.kind, item.name)
     out = bench.path / "sheets"
-    out.mkdir(exist_ok=True)
     for number, name in enumerate(list(first.values())[:most]):
         file = f"{number:02d}_{re.sub(r'[^A-Za-z0-9_-]+', '-', name)[:60]}.png"
-        contact_sheet(bench, name).save(out / file, optimize=True)
+        save_image(out / file, contact_sheet(bench, name), optimize=True)
 
 
 def _opened(bench: BenchFolder, name: str, why: str = "") -> Image.Image:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ditlens.files import STALE, is_gone, patiently
+from ditlens.files import STALE, is_gone, patiently, write_errors
 
 HEARTBEAT = 20.0
 """Seconds between two touches of a claim."""
@@ -33,7 +33,6 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
         name: The item's name.
     """
     path = folder / "claims" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
     mine = signature()
     if not _take(path, mine):
         yield False
@@ -72,15 +71,24 @@ def is_abandoned(path: Path) -> bool:
 
 
 def _take(path: Path, mine: str) -> bool:
-    """Write a claim, unless there is one that holds."""
-    for _ in range(2):
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(mine)
-            return True
-        except FileExistsError:
-            if not is_abandoned(path):
-                return False
+    """Write a claim, unless there is one that holds.
+
+    Raises:
+        WriteError: If none can be written here.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):
+            try:
+                with path.open("x", encoding="utf-8") as file:
+                    file.write(mine)
+                return True
+            except FileExistsError:
+                if not is_abandoned(path):
+                    return False
+            except OSError:
+                path.unlink(missing_ok=True)  # one that names nobody would keep others away
+                raise
             patiently(lambda: path.unlink(missing_ok=True))
     return False
 

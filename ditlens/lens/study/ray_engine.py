@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ditlens.errors import MissingDependencyError, ModelError, StudyError
+from ditlens.files import user_path
 from ditlens.lens.study.run import ATTEMPTS, attempt, begin_study, record_failure
 from ditlens.lens.study.store import Manifest, Study
 from ditlens.models.identity import fingerprint
@@ -62,14 +63,14 @@ def run_with_ray(
         StudyError: If the Ray node itself ends; the items that it was at count as unfinished, not as failed.
         DitlensError: As `run_study`.
     """
-    ray, path = _ray(), Path(source)
+    ray, place, path = _ray(), user_path(folder).resolve(), user_path(source, ModelError)
     name = str(path.resolve() if path.is_dir() else source)
     with _cluster(ray):
         gpu = device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
         options = {"num_cpus": 1, "num_gpus": int(gpu), "max_restarts": -1, "max_task_retries": ATTEMPTS - 1}
         remote = ray.remote(**options)(RayWorker).remote
         try:
-            actors = [remote(name, device, manifest, Path(folder).resolve(), limit) for _ in range(workers)]
+            actors = [remote(name, device, manifest, place, limit) for _ in range(workers)]
             with progress_bar("items", progress) as show:
                 return _distribute(ray, actors, show)
         except ray.exceptions.RayError as error:

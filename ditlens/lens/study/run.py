@@ -24,8 +24,9 @@ from ditlens.errors import (
     SettingError,
     SiteError,
     StudyError,
+    WriteError,
 )
-from ditlens.files import read_lines, remove_leftovers, write_json
+from ditlens.files import read_lines, remove_leftovers, user_path, write_json
 from ditlens.lens.captures import capture
 from ditlens.lens.estimates import Estimate, estimate
 from ditlens.lens.selection import size_of
@@ -39,7 +40,15 @@ from ditlens.workers import Worker
 
 ATTEMPTS = 3
 """How often an item that crashes is tried in one run; an error that ditlens raises on purpose would recur."""
-FATAL = (SettingError, SiteError, BudgetError, ArchitectureError, ModelError, MissingDependencyError)
+FATAL = (
+    SettingError,
+    SiteError,
+    BudgetError,
+    ArchitectureError,
+    ModelError,
+    MissingDependencyError,
+    WriteError,
+)
 """Errors that every item would raise: they end the study."""
 FORMATS = ("float16", "bfloat16", "float32")
 """Number formats to keep."""
@@ -228,7 +237,7 @@ def run_study(
         StudyError: If the folder holds another study.
         DitlensError: If a setting does not fit the model or its limit: every item would fail alike.
     """
-    worker, study = worker or Worker.here(), begin_study(model, manifest, Path(folder), limit)
+    worker, study = worker or Worker.here(), begin_study(model, manifest, user_path(folder), limit)
     items = manifest.items
     first = worker.rank * len(items) // worker.world
     order = items[first:] + items[:first]

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from ditlens.errors import SiteError, StudyError
-from ditlens.files import read_json, write_json
+from ditlens.files import read_json, user_path, write_json
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.site import Site
 from ditlens.lens.study.shards import MASK, Shard, item_name
@@ -96,7 +96,6 @@ class Manifest:
         Raises:
             StudyError: If the folder holds another study; the message says where they differ.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "manifest.json"
         if not path.is_file():
             write_json(path, {"format": FORMAT, "key": self.key, **vars(self)})
@@ -441,4 +440,4 @@ def open_study(folder: str | Path) -> Study:
     >>> study.items, study["joint.0.image.out"].shape
     ([(0, 0), (1, 0)], torch.Size([2, 2, 64, 64]))
     """
-    return Study(Path(folder))
+    return Study(user_path(folder, StudyError))

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ditlens import images
 from ditlens.description import Description
 from ditlens.errors import CaptionError, DescriberError, ModelError
+from ditlens.files import writing_folder
 from ditlens.worlds.portraits.attributes import attribute, describe_values
 from ditlens.worlds.portraits.captions import LONGEST_CAPTION, caption_all, compose
 from ditlens.worlds.portraits.constraints import pick
@@ -182,13 +183,13 @@ class PortraitDescriber:
 
         Batch-norm statistics are stored in single precision, and the model computes in it.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         state = {
             name: value.half() if value.is_floating_point() and "batch_norm" not in name else value
             for name, value in self.model.state_dict().items()
         }
-        self.model.save_pretrained(folder, state_dict=state)
-        self.processor.save_pretrained(folder)
+        with writing_folder(folder) as place:
+            self.model.save_pretrained(place, state_dict=state)
+            self.processor.save_pretrained(place)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> PortraitDescriber:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ditlens.files import DATA
-from ditlens.images import to_image
+from ditlens.files import DATA, user_path
+from ditlens.images import save_image, to_image
 from ditlens.worlds.portraits.attributes import neutral
 from ditlens.worlds.portraits.render import render
 
@@ -63,10 +63,8 @@ def write(folder: str | Path = FOLDER, size: int = 256) -> list[Path]:
     Returns:
         The files.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    folder, written = user_path(folder), []
     for name, look in {"portrait": next(iter(EXAMPLES.values())), **EXAMPLES}.items():
         written.append(folder / f"{name}.png")
-        to_image(render(neutral(**look), size)[0]).save(written[-1], optimize=True)
+        save_image(written[-1], to_image(render(neutral(**look), size)[0]), optimize=True)
     return written

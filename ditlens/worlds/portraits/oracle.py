@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ditlens.errors import ModelError
+from ditlens.files import write_json, write_whole
 from ditlens.worlds.portraits.attributes import CATEGORICAL, CONTINUOUS, Attributes, describe_values
 
 SIZE = 128
@@ -102,12 +103,11 @@ class Oracle(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and half-precision ``model.safetensors``."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        folder.mkdir(parents=True, exist_ok=True)
         state = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
-        save_file({k: v.contiguous().cpu() for k, v in state.items()}, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps({"widths": self.widths}, indent=2) + "\n")
+        write_whole(folder / "model.safetensors", save({k: v.contiguous().cpu() for k, v in state.items()}))
+        write_json(folder / "config.json", {"widths": self.widths})
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> Oracle:
