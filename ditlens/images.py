@@ -71,6 +71,9 @@ def open_image(image: ImageLike, alpha: bool = True) -> Image.Image:
         raise
     except Exception as error:  # the decoders raise a dozen kinds of errors on broken data
         raise _damaged(name, error) from error
+    finally:
+        if name != "The image":
+            image.close()
 
 
 def file_of(image: Any) -> list[Path]:

@@ -32,7 +32,7 @@ from ditlens.ems.edit import results
 from ditlens.ems.extract import degree_of
 from ditlens.ems.plan import EditSettings, make_plan
 from ditlens.errors import BenchError, DitlensError, SettingError
-from ditlens.files import write_json, write_whole
+from ditlens.files import user_path, write_json, write_whole
 from ditlens.models.identity import byte_hash, fingerprint
 from ditlens.models.identity import weights as weights_of
 from ditlens.models.model import Model
@@ -42,6 +42,8 @@ from ditlens.worlds.world import Continuous, SuiteItem
 
 DEGREES = (0.25, 0.5, 0.75, 1.0, 1.5)
 """They begin low: some methods reach an effect of 0.8 before the degree 0.5."""
+WRITES = ("sources", "images", "masks", "sheets", "items.csv", "rows.csv", "summary.json", "index.html")
+"""What a benchmark writes beside ``bench.json`` and ``parts``."""
 
 
 def plan_bench(
@@ -57,7 +59,7 @@ def plan_bench(
 
     Raises:
         SettingError: If a degree is out of range or there is nothing to run.
-        BenchError: If the folder holds another run.
+        BenchError: If the folder holds another run, or files of somebody else.
     """
     degrees = [degree_of(degree) for degree in degrees]
     if not (entries and suite.items and degrees):
@@ -97,6 +99,11 @@ def plan_bench(
                     f"{folder} holds another benchmark: its {key} is {old.get(key)!r}, now it is {about[key]!r}. "
                     "Choose another folder with --out, or delete this one."
                 )
+    elif not (folder / "parts").is_dir() and (taken := [name for name in WRITES if (folder / name).exists()]):
+        raise BenchError(
+            f"{folder} is not the folder of a benchmark, and its {taken[0]} could be overwritten. Name a new "
+            "folder with --out."
+        )
     write_json(path, about)
     return about
 
@@ -159,7 +166,7 @@ def run_bench(
     model: Model,
     suite: Suite,
     entries: Mapping[str, Entry],
-    folder: Path,
+    folder: str | Path,
     *,
     degrees: Sequence[float] = DEGREES,
     seed: int = 0,
@@ -185,7 +192,7 @@ def run_bench(
         SettingError: If there is nothing to run, or a degree is out of range.
         BenchError: If the folder holds another benchmark.
     """
-    scorer, wanted = Scorer(model), [float(d) for d in degrees]
+    folder, scorer, wanted = user_path(folder), Scorer(model), [float(d) for d in degrees]
     plan_bench(model, suite, entries, folder, degrees, seed, scorer)
     common = made_with(model, scorer)
     seeds = {item.id: seed + k for k, item in enumerate(suite.items)}
@@ -236,18 +243,18 @@ def edit_item(
         (state,) = deque(plan.states(degrees), maxlen=1)  # the last one
         edits = results(plan, degrees, state, plan.clock())
         calls = state.calls + plan.mask_cost[0]
+        seconds = (time.perf_counter() - started) / len(degrees)
+        path, scores = scorer.path(edits), [scorer.score(item, edit) for edit in edits]
     except DitlensError as error:
         why = f"{type(error).__name__}: {error}"
         return [{**base, "degree": float(d), "error": why, "picture": ""} for d in degrees]
-    seconds = (time.perf_counter() - started) / len(degrees)
     images.save_image(folder / "sources" / f"{item.id}.png", plan.source_image)
-    rows, path = [], scorer.path(edits)
-    for edit in edits:
+    rows = []
+    for edit, scored in zip(edits, scores, strict=True):
         file = folder / "images" / entry.name / f"{item.id}_{edit.degree:g}.png"
         images.save_image(file, edit.image)
-        scores = scorer.score(item, edit)
         rows.append({**base, "degree": edit.degree, "calls": calls, "nfe": edit.evaluations,
-                     "seconds": round(seconds, 3), **scores, **path,
+                     "seconds": round(seconds, 3), **scored, **path,
                      "source_text": edit.source_text, "target_text": edit.target_text,
                      "picture": str(file.relative_to(folder).as_posix()), "error": ""})  # fmt: skip
     return rows

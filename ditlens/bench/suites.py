@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,14 @@ import torch
 
 from ditlens import images
 from ditlens.ems.masks import read_mask
-from ditlens.errors import SuiteError
-from ditlens.files import read_json, read_lines
+from ditlens.errors import DitlensError, SuiteError
+from ditlens.files import read_json, read_lines, user_path
+from ditlens.images import open_file
 from ditlens.worlds import world as worlds
 from ditlens.worlds.world import SuiteItem
 
+LONGEST_NAME = 150
+"""Bytes of an edit's name: with the degree and the ending it is the name of a file."""
 PIE_SIDE = 512
 PIE_KINDS = {
     "0": "random", "1": "change object", "2": "add object", "3": "delete object", "4": "attribute content",
@@ -39,7 +42,8 @@ class Suite:
     Attributes:
         name: Name of the suite.
         items: The edits.
-        remarks: What is wrong with the data, in sentences: missing images, empty masks, texts that are the same.
+        remarks: What is wrong with the data, in sentences: missing images, empty masks, texts that are the same. An
+            edit that cannot be made is named, and its rows in a benchmark hold the error.
     """
 
     name: str
@@ -69,29 +73,29 @@ def pie_bench(folder: str | Path) -> Suite:
         folder: The unpacked folder.
 
     Raises:
-        SuiteError: If it is not such a folder.
+        SuiteError: If it is not such a folder, or no entry can be used; of one that cannot, see `Suite.remarks`.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder, SuiteError)
     where = folder / "mapping_file.json"
     table = read_json(where, "a PIE-Bench folder (its authors hand it out by a form)", SuiteError)
-    suite = Suite("pie-bench", [])
-    for key, entry in table.items():
-        needed = {"image_path", "original_prompt", "editing_prompt", "mask"}
-        if missing := needed - set(entry if isinstance(entry, dict) else ()):
-            raise SuiteError(f"Entry {key} of mapping_file.json lacks {', '.join(sorted(missing))}.")
-        source, target, instruction = (
-            " ".join(str(entry.get(text, "")).replace("[", "").replace("]", "").split())
-            for text in ("original_prompt", "editing_prompt", "editing_instruction")
-        )
-        try:
-            _add(
-                suite, key, folder / "annotation_images", entry["image_path"], partial(pie_mask, entry["mask"]),
-                id=_file_name(f"pie{key}"), kind=PIE_KINDS.get(str(entry.get("editing_type_id")), "unknown"),
-                instruction=instruction, source_text=source, target_text=target,
-            )  # fmt: skip
-        except SuiteError as error:
-            raise SuiteError(f"Entry {key} of mapping_file.json: {error}") from error
-    return _checked(suite, folder)
+    edits = {key: partial(_pie_item, key, entry, folder) for key, entry in table.items()}
+    return _gathered("pie-bench", edits, {key: f"pie{key}" for key in edits}, folder)
+
+
+def _pie_item(key: str, entry: Any, folder: Path) -> SuiteItem:
+    """An entry of PIE-Bench's table."""
+    needed = {"image_path", "original_prompt", "editing_prompt", "mask"}
+    if missing := needed - set(entry if isinstance(entry, dict) else ()):
+        raise SuiteError(f"it lacks {', '.join(sorted(missing))}.")
+    source, target, instruction = (
+        " ".join(str(entry.get(text, "")).replace("[", "").replace("]", "").split())
+        for text in ("original_prompt", "editing_prompt", "editing_instruction")
+    )
+    return SuiteItem(
+        id=_file_name(f"pie{key}"), kind=PIE_KINDS.get(str(entry.get("editing_type_id")), "unknown"),
+        instruction=instruction, source_text=source, target_text=target,
+        read=_reader(folder / "annotation_images", entry["image_path"]), mask=pie_mask(entry["mask"]),
+    )  # fmt: skip
 
 
 def pie_mask(runs: Sequence[int], side: int = PIE_SIDE) -> torch.Tensor:
@@ -127,32 +131,48 @@ def records(path: str | Path) -> Suite:
         path: The file.
 
     Raises:
-        SuiteError: If it cannot be read, or a record lacks what it needs.
+        SuiteError: If it cannot be read, or no record can be used; of one that cannot, see `Suite.remarks`.
     """
-    path = Path(path).expanduser()
+    path = user_path(path, SuiteError)
     if path.suffix == ".jsonl":
-        lines = read_lines(path, "a list of edits", SuiteError)
-        entries = [_parse(line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+        entries = [line for line in read_lines(path, "a list of edits", SuiteError) if line.strip()]
     else:
         entries = read_json(path, "a list of edits", SuiteError, expect=object)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise SuiteError(
-            f"{path} holds no list of records such as {{'image': ..., 'source': ..., 'target': ...}}."
-        )
-    suite = Suite(f"records {path.name}", [])
+        if not isinstance(entries, list):
+            raise SuiteError(
+                f"{path} holds no list of records such as {{'image': ..., 'source': ..., 'target': ...}}."
+            )
+    edits, ids = {}, {}
     for i, entry in enumerate(entries):
-        name = str(entry.get("id", f"{i:04d}"))
-        source, target, instruction, licence, mask = (
-            str(entry.get(key) or "") for key in ("source", "target", "instruction", "licence", "mask")
-        )
-        if not entry.get("image") or not ((source and target) or instruction):
-            raise SuiteError(f"Record {name} of {path} needs image, and source and target or an instruction.")
-        _add(
-            suite, name, path.parent, entry["image"], partial(_drawn_mask, path.parent / mask) if mask else None,
-            id=_file_name(name), kind=str(entry.get("attribute", "unknown")), instruction=instruction,
-            source_text=source, target_text=target, licence=licence,
-        )  # fmt: skip
-    return _checked(suite, path)
+        record, number = _parsed(entry), f"{i:04d}"
+        given = record.get("id") if isinstance(record, dict) else None
+        ids[number] = number if given is None else str(given)
+        edits[number] = partial(_record_item, _file_name(ids[number]), record, path.parent)
+    return _gathered(f"records {path.name}", edits, ids, path)
+
+
+def _record_item(name: str, entry: Any, folder: Path) -> SuiteItem:
+    """A record of a list of edits."""
+    if not isinstance(entry, dict):
+        raise SuiteError("it is not a JSON object.")
+    source, target, instruction, licence, mask = (
+        str(entry.get(key) or "") for key in ("source", "target", "instruction", "licence", "mask")
+    )
+    if not entry.get("image") or not ((source and target) or instruction):
+        raise SuiteError("it needs image, and source and target or an instruction.")
+    return SuiteItem(
+        id=name, kind=str(entry.get("attribute", "unknown")), instruction=instruction, source_text=source,
+        target_text=target, licence=licence, read=_reader(folder, entry["image"]),
+        mask=(read_mask(folder / user_path(mask, SuiteError)) > 0.5).float() if mask else None,
+    )  # fmt: skip
+
+
+def _parsed(entry: Any) -> Any:
+    """A record, read if it is a line of JSON; the line itself if it is none."""
+    try:
+        return json.loads(entry) if isinstance(entry, str) else entry
+    except (ValueError, RecursionError):
+        return entry
 
 
 def open_suite(spec: str, count: int = 300) -> Suite:
@@ -169,7 +189,7 @@ def open_suite(spec: str, count: int = 300) -> Suite:
     if world in worlds.names():
         split = split or "test"
         return Suite(f"{world}-{split}", list(worlds.open_world(world).suite(count, split)))
-    path = Path(spec).expanduser()
+    path = user_path(spec, SuiteError)
     if path.is_dir():
         suite = pie_bench(path)
     elif path.suffix in (".json", ".jsonl"):
@@ -182,57 +202,76 @@ def open_suite(spec: str, count: int = 300) -> Suite:
     return Suite(suite.name, suite.items[:count], suite.remarks)
 
 
-def _add(
-    suite: Suite, name: str, folder: Path, picture: Any, mask: Callable[[], torch.Tensor] | None, **facts: Any
-) -> None:  # fmt: skip
-    """Add an edit to a suite, with remarks on what is odd about it; without its image it is left out.
+def _reader(folder: Path, name: Any) -> Callable[[], torch.Tensor]:
+    """What reads an image of a user's data, whose file is looked at now."""
+    file = folder / user_path(str(name), SuiteError)
+    if not file.is_file():
+        raise SuiteError(f"the image {name} is missing.")
+    open_file(file).close()
+    return lambda: images.to_tensor(images.open_image(file))
+
+
+def _gathered(
+    name: str, edits: Mapping[str, Callable[[], SuiteItem]], ids: Mapping[str, str], where: Path
+) -> Suite:
+    """The suite of some edits; one that cannot be made becomes an item that says so when its image is read.
 
     Args:
-        suite: The suite.
-        name: Name of the edit in the user's data.
-        folder: Where its image is.
-        picture: The image's file in it.
-        mask: Reads the mask of what may change.
-        **facts: The other attributes of a `SuiteItem`.
+        name: Name of the suite.
+        edits: What makes each edit, by its number or key.
+        ids: The name of each edit, as the user gave it.
+        where: Where they come from.
+
+    Raises:
+        SuiteError: If a name cannot be part of a file's name, or stands for several edits; or no edit can be made.
     """
-    file = folder / str(picture)
-    if not file.is_file():
-        suite.remarks.append(f"{name}: the image {picture} is missing; left out.")
-        return
-    drawn = mask() if mask else None
-    suite.items.append(SuiteItem(read=lambda: images.to_tensor(images.open_image(file)), mask=drawn, **facts))
-    share = math.nan if drawn is None else float(drawn[..., 1:-1, 1:-1].mean())  # the border says nothing
-    if facts["source_text"] == facts["target_text"] != "":
-        suite.remarks.append(f"{name}: source and target text are the same.")
-    if share == 0:
-        suite.remarks.append(f"{name}: the mask is empty, so all of the image counts as background.")
-    if share == 1:
-        suite.remarks.append(
-            f"{name}: the mask covers the whole image, so there is no background to compare."
-        )
-
-
-def _checked(suite: Suite, where: Path) -> Suite:
-    """The suite, if it has edits, each with a name of its own."""
-    twice = [i for i, n in Counter(item.id for item in suite.items).items() if n > 1]
-    if twice:
-        raise SuiteError(f"{where} has several edits of the name {twice[0]!r}; every edit needs its own.")
-    if not suite.items:
-        raise SuiteError(f"{where} has no edit that can be made. {' '.join(suite.remarks[:3])}")
+    _check_names(ids, where)
+    suite, broken = Suite(name, []), 0
+    for key, make in edits.items():
+        try:
+            item = make()
+            suite.remarks.extend(f"{ids[key]}: {odd}" for odd in _oddities(item))
+        except DitlensError as error:
+            broken += 1
+            why = SuiteError(f"{ids[key]}: {error}")
+            suite.remarks.append(str(why))
+            item = SuiteItem(_file_name(ids[key]), "unknown", "", "", "", read=partial(_refuse, why))
+        suite.items.append(item)
+    if broken == len(suite.items):
+        raise SuiteError(f"{where} has no edit that can be made. {' '.join(suite.remarks[:3])}".rstrip())
     return suite
 
 
-def _drawn_mask(path: Path) -> torch.Tensor:
-    return (read_mask(path) > 0.5).float()
+def _refuse(why: SuiteError) -> torch.Tensor:
+    raise why
+
+
+def _check_names(ids: Mapping[str, str], where: Path) -> None:
+    """Refuse names of edits under which results cannot be kept apart, before any is made."""
+    seen: dict[str, str] = {}
+    for name in ids.values():
+        file = _file_name(name).casefold()  # some file systems take A and a for the same
+        if not file or len(file.encode()) > LONGEST_NAME:
+            raise SuiteError(
+                f"{where} has an edit of the name {name[:80]!r}; a name has 1 to {LONGEST_NAME} characters."
+            )
+        if file in seen:
+            both = f"{seen[file]!r} and {name!r}" if seen[file] != name else f"{name!r}"
+            raise SuiteError(f"{where} has several edits of the name {both}; every edit needs its own.")
+        seen[file] = name
+
+
+def _oddities(item: SuiteItem) -> Iterator[str]:
+    """What is odd about an edit that can be made."""
+    share = math.nan if item.mask is None else float(item.mask[..., 1:-1, 1:-1].mean())  # PIE's border is 1
+    if item.source_text == item.target_text != "":
+        yield "source and target text are the same."
+    if share == 0:
+        yield "the mask is empty, so all of the image counts as background."
+    if share == 1:
+        yield "the mask covers the whole image, so there is no background to compare."
 
 
 def _file_name(name: str) -> str:
     """A name as part of a file's name: it leads into no other folder."""
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
-
-
-def _parse(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise SuiteError(f"{where} is not valid JSON: {error}.") from error

@@ -11,6 +11,7 @@ import shutil
 import pytest
 import torch
 from checkpoints import save_clip
+from PIL import Image
 
 import ditlens
 from ditlens.bench import entries as entries_of
@@ -23,6 +24,7 @@ from ditlens.ems.loops import Resample
 from ditlens.ems.methods import OdeEdit
 from ditlens.ems.sample import METHODS
 from ditlens.errors import BenchError, SettingError
+from ditlens.images import to_image
 from ditlens.worlds.world import SuiteItem
 
 QUICK = {
@@ -183,6 +185,36 @@ def test_an_edit_that_fails_is_a_row_that_tells_it(run, suite, tmp_path):
     errors = [row["error"] for row in rows_of(tmp_path) if row["item"] == "bad"]
     assert len(errors) == 6 and all("Error" in error for error in errors)
     assert json.loads((tmp_path / "summary.json").read_text())["methods"]["ems"]["errors"] == 3
+
+
+def test_one_bad_record_is_a_row_and_the_others_are_edited(portraits, suite, tmp_path):
+    """What is wrong may show when the list is read, when the image is read, or when its mask is used."""
+    to_image(suite.items[0].image()).save(tmp_path / "a.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
+    Image.new("L", (30, 20), 255).save(tmp_path / "narrow.png")
+    texts = {"source": "a portrait, no hat", "target": "a portrait, a crown"}
+    records = [
+        {"image": "gone.png"}, {"image": "cut.png"}, {"image": "a.png", "mask": "narrow.png"}, {"image": "a.png"}
+    ]  # fmt: skip
+    (tmp_path / "list.json").write_text(json.dumps([texts | each for each in records]))
+    bad, folder = open_suite(str(tmp_path / "list.json")), tmp_path / "out"
+    assert runner.run_bench(portraits, bad, {"ems": QUICK["ems"]}, folder, degrees=[1.0], progress=False) == 4
+    runner.report(folder, bad)
+    errors = {row["item"]: row["error"] for row in rows_of(folder)}
+    assert errors["0000"] == "SuiteError: 0000: the image gone.png is missing."
+    assert errors["0001"].startswith("ImageError: ") and "cut.png is damaged or cut off" in errors["0001"]
+    assert errors["0002"].startswith("SettingError: The mask has 30 x 20 pixels")
+    assert errors["0003"] == ""
+    assert json.loads((folder / "summary.json").read_text())["methods"]["ems"]["errors"] == 3
+
+
+def test_a_folder_of_somebody_else_is_left_alone(run, tmp_path):
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(
+        BenchError, match="is not the folder of a benchmark, and its masks could be overwritten"
+    ):
+        run()
+    assert [path.name for path in tmp_path.rglob("*")] == ["masks"]
 
 
 def test_every_method_is_scored_by_the_text_of_the_suite(portraits, suite, monkeypatch):

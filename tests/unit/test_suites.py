@@ -111,6 +111,10 @@ def test_pie_bench_is_read(pie):
     inside = first.mask[0, 0, 1:-1, 1:-1]
     assert inside.sum() == 5 and inside[0, :3].sum() == 3 and inside[1, :2].sum() == 2
     assert first.mask[0, 0, 0].all() and first.mask[0, 0, :, -1].all(), "the border counts as edited"
+    assert [item.id for item in suite.items] == ["pie000", "pie001", "pie002", "pie003"]
+    for broken in suite.items[2:]:
+        with pytest.raises(SuiteError, match=f"{broken.id}: the image .* is missing"):
+            broken.image()
     report = "\n".join(suite.remarks)
     assert "002: the image 1_change/gone.jpg is missing" in report
     assert "003: the image 7 is missing" in report
@@ -133,7 +137,7 @@ def test_a_name_in_a_table_leads_into_no_other_folder(pie):
     assert pie_bench(pie).items[0].id == "pie______x"
     (pie / "mapping_file.json").write_text(json.dumps({"7": table["000"] | {"mask": [1]}}))
     with pytest.raises(
-        SuiteError, match=r"Entry 7 of mapping_file.json: A mask is a list of pairs .* got \[1\]"
+        SuiteError, match=r"no edit that can be made. pie7: A mask is a list of pairs .* got \[1\]"
     ):
         pie_bench(pie)
 
@@ -145,7 +149,7 @@ def test_a_wrong_folder_is_told(tmp_path):
     with pytest.raises(SuiteError, match="lacks editing_prompt, mask, original_prompt"):
         pie_bench(tmp_path)
     (tmp_path / "mapping_file.json").write_text('{"0": 3}')
-    with pytest.raises(SuiteError, match="Entry 0 of mapping_file.json lacks"):
+    with pytest.raises(SuiteError, match="pie0: it lacks"):
         pie_bench(tmp_path)
     (tmp_path / "mapping_file.json").write_text("[")
     with pytest.raises(SuiteError, match="not valid JSON"):
@@ -175,9 +179,81 @@ def test_records(tmp_path, suffix):
     path = tmp_path / f"list.{suffix}"
     path.write_text(json.dumps(entries) if suffix == "json" else "\n\n".join(map(json.dumps, entries)))
     suite = open_suite(str(path))
-    assert [(i.id, i.kind) for i in suite.items] == [("0000", "color"), ("wish_1", "unknown")]
+    assert [(i.id, i.kind) for i in suite.items] == [
+        ("0000", "color"), ("wish_1", "unknown"), ("0002", "unknown")
+    ]  # fmt: skip
     assert suite.items[0].mask.sum() == 400 and suite.items[1].mask is None
-    assert "gone.png is missing" in suite.remarks[0] and f"records list.{suffix}: 2 edits" in str(suite)
+    assert "gone.png is missing" in suite.remarks[0] and f"records list.{suffix}: 3 edits" in str(suite)
+
+
+BAD = {
+    "no image": (
+        {"image": None, "instruction": "x"},
+        "it needs image, and source and target or an instruction",
+    ),
+    "no wish": ({"image": "a.png", "source": "a"}, "it needs image, and source and target or an instruction"),
+    "missing": ({"image": "gone.png", "instruction": "x"}, "the image gone.png is missing"),
+    "odd": ({"image": ["a.png"], "instruction": "x"}, r"the image \['a.png'\] is missing"),
+    "no picture": ({"image": "text.png", "instruction": "x"}, "text.png is not an image that can be read"),
+    "gone mask": ({"image": "a.png", "instruction": "x", "mask": "g.png"}, "There is no file .*g.png"),
+    "black mask": ({"image": "a.png", "instruction": "x", "mask": "black.png"}, "black.png is 0 everywhere"),
+    "web": ({"image": "https://a.org/a.png", "instruction": "x"}, "is an address"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_one_bad_record_does_not_stop_a_suite(tmp_path, suffix):
+    """It is named in the remarks and in the error that its image raises; the others are as they were."""
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    Image.new("L", (40, 40), 0).save(tmp_path / "black.png")
+    (tmp_path / "text.png").write_text("no picture")
+    good = {"image": "a.png", "instruction": "make it blue"}
+    entries = [good, *({**record, "id": name} for name, (record, _) in BAD.items()), 7, good]
+    path = tmp_path / f"list.{suffix}"
+    if suffix == "json":
+        path.write_text(json.dumps(entries))
+    else:
+        path.write_text("\n".join([*map(json.dumps, entries[:-2]), '{"image": "a.p', json.dumps(good)]))
+    suite = records(path)
+    names = ["0000", *(name.replace(" ", "_") for name in BAD), "0009", "0010"]
+    assert [item.id for item in suite.items] == names
+    assert suite.items[0].image().shape == suite.items[-1].image().shape == (1, 3, 40, 40)
+    reasons = [*((name, why) for name, (_, why) in BAD.items()), ("0009", "it is not a JSON object")]
+    assert len(suite.remarks) == len(reasons)
+    for (name, why), item, remark in zip(reasons, suite.items[1:], suite.remarks, strict=False):
+        with pytest.raises(SuiteError, match=f"{name}: .*{why}"):
+            item.image()
+        assert remark.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        (["a", "b", "a"], "has several edits of the name 'a'; every edit needs its own"),
+        (["a/b", "a_b"], "has several edits of the name 'a/b' and 'a_b'"),
+        (["Cat", "cat"], "has several edits of the name 'Cat' and 'cat'"),
+        (["", "b"], "has an edit of the name ''; a name has 1 to 150 characters"),
+        (["ä" * 76, "b"], "has an edit of the name 'ä{76}'; a name has 1 to 150"),
+        (["0001", None], "has several edits of the name '0001'"),
+    ],
+)
+def test_names_are_checked_before_anything_is_read(tmp_path, ids, why):
+    (tmp_path / "list.json").write_text(json.dumps([{"image": "gone.png", "id": name} for name in ids]))
+    with pytest.raises(SuiteError, match=why):
+        records(tmp_path / "list.json")
+
+
+def test_images_of_a_list_as_people_give_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "lists").mkdir()
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    given = ["../a.png", "~/a.png", f"file://{tmp_path}/a.png", str(tmp_path / "a.png")]
+    entries = [{"image": name, "mask": name, "instruction": "make it blue"} for name in given]
+    (tmp_path / "lists" / "list.json").write_text(json.dumps(entries))
+    for spec in ("~/lists/list.json", f"file://{tmp_path}/lists/list.json", "'~/lists/list.json'"):
+        suite = open_suite(spec)
+        assert [item.image().shape[-1] for item in suite.items] == [40] * 4
+        assert [item.mask.shape[-1] for item in suite.items] == [40] * 4
 
 
 @pytest.mark.parametrize(
