@@ -158,7 +158,7 @@ def writing_whole(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 partial.chmod(mode)
             with partial.open("r+b") as file:
-                flush(file.fileno())
+                _flush(file.fileno())
             patiently(lambda: os.replace(partial, path))
         except BaseException:
             with contextlib.suppress(OSError):
@@ -172,7 +172,7 @@ def writing_whole(path: Path) -> Iterator[Path]:
             os.close(folder)
 
 
-def flush(descriptor: int) -> None:
+def _flush(descriptor: int) -> None:
     """Wait until a file is on the disk, where the file system can say so."""
     try:
         os.fsync(descriptor)
@@ -187,7 +187,7 @@ def writing_folder(folder: Path) -> Iterator[Path]:
 
     The block writes to a temporary folder. Other files of the folder stay.
     """
-    with tempfile.TemporaryDirectory() as place:
+    with write_errors(folder), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         yield Path(place)
         for path in sorted(path for path in Path(place).rglob("*") if path.is_file()):
             with writing_whole(folder / path.relative_to(place)) as partial:
@@ -214,6 +214,25 @@ def write_parts(path: Path, parts: Iterable[Any]) -> None:
     with writing_whole(path) as partial, partial.open("wb") as file:
         for part in parts:
             file.write(part)
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Append bytes to a file, and wait until they are on the disk; its folder is created.
+
+    Raises:
+        WriteError: If they cannot be written. The file is as it was.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            end, rest = file.seek(0, os.SEEK_END), memoryview(data)
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                _flush(file.fileno())
+            except BaseException:
+                file.truncate(end)
+                raise
 
 
 def patiently(action: Callable[[], T]) -> T:

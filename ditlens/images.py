@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from ditlens.errors import ImageError, SettingError
-from ditlens.files import user_path, writing_whole
+from ditlens.files import user_path, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -404,5 +404,6 @@ def save_image(path: Path, image: Image.Image, **options: Any) -> None:
     form = FORMATS.get(path.suffix.lower())
     if form is None:
         raise SettingError(f"{path} must end in one of {', '.join(FORMATS)}.")
-    with writing_whole(path) as partial:
-        image.save(partial, form, **options)
+    memory = io.BytesIO()  # on a full disk, Pillow's JPEG writer ends half-way and says nothing
+    image.save(memory, form, **options)
+    write_whole(path, memory.getvalue())

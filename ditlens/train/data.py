@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ditlens.files import write_errors, writing_whole
+from ditlens.files import append_whole, writing_whole
 from ditlens.train.loop import Budget
 from ditlens.worlds.portraits.attributes import Attributes, concatenate, sample
 from ditlens.worlds.portraits.render import render
@@ -76,12 +77,10 @@ def renders(budget: Budget) -> np.memmap | torch.Tensor:
     path, part_bytes = budget.folder / "images.u8", PART * 3 * SIZE * SIZE
     done = path.stat().st_size // part_bytes if path.is_file() else 0
     if done < count:
-        with write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with write_errors(path), path.open("ab") as file:
-            file.truncate(done * part_bytes)
-            for part in tqdm(range(done, count), "renders", unit="part", disable=None):
-                file.write(draw(part, budget.device).cpu().numpy().tobytes())
+        append_whole(path, b"")
+        os.truncate(path, done * part_bytes)
+        for part in tqdm(range(done, count), "renders", unit="part", disable=None):
+            append_whole(path, draw(part, budget.device).cpu().numpy().tobytes())
     return np.memmap(path, np.uint8, "r", shape=(count * PART, 3, SIZE, SIZE))
 
 
@@ -110,6 +109,6 @@ def latents(vae, budget: Budget) -> torch.Tensor:
         z = vae.encode(image).latent_dist.mode().float()
         encoded.append(((z - vae.config.shift_factor) * vae.config.scaling_factor).half().cpu())
     result = torch.cat(encoded)
-    with writing_whole(path) as partial:
-        torch.save({"key": key, "latents": result}, partial)
+    with writing_whole(path) as partial, partial.open("wb") as file:
+        torch.save({"key": key, "latents": result}, file)
     return result

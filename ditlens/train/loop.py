@@ -117,8 +117,8 @@ class Training:
             state = {"modules": {n: m.state_dict() for n, m in self.modules.items()}, "average": self.average,
                      "optimizers": [o.state_dict() for o in self.optimizers], "step": self.step,
                      "spent": self.spent}  # fmt: skip
-            with writing_whole(path) as partial:
-                torch.save(state, partial)
+            with writing_whole(path) as partial, partial.open("wb") as file:
+                torch.save(state, file)
 
     def load(self, path: Path, device: torch.device) -> None:
         """Continue from a checkpoint.

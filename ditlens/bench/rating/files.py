@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -15,7 +16,7 @@ from typing import Any
 from ditlens.bench.folder import BenchFolder
 from ditlens.bench.rating.ballots import FLIPPED, SOURCE, VOTER, Comparison
 from ditlens.errors import BenchError
-from ditlens.files import flush, write_errors
+from ditlens.files import append_whole
 from ditlens.images import open_image
 
 QUESTIONS = {
@@ -65,21 +66,12 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
         WriteError: If it cannot be written; the file is as it was.
     """
     data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    data = b"\n" + data
-            try:
-                while data:
-                    data = data[file.write(data) :]
-                flush(file.fileno())
-            except BaseException:
-                file.truncate(end)
-                raise
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                data = b"\n" + data
+    append_whole(path, data)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any] | None]:
