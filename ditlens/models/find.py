@@ -18,7 +18,7 @@ def find(name_or_path: str | Path) -> str:
     Raises:
         ModelError: If it is none of these; the message lists the shipped models.
     """
-    models = Path(os.environ.get("DITLENS_MODELS", MODELS)).expanduser()
+    models = user_path(os.environ.get("DITLENS_MODELS", MODELS), ModelError)
     text, path = str(name_or_path), user_path(name_or_path, ModelError)
     for folder in (models / text, path):
         if (folder / "model_index.json").is_file():

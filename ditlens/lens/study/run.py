@@ -310,13 +310,15 @@ def record_failure(folder: Path, item: tuple[int, int], error: Exception) -> Non
     )
 
 
-def read_prompts(path: Path) -> list[str]:
+def read_prompts(path: str | Path) -> list[str]:
     """Prompts of a text file, one on each line; empty lines and lines that begin with # are skipped.
 
     Raises:
         StudyError: If the file cannot be read or has no prompts.
     """
-    lines = [line.strip() for line in read_lines(path, "a list of prompts", StudyError)]
+    lines = [
+        line.strip() for line in read_lines(user_path(path, StudyError), "a list of prompts", StudyError)
+    ]
     prompts = [line for line in lines if line and not line.startswith("#")]
     if not prompts:
         raise StudyError(f"{path} has no prompts. Write one on each line.")
