@@ -50,7 +50,7 @@ def read_mask(mask: Any) -> torch.Tensor:
     name = _name(mask)
     if isinstance(mask, str) and not Path(mask).suffix and not user_path(mask).exists():
         raise SettingError(f"mask={mask!r} is neither a file nor one of {', '.join(MASKS)}, auto.")
-    if isinstance(mask, str | Path | Image.Image):
+    if isinstance(mask, str | Path | Image.Image) or hasattr(mask, "read"):
         mask = np.array(images.open_image(mask, alpha=False).convert("L"))
     try:
         values = mask if isinstance(mask, torch.Tensor) else torch.as_tensor(np.asarray(mask))

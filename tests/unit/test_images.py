@@ -219,6 +219,11 @@ def test_srgb_itself_changes_nothing(photo):
     assert np.array_equal(open_image(photo), photo)
 
 
+def test_a_mask_may_be_an_open_file(tmp_path):
+    with saved(tmp_path / "m.png", Image.new("L", (4, 4), 255)).open("rb") as file:
+        assert read_mask(file).tolist() == torch.ones(1, 1, 4, 4).tolist()
+
+
 def test_masks_have_profiles_too(tmp_path):
     image = Image.new("L", (4, 4), 55)
     mask = read_mask(saved(tmp_path / "m.png", image, icc_profile=icc.grey(1.0)))

@@ -218,8 +218,8 @@ def test_a_crash_while_saving_leaves_the_old_checkpoint(clock, tmp_path, monkeyp
     Job(clock, tmp_path, steps=5).run()
     before = (tmp_path / "job.checkpoint.pt").read_bytes()
 
-    def half(state, path):
-        path.write_bytes(b"half a file")
+    def half(state, file):
+        file.write(b"half a file")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", half)
