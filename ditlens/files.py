@@ -89,9 +89,9 @@ def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     Raises:
         SettingError: If an output is one of the inputs, under whatever name.
     """
-    inputs = list(inputs)
+    there = [given for given in inputs if os.path.exists(given)]
     for path in outputs:
-        if path.exists() and any(given.exists() and path.samefile(given) for given in inputs):
+        if os.path.exists(path) and any(path.samefile(given) for given in there):
             raise SettingError(
                 f"{path} is what this was made from: it is never overwritten. Choose another place."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,9 +139,7 @@ def open_file(file: str | Path | BinaryIO) -> Image.Image:
     path: Any = "The file"
     if isinstance(file, str | Path):
         file = path = user_path(file, ImageError)
-        if not path.exists():
-            raise ImageError(f"There is no file {path}. Check the name, or the folder you are in.")
-        if path.is_dir():
+        if os.path.isdir(path):
             raise ImageError(f"{path} is a folder. Name one image in it.")
     too_large = f"than {MOST_PIXELS:,}. Make it smaller first."
     try:
@@ -149,6 +148,8 @@ def open_file(file: str | Path | BinaryIO) -> Image.Image:
             image = Image.open(file)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path} has far more pixels {too_large}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageError(f"There is no file {path}. Check the name, or the folder you are in.") from error
     except PermissionError as error:
         raise ImageError(
             f"{path} may not be read by you: {error.strerror}. Change its permissions."

@@ -64,7 +64,7 @@ def check(
             raise SettingError(f"{out} cannot be written: {there} {why}. Choose another place: --out.")
         files = [out / name for name in writes]
         keep_inputs(files, inputs)
-        if not force and (taken := [file for file in files if file.exists()]):
+        if not force and (taken := [file for file in files if os.path.exists(file)]):
             raise SettingError(
                 f"{taken[0]} is there already. Choose another place with --out, or overwrite it with --force."
             )

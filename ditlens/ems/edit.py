@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -184,7 +185,7 @@ class Edit:
             WriteError: If a file cannot be written.
         """
         folder = user_path(directory)
-        if any(path.is_file() for path in (folder, *folder.parents)):
+        if any(map(os.path.isfile, (folder, *folder.parents))):
             raise SettingError(
                 f"An edit is saved into a folder, but {folder} is or lies under a file. Name another."
             )
@@ -291,7 +292,7 @@ def edit(
 
     Args:
         model: The model, from `ditlens.load`.
-        image: A file, a PIL image or a tensor.
+        image: A file or its name, a PIL image, a tensor or an array.
         instruction: What to change, in words; or several instructions, each with its own degree:
             ``{"make her smile": 0.7, "remove the glasses": 1}``. May be empty if both texts are given.
         degree: 1 aims at the target text; more exaggerates, less than 0 reverses. 0 returns the reconstruction,

@@ -70,11 +70,11 @@ def test_a_file_whose_name_begins_with_a_tilde(tmp_path, monkeypatch):
 # --- writing --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def umask():
-    """A mask that lets groups read and write, and nobody else."""
-    before = os.umask(0o007)
-    yield 0o007
+@pytest.fixture(params=[0o077, 0o007, 0o002], ids=oct)
+def umask(request):
+    """Who may not do what with new files: for private ones, for those of a group, for those that a group writes."""
+    before = os.umask(request.param)
+    yield request.param
     os.umask(before)
 
 
@@ -87,7 +87,7 @@ def test_permissions_are_those_of_a_new_file(tmp_path, umask):
     write_whole(tmp_path / "a", "text")
     with writing_whole(tmp_path / "b") as partial:
         save_file({"x": torch.ones(2)}, partial)
-    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o660, 0o660]
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o666 & ~umask] * 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
@@ -100,7 +100,7 @@ def test_files_of_a_folder_that_a_library_writes(tmp_path, umask):
         (place / "sub" / "a").chmod(0o600)
         assert [path.name for path in tmp_path.rglob("*")] == ["model", "other"], "nothing yet"
     assert (tmp_path / "model" / "sub" / "a").read_text() == "all of it"
-    assert (tmp_path / "model" / "sub" / "a").stat().st_mode & 0o777 == 0o660
+    assert (tmp_path / "model" / "sub" / "a").stat().st_mode & 0o777 == 0o666 & ~umask
     assert sorted(path.name for path in (tmp_path / "model").rglob("*")) == ["a", "other", "sub"]
 
 
