@@ -173,7 +173,7 @@ def run_bench(
     share: tuple[int, int] = (0, 1),
     progress: bool | Progress = True,
 ) -> int:
-    """Run what is missing of a benchmark; if it is interrupted, the same call continues.
+    """Run what is missing of a benchmark; if it is interrupted, the same call continues, and tries errors again.
 
     Args:
         model: The model.
@@ -201,25 +201,37 @@ def run_bench(
         for entry, item in in_turn(suite, entries, share)
     ]
 
-    def rows_and_rest(
-        entry: Entry, item: SuiteItem, made_from: dict[str, Any]
-    ) -> tuple[list[dict], list[float]]:
+    def kept(entry: Entry, item: SuiteItem, made_from: dict, errors: bool) -> tuple[list[dict], list[float]]:
+        """The rows there are, with those of errors or without, and the degrees that are missing."""
         rows = kept_rows(folder, entry.name, item.id, made_from)
+        rows = [row for row in rows if errors or not row["error"]]
         return rows, [d for d in wanted if d not in {row["degree"] for row in rows}]
 
-    todo = [job for job in jobs if rows_and_rest(*job)[1]]
+    todo = [(*job, changed(part_path(folder, *job[:2]))) for job in jobs if kept(*job, errors=False)[1]]
     done = 0
     with progress_bar("edits", progress) as show:
-        for seen, (entry, item, made_from) in enumerate(todo, 1):
-            rows, missing = rows_and_rest(entry, item, made_from)
-            if not missing:  # another process was faster
+        for seen, (entry, item, made_from, before) in enumerate(todo, 1):
+            path = part_path(folder, entry, item)
+            others = changed(path) != before  # what another process has just done is not tried again
+            rows, missing = kept(entry, item, made_from, errors=others)
+            if not missing:
                 continue
             done += 1
             rows += edit_item(model, entry, item, folder, missing, seeds[item.id], scorer)
             part = {**made_from, "rows": sorted(rows, key=lambda row: row["degree"])}
-            write_whole(folder / "parts" / entry.name / f"{item.id}.json", json.dumps(part))
+            write_whole(path, json.dumps(part))
             show(seen, len(todo), f"{entry.name}, {item.id}")
     return done
+
+
+def part_path(folder: Path, entry: Entry, item: SuiteItem) -> Path:
+    """The file with the rows of one method and item."""
+    return folder / "parts" / entry.name / f"{item.id}.json"
+
+
+def changed(path: Path) -> int:
+    """When a file was last changed; 0 if it is not there."""
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def edit_item(

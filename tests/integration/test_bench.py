@@ -208,6 +208,27 @@ def test_one_bad_record_is_a_row_and_the_others_are_edited(portraits, suite, tmp
     assert json.loads((folder / "summary.json").read_text())["methods"]["ems"]["errors"] == 3
 
 
+def test_a_record_that_was_repaired_is_edited_by_the_next_run(portraits, suite, tmp_path):
+    to_image(suite.items[0].image()).save(tmp_path / "a.png")
+    good = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(good[:900])
+    records = [{"image": f"{name}.png", "source": "no hat", "target": "a crown"} for name in "ab"]
+    (tmp_path / "list.json").write_text(json.dumps(records))
+    bad, folder = open_suite(str(tmp_path / "list.json")), tmp_path / "out"
+
+    def run(**options):
+        given = {"degrees": [1.0], "progress": False, **options}
+        return runner.run_bench(portraits, bad, {"ems": QUICK["ems"]}, folder, **given)
+
+    assert run() == 2
+    assert run() == 1, "only the error is tried again"
+    (tmp_path / "b.png").write_bytes(good)
+    assert run() == 1
+    assert run() == 0
+    runner.report(folder, bad)
+    assert [row["error"] for row in rows_of(folder)] == ["", ""]
+
+
 def test_a_folder_of_somebody_else_is_left_alone(run, tmp_path):
     (tmp_path / "masks").mkdir()
     with pytest.raises(
