@@ -98,6 +98,7 @@ ENTRIES: dict[str, tuple[str, Callable]] = {
     "header": ("a b.png", lambda path: open_file(path).size == (8, 8)),
     "mask": ("a b.png", lambda path: read_mask(path).shape == (1, 1, 8, 8)),
     "study": ("study", lambda path: ditlens.open_study(path).folder),
+    "study by its class": ("study", lambda path: ditlens.Study(path).folder),
     "new study": ("new", captured),
     "new study by Ray": ("new", captured_by_ray),
     "prompts": ("prompts.txt", lambda path: studies.read_prompts(path) == ["a man"]),

@@ -150,8 +150,9 @@ class Study:
       steps [0, 1], passes cond
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.manifest = folder, Manifest.read(folder)
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = user_path(folder, StudyError)
+        self.manifest = Manifest.read(self.folder)
 
     def path(self, item: tuple[int, int]) -> Path:
         """Shard of an item."""
@@ -440,4 +441,4 @@ def open_study(folder: str | Path) -> Study:
     >>> study.items, study["joint.0.image.out"].shape
     ([(0, 0), (1, 0)], torch.Size([2, 2, 64, 64]))
     """
-    return Study(user_path(folder, StudyError))
+    return Study(folder)
