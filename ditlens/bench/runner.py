@@ -33,7 +33,7 @@ from ditlens.ems.extract import degree_of
 from ditlens.ems.plan import EditSettings, make_plan
 from ditlens.errors import BenchError, DitlensError, SettingError
 from ditlens.files import user_path, write_json, write_whole
-from ditlens.models.identity import byte_hash, fingerprint
+from ditlens.models.identity import byte_hash, fingerprint, setup
 from ditlens.models.identity import weights as weights_of
 from ditlens.models.model import Model
 from ditlens.tables import Progress, columns, progress_bar
@@ -72,6 +72,7 @@ def plan_bench(
         "suite": suite.name,
         "model": model.name,
         "made_with": made_with(model, scorer),
+        "setup": setup(model),
         "ditlens": __version__,
         "torch": torch.__version__,
         "seed": seed,

@@ -29,6 +29,7 @@ from ditlens.labels import outside_steps
 from ditlens.models import encoders as text_encoders
 from ditlens.models.embedding import TextEmbedding, move
 from ditlens.models.encoders import Encoder
+from ditlens.models.identity import setup
 from ditlens.models.model import Model
 from ditlens.version import __version__
 
@@ -173,9 +174,9 @@ class Plan:
     def recipe(self, degree: float) -> dict[str, Any]:
         """What is needed to repeat the edit, ready for JSON.
 
-        Beside it you need the image; the model, of which the recipe has the name; and a mask that was given, of
-        which it has the checksum: `Edit.save` writes it to ``mask.png``. The way back from a result begins at that
-        result: repeat the edit, then reverse it.
+        Beside it you need the image; the model, of which the recipe has the name and the `setup`
+        (`ditlens.models.identity`); and a mask that was given, of which it has the checksum: `Edit.save` writes it
+        to ``mask.png``. The way back from a result begins at that result: repeat the edit, then reverse it.
 
         Of a mask from the difference of the texts it has the settings. An edit that is repeated makes the mask with
         those of its own version: where `ditlens.ems.masks.difference_settings` gives others, the result may differ.
@@ -187,6 +188,7 @@ class Plan:
             "python": platform.python_version(),
             "model": self.model.name,
             "device": str(self.model.device),
+            **setup(self.model),
             "instruction": " and ".join(self.instructions),
             "instructions": self.instructions,
             "source_text": self.description.source,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -21,11 +21,16 @@ SLICE = 2**22
 """Bytes that are hashed at a time."""
 
 
+USUAL = ("JointAttnProcessor2_0", "FluxAttnProcessor")
+"""Attention processors that diffusers gives the transformers of SD3 and FLUX."""
+
+
 def fingerprint(model: Model) -> str:
     """Identity of the transformer, the text encoders and the scheduler's settings.
 
     Equal for the same weights in the same number format, on every device, with every number of threads and however
-    they are offloaded. The weights in memory count: with a LoRA, or changed in place, it is another model.
+    they are offloaded. The weights in memory count: with a LoRA, or changed in place, it is another model. So do
+    the adapters that act, with their scales, and an attention that is not PyTorch's own; see `setup`.
 
     Args:
         model: The model.
@@ -34,13 +39,101 @@ def fingerprint(model: Model) -> str:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256(scheduler_settings(model.pipe.scheduler).encode())
-    for part, module in sorted(model.pipe.components.items()):
-        if module is None or not (part == "transformer" or part.startswith("text_encoder")):
-            continue
+    for part, module in networks(model):
         for name, tensor in weights(module):
             line = f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype} {byte_hash(tensor)}\n"
             digest.update(line.encode())
+        for unusual in (acting_adapters(module), unusual_attention(module)):
+            if unusual:
+                digest.update(f"{part} {json.dumps(unusual, sort_keys=True)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def setup(model: Model) -> dict[str, Any]:
+    """What beside the weights decides what the networks compute, in words, ready for JSON.
+
+    It stands in the recipe of an edit, in the manifest of a study and in a benchmark's ``bench.json``.
+
+    Returns:
+        "dtype": number formats of the weights; "adapters": of each network the adapters that act (LoRA ...), with
+        their scales, several where layers differ; "attention": of each network the attention backends and
+        processors other than PyTorch's and diffusers' own.
+
+    >>> from ditlens.models.identity import setup
+    >>> setup(model)
+    {'dtype': 'float32', 'adapters': {}, 'attention': {}}
+    """
+    parts = dict(networks(model))
+    formats = {
+        str(value.dtype).removeprefix("torch.") for part in parts.values() for value in part.parameters()
+    }
+    scales = {part: _scales(acting_adapters(module)) for part, module in parts.items()}
+    attention = {part: unusual_attention(module) for part, module in parts.items()}
+    return {
+        "dtype": ", ".join(sorted(formats)),
+        "adapters": {part: found for part, found in scales.items() if found},
+        "attention": {part: found for part, found in attention.items() if found},
+    }
+
+
+def networks(model: Model) -> list[tuple[str, torch.nn.Module]]:
+    """The networks that decide hidden states: transformer and text encoders, by name."""
+    return [
+        (part, module)
+        for part, module in sorted(model.pipe.components.items())
+        if module is not None and (part == "transformer" or part.startswith("text_encoder"))
+    ]
+
+
+def acting_adapters(module: torch.nn.Module) -> dict[str, dict[str, float]]:
+    """Scales of the adapters that act in a network now, by layer, as the layers of PEFT hold them.
+
+    Disabled ones do not act. Where adapters are merged into the weights, these do, whichever is active.
+    """
+    found = {}
+    for name, layer in module.named_modules():
+        active, off = getattr(layer, "active_adapters", None), getattr(layer, "disable_adapters", None)
+        if not isinstance(active, list | tuple) or off is True:  # of a whole model both are methods
+            continue
+        scales = getattr(layer, "scaling", None)
+        acting = getattr(layer, "merged_adapters", None) or active
+        found[name] = {
+            each: float(1.0 if scales is None else scales[each])
+            for each in acting
+            if scales is None or each in scales
+        }
+    return {name: scales for name, scales in found.items() if scales}
+
+
+def _scales(layers: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
+    """Scales by adapter, each once."""
+    found: dict[str, set[float]] = {}
+    for scales in layers.values():
+        for name, scale in scales.items():
+            found.setdefault(name, set()).add(scale)
+    return {name: sorted(scales) for name, scales in found.items()}
+
+
+def unusual_attention(module: torch.nn.Module) -> list[str]:
+    """Attention backends and processors of a network that compute otherwise than it was made to; mostly none."""
+    found = {str(getattr(getattr(module, "config", None), "_attn_implementation", None))}
+    found -= {"None", "sdpa", "eager"}
+    for layer in module.modules():
+        processor = getattr(layer, "processor", None)
+        if processor is None:
+            continue
+        found |= {type(processor).__name__} - {*USUAL}
+        if hasattr(processor, "_attention_backend"):
+            backend = processor._attention_backend or _active_backend()
+            found |= {str(getattr(backend, "value", backend))} - {"native"}
+    return sorted(found)
+
+
+def _active_backend() -> Any:
+    """The backend of processors that name none: ``DIFFUSERS_ATTN_BACKEND``, or what was set last."""
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
+    return _AttentionBackendRegistry.get_active_backend()[0]
 
 
 def scheduler_settings(scheduler: Any) -> str:

@@ -77,7 +77,9 @@ def test_a_killed_worker_loses_and_doubles_nothing(cluster, portraits, portraits
 @pytest.mark.slow
 def test_a_worker_with_other_weights_ends_the_run(cluster, portraits, portraits_folder, tmp_path):
     plan = plan_study(portraits, ["a man"], [0], "joint.0.image.out")
-    with pytest.raises(ModelError, match="with other weights, number format or scheduler than the study's"):
+    with pytest.raises(
+        ModelError, match="has other weights, adapters, number format or scheduler than the study's plan"
+    ):
         run_with_ray(
             portraits_folder, replace(plan, fingerprint="f00"), tmp_path / "study", workers=1, device="cpu"
         )

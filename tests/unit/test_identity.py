@@ -8,7 +8,14 @@ import types
 import pytest
 import torch
 
-from ditlens.models.identity import SLICE, byte_hash, fingerprint
+from ditlens.bench import runner
+from ditlens.bench.entries import Entry
+from ditlens.bench.suites import open_suite
+from ditlens.ems.edit import edit
+from ditlens.ems.loops import SDEDIT
+from ditlens.errors import ModelError, StudyError
+from ditlens.lens.study.run import plan_study, run_study
+from ditlens.models.identity import SLICE, byte_hash, fingerprint, setup
 
 
 class Scheduler:
@@ -102,3 +109,120 @@ def test_offloaded_weights_are_found():
 
 def test_a_real_model(portraits):
     assert len(fingerprint(portraits)) == 16
+
+
+# --- what acts beside the weights ---------------------------------------------------------------------------
+
+
+class LoraLayer(torch.nn.Module):
+    """What a layer of PEFT says of its adapters."""
+
+    def __init__(self, active=("style",), off=False, merged=(), **scaling):
+        super().__init__()
+        self.active_adapters, self.disable_adapters = list(active), off
+        self.merged_adapters, self.scaling = list(merged), scaling
+
+
+class Processor:
+    """An attention processor that chooses among backends."""
+
+    def __init__(self, backend=None):
+        self._attention_backend = backend
+
+
+def with_layer(layer):
+    made = model()
+    made.pipe.components["transformer"].append(layer)
+    return made
+
+
+def with_attention(processor):
+    layer = torch.nn.Module()
+    layer.processor = processor
+    return with_layer(layer)
+
+
+def test_adapters_that_act_count_with_their_scales():
+    states = {
+        "half": LoraLayer(style=0.5),
+        "whole": LoraLayer(style=1.0),
+        "off": LoraLayer(off=True, style=0.5),
+        "other": LoraLayer(active=["ink"], style=0.5, ink=0.5),
+        "both": LoraLayer(active=["ink", "style"], style=0.5, ink=0.5),
+        "merged": LoraLayer(active=["ink"], merged=["both"], both=0.5, ink=0.5),
+    }
+    said = {name: setup(with_layer(layer))["adapters"] for name, layer in states.items()}
+    assert said == {
+        "half": {"transformer": {"style": [0.5]}},
+        "whole": {"transformer": {"style": [1.0]}},
+        "off": {},
+        "other": {"transformer": {"ink": [0.5]}},
+        "both": {"transformer": {"ink": [0.5], "style": [0.5]}},
+        "merged": {"transformer": {"both": [0.5]}},
+    }
+    assert len({fingerprint(with_layer(layer)) for layer in states.values()}) == len(states)
+    assert fingerprint(with_layer(states["off"])) == fingerprint(model())
+    assert fingerprint(with_layer(LoraLayer(active=["elsewhere"], style=1.0))) == fingerprint(model())
+
+
+def test_another_attention_counts_and_the_usual_one_does_not(monkeypatch):
+    from diffusers.models.attention_dispatch import attention_backend
+    from diffusers.models.attention_processor import JointAttnProcessor2_0
+
+    monkeypatch.setattr(f"{setup.__module__}.USUAL", ("JointAttnProcessor2_0", "Processor"))
+    plain = fingerprint(model())
+    for usual in (JointAttnProcessor2_0(), Processor(), Processor("native")):
+        assert fingerprint(with_attention(usual)) == plain
+        assert setup(with_attention(usual))["attention"] == {}
+    sage = with_attention(Processor("sage"))
+    assert setup(sage)["attention"] == {"transformer": ["sage"]} and fingerprint(sage) != plain
+    with attention_backend("_native_math"):
+        assert fingerprint(with_attention(Processor())) != plain
+        assert setup(with_attention(Processor()))["attention"] == {"transformer": ["_native_math"]}
+    mine = with_attention(types.SimpleNamespace())
+    assert setup(mine)["attention"] == {"transformer": ["SimpleNamespace"]} and fingerprint(mine) != plain
+
+
+@pytest.fixture
+def lora(monkeypatch, portraits):
+    """A function that gives the model an adapter of a scale; it goes with the test."""
+
+    def put(scale):
+        layer = portraits.transformer.transformer_blocks[0].attn.to_q
+        for name, value in vars(LoraLayer(style=scale)).items():
+            if not name.startswith("_") and name != "training":
+                monkeypatch.setattr(layer, name, value, raising=False)
+
+    return put
+
+
+def test_a_study_does_not_mix_scales_of_an_adapter(portraits, lora, tmp_path):
+    asked = (portraits, ["a man"], [0], "joint.0.image.out")
+    plain = plan_study(*asked, sampling_steps=1)
+    run_study(portraits, plain, tmp_path)
+    assert plain.setup == {"dtype": "float32", "adapters": {}, "attention": {}}
+    lora(0.5)
+    with pytest.raises(ModelError, match=r"adapters \{'transformer': \{'style': \[0.5\]\}\}.* Plan it again"):
+        run_study(portraits, plain, tmp_path)
+    with pytest.raises(StudyError, match="scheduler, the model's adapters differ"):
+        run_study(portraits, plan_study(*asked, sampling_steps=1), tmp_path)
+    half = plan_study(*asked, sampling_steps=1)
+    lora(1.0)
+    assert plan_study(*asked, sampling_steps=1).key not in (half.key, plain.key)
+
+
+def test_recipes_and_benchmarks_say_what_acted(portraits, lora, tmp_path):
+    lora(0.5)
+    picture = portraits.generate("a portrait", steps=1)
+    recipe = edit(
+        portraits, picture, source_text="a red shirt", target_text="a blue shirt", degree=0.0
+    ).recipe
+    about = runner.plan_bench(
+        portraits, open_suite("portraits-dev", 1), {"sdedit": Entry("sdedit", SDEDIT)}, tmp_path, [1.0], 0
+    )
+    for said in (recipe, about["setup"]):
+        assert said["dtype"] == "float32" and said["attention"] == {}
+        assert said["adapters"] == {"transformer": {"style": [0.5]}}
+    made_with = about["made_with"]
+    lora(1.0)
+    assert runner.made_with(portraits, runner.Scorer(portraits)) != made_with

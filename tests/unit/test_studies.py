@@ -234,7 +234,7 @@ def test_another_model_is_another_study(portraits, tmp_path):
         other = studies.plan_study(portraits, ["a man"], [0], OUT)
     finally:
         portraits.pipe.scheduler.register_to_config(shift=shift)
-    with pytest.raises(StudyError, match="weights, number format or scheduler differ"):
+    with pytest.raises(StudyError, match="weights, number format, adapters or scheduler differ"):
         other.begin(tmp_path)
 
 

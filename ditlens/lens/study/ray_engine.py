@@ -16,11 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ditlens.errors import MissingDependencyError, ModelError, StudyError
+from ditlens.errors import MissingDependencyError, StudyError
 from ditlens.files import user_path
 from ditlens.lens.study.run import ATTEMPTS, attempt, begin_study, record_failure
 from ditlens.lens.study.store import Manifest, Study
-from ditlens.models.identity import fingerprint
 from ditlens.models.loading import load
 from ditlens.models.model import Model
 from ditlens.tables import Progress, progress_bar
@@ -92,14 +91,8 @@ class RayWorker:
 
     @cached_property
     def model(self) -> Model:
-        """The model, whose weights are those of the manifest."""
-        model = load(self.source, device=self.device)
-        if fingerprint(model) != self.manifest.fingerprint:
-            raise ModelError(
-                f"A Ray worker loaded {self.source!r} with other weights, number format or scheduler than the "
-                "study's. Install the same model on every machine; changes made in memory do not reach workers."
-            )
-        return model
+        """The model."""
+        return load(self.source, device=self.device)
 
     @cached_property
     def study(self) -> Study:

@@ -33,7 +33,7 @@ from ditlens.lens.selection import size_of
 from ditlens.lens.study.claims import claim
 from ditlens.lens.study.shards import item_name, write_item
 from ditlens.lens.study.store import Manifest, Study, failure_path, read_failure
-from ditlens.models.identity import fingerprint
+from ditlens.models.identity import fingerprint, setup
 from ditlens.models.model import Model
 from ditlens.tables import Progress, human, progress_bar
 from ditlens.workers import Worker
@@ -97,7 +97,7 @@ def plan_study(
     }  # fmt: skip
     check_steps(settings["steps"], settings["sampling_steps"])
     check_passes(settings["passes"], settings["guidance"], model.distilled)
-    return Manifest(model.name, fingerprint(model), tuple(prompts), tuple(seeds), settings)
+    return Manifest(model.name, fingerprint(model), tuple(prompts), tuple(seeds), settings, setup(model))
 
 
 def check_steps(steps: Sequence[int] | None, sampling_steps: int) -> None:
@@ -235,6 +235,7 @@ def run_study(
 
     Raises:
         StudyError: If the folder holds another study.
+        ModelError: If the model is not the manifest's.
         DitlensError: If a setting does not fit the model or its limit: every item would fail alike.
     """
     worker, study = worker or Worker.here(), begin_study(model, manifest, user_path(folder), limit)
@@ -259,11 +260,19 @@ def run_study(
 
 
 def begin_study(model: Model, manifest: Manifest, folder: Path, limit: str | float) -> Study:
-    """Check the settings, then write the manifest and remove what killed workers left.
+    """Check the model and the settings, then write the manifest and remove what killed workers left.
 
     Raises:
+        ModelError: If the model is not the manifest's.
         DitlensError: As `run_study`.
     """
+    if fingerprint(model) != manifest.fingerprint:
+        now = ", ".join(f"{name} {value}" for name, value in setup(model).items())
+        raise ModelError(
+            f"{model.name} has other weights, adapters, number format or scheduler than the study's plan (now: "
+            f"{now}). Plan it again with this model: plan_study(model, ...). Workers of Ray load the model by its "
+            "name: install the same on every machine, and save what you change in memory, e.g. a LoRA, as a model."
+        )
     capturing(model, manifest, limit)
     manifest.begin(folder)
     remove_leftovers(folder)

@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,11 @@ class Manifest:
 
     Attributes:
         model: Name of the model.
-        fingerprint: Of its weights and its scheduler, see `ditlens.models.identity`.
+        fingerprint: Of its weights, adapters and scheduler, see `ditlens.models.identity`.
         prompts: The texts.
         seeds: Seeds, each used with every prompt.
         settings: Everything else that decides the values: sites, steps, passes, reduce, dtype, sampling.
+        setup: Number format, adapters and attention of the model in words; the fingerprint has them, too.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Manifest:
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
+    setup: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def items(self) -> list[tuple[int, int]]:
@@ -83,7 +85,7 @@ class Manifest:
                 raise StudyError(f"{path} is of another version of ditlens; capture the study again.")
             key = data.pop("key")
             manifest = cls(data["model"], data["fingerprint"], tuple(data["prompts"]), tuple(data["seeds"]),
-                           data["settings"])  # fmt: skip
+                           data["settings"], data.get("setup", {}))  # fmt: skip
         except (KeyError, TypeError) as error:
             raise StudyError(f"{path} is damaged: {error}. Capture it again in a new folder.") from error
         if key != manifest.key:
@@ -108,11 +110,17 @@ class Manifest:
 
 def differences(one: Manifest, other: Manifest) -> list[str]:
     """What differs between two studies, in words."""
-    parts = {"fingerprint": "the model's weights, number format or scheduler", "prompts": "prompts",
+    parts = {"fingerprint": "the model's weights, number format, adapters or scheduler", "prompts": "prompts",
              "seeds": "seeds"}  # fmt: skip
     found = [words for name, words in parts.items() if getattr(one, name) != getattr(other, name)]
-    names = sorted({*one.settings, *other.settings})
-    return found + [name for name in names if one.settings.get(name) != other.settings.get(name)]
+    if one.setup and other.setup:
+        found += [f"the model's {name}" for name in _unequal(one.setup, other.setup)]
+    return found + _unequal(one.settings, other.settings)
+
+
+def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names under which two mappings hold something else."""
+    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
 
 
 @dataclass(frozen=True, eq=False)
