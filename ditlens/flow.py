@@ -18,6 +18,7 @@ The examples use the Gaussian world, in which a text is the mean of the images t
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -116,11 +117,10 @@ def check_sigma(sigma: float | Float[Tensor, " ..."]) -> None:
     Raises:
         SettingError: If any sigma is out of range or not a number; the usual cause is passing a timestep.
     """
-    levels = torch.as_tensor(sigma)
-    lowest, highest = float(levels.min()), float(levels.max())
-    if not (lowest >= 0 and highest <= 1):  # "not" also catches NaN
+    levels = sigma.flatten().tolist() if isinstance(sigma, Tensor) else [sigma]
+    if not all(0 <= level <= 1 for level in levels):  # false for NaN, too
         raise SettingError(
-            f"sigma must lie in [0, 1] (0 clean, 1 noise); got {lowest:g} to {highest:g}. "
+            f"sigma must lie in [0, 1] (0 clean, 1 noise); got {min(levels):g} to {max(levels):g}. "
             "The usual cause is passing a timestep: divide it by 1000, or use scheduler.sigmas."
         )
 
@@ -196,7 +196,7 @@ def score(latents: Latents, velocity: Latents, sigma: Sigma) -> Latents:
     Args and errors are those of `predict_clean`; in addition sigma must not be 0, where this divides by 0.
     """
     noise = predict_noise(latents, velocity, sigma)
-    if bool((torch.as_tensor(sigma) == 0).any()):
+    if not (sigma.all() if isinstance(sigma, Tensor) else sigma):
         raise SettingError("The score needs sigma > 0: at sigma 0 the velocity does not determine it.")
     return -noise / per_item(sigma, latents)
 
@@ -208,6 +208,15 @@ def guide(uncond: Latents, cond: Latents, guidance: Guidance) -> Latents:
     tensor([[[[15.]]]])
     """
     return uncond + guidance * (cond - uncond)
+
+
+def normal(shape: Sequence[int], generator: torch.Generator) -> Float[Tensor, " ..."]:
+    """Standard normal numbers from a generator on the CPU: float32 there, whatever PyTorch's defaults are.
+
+    >>> dl.flow.normal((2,), torch.Generator().manual_seed(0))
+    tensor([ 1.5410, -0.2934])
+    """
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
 
 
 def seeded_noise(generators: Sequence[torch.Generator], like: Latents) -> Latents:
@@ -229,7 +238,7 @@ def seeded_noise(generators: Sequence[torch.Generator], like: Latents) -> Latent
     """
     if len(generators) != like.shape[0]:
         raise SettingError(f"Got {len(generators)} seeds for {like.shape[0]} latents; give one per item.")
-    draws = [torch.randn(like.shape[1:], generator=generator) for generator in generators]
+    draws = [normal(like.shape[1:], generator) for generator in generators]
     return torch.stack(draws).to(like)
 
 
@@ -252,15 +261,28 @@ def seed_of(seed: int) -> int:
     return number
 
 
+def generator_of(seed: int) -> torch.Generator:
+    """A generator on the CPU, another one for each seed from 0 to 2**63 - 1.
+
+    PyTorch reads the last 32 bits of a seed only: with 3 and 2**32 + 3 it draws the same. Larger seeds are
+    therefore hashed to 32 bits first.
+
+    >>> [dl.flow.generator_of(seed).initial_seed() for seed in (3, 2**32 + 3)]
+    [3, 2977988308]
+    """
+    number = seed_of(seed)
+    if number >= 2**32:
+        number = int.from_bytes(hashlib.sha256(number.to_bytes(8, "big")).digest()[:4], "big")
+    return torch.Generator().manual_seed(number)
+
+
 def seeded_generators(seeds: Sequence[int] | None, batch: int) -> list[torch.Generator]:
     """Make one CPU generator per seed; None stands for the seeds 0, 1, ..., batch - 1.
 
     >>> [generator.initial_seed() for generator in dl.flow.seeded_generators(None, 3)]
     [0, 1, 2]
     """
-    return [
-        torch.Generator().manual_seed(seed_of(seed)) for seed in (range(batch) if seeds is None else seeds)
-    ]
+    return [generator_of(seed) for seed in (range(batch) if seeds is None else seeds)]
 
 
 # --- evaluating a model ------------------------------------------------------------------------------------
@@ -403,7 +425,7 @@ def sigmas_linear(steps: int) -> Float[Tensor, " {steps}+1"]:
     """
     if steps < 1:
         raise SettingError(f"steps must be at least 1; got {steps}.")
-    return torch.linspace(1, 0, steps + 1)
+    return torch.linspace(1, 0, steps + 1, dtype=torch.float32, device="cpu")
 
 
 def check_sigmas(sigmas: Float[Tensor, " ..."]) -> list[float]:

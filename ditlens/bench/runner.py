@@ -33,6 +33,7 @@ from ditlens.ems.extract import degree_of
 from ditlens.ems.plan import EditSettings, make_plan
 from ditlens.errors import BenchError, DitlensError, SettingError
 from ditlens.files import user_path, write_json, write_whole
+from ditlens.flow import seed_of
 from ditlens.models.identity import byte_hash, fingerprint, setup
 from ditlens.models.identity import weights as weights_of
 from ditlens.models.model import Model
@@ -61,7 +62,7 @@ def plan_bench(
         SettingError: If a degree is out of range or there is nothing to run.
         BenchError: If the folder holds another run, or files of somebody else.
     """
-    degrees = [degree_of(degree) for degree in degrees]
+    degrees, seed = [degree_of(degree) for degree in degrees], seed_of(seed)
     if not (entries and suite.items and degrees):
         raise SettingError(
             "There is nothing to run: a benchmark needs a suite with items, methods and degrees."
@@ -137,6 +138,11 @@ def origin(
     }  # as JSON: tuples are lists
 
 
+def item_seed(seed: int, k: int) -> int:
+    """The seed of item k."""
+    return (seed + k) % 2**63
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -182,7 +188,7 @@ def run_bench(
         entries: Methods.
         folder: Where everything is written.
         degrees: Editing degrees.
-        seed: Item k is edited with the seed ``seed + k``, by every method.
+        seed: Item k is edited with the seed ``seed + k`` (after the largest comes 0), by every method.
         share: (k, n): as process k of n, run every n-th method and item, then what the others have not reached.
         progress: Whether a bar is shown; or a function, called with (done, total, what) after every edit.
 
@@ -196,7 +202,7 @@ def run_bench(
     folder, scorer, wanted = user_path(folder), Scorer(model), [float(d) for d in degrees]
     plan_bench(model, suite, entries, folder, degrees, seed, scorer)
     common = made_with(model, scorer)
-    seeds = {item.id: seed + k for k, item in enumerate(suite.items)}
+    seeds = {item.id: item_seed(seed, k) for k, item in enumerate(suite.items)}
     jobs = [
         (entry, item, origin(common, entry.settings(), item, seeds[item.id]))
         for entry, item in in_turn(suite, entries, share)
@@ -283,7 +289,7 @@ def collect(folder: Path, suite: Suite) -> list[dict[str, Any]]:
     about = json.loads((folder / "bench.json").read_text("utf-8"))
     for method, settings in about["methods"].items():
         for k, item in enumerate(suite.items):
-            now = origin(about["made_with"], settings, item, about["seed"] + k)
+            now = origin(about["made_with"], settings, item, item_seed(about["seed"], k))
             rows += kept_rows(folder, method, item.id, now)
     if not rows:
         raise BenchError(

@@ -53,7 +53,7 @@ def read_mask(mask: Any) -> torch.Tensor:
     if isinstance(mask, str | Path | Image.Image) or hasattr(mask, "read"):
         mask = np.array(images.open_image(mask, alpha=False).convert("L"))
     try:
-        values = mask if isinstance(mask, torch.Tensor) else torch.as_tensor(np.asarray(mask))
+        values = mask if isinstance(mask, torch.Tensor) else torch.as_tensor(np.asarray(mask), device="cpu")
     except TypeError:
         raise SettingError(
             f"A mask is a file, an image or an array of numbers; got {type(mask).__name__}."

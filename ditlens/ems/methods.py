@@ -44,7 +44,7 @@ import torch
 
 from ditlens import flow
 from ditlens.errors import SettingError
-from ditlens.flow import Latents
+from ditlens.flow import Latents, generator_of
 
 
 class Look(NamedTuple):
@@ -305,7 +305,8 @@ class Distillation(DeltaVelocity):
         if self.schedule == "grid":
             return super().levels(sigmas)
         low, high = self.sigma_range
-        draws = torch.rand(self.steps, generator=torch.Generator().manual_seed(self.schedule_seed))
+        generator = generator_of(self.schedule_seed)
+        draws = torch.rand(self.steps, generator=generator, dtype=torch.float32, device="cpu")
         return [(sigma, sigma) for sigma in (low + (high - low) * draws).tolist()]
 
 

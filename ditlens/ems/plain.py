@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from ditlens.flow import Latents, Mask, VelocityField
+from ditlens.flow import Latents, Mask, VelocityField, generator_of, normal
 
 Text = Any
 """A `TextEmbedding` of one text, or a tensor in the analytic worlds; both can ``lerp``."""
@@ -56,11 +56,11 @@ def ems(
     leaves, (1 - eta) (z - x), and guides away from the source text. degree 0 returns x.
     """
     text = source.lerp(target, degree)  # manipulate the text: c0 + degree (c1 - c0)
-    noise_of = torch.Generator().manual_seed(seed)
+    noise_of = generator_of(seed)
     z, steps = x, len(sigmas) - 1
     for k, (t, t_next) in enumerate(pairwise(sigmas.tolist())):
         eta = k / steps  # the edited point leaves the source's noise more and more
-        eps = torch.randn(x.shape[1:], generator=noise_of).to(x)
+        eps = normal(x.shape[1:], noise_of).to(x)
         q = (1 - t) * x + t * eps
         p = q + (1 - (1 - eta) * t) * (z - x)
         difference = guided(velocity, p, t, text, source, guidance) - velocity(q, t, source)
@@ -88,10 +88,10 @@ def flowedit(
     Both see the same noise: q is the source noised, p the edited image under that noise. The published settings for
     SD3 run the last 33 of 50 steps (`skip` 17).
     """
-    noise_of = torch.Generator().manual_seed(seed)
+    noise_of = generator_of(seed)
     z = x
     for t, t_next in pairwise(sigmas.tolist()[skip:]):
-        eps = torch.randn(x.shape[1:], generator=noise_of).to(x)
+        eps = normal(x.shape[1:], noise_of).to(x)
         q = (1 - t) * x + t * eps
         p = z + q - x
         v_source = guided(velocity, q, t, source, null, source_guidance)
@@ -118,11 +118,11 @@ def dds(
     Score distillation alone would pull z to the target text's average image; subtracting the source's own score
     under the same noise removes that pull. The clean estimates are p - t v(p) and q - t v(q).
     """
-    levels = 0.05 + 0.9 * torch.rand(steps, generator=torch.Generator().manual_seed(0))
-    noise_of = torch.Generator().manual_seed(seed)
+    levels = 0.05 + 0.9 * torch.rand(steps, generator=generator_of(0), dtype=torch.float32, device="cpu")
+    noise_of = generator_of(seed)
     z = x
     for t in levels.tolist():
-        eps = torch.randn(x.shape[1:], generator=noise_of).to(x)
+        eps = normal(x.shape[1:], noise_of).to(x)
         q, p = (1 - t) * x + t * eps, (1 - t) * z + t * eps
         v_source = guided(velocity, q, t, source, null, guidance)
         v_target = guided(velocity, p, t, target, null, guidance)
@@ -146,10 +146,10 @@ def flowslider(
 
     slider 0 is the source, 1 the target, 2 beyond; the text itself does not move.
     """
-    noise_of = torch.Generator().manual_seed(seed)
+    noise_of = generator_of(seed)
     z = x
     for t, t_next in pairwise(sigmas.tolist()):
-        eps = torch.randn(x.shape[1:], generator=noise_of).to(x)
+        eps = normal(x.shape[1:], noise_of).to(x)
         q = (1 - t) * x + t * eps
         p = z + q - x
         difference = guided(velocity, p, t, target, source, slider) - velocity(q, t, source)

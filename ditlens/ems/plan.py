@@ -131,7 +131,7 @@ class Plan:
         model, count, method = self.model, len(degrees), self.method
         slides = None
         if isinstance(method, DeltaVelocity) and method.slide == "guidance":
-            slides = torch.tensor([float(d) for d in degrees])
+            slides = torch.tensor([float(d) for d in degrees], dtype=torch.float32, device="cpu")
             texts = [self.moved(1.0)] * count
         else:
             texts = [self.moved(degree) for degree in degrees]

@@ -275,8 +275,8 @@ class LatentCache:
             )
         found = self.get(site, step=step, pass_=pass_)
         if run is not None and len({item.run for item in self.items}) > 1:
-            rows = torch.tensor([i for i, item in enumerate(self.items) if item.run == run])
-            found = found.index_select(0 if step is not None else 1, rows.to(found.device))
+            rows = [i for i, item in enumerate(self.items) if item.run == run]
+            found = found[rows] if step is not None else found[:, rows]
         return found[..., : prod(grid), :].unflatten(-2, grid)
 
     def mask(self, pass_: str | None = None) -> Bool[Tensor, "items tokens"] | None:

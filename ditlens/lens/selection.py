@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ditlens import flow
 from ditlens.errors import SettingError
 from ditlens.lens.site import STREAMS
 
@@ -151,8 +152,7 @@ def masked_mean(
 
 def sketch(value: Float[Tensor, "*rows wide"], width: int) -> Float[Tensor, "*rows {width}"]:
     """A fixed Gaussian projection of the width, which keeps distances: its columns are N(0, 1/width)."""
-    generator = torch.Generator().manual_seed(0)
-    matrix = torch.randn(value.shape[-1], width, generator=generator) / width**0.5
+    matrix = flow.normal((value.shape[-1], width), flow.generator_of(0)) / width**0.5
     return value.float() @ matrix.to(value.device)
 
 

@@ -55,7 +55,7 @@ class PinnedBuffers:
         Returns:
             A tensor in ordinary memory; its values are there after `drain`.
         """
-        target = torch.empty(source.shape, dtype=source.dtype)
+        target = torch.empty(source.shape, dtype=source.dtype, device="cpu")
         if len(self._under_way) == self._count:
             self._land()
         buffer = self._buffer(source)

@@ -322,5 +322,5 @@ class Dino:
         scale = min(DINO_SIDE / min(image.shape[-2:]), DINO_LONGEST / max(image.shape[-2:]))
         size = [round(side * scale) for side in image.shape[-2:]]
         resized = F.interpolate(image.float() * 255, size, mode="bilinear", antialias=True)
-        mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 1, 3, 1, 1)
+        mean, std = resized.new_tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 1, 3, 1, 1)
         return (resized - mean) / std

@@ -63,7 +63,7 @@ class TextEmbedding:
 
     def at_guidance(self, guidance: float | torch.Tensor) -> TextEmbedding:
         """The same prompts for a guidance-distilled model, with one embedded guidance, or one for each prompt."""
-        values = torch.as_tensor(guidance, dtype=torch.float32).flatten().expand(len(self))
+        values = torch.as_tensor(guidance, dtype=torch.float32, device="cpu").flatten().expand(len(self))
         return replace(self, guidance=tuple(values.tolist()))
 
     @classmethod

@@ -25,7 +25,7 @@ from ditlens.errors import SettingError
 from ditlens.flow import Latents
 from ditlens.labels import Label, announce
 from ditlens.models.embedding import TextEmbedding
-from ditlens.models.model import Model
+from ditlens.models.model import Model, on_the_usual_device
 
 PACK = 2
 """Side of the square of latents that becomes one token."""
@@ -73,7 +73,9 @@ def positions(height: int, width: int) -> Float[Tensor, "tokens 3"]:
             [0., 1., 0.],
             [0., 1., 1.]])
     """
-    rows, columns = torch.meshgrid(torch.arange(height // PACK), torch.arange(width // PACK), indexing="ij")
+    rows, columns = torch.meshgrid(
+        *(torch.arange(side // PACK, device="cpu") for side in (height, width)), indexing="ij"
+    )
     grid = torch.stack([torch.zeros_like(rows), rows, columns], -1).float()
     return rearrange(grid, "rows columns axes -> (rows columns) axes")
 
@@ -111,8 +113,9 @@ class FluxModel(Model):
         return self.pipe.tokenizer_2
 
     def grid_settings(self, steps: int) -> dict[str, Any]:
-        return {"sigmas": torch.linspace(1.0, 1 / steps, steps, dtype=torch.float64).tolist()}
+        return {"sigmas": torch.linspace(1.0, 1 / steps, steps, dtype=torch.float64, device="cpu").tolist()}
 
+    @on_the_usual_device
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> TextEmbedding:
         """Embed prompts as the pipeline does: T5's tokens, CLIP's pooled vector; see `Model.encode_text`."""
@@ -125,13 +128,14 @@ class FluxModel(Model):
         guidance = (float(self.defaults["guidance"]),) * len(prompts) if self.distilled else None
         return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts), guidance)
 
+    @on_the_usual_device
     @torch.no_grad()
     def __call__(self, latents: torch.Tensor, sigma: float, text: TextEmbedding) -> torch.Tensor:
         """The velocity field, (B, C, H, W) float32; see `Model.__call__`."""
         height, width = latents.shape[-2:]
         guidance = None
         if text.guidance is not None and self.distilled:
-            guidance = torch.tensor(text.guidance, device=self.device)
+            guidance = torch.tensor(text.guidance, dtype=torch.float32, device=self.device)
         with announce(Label(text.roles, text.prompts, text.mask)):
             velocity = self.transformer(
                 hidden_states=pack(latents).to(self.device, self.dtype),

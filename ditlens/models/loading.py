@@ -14,7 +14,7 @@ from ditlens.errors import ModelError, SettingError
 from ditlens.files import read_json
 from ditlens.models.find import find
 from ditlens.models.flux import FluxModel
-from ditlens.models.model import Model
+from ditlens.models.model import Model, on_the_usual_device
 from ditlens.models.profiles import cached_sizes, choose, free_memory, part_sizes
 
 
@@ -38,6 +38,7 @@ def pick_device(device: str = "auto") -> torch.device:
     return chosen
 
 
+@on_the_usual_device
 def load(
     name_or_path: str | Path = "portraits",
     device: str = "auto",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from PIL import Image
@@ -22,6 +23,22 @@ from ditlens.worlds.world import World, missing_of, open_world
 
 T5_ROWS = 256
 """Rows of the token matrix that the third text encoder writes, as in diffusers."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def on_the_usual_device(method: Callable[P, R]) -> Callable[P, R]:
+    """Let networks make their tensors as always, also where PyTorch's default device is another."""
+
+    @wraps(method)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        usual = torch.get_default_device().type == "cpu"
+        with contextlib.nullcontext() if usual else torch.device("cpu"):
+            return method(*args, **kwargs)
+
+    return run
 
 
 def check_defaults(defaults: Mapping[str, Any], where: str) -> None:
@@ -152,6 +169,7 @@ class Model:
 
     # --- texts ---------------------------------------------------------------------------------------
 
+    @on_the_usual_device
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> TextEmbedding:
         """Embed prompts exactly as the pipeline does.
@@ -211,6 +229,7 @@ class Model:
         config = self.transformer.config
         return config.pos_embed_max_size * config.patch_size <= config.sample_size
 
+    @on_the_usual_device
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Latents of images: the posterior's mode, shifted and scaled as the transformer expects.
@@ -225,6 +244,7 @@ class Model:
         z = self.vae.encode(pixels.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mode().float()
         return (z - config.shift_factor) * config.scaling_factor
 
+    @on_the_usual_device
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Images of latents: (batch, 3, height, width), values in [0, 1], float32, on the CPU."""
@@ -234,13 +254,14 @@ class Model:
 
     # --- the flow ------------------------------------------------------------------------------------
 
+    @on_the_usual_device
     @torch.no_grad()
     def __call__(self, latents: torch.Tensor, sigma: float, text: TextEmbedding) -> torch.Tensor:
         """The velocity field: ``noise - clean`` as predicted at noise level `sigma` under `text`, float32.
 
         diffusers calls this output `noise_pred`; it is a velocity. The transformer is fed 1000 * sigma.
         """
-        timestep = torch.full((len(latents),), float(sigma) * 1000, device=self.device)
+        timestep = torch.full((len(latents),), float(sigma) * 1000, dtype=torch.float32, device=self.device)
         with announce(Label(text.roles, text.prompts, text.mask)):  # for captures and interventions
             return self.transformer(
                 hidden_states=latents.to(self.device, self.dtype),
@@ -250,6 +271,7 @@ class Model:
                 return_dict=False,
             )[0].float()
 
+    @on_the_usual_device
     def sigmas(self, steps: int) -> torch.Tensor:
         """Noise levels of the model's own scheduler, (steps + 1,), from 1 down to 0.
 
@@ -281,7 +303,7 @@ class Model:
         height, width = size or (self.side, self.side)
         shape = (self.latent_channels, height // scale, width // scale)
         generators = flow.seeded_generators(seeds, len(seeds))
-        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
+        return torch.stack([flow.normal(shape, g) for g in generators]).to(self.device)
 
     def sample(
         self,

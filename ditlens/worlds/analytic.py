@@ -112,7 +112,7 @@ class TwoFactorWorld(GaussianWorld):
         size = math.prod(self.shape)
         if not 0 <= self.angle <= 90 or size < 2:
             raise SettingError(f"angle must lie in 0..90 degrees and shape have 2 elements; got {self}.")
-        first, second = torch.zeros(2, size, dtype=torch.float64)
+        first, second = torch.zeros(2, size, dtype=torch.float64, device="cpu")
         first[: size // 2] = 1  # half of the elements each: no overlap, hence orthogonal
         second[size // 2 :] = 1
         first, second = first / first.norm(), second / second.norm()

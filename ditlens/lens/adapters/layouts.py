@@ -66,8 +66,9 @@ def ragged(starts: list[int], lengths: list[int]) -> Rows:
     """Rows of items whose stream starts at `starts` and has `lengths` tokens; padded to the longest."""
     if len(set(starts)) == 1 and len(set(lengths)) == 1:
         return Rows(slice(starts[0], starts[0] + lengths[0]))
-    steps, length = torch.arange(max(lengths)), torch.tensor(lengths)[:, None]
-    return Rows(torch.tensor(starts)[:, None] + torch.minimum(steps, length - 1), steps < length)
+    start, length = torch.tensor([starts, lengths], device="cpu").unsqueeze(-1)
+    steps = torch.arange(max(lengths), device="cpu")
+    return Rows(start + torch.minimum(steps, length - 1), steps < length)
 
 
 def picked(where: Bool[Tensor, "batch all"]) -> Rows:

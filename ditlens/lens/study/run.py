@@ -84,6 +84,7 @@ def plan_study(
     Raises:
         SettingError: If there are no prompts or seeds, or a setting keeps nothing.
     """
+    seeds = [flow.seed_of(seed) for seed in seeds]
     if not prompts or not seeds or len(set(seeds)) < len(seeds):
         raise SettingError("A study needs at least one prompt and one seed, and every seed once.")
     if dtype not in (None, *FORMATS):

@@ -199,9 +199,9 @@ def neutral(batch: int = 1, **overrides: float | int | str) -> Attributes:
         value = overrides.pop(name, a.neutral)
         if isinstance(a, Categorical):
             index = a.level_of(value) if isinstance(value, str) else int(value)
-            values[name] = torch.full((batch,), index, dtype=torch.int64)
+            values[name] = torch.full((batch,), index, dtype=torch.int64, device="cpu")
         else:
-            values[name] = torch.full((batch,), float(value))
+            values[name] = torch.full((batch,), float(value), dtype=torch.float32, device="cpu")
     for name in overrides:
         attribute(name)  # raises with the list of names
     return values
@@ -228,18 +228,21 @@ def sample(
     """
     import torch
 
+    def uniform() -> torch.Tensor:
+        return torch.rand(count, generator=generator, dtype=torch.float32, device=device)
+
     values: Attributes = {}
     for a in CONTINUOUS:
-        u = torch.rand(count, generator=generator, device=device)
+        u = uniform()
         values[a.name] = a.low + u * a.range
     for c in CATEGORICAL:
         values[c.name] = torch.randint(len(c.values), (count,), generator=generator, device=device)
     for name, share in AT_REST.items():
-        rest = torch.rand(count, generator=generator, device=device) < share
+        rest = uniform() < share
         values[name] = torch.where(rest, torch.full_like(values[name], attribute(name).neutral), values[name])
     if grey_with_age > 0:
         grey = CATEGORICAL[0].level_of("grey")
-        tied = torch.rand(count, generator=generator, device=device) < grey_with_age
+        tied = uniform() < grey_with_age
         other = torch.randint(len(CATEGORICAL[0].values) - 1, (count,), generator=generator, device=device)
         other = other + (other >= grey)  # any colour but grey
         wanted = torch.where(values["age"] > 0.5, torch.full_like(other, grey), other)

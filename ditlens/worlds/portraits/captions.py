@@ -88,7 +88,8 @@ def _cells(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     assert isinstance(spec, Continuous)
     cores = [level.core(spec.low, spec.high) for level in spec.levels]
     edges = [level.high for level in spec.levels[:-1]]
-    return torch.tensor(edges, dtype=torch.float64), torch.tensor(cores, dtype=torch.float64)
+    first, second = (torch.tensor(each, dtype=torch.float64, device="cpu") for each in (edges, cores))
+    return first, second
 
 
 def _choose_names(named: dict[str, int], rng: random.Random, drop: float) -> dict[str, int]:

@@ -157,7 +157,7 @@ def _measure(attributes: Attributes, size: int, device: torch.device) -> Face:
     jaw = 1 - 0.20 * _ramp(y, 0.02, 0.60).square() - 0.05 * _ramp(-y, 0.2, 0.6)
     distance = _ellipse(x / jaw, y - 0.03, width, torch.full_like(width, 0.52))
 
-    tones = torch.tensor(SKIN, device=device)
+    tones = torch.tensor(SKIN, dtype=axis.dtype, device=device)
     place = value["skin_tone"].view(-1, 1).clamp(0, 1) * (len(SKIN) - 1)
     weights = (1 - (place - torch.arange(len(SKIN), device=device)).abs()).clamp(min=0)
     skin = (weights @ tones).view(-1, 3, 1, 1)
@@ -472,7 +472,7 @@ def render(attributes: Attributes, size: int = 128, device: torch.device | str |
     images = []
     for start in range(0, batch, chunk):
         face = _measure(take(attributes, slice(start, start + chunk)), size, device)
-        canvas = Canvas(torch.empty(0, device=device), 2 * SCALE / size)
+        canvas = Canvas(torch.empty(0, dtype=torch.float32, device=device), 2 * SCALE / size)
         for part in PARTS:
             part(canvas, face)
         images.append(canvas.rgb)
