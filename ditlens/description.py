@@ -7,11 +7,12 @@ where.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from ditlens.errors import SettingError
 
@@ -168,6 +169,23 @@ def _steps(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[str, int,
     return [*kept, *((step, head + i, head + j, head + k, head + m) for step, i, j, k, m in rest)]
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+READING = threading.RLock()
+
+
+def one_reader_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    """Let one thread at a time read texts: tokenizers keep truncation and padding from call to call."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with READING:
+            return function(*args, **kwargs)
+
+    return run
+
+
+@one_reader_at_a_time
 def _tokens(text: str, tokenize: Tokenize | None = None, limit: int | None = None) -> Sequence[Hashable]:
     """The tokens of a text, cut as the encoder cuts them."""
     if tokenize is None:

@@ -14,6 +14,7 @@ from PIL import Image
 from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
 from ditlens.describers.replies import Message, Reply
 from ditlens.describers.transport import causes_of
+from ditlens.description import one_reader_at_a_time
 from ditlens.errors import DescriberError, SettingError
 from ditlens.files import user_path
 from ditlens.models.loading import no_bars, pick_device
@@ -87,7 +88,7 @@ class HuggingFace(ChatDescriber):
         """What the model says next; see `ChatDescriber.reply`."""
         processor, model = self._parts
         try:
-            inputs = processor.apply_chat_template(
+            inputs = one_reader_at_a_time(processor.apply_chat_template)(
                 payload(image, messages), add_generation_prompt=True, tokenize=True, return_dict=True,
                 return_tensors="pt",
             ).to(model.device, model.dtype)  # fmt: skip

@@ -56,6 +56,9 @@ class Edit:
         latents: Edited latents, (1, channels, height, width).
         plan: What the edit was made from.
 
+    A pickled edit can be looked at, measured and saved. It holds no networks: to repeat, sweep or reverse it, make
+    it again with a model.
+
     Example:
         >>> image = model.generate("a portrait with a big smile", seed=0, steps=2)
         >>> edit = dl.edit(model, image, source_text="a red shirt", target_text="a blue shirt", degree=0.0)
@@ -77,6 +80,9 @@ class Edit:
     evaluations: int
     latents: torch.Tensor = field(repr=False)
     plan: Plan = field(repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "latents": self.latents.cpu()}
 
     @property
     def source_text(self) -> str:

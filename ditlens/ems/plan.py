@@ -74,6 +74,37 @@ class EditSettings:
                 raise SettingError(f"{route} is {getattr(self, route)!r}; it is True or False.")
 
 
+class PickledModel(Model):
+    """What a pickled edit keeps of its model: name, settings and world, which measures; not the networks."""
+
+    def __init__(self, model: Model) -> None:
+        self.name, self.folder, self.world, self.defaults = (
+            model.name,
+            model.folder,
+            model.world,
+            model.defaults,
+        )
+
+    def __repr__(self) -> str:
+        return f"PickledModel({self.name!r})"
+
+    @property
+    def pipe(self) -> Any:  # type: ignore[override]
+        raise SettingError(
+            "This edit comes from a pickle, which holds no networks. Make it again, with what edit.recipe holds: "
+            f"ditlens.edit(ditlens.load({self.name!r}), edit.source_image, ...)."
+        )
+
+
+def on_the_cpu(value: Any) -> Any:
+    """A tensor, or the tensors of texts, on the CPU: a pickle may be read on a machine without a GPU."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, TextEmbedding):
+        return replace(value, **{name: on_the_cpu(part) for name, part in vars(value).items()})
+    return tuple(map(on_the_cpu, value)) if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """An edit before its degree is known.
@@ -113,6 +144,14 @@ class Plan:
     encoders: tuple[Encoder, ...] | None
     settings: EditSettings = field(repr=False)
     files: tuple[Path, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles: everything on the CPU, without the networks of model and describer."""
+        kept = {name: on_the_cpu(value) for name, value in vars(self).items()}
+        return kept | {"model": PickledModel(self.model), "settings": replace(self.settings, describer=None)}
+
+    def __deepcopy__(self, memo: Any) -> Plan:
+        return self
 
     @staticmethod
     def clock() -> float:

@@ -8,6 +8,7 @@ replaced, so what the model computes is bit for bit the same.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -58,18 +59,18 @@ class Tap:
 
     def switch_on(self, module: torch.nn.Module) -> None:
         """Begin to record the softmax calls of a module that starts to run."""
-        self.module = id(module)
-        if self.module not in WATCHES:
-            WATCHES[self.module] = Watch()
-            WATCHES[self.module].__enter__()
-        WATCHES[self.module].taps.append(self)
+        self.module, self.place = id(module), (threading.get_ident(), id(module))
+        if self.place not in WATCHES:
+            WATCHES[self.place] = Watch()
+            WATCHES[self.place].__enter__()
+        WATCHES[self.place].taps.append(self)
 
     def switch_off(self) -> None:
         """Stop recording; what was recorded stays."""
-        watch = WATCHES[self.module]
+        watch = WATCHES[self.place]
         watch.taps.remove(self)
         if not watch.taps:
-            del WATCHES[self.module]
+            del WATCHES[self.place]
             watch.__exit__(None, None, None)
 
     def see(self, seen: SoftmaxCall) -> SoftmaxCall:
@@ -101,8 +102,8 @@ class Watch(TorchFunctionMode):
         return func(**(named | {name: getattr(seen, name) for name in LETTERS.values()}))
 
 
-WATCHES: dict[int, Watch] = {}
-"""Attention modules that run now, by identity."""
+WATCHES: dict[tuple[int, int], Watch] = {}
+"""Attention modules that run now, by thread and identity: modes of PyTorch are those of one thread."""
 
 
 def probabilities(call: SoftmaxCall, heads: slice, queries: Rows | None) -> Maps:

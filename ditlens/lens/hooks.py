@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import copyreg
+import threading
 import weakref
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ditlens.errors import ArchitectureError, CaptureError, SettingError
+from ditlens.errors import ArchitectureError, CaptureError, DitlensError, SettingError
 from ditlens.labels import Label, current_label
 from ditlens.lens.adapters.adapter import Adapter, Block
 from ditlens.lens.backward import in_backward
@@ -27,6 +31,11 @@ from ditlens.lens.selection import Passes, Steps, Tokens, pass_names, step_filte
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
 """Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
+
+LOCK = threading.Lock()
+"""Held while `ACTIVE` changes."""
+OPEN: ContextVar[frozenset[object]] = ContextVar("ditlens_open", default=frozenset())
+"""Keys of the sessions that were opened in this thread or asyncio task: they see its calls, and no others."""
 
 SCALES: tuple[Callable[[float], float], ...] = (
     lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000, lambda t: t - 1,
@@ -91,6 +100,8 @@ class Session(ABC):
 
     acts_first = False
     """Whether the hooks of this kind of session run before those of the other kind."""
+    problem: type[DitlensError] = CaptureError
+    """The error for a session that did not see what it should."""
 
     def __init__(self, model: Any, steps: Steps, passes: Passes, tokens: Tokens) -> None:
         self.wants_step = step_filter(steps)
@@ -113,6 +124,9 @@ class Session(ABC):
         self._taps: list[Any] = []
         self._watched: set[int] = set()
         self._used = False
+        self._key = object()
+        self._thread = 0
+        self._elsewhere = self._at_once = False
 
     # --- what capture and intervene add --------------------------------------------------------------
 
@@ -140,10 +154,13 @@ class Session(ABC):
             self.refuse()
             if is_compiled(self.given, *self._everything):
                 self._stack.enter_context(EAGER)
-            ACTIVE.setdefault(self.transformer, []).append(weakref.ref(self))
+            OPEN.set(OPEN.get() | {self._key})
+            with LOCK:
+                ACTIVE.setdefault(self.transformer, []).append(weakref.ref(self))
             self.attach()
             for other in running(self.transformer):
-                if self.acts_first and not other.acts_first:  # captures see changed values
+                ours = other._key in OPEN.get()
+                if ours and self.acts_first and not other.acts_first:  # captures see changed values
                     other.detach()
                     other.attach()
         except BaseException:
@@ -154,6 +171,7 @@ class Session(ABC):
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         try:
             if kind is None:
+                self.check_threads()
                 self.finish()
         finally:
             self.close()
@@ -176,8 +194,10 @@ class Session(ABC):
         self.detach()
         self._drop_taps()
         self._stack.close()
-        others = [weakref.ref(session) for session in running(self.transformer) if session is not self]
-        ACTIVE[self.transformer] = others
+        OPEN.set(OPEN.get() - {self._key})
+        with LOCK:
+            others = [weakref.ref(session) for session in running(self.transformer) if session is not self]
+            ACTIVE[self.transformer] = others
         self.call, self._everything = None, []
 
     def refuse(self, skipping: bool = False) -> frozenset[int]:
@@ -207,6 +227,43 @@ class Session(ABC):
             )
         return frozenset(id(module) for module, _, _ in replaced)
 
+    # --- threads -------------------------------------------------------------------------------------
+
+    def is_here(self) -> bool:
+        """Whether the session is to see what happens now: it was opened in this thread or asyncio task.
+
+        It also sees the threads of PyTorch's own in which a backward pass runs on a GPU.
+        """
+        if self._key not in OPEN.get():
+            self._elsewhere = True
+            return torch._C._current_graph_task_id() != -1 and isinstance(
+                threading.current_thread(), threading._DummyThread
+            )
+        if self.call is None:
+            self._thread = threading.get_ident()
+        elif self._thread != threading.get_ident():
+            self._at_once = True
+            return False
+        return True
+
+    def check_threads(self) -> None:
+        """Refuse a session that did not see the calls of other threads, or could not tell them apart.
+
+        Raises:
+            CaptureError: If so; InterventionError for an intervention.
+        """
+        if self._at_once:
+            raise self.problem(
+                f"Two threads ran the transformer at the same time inside one {self.title()}: their calls cannot "
+                "be told apart. Let them run one after the other, or give each thread a with-block of its own."
+            )
+        if self._elsewhere and not self.calls:
+            raise self.problem(
+                f"The transformer ran in another thread or asyncio task than the one that opened this "
+                f"{self.title()}, which sees its own only. Write the with-block in what that thread runs, or hand "
+                "it the context: executor.submit(contextvars.copy_context().run, model.generate, prompt)."
+            )
+
     # --- following the model -------------------------------------------------------------------------
 
     def on(
@@ -229,7 +286,8 @@ class Session(ABC):
         """
         after = partial(module.register_forward_hook, always_call=always)
         register: Any = module.register_forward_pre_hook if before else after
-        self.handles.append(register(fn, with_kwargs=True, prepend=prepend))
+        self.handles.append(register(Hook(self, fn), with_kwargs=True, prepend=prepend))
+        copyreg.dispatch_table.setdefault(type(module), without_hooks)
 
     def watch(self, block: Block | None) -> None:
         """Follow the calls of a block; once for each block."""
@@ -357,3 +415,28 @@ class Session(ABC):
             begun = getattr(scheduler, "num_inference_steps", None) is not None and timesteps is not None
             self._timesteps, self._levels = timesteps, timesteps.tolist() if begun else []
         return self._levels
+
+
+class Hook:
+    """A hook of a session: does nothing where the session is not to see what happens."""
+
+    def __init__(self, session: Session, fn: Callable[..., Any]) -> None:
+        self.session, self.fn = session, fn
+
+    def __call__(self, *args: Any) -> Any:
+        return self.fn(*args) if self.session.is_here() else None
+
+
+def without_hooks(module: nn.Module) -> tuple[Any, ...]:
+    """What a copy of a module is made from (`copy.deepcopy`, `pickle`, `torch.save`): all but our hooks.
+
+    Registered for the classes of modules that had one of ours; to their other modules it makes no difference.
+    """
+    parts: Any = module.__reduce_ex__(2)
+    make, arguments, state, *rest = parts
+    kinds = [name for name in state if name.startswith(("_forward_hooks", "_forward_pre_hooks"))]
+    ours = {k for name in kinds for k, hook in state[name].items() if isinstance(hook, Hook)}
+    if ours:
+        left = {name: OrderedDict((k, v) for k, v in state[name].items() if k not in ours) for name in kinds}
+        state = {**state, **left}
+    return make, arguments, state, *rest

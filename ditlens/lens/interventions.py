@@ -53,7 +53,7 @@ Intervention = Callable[..., Tensor]
 """A pure function ``fn(values)`` or ``fn(values, where)``: (rows, tokens, width) to the same shape."""
 
 
-# --- the usual ones ----------------------------------------------------------------------------------------
+# --- the usual ones: functions of this module with their settings, so that they can be pickled --------------
 
 
 def _accept(what: str, value: object, *kinds: type) -> None:
@@ -79,7 +79,11 @@ def add_vector(
     """
     _accept("add_vector takes a tensor, e.g. torch.ones(width)", direction, Tensor)
     _accept("add_vector takes a number as its amount, e.g. amount=0.5", amount, Real, Tensor)
-    return lambda values: values + amount * direction.to(values)
+    return partial(_added, direction=direction, amount=amount)
+
+
+def _added(values: Tensor, direction: Tensor, amount: float | Tensor) -> Tensor:
+    return values + amount * direction.to(values)
 
 
 def scale(factor: float) -> Intervention:
@@ -92,7 +96,11 @@ def scale(factor: float) -> Intervention:
         SettingError: If it is not a number.
     """
     _accept("scale takes a number, e.g. scale(0.5)", factor, Real, Tensor)
-    return lambda values: values * factor
+    return partial(_scaled, factor=factor)
+
+
+def _scaled(values: Tensor, factor: float | Tensor) -> Tensor:
+    return values * factor
 
 
 def replace_with(values: Values | LatentCache, pass_: str | None = None) -> Intervention:
@@ -115,11 +123,12 @@ def replace_with(values: Values | LatentCache, pass_: str | None = None) -> Inte
     """
     _accept("replace_with takes a tensor or a LatentCache", values, Tensor, LatentCache)
 
-    def fn(now: Tensor, where: Where) -> Tensor:
-        new = _values(values, where, pass_).to(now)
-        return new.expand(len(now), *new.shape[1:]) if len(new) == 1 else new
+    return partial(_replaced, source=values, pass_=pass_)
 
-    return fn
+
+def _replaced(now: Tensor, where: Where, source: LatentCache | Tensor, pass_: str | None) -> Tensor:
+    new = _values(source, where, pass_).to(now)
+    return new.expand(len(now), *new.shape[1:]) if len(new) == 1 else new
 
 
 def _values(source: LatentCache | Tensor, where: Where, pass_: str | None = None) -> Tensor:
@@ -162,20 +171,21 @@ def ablate(how: str = "zero", source: LatentCache | Values | None = None, seed: 
         )
     _accept("ablate takes a tensor or a LatentCache as its source", source, Tensor, LatentCache, type(None))
 
-    def fn(now: Tensor, where: Where) -> Tensor:
-        if how == "zero":
-            return torch.zeros_like(now)
-        if source is None:
-            return masked_mean(now, where.mask, 1).expand_as(now)
-        given = _values(source, where)
-        if how == "mean":
-            mask = source.mask(where.pass_) if isinstance(source, LatentCache) else None
-            known = mask is not None and where.site.stream == "text" and mask.shape == given.shape[:2]
-            mean = masked_mean(given.to(now), mask if known else None, 0)
-            return mean.expand(len(now), *mean.shape[1:])
-        return given[_others(len(now), len(given), seed)].to(now)
+    return partial(_ablated, how=how, source=source, seed=seed)
 
-    return fn
+
+def _ablated(now: Tensor, where: Where, how: str, source: LatentCache | Tensor | None, seed: int) -> Tensor:
+    if how == "zero":
+        return torch.zeros_like(now)
+    if source is None:
+        return masked_mean(now, where.mask, 1).expand_as(now)
+    given = _values(source, where)
+    if how == "mean":
+        mask = source.mask(where.pass_) if isinstance(source, LatentCache) else None
+        known = mask is not None and where.site.stream == "text" and mask.shape == given.shape[:2]
+        mean = masked_mean(given.to(now), mask if known else None, 0)
+        return mean.expand(len(now), *mean.shape[1:])
+    return given[_others(len(now), len(given), seed)].to(now)
 
 
 def _others(rows: int, items: int, seed: int) -> list[int]:
@@ -198,13 +208,13 @@ def bypass() -> Intervention:
     >>> torch.equal(cache["joint.0.image.in"], cache["joint.0.image.out"])
     True
     """
+    return _bypassed
 
-    def fn(now: Tensor, where: Where) -> Tensor:
-        if where.entering is None:
-            raise InterventionError(f"bypass works at a block's 'out', not at {where.site}.")
-        return where.entering.expand_as(now)
 
-    return fn
+def _bypassed(now: Tensor, where: Where) -> Tensor:
+    if where.entering is None:
+        raise InterventionError(f"bypass works at a block's 'out', not at {where.site}.")
+    return where.entering.expand_as(now)
 
 
 # --- the context manager -----------------------------------------------------------------------------------
@@ -244,6 +254,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
     """
 
     acts_first = True
+    problem = InterventionError
 
     def __init__(
         self,

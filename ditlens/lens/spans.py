@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from ditlens.description import one_reader_at_a_time
 from ditlens.errors import ArchitectureError, CaptureError
 from ditlens.lens.adapters.table import ARCHITECTURES
-from ditlens.lens.adapters.texts import PIPELINES, Reading, reader_of
+from ditlens.lens.adapters.texts import PIPELINES, PipelineReader, Reading, reader_of
 from ditlens.lens.hooks import parts_of
 
 Finder = Callable[[str, str], dict[str, list[int]]]
@@ -51,7 +53,13 @@ def word_finder(pipe: Any) -> Finder | None:
         reader = reader_of(pipe, parts_of(pipe)[0])
     except ArchitectureError:
         return None
-    return None if reader is None else lambda prompt, word: word_tokens(reader(prompt), prompt, word)
+    return None if reader is None else partial(find_word, reader)
+
+
+@one_reader_at_a_time
+def find_word(reader: PipelineReader, prompt: str, word: str) -> dict[str, list[int]]:
+    """Tokens of a word of a prompt, for each tokenizer."""
+    return word_tokens(reader(prompt), prompt, word)
 
 
 def no_tokenizers(pipe: Any = None) -> str:

@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from ditlens import images
+from ditlens.description import one_reader_at_a_time
 from ditlens.files import user_path
 from ditlens.metrics.regions import check, described, structure_distance
 from ditlens.models.identity import byte_hash, weights
@@ -264,7 +265,8 @@ class Clip:
         """See `Network.score`."""
         if not pair.text.strip():
             return {"clip_similarity": float("nan")}
-        words = self.tokenizer([pair.text], truncation=True, max_length=self.limit, return_tensors="pt")
+        read = one_reader_at_a_time(self.tokenizer)
+        words = read([pair.text], truncation=True, max_length=self.limit, return_tensors="pt")
         pixels = self.processor(images=images.to_image(pair.result), return_tensors="pt")["pixel_values"]
         out = self.model(**words, pixel_values=pixels)
         return {"clip_similarity": float(F.cosine_similarity(out.image_embeds, out.text_embeds)[0])}

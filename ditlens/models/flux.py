@@ -21,6 +21,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from ditlens.description import one_reader_at_a_time
 from ditlens.errors import SettingError
 from ditlens.flow import Latents
 from ditlens.labels import Label, announce
@@ -115,6 +116,7 @@ class FluxModel(Model):
     def grid_settings(self, steps: int) -> dict[str, Any]:
         return {"sigmas": torch.linspace(1.0, 1 / steps, steps, dtype=torch.float64, device="cpu").tolist()}
 
+    @one_reader_at_a_time
     @on_the_usual_device
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> TextEmbedding:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ditlens import flow, images
-from ditlens.description import Describer
+from ditlens.description import Describer, one_reader_at_a_time
 from ditlens.errors import ModelError, SettingError
 from ditlens.files import read_json
 from ditlens.labels import Label, announce
@@ -169,6 +169,7 @@ class Model:
 
     # --- texts ---------------------------------------------------------------------------------------
 
+    @one_reader_at_a_time
     @on_the_usual_device
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> TextEmbedding:
@@ -194,6 +195,7 @@ class Model:
             mask[:, clip:] = self.real_rows(self.pipe.tokenizer_3, prompts, T5_ROWS)
         return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts))
 
+    @one_reader_at_a_time
     def real_rows(self, tokenizer: Any, prompts: list[str], rows: int) -> torch.Tensor:
         """Which rows of an encoder hold tokens of the prompt, with start and end marks: (batch, rows), bool."""
         counted = tokenizer(prompts, truncation=True, max_length=rows, padding="max_length")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 from ditlens.errors import CaptureError
@@ -85,7 +86,7 @@ def need_padding(pipe: Any, side: str, why: str) -> None:
     """
     if pipe.tokenizer.padding_side != side:
         raise CaptureError(
-            f"The tokenizer of {type(pipe).__name__} pads on the {pipe.tokenizer.padding_side}, and {why}. "
+            f"The tokenizer of {pipe.kind} pads on the {pipe.tokenizer.padding_side}, and {why}. "
             f"Type pipe.tokenizer.padding_side = {side!r} before it runs."
         )
 
@@ -155,7 +156,7 @@ def chat(pipe: Any, prompt: str, before: str = "", **template: Any) -> Reading:
     start, _, end = written("\ue000").partition("\ue000")  # a private character stands for the prompt
     if written(prompt) != start + prompt + end:
         raise CaptureError(
-            f"The chat template of {type(pipe).__name__} changes the prompt {prompt!r}. Leave out spaces at its "
+            f"The chat template of {pipe.kind} changes the prompt {prompt!r}. Leave out spaces at its "
             "ends, or give the numbers of the words yourself: tokens={'text': [...]}."
         )
     return Reading(pipe.tokenizer, before=start, after=end)
@@ -197,15 +198,34 @@ PIPELINES: dict[str, Reader] = {
 """Pipelines with one tokenizer (named ``tokenizer``) for the text stream. Others: `Architecture.text`."""
 
 
-def reader_of(pipe: Any, transformer: Any) -> Callable[[str], dict[str, Reading]] | None:
-    """A function that tells of a prompt how each tokenizer of a pipeline reads it; None if it is not known."""
+@dataclass(frozen=True)
+class PipelineReader:
+    """Tells of a prompt how each tokenizer of a pipeline reads it; holds none of its networks and can be pickled.
+
+    Attributes:
+        name: The pipeline's name in `PIPELINES`; empty where each tokenizer reads the prompt as it is.
+        pipe: The pipeline's tokenizers and settings, and its class as ``kind``.
+        plain: How each tokenizer reads every prompt, where it is as it is.
+    """
+
+    name: str
+    pipe: SimpleNamespace
+    plain: dict[str, Reading]
+
+    def __call__(self, prompt: str) -> dict[str, Reading]:
+        return {"tokenizer": PIPELINES[self.name](self.pipe, prompt)} if self.name else self.plain
+
+
+def reader_of(pipe: Any, transformer: Any) -> PipelineReader | None:
+    """What tells of a prompt how each tokenizer of a pipeline reads it; None if it is not known."""
+    kept = {n: v for n, v in vars(pipe).items() if n.startswith("tokenizer") or isinstance(v, str | int)}
+    light = SimpleNamespace(**kept, kind=type(pipe).__name__)
     for kind in type(pipe).__mro__:
         if kind.__name__ in PIPELINES and getattr(pipe, "tokenizer", None) is not None:
-            reader = PIPELINES[kind.__name__]
-            return lambda prompt: {"tokenizer": reader(pipe, prompt)}
+            return PipelineReader(kind.__name__, light, {})
     found = {
         name: Reading(getattr(pipe, name), start, longest=512)
         for name, start in architecture_of(transformer).text.items()
         if getattr(pipe, name, None) is not None
     }
-    return (lambda prompt: found) if found else None  # noqa: ARG005
+    return PipelineReader("", light, found) if found else None

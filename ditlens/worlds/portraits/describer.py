@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from ditlens import images
-from ditlens.description import Description
+from ditlens.description import Description, one_reader_at_a_time
 from ditlens.errors import CaptionError, DescriberError, ModelError
 from ditlens.files import writing_folder
 from ditlens.worlds.portraits.attributes import attribute, describe_values
@@ -269,6 +269,7 @@ def prepare(pictures: torch.Tensor) -> torch.Tensor:
     return pictures * 2 - 1
 
 
+@one_reader_at_a_time
 def prompt_ids(tokenizer: Any, prompt: str, image_tokens: int) -> list[int]:
     """Token ids of a prompt: places for the image, the words, and the token after which the answer begins."""
     words = tokenizer(prompt, add_special_tokens=False).input_ids[:LONGEST_PROMPT]

@@ -50,6 +50,12 @@ class Portraits:
     def __init__(self, folder: Path | None = None, device: torch.device | str = "cpu") -> None:
         self.folder, self.device = folder, device
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "folder": self.folder,
+            "device": self.device,
+        }  # its networks are loaded again where they are used
+
     @cached_property
     def oracle(self) -> Oracle:
         """The network that reads attributes from portraits."""
