@@ -131,7 +131,7 @@ def facts(result: dl.Edit, folder: Path) -> dict[str, Any]:
     return {"image": folder / "edit.png", "json": folder / "edit.json", **result.facts()}
 
 
-@command("capture --prompts prompts.txt --seeds 0:4 --reduce mean")
+@command('capture --prompts prompts.txt --seeds 0:4 --sites "joint.*.image.out"')
 def capture(
     context: typer.Context,
     prompts: Annotated[Path, o.Place(help="Text file with one prompt on each line.")],
@@ -139,7 +139,8 @@ def capture(
     sites: Annotated[str, Option(help="Hook points, e.g. joint.*.image.out; see ditlens.sites.")] = "*.*.*.out",
     steps: Annotated[Any, Option(parser=o.numbers, metavar="LIST", help="Steps to keep; all if not given.")] = None,
     passes: Annotated[Any, Option(parser=o.passes, metavar="WHICH", help="cond, uncond or both.")] = "cond",
-    reduce: Annotated[str | None, Option(help="mean, or sketch:64; all tokens if not given.")] = None,
+    reduce: Annotated[str, Option(help="sketch:64: each token at width 64; none: at full width; mean: one for all "
+                                  "tokens, hides what lies in one place.")] = "sketch:64",
     dtype: Annotated[o.Dtype | None, Option(metavar="TYPE", help="float16, bfloat16 or float32.")] = None,
     sampling_steps: o.Steps = None,
     guidance: o.Guidance = None,
@@ -160,7 +161,8 @@ def capture(
     texts, worker = studies.read_prompts(prompts), Worker.here()
     if engine == "local" and workers > 1 and worker.world == 1 and not dry_run:
         return captured_by(launch(context.obj, workers, restarts=3), out)
-    kept = {"steps": steps, "passes": passes, "reduce": reduce, "dtype": dtype}
+    reduced = None if reduce == "none" else reduce
+    kept = {"steps": steps, "passes": passes, "reduce": reduced, "dtype": dtype}
     try:
         loaded = dl.load(model, device=worker.device(device))
         plan = studies.plan_study(

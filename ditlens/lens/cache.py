@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ditlens.errors import CaptureError, SiteError
+from ditlens.lens.selection import keeps_tokens
 from ditlens.lens.site import Site, select
 from ditlens.lens.spans import no_tokenizers
 from ditlens.tables import columns, human
@@ -73,7 +74,7 @@ class LatentCache:
         grids: Rows and columns (of video: frames too) of the image tokens, by run.
         masks: Real tokens of the text, (items, tokens), by pass; empty if unknown.
         tokens: Kept tokens of each stream, where only some were.
-        reduced: What was done over the tokens; empty for nothing.
+        reduced: What was done to the tokens; empty for nothing.
         spans: Finds the tokens of a word: ``spans(prompt, word) -> {tokenizer: [token, ...]}``, if known.
     """
 
@@ -130,7 +131,7 @@ class LatentCache:
         many = "" if len(self.items) == 1 else "s"
         title = f"LatentCache: {len(rows)} sites, {len(self.items)} image{many}, {human(self.nbytes)}"
         if self.reduced:
-            title += f", {self.reduced} over tokens"
+            title += f", {self.reduced} {'of' if keeps_tokens(self.reduced) else 'over'} tokens"
         return f"{title}\n{columns(shown, ('site', 'shape', 'steps', 'pass', 'size'))}"
 
     # --- getting tensors out -------------------------------------------------------------------------
@@ -254,8 +255,8 @@ class LatentCache:
         parsed = Site.parse(str(site))
         if parsed.stream != "image":
             raise CaptureError(f"{site} has no image tokens as rows. Ask for a site of the image stream.")
-        if self.reduced or "image" in self.tokens:
-            done = self.reduced or "only some tokens were kept"
+        if not keeps_tokens(self.reduced) or "image" in self.tokens:
+            done = "only some tokens were kept" if keeps_tokens(self.reduced) else self.reduced
             raise CaptureError(f"The image tokens have no grid any more: {done}. Capture without reducing.")
         grids = {grid for n, grid in self.grids.items() if run in (None, n)}
         if len(grids) > 1:
@@ -313,7 +314,7 @@ class LatentCache:
 
     def _within(self, found: dict[str, list[int]], word: str) -> dict[str, list[int]]:
         """Those of the tokens that were captured, where the number of text tokens is known."""
-        whole = not self.reduced and "text" not in self.tokens
+        whole = keeps_tokens(self.reduced) and "text" not in self.tokens
         counts = {
             t.shape[1] for k, t in self.tensors.items() if whole and ".text." in k.site and _has_tokens(k, t)
         }
@@ -367,8 +368,11 @@ def smaller_settings(tensors: Mapping[CacheKey, Tensor], *, reduced: bool = Fals
     total = sum(t.nbytes for t in tensors.values()) or 1
     found: dict[str, float] = {}
     if not reduced:
-        mean = sum(t.nbytes / (t.shape[1] if _has_tokens(key, t) else 1) for key, t in tensors.items())
-        found["reduce='mean'"] = mean / total
+        with_tokens = {key: t for key, t in tensors.items() if _has_tokens(key, t)}
+        rest = sum(t.nbytes for key, t in tensors.items() if key not in with_tokens)
+        sketch = sum(t.nbytes * min(1, 64 / t.shape[2]) for t in with_tokens.values())
+        mean = sum(t.nbytes / t.shape[1] for t in with_tokens.values())
+        found |= {"reduce='sketch:64'": (sketch + rest) / total, "reduce='mean'": (mean + rest) / total}
     half = sum(t.numel() * min(t.dtype.itemsize, 2) for t in tensors.values())
     found["dtype=torch.bfloat16"] = half / total
     found["steps=slice(None, None, 4)"] = 0.25

@@ -51,8 +51,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
             target's point, which FlowSlider and FlowAlign ask for too, is "source.target"; "source" keeps it too.
             None for all. The rows of a bare transformer's batch all count as "cond".
         tokens: Numbers of the tokens to keep, by stream, e.g. ``{"text": [4, 5]}``.
-        reduce: What to keep of the tokens: ``"mean"``, ``"sketch:64"`` (a fixed random projection of the width to
-            64), or a function of (values, mask). The mean leaves padding out where it is known: from a
+        reduce: What to keep of the tokens: ``"sketch:64"`` (a fixed random projection of their width to 64),
+            ``"mean"`` (over all tokens, which hides what lies in one place), or a function of (values, mask). The
+            mean leaves padding out where it is known: from a
             `ditlens.Model`, from a mask among the arguments of the transformer, or from the way in which the
             transformer lays out its tokens. The stock pipelines of SD3 and FLUX, for example, pass no mask: there
             every text token counts, and so it does for the model. The mask is None where it is unknown.

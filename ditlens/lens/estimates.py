@@ -102,16 +102,19 @@ def estimate(
             )
         run = partial(_one_step, model)
         sampling_steps = sampling_steps or int(model.defaults["steps"])
-    with Sizing(
-        model, sites, passes=passes, tokens=tokens, reduce=reduce, heads=heads, dtype=dtype, device="meta",
+    sizing = partial(
+        Sizing, model, sites, passes=passes, tokens=tokens, heads=heads, dtype=dtype, device="meta",
         limit=float("inf"),
-    ) as cache:  # fmt: skip
+    )  # fmt: skip
+    with sizing(reduce=reduce) as cache, sizing(reduce="mean") as mean:
         run()
     seen = max(len(cache.steps), 1)
     wanted = step_filter(steps)
     kept = sum(wanted(k) for k in range(sampling_steps or seen))
     item = cache.nbytes / seen / max(len(cache.items), 1) * kept
     less = smaller_settings(cache.tensors, reduced=reduce is not None)
+    if reduce is not None and mean.nbytes < cache.nbytes:
+        less = {"reduce='mean'": mean.nbytes / cache.nbytes, **less}
     if steps is not None or kept < 4:
         less.pop("steps=slice(None, None, 4)", None)
     return Estimate(item, items, kept, len(cache.sites), {k: v * item * items for k, v in less.items()})

@@ -150,10 +150,20 @@ def masked_mean(
     return torch.where(count > 0, mean.to(value.dtype), value.mean(axis, keepdim=True))
 
 
-def sketch(value: Float[Tensor, "*rows wide"], width: int) -> Float[Tensor, "*rows {width}"]:
-    """A fixed Gaussian projection of the width, which keeps distances: its columns are N(0, 1/width)."""
+def keeps_tokens(reduced: str) -> bool:
+    """Whether all tokens are still there after a reduction of this name."""
+    return not reduced or reduced.startswith("sketch:")
+
+
+def sketch(value: Float[Tensor, "*rows wide"], width: int) -> Float[Tensor, "*rows narrow"]:
+    """A fixed Gaussian projection to a smaller width, which keeps distances: its columns are N(0, 1/width).
+
+    Values that are not wider stay as they are.
+    """
+    if value.shape[-1] <= width:
+        return value
     matrix = flow.normal((value.shape[-1], width), flow.generator_of(0)) / width**0.5
-    return value.float() @ matrix.to(value.device)
+    return (value.float() @ matrix.to(value.device)).to(value.dtype)
 
 
 def size_of(limit: str | float) -> float:

@@ -566,6 +566,13 @@ def test_reducing_and_selecting_tokens(sd3):
     torch.testing.assert_close(mean[place, 0], full[place, 0].mean(1))
     assert mean["cond", 0].shape == (2, 32)
     assert sketch[place, 0].shape == (2, 2, 4)
+    with (
+        dl.capture(model, place, reduce="sketch:4") as narrow,
+        dl.capture(model, place, reduce="sketch:32") as whole,
+    ):
+        call(model, inputs)
+    assert narrow.to_grid(place).shape == (1, 2, 4, 6, 4) and "sketch:4 of tokens" in repr(narrow)
+    assert torch.equal(whole[place], full[place]), "there is nothing to gain"
     assert half[place].dtype == torch.float16
     with pytest.raises(CaptureError, match="no grid any more"):
         mean.to_grid(place)

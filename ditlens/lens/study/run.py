@@ -62,7 +62,7 @@ def plan_study(
     *,
     steps: Sequence[int] | None = None,
     passes: Sequence[str] = ("cond",),
-    reduce: str | None = None,
+    reduce: str | None = "sketch:64",
     dtype: str | None = None,
     sampling_steps: int | None = None,
     guidance: float | None = None,
@@ -76,7 +76,8 @@ def plan_study(
         sites: Patterns as in `ditlens.capture`.
         steps: Steps to keep; None for all.
         passes: Guidance passes to keep.
-        reduce: ``"mean"``, ``"sketch:64"`` or None.
+        reduce: ``"sketch:64"`` keeps every token, projected to a width of 64; None keeps them whole; ``"mean"``
+            keeps their mean, from which little can be told of what lies in one place, like a smile.
         dtype: One of `FORMATS`, or None for the model's own.
         sampling_steps: Sampling steps; the model's own number by default.
         guidance: Guidance; the model's own by default.
