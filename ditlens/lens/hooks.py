@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import copyreg
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
@@ -27,6 +25,7 @@ from ditlens.lens.adapters.adapter import Adapter, Block
 from ditlens.lens.backward import in_backward
 from ditlens.lens.calls import Call, Clock, Guidance, Moment, batch_of, bind, timestep_of
 from ditlens.lens.modes import EAGER, REMOVE, is_compiled, parts_within, replacements
+from ditlens.lens.own import Hook, stay_out_of_copies
 from ditlens.lens.selection import Passes, Steps, Tokens, pass_names, step_filter, token_numbers
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
@@ -286,8 +285,8 @@ class Session(ABC):
         """
         after = partial(module.register_forward_hook, always_call=always)
         register: Any = module.register_forward_pre_hook if before else after
-        self.handles.append(register(Hook(self, fn), with_kwargs=True, prepend=prepend))
-        copyreg.dispatch_table.setdefault(type(module), without_hooks)
+        self.handles.append(register(Hook(fn, self.is_here), with_kwargs=True, prepend=prepend))
+        stay_out_of_copies(module)
 
     def watch(self, block: Block | None) -> None:
         """Follow the calls of a block; once for each block."""
@@ -415,28 +414,3 @@ class Session(ABC):
             begun = getattr(scheduler, "num_inference_steps", None) is not None and timesteps is not None
             self._timesteps, self._levels = timesteps, timesteps.tolist() if begun else []
         return self._levels
-
-
-class Hook:
-    """A hook of a session: does nothing where the session is not to see what happens."""
-
-    def __init__(self, session: Session, fn: Callable[..., Any]) -> None:
-        self.session, self.fn = session, fn
-
-    def __call__(self, *args: Any) -> Any:
-        return self.fn(*args) if self.session.is_here() else None
-
-
-def without_hooks(module: nn.Module) -> tuple[Any, ...]:
-    """What a copy of a module is made from (`copy.deepcopy`, `pickle`, `torch.save`): all but our hooks.
-
-    Registered for the classes of modules that had one of ours; to their other modules it makes no difference.
-    """
-    parts: Any = module.__reduce_ex__(2)
-    make, arguments, state, *rest = parts
-    kinds = [name for name in state if name.startswith(("_forward_hooks", "_forward_pre_hooks"))]
-    ours = {k for name in kinds for k, hook in state[name].items() if isinstance(hook, Hook)}
-    if ours:
-        left = {name: OrderedDict((k, v) for k, v in state[name].items() if k not in ours) for name in kinds}
-        state = {**state, **left}
-    return make, arguments, state, *rest

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ditlens.errors import MissingDependencyError, StudyError
+from ditlens.errors import MissingDependencyError, ModelError, StudyError
 from ditlens.files import user_path
 from ditlens.lens.study.run import ATTEMPTS, attempt, begin_study, record_failure
 from ditlens.lens.study.store import Manifest, Study
