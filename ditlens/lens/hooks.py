@@ -94,7 +94,6 @@ class Session(ABC):
     Attributes:
         transformer: The transformer.
         pipe: Its pipeline, if it was given.
-        call: The running forward call; None between calls, and in calls outside all steps (`labels.outside_steps`).
     """
 
     acts_first = False
@@ -109,7 +108,7 @@ class Session(ABC):
         self.transformer, self.pipe = parts_of(model)
         self.given = given_part(model, self.pipe)
         self.adapter = Adapter(self.transformer)
-        self.call: Call | None = None
+        self.call = None
         self.clock = Clock()
         self.guidance = Guidance(self.pipe, self.adapter.architecture)
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -124,7 +123,6 @@ class Session(ABC):
         self._watched: set[int] = set()
         self._used = False
         self._key = object()
-        self._thread = 0
         self._elsewhere = self._at_once = False
 
     # --- what capture and intervene add --------------------------------------------------------------
@@ -228,22 +226,29 @@ class Session(ABC):
 
     # --- threads -------------------------------------------------------------------------------------
 
+    @property
+    def call(self) -> Call | None:
+        """The running forward call; None between calls, and in calls outside all steps (`labels.outside_steps`)."""
+        return self._call
+
+    @call.setter
+    def call(self, call: Call | None) -> None:
+        self._call, self._thread = call, threading.get_ident()
+
     def is_here(self) -> bool:
         """Whether the session is to see what happens now: it was opened in this thread or asyncio task.
 
-        It also sees the threads of PyTorch's own in which a backward pass runs on a GPU.
+        It also sees backward passes, of which PyTorch runs those of a GPU in threads of its own.
         """
-        if self._key not in OPEN.get():
+        ours = self._key in OPEN.get()
+        if not ours:
             self._elsewhere = True
-            return torch._C._current_graph_task_id() != -1 and isinstance(
-                threading.current_thread(), threading._DummyThread
-            )
-        if self.call is None:
-            self._thread = threading.get_ident()
-        elif self._thread != threading.get_ident():
-            self._at_once = True
-            return False
-        return True
+            if torch._C._current_graph_task_id() == -1:  # no backward pass
+                return False
+        if self._call is None or self._thread == threading.get_ident():
+            return True
+        self._at_once |= ours
+        return False
 
     def check_threads(self) -> None:
         """Refuse a session that did not see the calls of other threads, or could not tell them apart.
