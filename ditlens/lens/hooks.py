@@ -243,7 +243,7 @@ class Session(ABC):
         ours = self._key in OPEN.get()
         if not ours:
             self._elsewhere = True
-            if torch._C._current_graph_task_id() == -1:  # no backward pass
+            if not in_backward():
                 return False
         if self._call is None or self._thread == threading.get_ident():
             return True
