@@ -19,8 +19,6 @@ from ditlens.models.model import Model
 
 SLICE = 2**22
 """Bytes that are hashed at a time."""
-
-
 USUAL = ("JointAttnProcessor2_0", "FluxAttnProcessor")
 """Attention processors that diffusers gives the transformers of SD3 and FLUX."""
 
@@ -46,6 +44,7 @@ def fingerprint(model: Model) -> str:
         for unusual in (acting_adapters(module), unusual_attention(module)):
             if unusual:
                 digest.update(f"{part} {json.dumps(unusual, sort_keys=True)}\n".encode())
+    digest.update("".join(autocasts()).encode())
     return digest.hexdigest()[:16]
 
 
@@ -55,9 +54,9 @@ def setup(model: Model) -> dict[str, Any]:
     It stands in the recipe of an edit, in the manifest of a study and in a benchmark's ``bench.json``.
 
     Returns:
-        "dtype": number formats of the weights; "adapters": of each network the adapters that act (LoRA ...), with
-        their scales, several where layers differ; "attention": of each network the attention backends and
-        processors other than PyTorch's and diffusers' own.
+        "dtype": number formats of the weights, and of `torch.autocast` where it is on; "adapters": of each network
+        the adapters that act (LoRA ...), with their scales, several where layers differ; "attention": of each
+        network the attention backends and processors other than PyTorch's and diffusers' own.
 
     >>> from ditlens.models.identity import setup
     >>> setup(model)
@@ -70,10 +69,16 @@ def setup(model: Model) -> dict[str, Any]:
     scales = {part: _scales(acting_adapters(module)) for part, module in parts.items()}
     attention = {part: unusual_attention(module) for part, module in parts.items()}
     return {
-        "dtype": ", ".join(sorted(formats)),
+        "dtype": ", ".join([*sorted(formats), *autocasts()]),
         "adapters": {part: found for part, found in scales.items() if found},
         "attention": {part: found for part, found in attention.items() if found},
     }
+
+
+def autocasts() -> list[str]:
+    """Number formats to which `torch.autocast` casts now; mostly none."""
+    on = [device for device in ("cpu", "cuda", "mps") if torch.is_autocast_enabled(device)]
+    return [f"autocast {str(torch.get_autocast_dtype(name)).removeprefix('torch.')} ({name})" for name in on]
 
 
 def networks(model: Model) -> list[tuple[str, torch.nn.Module]]:

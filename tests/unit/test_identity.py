@@ -183,6 +183,13 @@ def test_another_attention_counts_and_the_usual_one_does_not(monkeypatch):
     assert setup(mine)["attention"] == {"transformer": ["SimpleNamespace"]} and fingerprint(mine) != plain
 
 
+def test_autocast_counts():
+    plain = fingerprint(model())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert setup(model())["dtype"] == "float32, autocast bfloat16 (cpu)" and fingerprint(model()) != plain
+    assert fingerprint(model()) == plain and setup(model())["dtype"] == "float32"
+
+
 @pytest.fixture
 def lora(monkeypatch, portraits):
     """A function that gives the model an adapter of a scale; it goes with the test."""
