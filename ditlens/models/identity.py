@@ -97,11 +97,11 @@ def acting_adapters(module: torch.nn.Module) -> dict[str, dict[str, float]]:
     """
     found = {}
     for name, layer in module.named_modules():
-        active, off = getattr(layer, "active_adapters", None), getattr(layer, "disable_adapters", None)
-        if not isinstance(active, list | tuple) or off is True:  # of a whole model both are methods
+        active, off = getattr(layer, "active_adapter", None), getattr(layer, "disable_adapters", None)
+        if not isinstance(active, str | list | tuple) or off is True:  # of a whole model both are methods
             continue
         scales = getattr(layer, "scaling", None)
-        acting = getattr(layer, "merged_adapters", None) or active
+        acting = getattr(layer, "merged_adapters", None) or ([active] if isinstance(active, str) else active)
         found[name] = {
             each: float(1.0 if scales is None else scales[each])
             for each in acting

@@ -117,9 +117,9 @@ def test_a_real_model(portraits):
 class LoraLayer(torch.nn.Module):
     """What a layer of PEFT says of its adapters."""
 
-    def __init__(self, active=("style",), off=False, merged=(), **scaling):
+    def __init__(self, active="style", off=False, merged=(), **scaling):
         super().__init__()
-        self.active_adapters, self.disable_adapters = list(active), off
+        self.active_adapter, self.disable_adapters = active, off
         self.merged_adapters, self.scaling = list(merged), scaling
 
 
@@ -147,9 +147,9 @@ def test_adapters_that_act_count_with_their_scales():
         "half": LoraLayer(style=0.5),
         "whole": LoraLayer(style=1.0),
         "off": LoraLayer(off=True, style=0.5),
-        "other": LoraLayer(active=["ink"], style=0.5, ink=0.5),
+        "other": LoraLayer(active="ink", style=0.5, ink=0.5),
         "both": LoraLayer(active=["ink", "style"], style=0.5, ink=0.5),
-        "merged": LoraLayer(active=["ink"], merged=["both"], both=0.5, ink=0.5),
+        "merged": LoraLayer(active="ink", merged=["both"], both=0.5, ink=0.5),
     }
     said = {name: setup(with_layer(layer))["adapters"] for name, layer in states.items()}
     assert said == {
@@ -162,7 +162,7 @@ def test_adapters_that_act_count_with_their_scales():
     }
     assert len({fingerprint(with_layer(layer)) for layer in states.values()}) == len(states)
     assert fingerprint(with_layer(states["off"])) == fingerprint(model())
-    assert fingerprint(with_layer(LoraLayer(active=["elsewhere"], style=1.0))) == fingerprint(model())
+    assert fingerprint(with_layer(LoraLayer(active="elsewhere", style=1.0))) == fingerprint(model())
 
 
 def test_another_attention_counts_and_the_usual_one_does_not(monkeypatch):
