@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[..., None]
@@ -76,3 +76,19 @@ def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Pr
                 sys.stderr.flush()
 
         yield show
+
+
+def streaks(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of consecutive numbers: [0, 1, 2, 7] gives (0, 2) and (7, 7)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Write {0, 1, 2, 7} as ``0-2, 7``."""
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in streaks(sorted(numbers)))

@@ -186,8 +186,7 @@ class AttentionRecord:
         point = self.port.site.point
         if point in LETTERS:
             value = self._letter(LETTERS[point])
-            rows = (self.port.queries if point == "q" else self.port.keys)(value.shape[2], self.call)
-            return merge_heads(along(value, rows[self.port.site.stream], 2))
+            return merge_heads(along(value, self.port.place(point, value.shape[2], self.call), 2))
         return self._map(point.removeprefix("attn.to_"), heads)
 
     def _letter(self, name: str) -> Tensor:
@@ -211,7 +210,7 @@ class AttentionRecord:
 
     def _over_heads(self, softmax: SoftmaxCall, toward: str, heads: str) -> Tensor:
         keys = self.port.keys(softmax.key.shape[2], self.call)
-        queries = self.port.queries(softmax.query.shape[2], self.call)[self.port.site.stream]
+        queries = self.port.place("q", softmax.query.shape[2], self.call)
         if heads == "all":
             return toward_keys(probabilities(softmax, slice(None), queries), keys, toward)
         total: Any = 0
@@ -229,7 +228,7 @@ class AttentionRecord:
             p = p if heads == "all" else p.mean(1, keepdim=True)
             rows.append(F.pad(p, (0, total - p.shape[-1])))
         full = torch.cat(rows, 2)
-        queries = self.port.queries(full.shape[2], self.call)[self.port.site.stream]
+        queries = self.port.place("q", full.shape[2], self.call)
         found = toward_keys(along(full, queries, 2), self.port.keys(total, self.call), toward)
         return found if heads == "all" else found[:, 0]
 
@@ -252,7 +251,7 @@ def change_stream(
     """
     name = LETTERS[port.site.point]
     whole = getattr(seen, name)
-    rows = (port.queries if name == "query" else port.keys)(whole.shape[2], call)[port.site.stream]
+    rows = port.place(port.site.point, whole.shape[2], call)
     joint = merge_heads(whole)
     new = fn(rows.take(joint))
     if new is None:

@@ -16,7 +16,7 @@ from ditlens.errors import CaptureError, SiteError
 from ditlens.lens.selection import keeps_tokens
 from ditlens.lens.site import Site, select
 from ditlens.lens.spans import no_tokenizers
-from ditlens.tables import columns, human
+from ditlens.tables import columns, human, ranges
 
 
 @dataclass(frozen=True, order=True)
@@ -71,7 +71,8 @@ class LatentCache:
     Attributes:
         tensors: The captured tensors, each with one row per item.
         items: The images, in the order of the rows.
-        grids: Rows and columns (of video: frames too) of the image tokens, by run.
+        grids: Rows and columns (of video: frames too) of the image tokens, by run; None if unknown, () where the
+            images of one batch have several.
         masks: Real tokens of the text, (items, tokens), by pass; empty if unknown.
         tokens: Kept tokens of each stream, where only some were.
         reduced: What was done to the tokens; empty for nothing.
@@ -124,7 +125,7 @@ class LatentCache:
         for site in self.sites:
             keys = [key for key in self.tensors if key.site == site]
             size = sum(self.tensors[key].nbytes for key in keys)
-            steps = _ranges({key.step for key in keys})
+            steps = ranges({key.step for key in keys})
             shape = " x ".join(map(str, self.tensors[keys[0]].shape))
             rows.append([site, shape, steps, ", ".join(sorted({k.pass_ for k in keys})), human(size)])
         shown = rows if len(rows) <= 40 else [*rows[:20], ["...", "", "", "", ""], *rows[-10:]]
@@ -175,7 +176,7 @@ class LatentCache:
         if step is None:
             return _stack([self.tensors[CacheKey(name, s, pass_)] for s in steps], name)
         if step not in steps:
-            raise SiteError(f"{name} was captured at the steps {_ranges(steps)}, not at step {step}.")
+            raise SiteError(f"{name} was captured at the steps {ranges(steps)}, not at step {step}.")
         return self.tensors[CacheKey(name, step, pass_)]
 
     def select(
@@ -246,8 +247,7 @@ class LatentCache:
             run: Images of this sampling loop only (`CachedItem.run`); None: all, which must have one grid.
 
         Returns:
-            (..., rows, columns, width), of video (..., frames, rows, columns, width). Tokens after those of the
-                image (padding, reference images) are left out.
+            (..., rows, columns, width), of video (..., frames, rows, columns, width).
 
         Raises:
             CaptureError: If the tokens were reduced, their grid is unknown, or the images have several.
@@ -261,7 +261,7 @@ class LatentCache:
         grids = {grid for n, grid in self.grids.items() if run in (None, n)}
         if len(grids) > 1:
             shown = ", ".join(
-                f"run {n}: {' x '.join(map(str, grid)) if grid else 'unknown'}"
+                f"run {n}: {' x '.join(map(str, grid)) if grid else 'unknown' if grid is None else 'several'}"
                 for n, grid in self.grids.items()
             )
             raise CaptureError(
@@ -269,6 +269,11 @@ class LatentCache:
                 "to_grid(..., run=0). cache.items says which image is of which run."
             )
         grid = next(iter(grids), None)
+        if grid == ():
+            raise CaptureError(
+                "The images of one batch have several shapes. Run them one by one, or take the first "
+                "rows * columns tokens of each: x[item, :n].unflatten(0, (rows, columns))."
+            )
         if grid is None:
             raise CaptureError(
                 "The grid of the image tokens is not known for this model. Use "
@@ -328,22 +333,6 @@ class LatentCache:
                 "pipeline read more, where it can: max_sequence_length=..."
             )
         return there
-
-
-def streaks(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of consecutive numbers: [0, 1, 2, 7] gives (0, 2) and (7, 7)."""
-    found: list[tuple[int, int]] = []
-    for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """Write {0, 1, 2, 7} as ``0-2, 7``."""
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in streaks(sorted(numbers)))
 
 
 def _stack(tensors: list[Float[Tensor, " ..."]], what: str) -> Float[Tensor, "tensors ..."]:

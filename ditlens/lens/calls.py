@@ -2,12 +2,13 @@
 
 Nothing here counts calls. Step and pass are what the caller announced (`ditlens.labels.announce`, used by
 `ditlens.Model` and `ditlens.edit`). Otherwise the step is the scheduler's, or follows from the timesteps that the
-transformer takes, and the pass follows from the pipeline that owns the transformer.
+transformer takes, and the pass follows from the pipeline that is running.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -38,9 +39,14 @@ class Call:
         prompts: Text of every row, or empty.
         mask: True at real tokens of the text, or None.
         sizes: Tokens of each stream, as soon as a block has been seen.
-        grid: Rows and columns of the image tokens, likewise.
+        grid: Rows and columns of the image tokens, likewise; () where the images of the batch have several.
+        image_mask: True at real tokens of the image, or None.
+        lengths: Tokens of the sequences in which two-stream blocks take text and image: with reference images.
+        own: Where the streams lie in those.
         memo: Streams in the joint sequence, by its length.
+        places: Streams in what blocks take, and the image among it, by the lengths of the sequences.
         replaced: Modules that a guider leaves out, by identity.
+        timed: Ports that have seen the conditioning vector in this call.
     """
 
     model: Any
@@ -54,8 +60,13 @@ class Call:
     mask: Bool[Tensor, "batch text_tokens"] | None = None
     sizes: dict[str, int] = field(default_factory=dict)
     grid: tuple[int, ...] | None = None
+    image_mask: Bool[Tensor, "batch image_tokens"] | None = None
+    lengths: dict[str, int] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
     memo: dict[int, Any] = field(default_factory=dict)
+    places: dict[tuple[int, ...], Any] = field(default_factory=dict)
     replaced: frozenset[int] = frozenset()
+    timed: list[object] = field(default_factory=list)
 
     def rows(self, wanted: str) -> list[int]:
         """Rows of the batch that belong to a pass."""
@@ -179,23 +190,66 @@ def batch_of(args: Mapping[str, Any]) -> int:
     return 1
 
 
+def fills_cache(args: Mapping[str, Any]) -> bool:
+    """Whether a call only leaves keys and values of reference images for later ones (GLM-Image): it is no step."""
+    caches = args.get("kv_caches")
+    return caches is not None and caches[0].mode == "write"
+
+
 # --- guidance passes ---------------------------------------------------------------------------------------
 
 
+def caller_of(transformer: Any) -> Any:
+    """The pipeline of diffusers that runs now and has this transformer in it; None where other code calls it."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__call__" and code.co_varnames[:1] == ("self",):
+            owner = frame.f_locals.get("self")
+            if hasattr(owner, "config_name") and name_in(owner, transformer):
+                return owner
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def name_in(pipe: Any, transformer: Any) -> str:
+    """What a pipeline calls this transformer; empty if it is not in it."""
+    parts = getattr(pipe, "__dict__", {}).items()
+    return next((name for name, part in parts if getattr(part, "_orig_mod", part) is transformer), "")
+
+
 class Guidance:
-    """Tells the guidance pass of every row of a call, from the pipeline that owns the transformer.
+    """Tells the guidance pass of every row of a call, from the pipeline that makes it.
 
     Attributes:
-        pipe: The diffusers pipeline, or None for a bare transformer (all rows are then "cond").
+        pipe: That pipeline (which need not be the one that was given: two may share a transformer); None where
+            other code calls the transformer.
         architecture: The transformer's table.
+        alone: Whether the transformer was given without a pipeline: all rows that no pipeline explains are "cond".
+        guider: The guider (``pipe.guider``) that has prepared the next call; None if none has.
+        name: What the pipeline calls the transformer.
         seen: Passes that came at this step.
     """
 
-    def __init__(self, pipe: Any, architecture: Architecture) -> None:
-        self.pipe, self.architecture = pipe, architecture
+    def __init__(self, architecture: Architecture, guider: Any = None, *, alone: bool = False) -> None:
+        self.architecture, self.alone = architecture, alone
+        self.pipe: Any = None
+        self.name = ""
         self.seen: set[str] = set()
+        self.guider: Any = None
+        self._given = guider
+        self._prepared = prepared(guider)
         self._largest = 0
         self._scaled: bool | None = None
+
+    def called_by(self, pipe: Any, transformer: Any) -> None:
+        """Note which pipeline makes the next call; None for none."""
+        if pipe is not self.pipe:
+            self.pipe, self.name = pipe, name_in(pipe, transformer)
+            self._largest, self._scaled = 0, by_scale(pipe)
+        guider = self._given if pipe is None else getattr(pipe, "guider", None)
+        before, self._prepared = self._prepared, prepared(guider)
+        self.guider = guider if self._prepared and (pipe is not None or self._prepared != before) else None
 
     def begin(self, begun: str) -> None:
         """Note that a "run" or a "step" begins, or nothing ("")."""
@@ -212,11 +266,14 @@ class Guidance:
         """
         if args.get("skip_layers") is not None:
             return (SKIP,) * batch
+        if self.guider is not None:
+            return (guider_pass(self.guider),) * batch
         if self.pipe is None:
+            if not self.alone and (batch > 1 or COND in self.seen):
+                raise CaptureError(BY_HAND)
             return (COND,) * batch
-        guider = getattr(self.pipe, "guider", None)
-        if getattr(guider, "_count_prepared", 0):
-            return (guider_pass(guider),) * batch
+        if self.name.startswith("uncond"):  # Ideogram 4 has a second network for it
+            return (UNCOND,) * batch
         guided = self._guided()
         rows = self._rows(args, guided is not False, batch)
         if len(rows) > 1:
@@ -228,7 +285,7 @@ class Guidance:
 
     def skipping(self) -> bool:
         """Whether a guider of diffusers has prepared another call than its conditional one."""
-        return getattr(getattr(self.pipe, "guider", None), "_count_prepared", 0) > 1
+        return self.guider is not None and self.guider._count_prepared > 1
 
     def _guided(self) -> bool | None:
         """Whether guidance is on; None if the pipeline does not say."""
@@ -253,23 +310,39 @@ class Guidance:
 
 
 def by_scale(pipe: Any) -> bool | None:
-    """Whether guidance is on, by the scale that a pipeline keeps; None if it keeps none.
+    """Whether guidance is on, by the scale that a running pipeline keeps; None if it keeps none.
 
     Read when a run begins: some pipelines (CogVideoX) change the number later, and not whether they guide.
     """
     scale = getattr(pipe, "_guidance_scale", None)
-    if scale is not None:
-        return bool(scale > 1)
-    keeps = hasattr(type(pipe), "do_classifier_free_guidance") or hasattr(type(pipe), "guidance_scale")
-    return False if keeps else None  # False: the pipeline has never run, its transformer is called directly
+    return None if scale is None else bool(scale > 1)
+
+
+def prepared(guider: Any) -> tuple[int, ...]:
+    """Step, and how many passes of it a guider of diffusers (``pipe.guider``) has prepared; empty for none."""
+    count = getattr(guider, "_count_prepared", 0)
+    return (getattr(guider, "_step", None) or 0, count) if count else ()
 
 
 def guider_pass(guider: Any) -> str:
-    """Pass of the call that a guider of diffusers (``pipe.guider``) has prepared last."""
+    """Pass of the call that a guider has prepared last."""
     if guider._count_prepared == 1:
         return COND
-    unguided = not getattr(guider, "_is_cfg_enabled", lambda: True)()
-    return SKIP if unguided or guider._count_prepared > 2 else UNCOND
+    if guider._count_prepared == 2 and getattr(guider, "_is_cfg_enabled", lambda: True)():
+        return UNCOND
+    perturbs = {"PerturbedAttentionGuidance", "SmoothedEnergyGuidance"} & {
+        c.__name__ for c in type(guider).__mro__
+    }
+    return PERTURBED if perturbs else SKIP
+
+
+SAY_IT = "`from ditlens.labels import Label, announce`, then `with announce(Label("
+BY_HAND = (
+    "The transformer is called by your own code here, not by the pipeline that was given: nothing tells which "
+    f"rows are cond and which are uncond. Say it: {SAY_IT}('uncond', 'cond'))): transformer(...)`, one name for "
+    "each row of the batch. Without guidance give the transformer itself, ditlens.capture(pipe.transformer): all "
+    "rows of your calls are then 'cond'."
+)
 
 
 def undecided(pipe: Any, passes: tuple[str, ...]) -> str:
@@ -277,6 +350,6 @@ def undecided(pipe: Any, passes: tuple[str, ...]) -> str:
     rows = len(passes)
     return (
         f"{type(pipe).__name__} puts its guidance passes into one batch and does not say whether guidance is on: "
-        f"the {rows} rows may be {', '.join(passes)}, or all cond. Say it: `from ditlens.labels import Label, "
-        f"announce`, then `with announce(Label({passes})): pipe(...)`; without guidance Label({(COND,) * rows})."
+        f"the {rows} rows may be {', '.join(passes)}, or all cond. Say it: {SAY_IT}{passes})): pipe(...)`; without "
+        f"guidance Label({(COND,) * rows})."
     )

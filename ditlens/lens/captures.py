@@ -46,10 +46,12 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         sites: Patterns, see `ditlens.lens.site`; ``ditlens.sites(model)`` lists them. By default what leaves
             the blocks, text and image, where there is such a stream.
         steps: Which steps of a sampling loop: numbers, a slice, or None for all.
-        passes: Which guidance passes: "cond", "uncond", "skip"; in an edit "source", "target" and "uncond", which
-            is kept as "uncond.source" and "uncond.target" where one call guides both sides. The source text at the
-            target's point, which FlowSlider and FlowAlign ask for too, is "source.target"; "source" keeps it too.
-            None for all. The rows of a bare transformer's batch all count as "cond".
+        passes: Which guidance passes: "cond", "uncond", "skip", "perturbed"; in an edit "source", "target" and
+            "uncond", which is kept as "uncond.source" and "uncond.target" where one call guides both sides. The
+            source text at the target's point, which FlowSlider and FlowAlign ask for too, is "source.target";
+            "source" keeps it too. None for all. A pipeline that runs says which rows are which. Where your own code
+            calls the transformer, `ditlens.labels.announce` says it; all rows of a transformer that was given
+            without a pipeline count as "cond".
         tokens: Numbers of the tokens to keep, by stream, e.g. ``{"text": [4, 5]}``.
         reduce: What to keep of the tokens: ``"sketch:64"`` (a fixed random projection of their width to 64),
             ``"mean"`` (over all tokens, which hides what lies in one place), or a function of (values, mask). The
@@ -65,8 +67,8 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
     Yields:
         The `LatentCache` that fills with copies, which carry no gradients, at the end of each forward call; what a
             call that raised gave is left out. From a GPU the last values arrive when the ``with`` block ends: read
-            them after it. The end warns of values that are not finite, and of a pass that was asked for and never
-            came.
+            them after it. The end warns of values that are not finite, and of passes and steps that were asked for,
+            one by one, and never came.
 
     Raises:
         SiteError: If a pattern fits no site; the message says why.
@@ -112,7 +114,6 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         self._bytes = 0
         self._fires: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
-        self._passes_seen: set[str] = set()
         self._buffers: dict[torch.device, PinnedBuffers] = {}
 
     def title(self) -> str:
@@ -138,7 +139,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
 
     def _read_port(self, port: Port, _: Any, args: Any, kwargs: Any, output: Any = None) -> None:
         call = self.call
-        if call is not None and id(port.module) not in call.replaced:  # None: again, in the backward pass
+        if call is None or id(port.module) in call.replaced:  # None: again, in the backward pass
+            return
+        if port.due(call):
             self._take(port.site, call, lambda: port.read(args, kwargs, output, call))
 
     def _new_tap(self, module: nn.Module) -> Tap | None:
@@ -269,7 +272,6 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
             self._drop(broken)  # it is being repeated from its beginning
         self._starts.setdefault(call.run, start)
         self._commit(call)
-        self._passes_seen |= set(call.passes)
         if set(call.passes) == {SKIP} or call.replaced:  # guidance leaves blocks out on purpose
             self._skipped += self._missing()
 
@@ -300,35 +302,22 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         if not self._parts:
             raise CaptureError(
                 f"The transformer ran {self.calls} times, but never with the steps and passes that were asked "
-                f"for. It ran the passes {self._came()} in {self.clock.steps} steps: ask for some of these."
+                f"for. It ran {self.came()}: ask for some of these."
             )
         self._assemble()
-        self.warn()
+        self.warn_of_nan()
+        self.warn_of_break()
 
-    def _came(self) -> str:
-        return ", ".join(sorted(self._passes_seen))
-
-    def warn(self) -> None:
-        """Name values that are not finite, a loop that broke off, a pass that was asked for and never came."""
-        self._warn_of_nan()
+    def warn_of_break(self) -> None:
+        """Name a sampling loop that broke off."""
         if self._broken is not None:
             warnings.warn(
                 "A forward call raised, and its sampling loop did not go on: the capture holds the steps before. "
                 "Repeat the step or the loop inside the with-block.",
                 stacklevel=4,
             )
-        never = [
-            asked for asked in self.passes or () if not any(wants((asked,), p) for p in self._passes_seen)
-        ]
-        if never:
-            warnings.warn(
-                f"The pass {never[0]!r} was asked for and never came: the run had {self._came()}. Without "
-                "guidance, and in a model with embedded guidance (FLUX.1-dev), there is no 'uncond'. Ask for "
-                "what there is, passes=..., or for all, passes=None.",
-                stacklevel=4,
-            )
 
-    def _warn_of_nan(self) -> None:
+    def warn_of_nan(self) -> None:
         """Name the first site, in forward order, whose values are not finite."""
         order = {site: k for k, site in enumerate(self.cache.sites)}
         for key in sorted(self.cache.tensors, key=lambda key: (key.step, order[key.site])):

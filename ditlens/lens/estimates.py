@@ -123,8 +123,11 @@ def estimate(
 class Sizing(capture):
     """A capture of shapes, without numbers, and of one step, which does not have every pass."""
 
-    def warn(self) -> None:
-        """There is nothing to warn of."""
+    def warn_of_nan(self) -> None:
+        """There are no numbers."""
+
+    def warn_of_absent(self) -> None:
+        """Passes of other steps are not absent."""
 
 
 def _one_step(model: Model) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import threading
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -23,10 +24,22 @@ from ditlens.errors import ArchitectureError, CaptureError, DitlensError, Settin
 from ditlens.labels import Label, current_label
 from ditlens.lens.adapters.adapter import Adapter, Block
 from ditlens.lens.backward import in_backward
-from ditlens.lens.calls import Call, Clock, Guidance, Moment, batch_of, bind, timestep_of
+from ditlens.lens.calls import (
+    Call,
+    Clock,
+    Guidance,
+    Moment,
+    batch_of,
+    bind,
+    caller_of,
+    fills_cache,
+    timestep_of,
+    wants,
+)
 from ditlens.lens.modes import EAGER, REMOVE, is_compiled, parts_within, replacements
 from ditlens.lens.own import Hook, stay_out_of_copies
-from ditlens.lens.selection import Passes, Steps, Tokens, pass_names, step_filter, token_numbers
+from ditlens.lens.selection import Passes, Steps, Tokens, pass_names, step_filter, step_numbers, token_numbers
+from ditlens.tables import ranges
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
 """Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
@@ -94,6 +107,7 @@ class Session(ABC):
     Attributes:
         transformer: The transformer.
         pipe: Its pipeline, if it was given.
+        steps: The steps that were asked for: their numbers, a slice, or None.
     """
 
     acts_first = False
@@ -102,7 +116,8 @@ class Session(ABC):
     """The error for a session that did not see what it should."""
 
     def __init__(self, model: Any, steps: Steps, passes: Passes, tokens: Tokens) -> None:
-        self.wants_step = step_filter(steps)
+        self.steps = steps if steps is None or isinstance(steps, slice) else step_numbers(steps)
+        self.wants_step = step_filter(self.steps)
         self.passes = pass_names(passes)
         self.tokens = token_numbers(tokens)
         self.transformer, self.pipe = parts_of(model)
@@ -110,10 +125,13 @@ class Session(ABC):
         self.adapter = Adapter(self.transformer)
         self.call = None
         self.clock = Clock()
-        self.guidance = Guidance(self.pipe, self.adapter.architecture)
+        guider = getattr(self.pipe, "guider", None)
+        self.guidance = Guidance(self.adapter.architecture, guider, alone=self.pipe is None)
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self.calls = 0
         self._before = self.clock, self.guidance
+        self._steps_seen: set[int] = set()
+        self._passes_seen: set[str] = set()
         self._outside: object = None
         self._timesteps: Tensor | None = None
         self._levels: list[float] = []
@@ -170,6 +188,7 @@ class Session(ABC):
             if kind is None:
                 self.check_threads()
                 self.finish()
+                self.warn_of_absent()
         finally:
             self.close()
 
@@ -338,12 +357,17 @@ class Session(ABC):
         self.call, label = None, current_label()
         if in_backward():
             self.call = self.recalled(args, kwargs)
-        elif label is None or label.outside is self._outside:
-            self.call = self.new_call(module, bind(module, args, kwargs), label)
+            if self.call is not None:
+                self.call.timed.clear()
+        elif (label is None or label.outside is self._outside) and not fills_cache(
+            bound := bind(module, args, kwargs)
+        ):
+            self.call = self.new_call(module, bound, label)
 
     def new_call(self, module: nn.Module, bound: Mapping[str, Any], label: Label | None) -> Call:
         """The call that begins, with its step and passes."""
         self._before = copy.copy(self.clock), copy.copy(self.guidance)
+        self.guidance.called_by(caller_of(self.transformer), self.transformer)
         batch, moment = batch_of(bound), self._moment(bound, label)
         self.guidance.begin(self.clock.begins(moment))
         if label is not None and len(label.passes) == batch:
@@ -370,6 +394,8 @@ class Session(ABC):
     def ended(self, call: Call, output: Any) -> None:  # noqa: ARG002
         """Count a forward call that ended without an exception."""
         self.calls += 1
+        self._steps_seen.add(call.step)
+        self._passes_seen |= set(call.passes)
 
     def aborted(self, call: Call) -> None:  # noqa: ARG002
         """Forget a forward call that raised, so that it can be repeated."""
@@ -378,6 +404,24 @@ class Session(ABC):
     def recalled(self, args: Any, kwargs: Any) -> Call | None:  # noqa: ARG002
         """The call that a backward pass runs again (gradient checkpointing), if it is to be followed again."""
         return None
+
+    def came(self) -> str:
+        """The passes and steps that the model ran, in words."""
+        return f"the passes {', '.join(sorted(self._passes_seen))} at the steps {ranges(self._steps_seen)}"
+
+    def warn_of_absent(self) -> None:
+        """Name a pass and the steps that were asked for, one by one, and never came."""
+        came = f"never came: the model ran {self.came()}. Ask for what there is"
+        for name in self.passes or ():
+            if not any(wants((name,), seen) for seen in self._passes_seen):
+                warnings.warn(
+                    f"The pass {name!r} was asked for and {came}, passes=..., or for all, passes=None. Without "
+                    "guidance, and in a model with embedded guidance (FLUX.1-dev), there is no 'uncond'.",
+                    stacklevel=3,
+                )
+                break
+        if isinstance(self.steps, list) and (late := set(self.steps) - self._steps_seen):
+            warnings.warn(f"Step {ranges(late)} was asked for and {came}, steps=...", stacklevel=3)
 
     def _moment(self, bound: Mapping[str, Any], label: Label | None) -> Moment:
         """When a call comes, by its caller, else by the pipeline's scheduler, else by its timestep."""
@@ -398,7 +442,8 @@ class Session(ABC):
             timestep: As the transformer takes it.
             exact: Relative error of its number format.
         """
-        scheduler: Any = getattr(self.pipe, "scheduler", None)
+        pipe = self.pipe if self.guidance.pipe is None else self.guidance.pipe
+        scheduler: Any = getattr(pipe, "scheduler", None)
         levels = self._read(scheduler)
         off = max(1e-3, exact) * max(1.0, abs(timestep))
         if hasattr(scheduler, "step_index"):  # None before the first step

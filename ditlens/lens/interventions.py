@@ -242,7 +242,8 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         tokens: Tokens that change, by stream; all others stay.
 
     Yields:
-        The session; its `applied` says how often each site was changed.
+        The session; its `applied` says how often each site was changed. The end warns of passes and steps that were
+            asked for, one by one, and never came.
 
     Raises:
         SiteError: If a site does not exist; the message says why.
@@ -360,7 +361,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
     ) -> Any:
         """The hook that writes new values: into the arguments (where `port.before`), or into the output."""
         call = self._current(port)
-        if call is None:
+        if call is None or not port.due(call):
             return None
         entering = port.entering(args, kwargs, call) if port.site.point == "out" else None
         value = self._changed(port, fn, port.read(args, kwargs, output, call), call, entering)
@@ -441,7 +442,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         if never and self.calls:
             others = f", nor were {len(never) - 1} other sites" if len(never) > 1 else ""
             raise InterventionError(
-                f"{never[0]} was never changed in {self.calls} forward calls{others}. Check steps and passes; "
+                f"{never[0]} was never changed in {self.calls} forward calls{others}. The model ran {self.came()}; "
                 "blocks that a cache or skip_layers leaves out cannot be changed."
             )
         if never:

@@ -7,10 +7,9 @@ from typing import Any
 
 from ditlens.lens.adapters.adapter import Adapter, Block, mlp_of
 from ditlens.lens.adapters.table import MERGED, NORMED, WITHIN
-from ditlens.lens.cache import streaks
 from ditlens.lens.hooks import parts_of
 from ditlens.lens.site import POINTS, Site, select
-from ditlens.tables import columns
+from ditlens.tables import columns, streaks
 
 
 class SiteTable(list[Site]):

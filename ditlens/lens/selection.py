@@ -23,7 +23,7 @@ Tokens: TypeAlias = Mapping[str, Sequence[int]] | None
 """Numbers of the tokens of each stream; None for all."""
 Reducer = Callable[[Tensor, Tensor | None], Tensor]
 """Gets values (items, tokens, width) and which tokens are real, (items, tokens) or None; returns (items, ...)."""
-PASSES = ("cond", "uncond", "skip", "perturbed", "source", "target")
+PASSES = ("cond", "uncond", "skip", "perturbed", "img_cond", "source", "target")
 """Names of guidance passes; those of an edit may have two of them, like "uncond.source"."""
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
@@ -100,10 +100,19 @@ def step_filter(steps: Steps) -> Callable[[int], bool]:
                 f"steps={steps} counts from the end, but the number of steps is not known before. Count from 0."
             )
         return lambda step: step >= start and (stop is None or step < stop) and (step - start) % every == 0
-    chosen = set(whole_numbers(f"steps={steps!r}", steps if isinstance(steps, Iterable) else [steps]))
+    return set(step_numbers(steps)).__contains__
+
+
+def step_numbers(steps: Iterable[int] | int) -> list[int]:
+    """Numbers of steps as a list.
+
+    Raises:
+        SettingError: If there are none, they are not whole numbers, or they count from the end.
+    """
+    chosen = whole_numbers(f"steps={steps!r}", steps if isinstance(steps, Iterable) else [steps])
     if not chosen or min(chosen) < 0:
         raise SettingError(f"steps={sorted(chosen)}: give step numbers from 0.")
-    return chosen.__contains__
+    return chosen
 
 
 def reducer(reduce: str | Reducer | None) -> tuple[Reducer | None, str]:

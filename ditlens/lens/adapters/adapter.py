@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, TypeAlias
 
 import torch
@@ -12,7 +11,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ditlens.errors import ArchitectureError, CaptureError, InterventionError
-from ditlens.lens.adapters.layouts import LAYOUTS, Rows, Tokens, find_grid, find_mask
+from ditlens.lens.adapters.layouts import (
+    LAYOUTS,
+    ImagePlace,
+    Rows,
+    Tokens,
+    by_order,
+    find_image,
+    find_mask,
+    find_text,
+)
 from ditlens.lens.adapters.table import ARCHITECTURES, JOINT, NOT_JOINT, READ_ONLY, Architecture, Blocks
 from ditlens.lens.calls import Call, bind
 from ditlens.lens.site import POINTS, SOFTMAX_POINTS, STREAMS, Site
@@ -130,25 +138,34 @@ class Adapter:
 
     def note(self, block: Block, args: Args, kwargs: Kwargs, call: Call) -> None:
         """Learn the number of tokens of each stream, their grid and their padding, from a block's input."""
-        bound = bind(block.module, args, kwargs)
-        if block.table.form == "one":
-            joint = self.batch_first(bound[block.table.image])
-            for stream, rows in self.streams(call, bound, joint.shape[1]).items():
-                index = rows.index
-                call.sizes[stream] = index.stop - index.start if isinstance(index, slice) else index.shape[1]
-        else:
-            for stream, name in (("image", block.table.image), ("text", block.table.text)):
-                call.sizes[stream] = self.batch_first(bound[name]).shape[1]
-        if call.grid is None:
-            call.grid = find_grid(self.architecture.grid, call)
+        bound, table = bind(block.module, args, kwargs), block.table
+        names = {"image": table.image, "text": table.text} if table.form != "one" else {"joint": table.image}
+        lengths = {name: self.batch_first(bound[each]).shape[1] for name, each in names.items()}
+        key = tuple(lengths.values())
+        if key not in call.places:  # once for each call: reading position ids waits for the GPU
+            call.places[key] = self._find(call, table, bound, lengths)
+        rows, place = call.places[key]
+        if table.form != "one":
+            call.lengths, call.own = lengths, rows
+        call.sizes = {name: each.count for name, each in rows.items()}
+        if call.grid is None and place is not None:
+            call.grid = place.grid
+        call.image_mask = rows["image"].mask
         if call.mask is None:
-            laid = self._laid_mask(call, "text")
-            call.mask = find_mask(self.architecture.padding, call) if laid is None else laid
+            call.mask = find_mask(self.architecture.padding, call, rows.get("text"))
 
-    def _laid_mask(self, call: Call, stream: str) -> Bool[Tensor, "batch tokens"] | None:
-        """Which tokens of a stream the layout has not repeated to fill up short items; None if it repeats none."""
-        masks = [rows[stream].mask for rows in call.memo.values() if stream in rows]
-        return next((mask for mask in masks if mask is not None), None)
+    def _find(
+        self, call: Call, table: Blocks, bound: Mapping[str, Any], lengths: Mapping[str, int]
+    ) -> tuple[dict[str, Rows], ImagePlace | None]:
+        """Where the streams lie in sequences of these lengths, and the image in that of the image."""
+        rule = self.architecture.grid
+        if table.form == "one":
+            rows = self.streams(call, table, bound, lengths["joint"])
+            return rows, find_image(rule, call, rows["image"])
+        image = Rows(slice(0, lengths["image"]))
+        place = find_image(rule, call, image)
+        image = image if place is None else place.rows(call.batch)
+        return {"image": image, "text": find_text(self.architecture.images, call, lengths["text"])}, place
 
     def mask(self, site: Site, call: Call, tokens: int) -> Bool[Tensor, "batch {tokens}"] | None:
         """Which of the tokens at a site are real.
@@ -161,7 +178,7 @@ class Adapter:
         Returns:
             True at real tokens; None if all are, or if it is unknown.
         """
-        mask = call.mask if site.stream == "text" else self._laid_mask(call, site.stream)
+        mask = call.mask if site.stream == "text" else call.image_mask
         if mask is None:
             return None
         inside = site.point in SOFTMAX_POINTS
@@ -169,8 +186,10 @@ class Adapter:
             return torch.arange(tokens, device=mask.device) < mask.sum(1, keepdim=True)
         return mask if mask.shape[1] == tokens else None
 
-    def streams(self, call: Call, bound: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    def streams(self, call: Call, table: Blocks, bound: Mapping[str, Any], total: int) -> dict[str, Rows]:
         """Where the streams lie in a joint sequence of `total` tokens."""
+        if table.form != "one" or not self.architecture.layout:
+            return by_order(table.softmax, call, total)
         if total not in call.memo:
             rows = LAYOUTS[self.architecture.layout](call, bound, total)
             for stream, each in rows.items():
@@ -252,6 +271,10 @@ class Port:
             returns = JOINT if self.joint else (stream,)
         self.at = returns.index(stream) if stream in returns else 0
 
+    def due(self, call: Call) -> bool:  # noqa: ARG002
+        """Whether the site is at a call of its module; each is asked once."""
+        return True
+
     def _raw(self, args: Args, kwargs: Kwargs, output: Any) -> Tensor:
         """The tensor that holds the stream, as the module takes or returns it."""
         if self.before:
@@ -263,13 +286,12 @@ class Port:
         return self.adapter.batch_first(raw) if self.batch_first else raw
 
     def _rows(self, total: int, call: Call) -> Rows:
-        if self.table.form == "one":
-            return self.adapter.streams(call, {}, total)[self.site.stream]
-        return by_order(self.table.softmax, call)[self.site.stream]
+        found = self.adapter.streams(call, self.table, {}, total) if self.joint else call.own
+        return stream_of(found, self.site)
 
     def _tokens(self, raw: Tensor, call: Call) -> Tensor:
         value = self._in_order(raw)
-        return self._rows(value.shape[1], call).take(value) if self.joint else value
+        return self._rows(value.shape[1], call).take(value)
 
     def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> Tokens:
         """The stream's tokens."""
@@ -281,9 +303,8 @@ class Port:
 
     def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: Tensor) -> Any:
         """New (args, kwargs), or a new output, with the stream's tokens replaced."""
-        if self.joint:
-            joint = self._in_order(self._raw(args, kwargs, output))
-            value = self._rows(joint.shape[1], call).put(joint, value)
+        whole = self._in_order(self._raw(args, kwargs, output))
+        value = self._rows(whole.shape[1], call).put(whole, value)
         value = self.adapter.own_order(value) if self.batch_first else value
         if not self.before:
             return self._put(output, value)
@@ -307,26 +328,36 @@ class SoftmaxPort:
 
     def keys(self, total: int, call: Call) -> dict[str, Rows]:
         """Where the streams lie among `total` keys."""
-        if self.block.table.form == "one":
-            return self.adapter.streams(call, {}, total)
-        found = by_order(self.block.table.softmax, call)
+        found = self.adapter.streams(call, self.block.table, {}, total)
         return {"image": found["image"]} if self.block.textless else found
 
-    def queries(self, total: int, call: Call) -> dict[str, Rows]:
-        """Where the streams lie among `total` queries."""
-        if self.block.table.form == "image":
-            return {"image": Rows(slice(0, total))}
-        return self.keys(total, call)
+    def place(self, letter: str, total: int, call: Call) -> Rows:
+        """Where the site's stream lies among `total` queries, keys or values."""
+        if letter == "q" and self.block.table.form == "image":
+            return call.own["image"]
+        return stream_of(self.keys(total, call), self.site)
 
 
-def by_order(order: tuple[str, ...], call: Call) -> dict[str, Rows]:
-    """Streams that lie one after the other, by the numbers of their tokens."""
-    stops = accumulate(call.sizes[stream] for stream in order)
-    return {name: Rows(slice(stop - call.sizes[name], stop)) for name, stop in zip(order, stops, strict=True)}
+def stream_of(found: Mapping[str, Rows], site: Site) -> Rows:
+    """Where the stream of a site lies.
+
+    Raises:
+        CaptureError: If it is not in this call.
+    """
+    if site.stream not in found:
+        raise CaptureError(
+            f"{site} is not in this call: after step 0 the pipeline has the text as cached keys and values only. "
+            "Ask for the text at step 0, steps=0, or run the pipeline with use_kv_cache=False."
+        )
+    return found[site.stream]
 
 
 class CondPort(Port):
-    """The conditioning vector, (batch, 1, width) or (batch, rows, width)."""
+    """The conditioning vector, (batch, 1, width) or (batch, rows, width).
+
+    Reference images (and the text, in some models) have a vector of their own, that of time 0: in more rows, behind
+    those of the images, or in a second call of the module. It is no part of the site.
+    """
 
     def __init__(self, adapter: Adapter) -> None:
         self.site, (kind, self.name) = Site("cond"), adapter.architecture.cond.split(":")
@@ -334,8 +365,16 @@ class CondPort(Port):
         self.before = kind == "arg"
         self.module = first if self.before else adapter.model.get_submodule(self.name)
 
+    def due(self, call: Call) -> bool:
+        first = self not in call.timed
+        call.timed.append(self)
+        return first
+
     def read(self, args: Args, kwargs: Kwargs, output: Any, call: Call) -> Float[Tensor, "batch rows width"]:
         value = self._raw(args, kwargs, output)
+        if "timestep_indices" in call.model_args:  # MiniMax-H3 has one vector for each noise level
+            value = value[call.model_args["timestep_indices"][call.model_args["video_indices"][-1:]]]
+        value = value[: call.batch]
         return value.unsqueeze(1) if value.ndim == 2 else value
 
     def write(self, args: Args, kwargs: Kwargs, output: Any, call: Call, value: Tensor) -> Any:
@@ -344,7 +383,9 @@ class CondPort(Port):
                 "Every block gets the conditioning vector separately here, so 'cond' can be captured, not changed. "
                 "Change the text or the timestep instead."
             )
-        return self._put(output, value.squeeze(1) if self._raw(args, kwargs, output).ndim == 2 else value)
+        whole = self._raw(args, kwargs, output)
+        value = value.squeeze(1) if whole.ndim == 2 else value
+        return self._put(output, torch.cat([value, whole[len(value) :]]))
 
 
 AnyPort: TypeAlias = Port | SoftmaxPort

@@ -1,7 +1,8 @@
-"""Where the streams lie in a joint sequence, and the image tokens in the image; and which tokens are padding.
+"""Where the streams lie in a sequence, and the image tokens in the image; and which tokens are padding.
 
 A layout function gets the running `Call` and the length of the joint sequence, and returns `Rows` for "text" and
-"image". Tokens of neither kind (time, context images, audio, padding) belong to no stream.
+"image". Tokens of neither kind (time, reference images, audio, padding) belong to no stream. Two-stream blocks may
+take them, too, beside the image or the text: `find_image` and `find_text`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from typing import Any, TypeAlias
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from ditlens.errors import CaptureError
 from ditlens.lens.calls import Call
@@ -38,6 +38,17 @@ class Rows:
     index: slice | Int[Tensor, "batch tokens"]
     mask: Bool[Tensor, "batch tokens"] | None = None
 
+    @property
+    def count(self) -> int:
+        """Tokens of the stream."""
+        return self.index.stop - self.index.start if isinstance(self.index, slice) else self.index.shape[1]
+
+    def after(self, start: int) -> Rows:
+        """The same tokens in a sequence where `start` others come before them."""
+        if isinstance(self.index, slice):
+            return Rows(slice(self.index.start + start, self.index.stop + start), self.mask)
+        return Rows(self.index + start, self.mask)
+
     def take(self, joint: Joint) -> Tokens:
         """Tokens of the stream, out of those of the joint sequence."""
         if isinstance(self.index, slice):
@@ -46,6 +57,8 @@ class Rows:
 
     def put(self, joint: Joint, value: Tokens) -> Joint:
         """A copy of the joint sequence with the stream's tokens replaced; padding stays."""
+        if isinstance(self.index, slice) and self.count == joint.shape[1]:
+            return value
         changed = joint.clone()
         if isinstance(self.index, slice):
             changed[:, self.index] = value
@@ -85,16 +98,32 @@ def picked(where: Bool[Tensor, "batch all"]) -> Rows:
 Layout = Callable[["Call", Mapping[str, Any], int], dict[str, Rows]]
 
 
-def text_first(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """[text, image]; the image's length is known from the double-stream blocks or the model's input."""
-    count = call.sizes.get("image") or call.model_args["hidden_states"].shape[1]
-    return {"text": Rows(slice(0, total - count)), "image": Rows(slice(total - count, total))}
+def by_order(order: tuple[str, ...], call: Call, total: int) -> dict[str, Rows]:
+    """Streams that lie one after the other, as the two-stream blocks took them.
 
+    Args:
+        order: Names of the streams; "cached" stands for keys that earlier calls left, of reference images.
+        call: The running call, of which a block has been seen.
+        total: Tokens of the sequence. Queries may leave the reference images out.
 
-def image_first(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """[image, text]; likewise."""
-    count = call.sizes["image"]
-    return {"image": Rows(slice(0, count)), "text": Rows(slice(count, total))}
+    Raises:
+        CaptureError: If there are more tokens than the streams have.
+    """
+    lengths, own = call.lengths, call.own
+    if total == sum(call.sizes.values()) != sum(lengths.values()):
+        lengths, own = call.sizes, {name: Rows(slice(0, count)) for name, count in call.sizes.items()}
+    more = total - sum(lengths.values())
+    if more > 0 and "cached" not in order:
+        raise CaptureError(
+            f"ditlens does not know this layout of {type(call.model).__name__}: its attention has {total} tokens, "
+            f"{more} more than text and image."
+        )
+    found, start = {}, 0
+    for name in order:
+        if name in own:
+            found[name] = own[name].after(start)
+        start += max(more, 0) if name == "cached" else lengths[name]
+    return found
 
 
 def counted(name: str, *, before: int = 0, gap: int = 0, image: int | None = None) -> Layout:
@@ -121,11 +150,15 @@ def gist(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
 
 def padded_lists(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
     """[image, text], each padded to a multiple of 32 tokens; the padding belongs to no stream."""
-    pictures, texts = call.model_args["x"], call.model_args["cap_feats"]
-    if not isinstance(pictures[0], Tensor):
-        raise CaptureError("Z-Image's omni mode, with several images per item, is not supported.")
+    images, texts = call.model_args["x"], call.model_args["cap_feats"]
+    if not isinstance(images[0], Tensor):
+        raise CaptureError(
+            "Z-Image's omni mode lays out reference images, text and image item by item; ditlens cannot read that. "
+            "Run the pipeline without reference images, or capture another model that edits, such as "
+            "FluxTransformer2DModel (FLUX Kontext) or QwenImageTransformer2DModel."
+        )
     patch = call.model.config.all_patch_size[0]
-    image = [p.shape[-3] * (p.shape[-2] // patch) * (p.shape[-1] // patch) for p in pictures]
+    image = [p.shape[-3] * (p.shape[-2] // patch) * (p.shape[-1] // patch) for p in images]
     text = [len(t) for t in texts]
     return {
         "image": ragged([0] * len(image), image),
@@ -155,22 +188,37 @@ def indicator(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Row
 
 
 def slots(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """[text and condition images, image]; the slot of a condition image stands for four tokens."""
-    count = call.model_args["hidden_states"].shape[1]
-    slot = call.model_args["img_mask"][0]
-    is_image = torch.repeat_interleave(slot, torch.where(slot, 4, 1))[: total - count]
-    text = (~is_image).nonzero().flatten()
-    if len(text) == 0:
-        raise CaptureError(
-            "After step 0 this pipeline has the text as cached keys only. Turn that cache off, or capture step 0."
-        )
+    """[text and reference images, image]; the slot of an image stands for four tokens.
+
+    With cached keys, the blocks of later calls take the image alone.
+    """
+    slot, count = call.model_args["img_mask"][0], prod(shapes_of(call)[0][-1])
+    is_text = ~torch.repeat_interleave(slot, torch.where(slot, 4, 1))
+    if total == count < len(is_text):
+        return {"image": Rows(slice(0, count))}
+    text = is_text[: len(is_text) - count].nonzero().flatten()
     return {"text": _consecutive(text, call.batch), "image": Rows(slice(total - count, total))}
 
 
+def with_images(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
+    """[text with reference images in it, the time token, image]."""
+    count = call.model_args["input_ids"].shape[1]
+    text, references = Rows(slice(0, count)), call.model_args.get("input_image_sizes") or {}
+    if references:
+        is_text = torch.ones(call.batch, count, dtype=torch.bool, device="cpu")
+        for row, places in references.items():
+            for start, end in places:
+                is_text[row, start:end] = False
+        text = picked(is_text)
+    return {"text": text, "image": Rows(slice(count + 1, total))}
+
+
 def indices(call: Call, block: Mapping[str, Any], total: int) -> dict[str, Rows]:
-    """A packed sequence with the numbers of its text and video rows."""
-    names = {"text": "text_indices", "image": "video_indices"}
-    return {stream: _consecutive(call.model_args[name], call.batch) for stream, name in names.items()}
+    """A packed sequence with the numbers of its text and video rows; audio lies between references and video."""
+    text, video = call.model_args["text_indices"], call.model_args["video_indices"]
+    gaps = (video.diff() != 1).nonzero().flatten()
+    video = video[int(gaps[-1]) + 1 :] if len(gaps) else video
+    return {"text": _consecutive(text, call.batch), "image": _consecutive(video, call.batch)}
 
 
 def _consecutive(index: Int[Tensor, " tokens"], batch: int) -> Rows:
@@ -181,119 +229,206 @@ def _consecutive(index: Int[Tensor, " tokens"], batch: int) -> Rows:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "text_first": text_first, "image_first": image_first, "gist": gist, "padded_lists": padded_lists,
+    "gist": gist, "padded_lists": padded_lists,
     "squeezed": squeezed, "image_then_text": image_then_text, "indicator": indicator, "slots": slots,
-    "indices": indices,
+    "indices": indices, "with_images": with_images,
     "text_argument": counted("encoder_hidden_states"),
-    "input_ids": counted("input_ids", gap=1),  # the time token
     "prior": counted("encoder_hidden_states", gap=2, image=1),  # text embedding and time; then the output
     "unidiffuser": counted("prompt_embeds", before=2, gap=1),  # two time tokens; the CLIP image
 }  # fmt: skip
 
 
-# --- padding -----------------------------------------------------------------------------------------------
+# --- the text among its tokens, and its padding ------------------------------------------------------------
 
 
-def find_mask(rule: str, call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
-    """Which text tokens are real, by the arguments of the model's call.
+def find_text(rule: str, call: Call, total: int) -> Rows:
+    """Where the text lies in the sequence of `total` tokens that two-stream blocks take.
+
+    Args:
+        rule: `Architecture.images`.
+        call: The running call.
+        total: Tokens of the sequence.
+    """
+    images = call.model_args.get("image_embeds") if rule else None
+    if images is None or (rule == "unless zero" and not images.any()):
+        return Rows(slice(0, total))
+    return Rows(slice(images.shape[1], total))
+
+
+def find_mask(rule: str, call: Call, text: Rows | None) -> Bool[Tensor, "batch text_tokens"] | None:
+    """Which text tokens are real, by the arguments of the model's call and the layout.
 
     Args:
         rule: `Architecture.padding`.
-        call: The running call; the number of its text tokens must be known.
+        call: The running call.
+        text: Where the text lies; None if it is not in this call.
 
     Returns:
         True at real tokens; None if the call does not say it.
     """
-    if not rule:
+    if text is None:
         return None
     kind, _, name = rule.partition(":")
-    mask = PADDINGS[name](call) if kind == "rule" else argument_mask(call, name)
-    return mask if mask is not None and mask.shape == (call.batch, call.sizes["text"]) else None
+    mask = PADDINGS[name](call, text) if kind == "rule" else argument_mask(call, text, name)
+    if mask is None or mask.shape != (call.batch, text.count):
+        return text.mask
+    return mask if text.mask is None else mask & text.mask.to(mask.device)
 
 
-def argument_mask(call: Call, name: str) -> Bool[Tensor, "batch text_tokens"] | None:
+def argument_mask(call: Call, text: Rows, name: str) -> Bool[Tensor, "batch text_tokens"] | None:
     """A mask of the text, or of a sequence that begins with the text; of (queries, keys) the last query counts."""
     mask = call.model_args.get(name)
     if mask is None:
         return None
-    mask = mask[:, -1] if mask.ndim == 3 else mask
-    return mask[:, : call.sizes["text"]].bool()
+    mask = (mask[:, -1] if mask.ndim == 3 else mask).bool()
+    if isinstance(text.index, slice):
+        return mask[:, : text.count]
+    return mask.take_along_dim(text.index.to(mask.device), 1)
 
 
-def images_first(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
-    """The tokens of images, which are all real, then the text; of a single item Framepack drops the padding."""
-    mask, images = call.model_args.get("encoder_attention_mask"), call.model_args.get("image_embeds")
-    if mask is None:
-        return None
-    before = 0 if images is None else images.shape[1]
-    if call.sizes["text"] < before + mask.shape[1]:
-        return torch.ones(call.batch, call.sizes["text"], dtype=torch.bool, device=mask.device)
-    return F.pad(mask.bool(), (before, 0), value=True)
-
-
-def valid_first(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
-    """The real tokens of all texts (and images), then their padding."""
-    args, count = call.model_args, call.sizes["text"]
+def valid_first(call: Call, text: Rows) -> Bool[Tensor, "batch text_tokens"] | None:
+    """The real tokens of all texts, then their padding."""
+    args = call.model_args
     if args.get("encoder_hidden_states_2") is None:
-        return argument_mask(call, "encoder_attention_mask")
+        return argument_mask(call, text, "encoder_attention_mask")
     real = args["encoder_attention_mask"].bool().sum(1) + args["encoder_attention_mask_2"].bool().sum(1)
-    images = args.get("image_embeds")
-    if images is not None:  # zeros stand for no image
-        real = real + images.shape[1] * images.any()
-    return torch.arange(count, device=real.device) < real[:, None]
+    return torch.arange(text.count, device=real.device) < real[:, None]
 
 
-def text_slots(call: Call) -> Bool[Tensor, "batch text_tokens"] | None:
+def text_slots(call: Call, text: Rows) -> Bool[Tensor, "batch text_tokens"] | None:  # noqa: ARG001
     """A mask of text and image slots, of which the text slots count."""
     mask = call.model_args.get("encoder_hidden_states_mask")
     return None if mask is None else mask[:, ~call.model_args["img_mask"][0][: mask.shape[1]]].bool()
 
 
-PADDINGS = {"images_first": images_first, "valid_first": valid_first, "text_slots": text_slots}
+PADDINGS = {"valid_first": valid_first, "text_slots": text_slots}
 
 
-# --- grids -------------------------------------------------------------------------------------------------
+# --- the image among its tokens, and its grid --------------------------------------------------------------
+
+Grid: TypeAlias = tuple[int, ...]
+"""Rows and columns, of video frames, rows and columns."""
 
 
-def find_grid(rule: str, call: Call) -> tuple[int, ...] | None:
-    """Frames (of video), rows and columns in which the first image tokens lie, or None if unknown.
+@dataclass(frozen=True)
+class ImagePlace:
+    """Where the image lies in a sequence that may have reference images before or after it.
+
+    Attributes:
+        grids: Its grid, or that of every item.
+        start: Its first token.
+    """
+
+    grids: tuple[Grid, ...]
+    start: int = 0
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of all items; () if they have several."""
+        first = self.grids[0][1:] if len(self.grids[0]) == 3 and self.grids[0][0] == 1 else self.grids[0]
+        return first if len(set(self.grids)) == 1 else ()
+
+    def rows(self, batch: int) -> Rows:
+        """Its tokens."""
+        lengths = [prod(grid) for grid in self.grids]
+        lengths = lengths if len(lengths) == batch else lengths[:1] * batch
+        return ragged([self.start] * batch, lengths)
+
+
+def find_image(rule: str, call: Call, image: Rows) -> ImagePlace | None:
+    """Where the image lies among the tokens that hold it and, in two-stream blocks, its reference images.
 
     Args:
         rule: `Architecture.grid`.
         call: The running call.
+        image: Those tokens.
+
+    Returns:
+        The place, or None if it is unknown.
     """
+    found = GRIDS[rule](call, image) if rule in GRIDS else None
+    fits = found is not None and all(found.start + prod(grid) <= image.count for grid in found.grids)
+    return found if fits else None
+
+
+def by_patches(call: Call, image: Rows) -> ImagePlace | None:  # noqa: ARG001
+    """The patches of latents, which come first."""
     args, config = call.model_args, call.model.config
-    grid: tuple[int, ...] | None = None
-    if rule == "ids" and "img_ids" in args and args["img_ids"] is not None:
-        grid = _grid_of(args["img_ids"] if args["img_ids"].ndim == 2 else args["img_ids"][0])
-    elif rule == "shapes":
-        shapes = args.get("img_shapes") or args.get("shape_list")
-        while isinstance(shapes, list):
-            shapes = shapes[0]
-        grid = tuple(int(n) for n in shapes) if shapes is not None else None
-    elif rule == "patches":
-        latents = args.get("hidden_states", args.get("x", args.get("latent_image_embeds")))
-        latents = latents[0] if isinstance(latents, list) else latents
-        if isinstance(latents, Tensor) and latents.ndim >= 4:
-            patch: Any = getattr(config, "patch_size", None) or getattr(config, "all_patch_size", 1)
-            patches = [patch] * 2 if isinstance(patch, int) else list(patch)
-            sides = [side // step for side, step in zip(latents.shape[-2:], (patches * 2)[-2:], strict=True)]
-            video = type(call.model).__name__.endswith("3DModel") and latents.ndim == 5
-            grid = (*_frames(latents, config), *sides) if video else tuple(sides)
-    if grid and grid[0] == 1 and len(grid) == 3:
-        grid = grid[1:]
-    fits = grid is not None and prod(grid) <= call.sizes.get("image", 0)
-    return grid if fits else None
+    latents = args.get("hidden_states", args.get("x", args.get("latent_image_embeds")))
+    items = latents if isinstance(latents, list) else [latents]
+    if not all(isinstance(each, Tensor) and each.ndim >= 4 for each in items):
+        return None
+    patch: Any = getattr(config, "patch_size", None) or getattr(config, "all_patch_size", 1)
+    patches = [patch] * 2 if isinstance(patch, int) else list(patch)
+    grids = []
+    for each in items:
+        whole = (
+            each[:, -1] if each.ndim == 6 else each
+        )  # JoyImage: the last of several images is the one made
+        sides = [side // step for side, step in zip(whole.shape[-2:], (patches * 2)[-2:], strict=True)]
+        video = whole.ndim == 5 or isinstance(latents, list)
+        grids.append((*_frames(whole, config), *sides) if video else tuple(sides))
+    return ImagePlace(tuple(grids))
 
 
-def _grid_of(ids: Shaped[Tensor, "tokens axes"]) -> tuple[int, ...]:
-    """Rows and columns of the first image; reference images have another number on axis 0."""
-    first = ids[ids[:, 0] == ids[0, 0], 1:3]
-    return tuple(int(n) for n in (first.amax(0) - first.amin(0) + 1))
+def by_last_patches(call: Call, image: Rows) -> ImagePlace | None:
+    """The patches of latents, which come last."""
+    found = by_patches(call, image)
+    return found and ImagePlace(found.grids, image.count - prod(found.grids[0]))
 
 
-def _frames(latents: Float[Tensor, "batch _ _ height width"], config: Any) -> tuple[int, ...]:
+def _frames(latents: Float[Tensor, " ..."], config: Any) -> Grid:
     """Frames of video latents: the axis beside the channels, whichever it is."""
     channels = getattr(config, "in_channels", None)
-    frames = latents.shape[1] if latents.shape[2] == channels else latents.shape[2]
-    return (frames // (getattr(config, "patch_size_t", None) or 1),)
+    at = -4 if latents.shape[-3] == channels and latents.ndim == 5 else -3
+    return (latents.shape[at] // (getattr(config, "patch_size_t", None) or 1),)
+
+
+def by_ids(call: Call, image: Rows) -> ImagePlace | None:
+    """Positions (kind or frame, row, column, ...): reference images have a larger number on axis 0.
+
+    They may be scaled; those of a whole packed sequence (``position_ids``) have no reference images among them, nor
+    have those of a model that takes given images as further channels: VisualCloze numbers the strips of one canvas.
+    """
+    ids, config = call.model_args.get("img_ids"), call.model.config
+    if ids is not None:
+        ids = (ids if ids.ndim == 2 else ids[0]).cpu()
+        fills = getattr(config, "out_channels", None) not in (None, config.in_channels)
+        target = (ids[:, 0] == ids[:, 0].min()) | fills
+    else:
+        ids = call.model_args["position_ids"]
+        ids = (ids if ids.ndim == 2 else ids[0]).cpu()
+        ids = ids[image.index if isinstance(image.index, slice) else image.index[0].cpu()]
+        target = torch.ones(len(ids), dtype=torch.bool, device="cpu")
+    count = int(target.sum())
+    grid = tuple(int(axis.unique().numel()) for axis in ids[target][:, :3].T)
+    start = int(target.int().argmax())
+    one = bool(target[start : start + count].all())
+    return ImagePlace((grid,), start) if one and prod(grid) == count else None
+
+
+def shapes_of(call: Call) -> list[list[Grid]]:
+    """Shapes of the images of every item, as the caller of a model gives them."""
+    args = call.model_args
+    given = args.get("img_shapes") or args.get("shape_list") or args.get("vision_token_shapes") or []
+    items = [each if isinstance(each, list) else [each] for each in given]
+    return [[tuple(int(n) for n in shape) for shape in item] for item in items]
+
+
+def by_shapes(call: Call, image: Rows) -> ImagePlace | None:  # noqa: ARG001
+    """The first of several shapes; of an image in layers all but the last, which is the reference."""
+    items = shapes_of(call)
+    if getattr(call.model.config, "use_layer3d_rope", False):
+        return ImagePlace(tuple((len(item) - 1, *item[0][1:]) for item in items))
+    return ImagePlace(tuple(item[0] for item in items)) if items else None
+
+
+def by_last_shape(call: Call, image: Rows) -> ImagePlace | None:  # noqa: ARG001
+    """The last of several shapes, in a layout that holds no reference images."""
+    return ImagePlace(tuple(item[-1] for item in shapes_of(call)))
+
+
+GRIDS = {
+    "patches": by_patches, "last_patches": by_last_patches, "ids": by_ids, "shapes": by_shapes,
+    "last_shape": by_last_shape,
+}  # fmt: skip

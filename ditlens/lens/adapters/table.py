@@ -8,12 +8,14 @@ return, in which order the softmax sees the streams. `tests/contracts` then chec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Order = tuple[str, ...]
 TEXT_IMAGE: Order = ("text", "image")
 IMAGE_TEXT: Order = ("image", "text")
+CACHED_BETWEEN: Order = ("text", "cached", "image")
+CACHED_FIRST: Order = ("cached", "text", "image")
 JOINT: Order = ("joint",)
 """One tensor that holds all tokens."""
 CFG: Order = ("uncond", "cond")
@@ -40,7 +42,8 @@ class Blocks:
         form: ``"two"``: text and image come in and go out separately; ``"one"``: one joint tensor in and out, made
             in the model's forward; ``"image"``: text is read but not updated.
         returns: Order of what a block returns.
-        softmax: Order of the streams among the keys of the attention.
+        softmax: Order of the streams among the keys of the attention; "cached" stands for those of reference
+            images that an earlier call left.
         kind: ``"joint"`` for double-stream, ``"single"`` for single-stream blocks.
         image: Name of the block's image argument; of the joint tensor where there is one.
         text: Name of its text argument.
@@ -78,11 +81,15 @@ class Architecture:
         blocks: Its lists of blocks, in forward order.
         cond: Where the conditioning vector is: ``"arg:NAME"`` an argument of the blocks, ``"module:PATH"`` a
             module's output, empty if there is none.
-        layout: Name of the function in `ditlens.lens.adapters.layouts` that finds the streams in a joint tensor.
+        layout: Name of the function in `ditlens.lens.adapters.layouts` that finds the streams in a joint tensor;
+            empty where they lie one after the other, as two-stream blocks before took them.
         axes: Order of a block's axes: ``"batch"`` (batch, tokens, width), ``"tokens"`` (tokens, batch, width),
             ``"none"`` (tokens, width).
-        grid: How tokens lie in the image: ``"patches"`` of a spatial latent, ``"ids"`` of positions,
-            ``"shapes"``, ``"none"``.
+        grid: What says how tokens lie in the image, and which of them are the image's and not those of reference
+            images: ``"patches"`` of a spatial latent (``"last_patches"``: behind other images), ``"ids"`` of
+            positions, ``"shapes"`` (``"last_shape"``), ``"none"``.
+        images: Whether the tokens of an image encoder come before the text in its stream: ``"always"`` where they
+            are given, ``"unless zero"``, or empty for never.
         rows: Order of the guidance passes where its pipelines put them in one batch; empty where they make
             one call after the other (conditional first).
         rows_with_images: The same where images are given with the text; empty if that makes no difference.
@@ -100,6 +107,7 @@ class Architecture:
     layout: str = ""
     axes: str = "batch"
     grid: str = "patches"
+    images: Literal["", "always", "unless zero"] = ""
     rows: Order = ()
     rows_with_images: Order = ()
     always_guided: bool = False
@@ -130,6 +138,7 @@ DOUBLE = "transformer_blocks"
 NO_LAST_TEXT = "the last block does not update the text stream; nothing reads it afterwards"
 READ_ONLY = "the blocks read the text but do not update it; its input is the site {0}.in"
 OVERWRITTEN = "half of the text channels are overwritten by the text encoder's next layer before every block"
+REFERENCES = "reference images"
 APPENDED = "the text encoder's next layer is appended before every block and cut off after it"
 
 # Lists of blocks that several classes share, by the first class that had them.
@@ -145,43 +154,49 @@ ARCHITECTURES: dict[str, Architecture] = {
         text={"tokenizer": 0, "tokenizer_2": 0, "tokenizer_3": 77}, rows=CFG, cond="module:time_text_embed",
     ),
     "FluxTransformer2DModel": Architecture(
-        FLUX, cond="module:time_text_embed", grid="ids", text={"tokenizer_2": 0},
+        FLUX, cond="module:time_text_embed", grid="ids", text={"tokenizer_2": 0}, others=REFERENCES,
     ),
     "Flux2Transformer2DModel": Architecture(
-        (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE), single_out(TEXT_IMAGE, update=WITHIN)),
-        cond="module:time_guidance_embed", layout="text_first", grid="ids",
+        (two(DOUBLE, TEXT_IMAGE, CACHED_BETWEEN), single_out(CACHED_BETWEEN, update=WITHIN)),
+        cond="module:time_guidance_embed", grid="ids", others=REFERENCES,
     ),
     "Flux3Transformer2DModel": Architecture(
         (single_in(TEXT_IMAGE, TEXT_IMAGE, update=BESIDE),), cond="module:timestep_embedder", grid="ids",
+        others=REFERENCES,
     ),
     "ChromaTransformer2DModel": Architecture(
-        CHROMA, cond="module:distilled_guidance_layer", layout="text_first", grid="ids",
+        CHROMA, cond="module:distilled_guidance_layer", grid="ids",
         padding="arg:attention_mask",
     ),
     "BriaTransformer2DModel": Architecture(FLUX, cond="module:time_embed", grid="ids", rows=CFG),
     "BriaFiboTransformer2DModel": Architecture(
-        CHROMA, cond="module:time_embed", layout="text_first", grid="ids", between=OVERWRITTEN, rows=CFG,
+        CHROMA, cond="module:time_embed", grid="ids", between=OVERWRITTEN, rows=CFG, others=REFERENCES,
     ),
     "BriaFibo2Transformer2DModel": Architecture(
         (
             single_out(TEXT_IMAGE, "layers", image="x", attn="attention", mlp={"joint": "feed_forward"},
                        update=NORMED, also="cross_attention"),
         ),
-        cond="module:t_embedder", layout="gist", others="context images",
+        cond="module:t_embedder", layout="gist", others=REFERENCES,
     ),
-    "LongCatImageTransformer2DModel": Architecture(FLUX, cond="module:time_embed", grid="ids"),
+    "LongCatImageTransformer2DModel": Architecture(
+        FLUX, cond="module:time_embed", grid="ids", others=REFERENCES,
+    ),
     "OvisImageTransformer2DModel": Architecture(FLUX, grid="ids"),
     "AuraFlowTransformer2DModel": Architecture(
         (
             two("joint_transformer_blocks", TEXT_IMAGE, TEXT_IMAGE, update=ONLY_MLP),
             single_out(TEXT_IMAGE, mlp={"joint": "ff"}, update=ONLY_MLP),
         ),
-        layout="text_first", rows=CFG, cond="module:time_step_proj",
+        rows=CFG, cond="module:time_step_proj",
     ),
     "CogView3PlusTransformer2DModel": Architecture(COGVIEW, cond="module:time_condition_embed", rows=CFG),
-    **dict.fromkeys(
-        ("CogView4Transformer2DModel", "GlmImageTransformer2DModel"),
-        Architecture(COGVIEW, cond="module:time_condition_embed", padding="arg:attention_mask"),
+    "CogView4Transformer2DModel": Architecture(
+        COGVIEW, cond="module:time_condition_embed", padding="arg:attention_mask",
+    ),
+    "GlmImageTransformer2DModel": Architecture(
+        (replace(COGVIEW[0], softmax=CACHED_FIRST),), cond="module:time_condition_embed",
+        padding="arg:attention_mask", others=REFERENCES,
     ),
     "HiDreamImageTransformer2DModel": Architecture(
         (
@@ -189,21 +204,21 @@ ARCHITECTURES: dict[str, Architecture] = {
                 mlp={"image": "block.ff_i", "text": "block.ff_t"}),
             single_out(IMAGE_TEXT, "single_stream_blocks", attn="block.attn1", mlp={"joint": "block.ff_i"}),
         ),
-        layout="image_first", between=APPENDED, rows=CFG,
+        between=APPENDED, rows=CFG, others="padding",
     ),
     "HunyuanImageTransformer2DModel": Architecture(HUNYUAN, padding="rule:valid_first"),
     "QwenImageTransformer2DModel": Architecture(
         (two(DOUBLE, TEXT_IMAGE, TEXT_IMAGE, mlp=SEPARATE),), grid="shapes",
-        cond="module:time_text_embed", padding="arg:encoder_hidden_states_mask",
+        cond="module:time_text_embed", padding="arg:encoder_hidden_states_mask", others=REFERENCES,
     ),
     "QwenImage21Transformer2DModel": Architecture(
         (single_out(TEXT_IMAGE, DOUBLE, mlp={"joint": "img_mlp"}, calls="per segment"),),
-        cond="module:time_text_embed", layout="slots", grid="shapes", padding="rule:text_slots",
-        others="condition images",
+        cond="module:time_text_embed", layout="slots", grid="last_shape", padding="rule:text_slots",
+        others=REFERENCES,
     ),
-    "JoyImageEditTransformer3DModel": Architecture(JOY),
+    "JoyImageEditTransformer3DModel": Architecture(JOY, others=REFERENCES),
     "JoyImageEditPlusTransformer3DModel": Architecture(
-        JOY, grid="shapes", rows=CFG, padding="arg:encoder_hidden_states_mask",
+        JOY, grid="shapes", rows=CFG, padding="arg:encoder_hidden_states_mask", others=REFERENCES,
     ),
     "ZImageTransformer2DModel": Architecture(
         (
@@ -218,9 +233,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "OmniGenTransformer2DModel": Architecture(
         (single_out(("text", "time", "image"), "layers", attn="self_attn", mlp={"joint": "mlp"}, update=PLAIN),),
-        padding="arg:attention_mask", cond="module:t_embedder", layout="input_ids",
+        padding="arg:attention_mask", cond="module:t_embedder", layout="with_images",
         rows=("cond", "uncond"), rows_with_images=("cond", "uncond", "img_cond"), always_guided=True,
-        others="the time token",
+        others="the time token and reference images",
     ),
     "ErnieImageTransformer2DModel": Architecture(
         (single_out(IMAGE_TEXT, "layers", image="x", attn="self_attention", mlp={"joint": "mlp"}),),
@@ -228,7 +243,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "Ideogram4Transformer2DModel": Architecture(
         (single_out(TEXT_IMAGE, "layers", attn="attention", mlp={"joint": "feed_forward"}, update=NORMED),),
-        cond="arg:adaln_input", layout="indicator", grid="none", others="padding",
+        cond="arg:adaln_input", layout="indicator", grid="ids", others="padding",
     ),
     "Krea2Transformer2DModel": Architecture(
         (single_out(TEXT_IMAGE, DOUBLE, mlp={"joint": "ff"}),), layout="text_argument", grid="ids",
@@ -252,11 +267,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         rows=CFG,
     ),
     "HunyuanVideoTransformer3DModel": Architecture(HUNYUAN, padding="arg:encoder_attention_mask"),
-    "HunyuanVideoFramepackTransformer3DModel": Architecture(  # the frames of the past come before the image
-        HUNYUAN, grid="none", padding="rule:images_first",
+    "HunyuanVideoFramepackTransformer3DModel": Architecture(
+        HUNYUAN, grid="last_patches", padding="arg:encoder_attention_mask", images="always",
+        others="frames of the past and the first image",
     ),
     "HunyuanVideo15Transformer3DModel": Architecture(
-        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),), padding="rule:valid_first",
+        (two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT),), padding="rule:valid_first", images="unless zero",
+        others="the first image",
     ),
     "MochiTransformer3DModel": Architecture(
         (
@@ -270,12 +287,12 @@ ARCHITECTURES: dict[str, Architecture] = {
             two(DOUBLE, IMAGE_TEXT, IMAGE_TEXT, also="cross_attn"),
             single_in(IMAGE_TEXT, IMAGE_TEXT, attn_returns=IMAGE_TEXT, also="cross_attn"),
         ),
-        padding="rule:images_first",
+        padding="arg:encoder_attention_mask", images="always", others="the first image",
         between="the last blocks begin again from the latents, beside what the others made of them",
     ),
     "MiniMaxH3Transformer3DModel": Architecture(
-        (single_out(("text", "image", "audio"), DOUBLE, mlp={"joint": "ff"}),), layout="indices", grid="none",
-        others="audio",
+        (single_out(("text", "image", "audio"), DOUBLE, mlp={"joint": "ff"}),), layout="indices", grid="ids",
+        others="audio and reference images",
     ),
     "Cosmos3OmniTransformer": Architecture(
         (
@@ -283,7 +300,7 @@ ARCHITECTURES: dict[str, Architecture] = {
                 attn_returns=TEXT_IMAGE, mlp={"image": "mlp_moe_gen", "text": "mlp"}, calls="per segment",
                 update=PLAIN),
         ),
-        cond="module:time_embedder", axes="none", grid="none",
+        cond="module:time_embedder", axes="none", grid="shapes", others="sound and actions",
     ),
     "PriorTransformer": Architecture(
         (single_out(("text", "", "", "image", ""), DOUBLE, attn="attn1", mlp={"joint": "ff"}, update=PLAIN),),

@@ -23,8 +23,9 @@ import torch
 
 from ditlens.errors import StudyError
 from ditlens.files import write_parts
-from ditlens.lens.cache import LatentCache, streaks
+from ditlens.lens.cache import LatentCache
 from ditlens.lens.site import Site
+from ditlens.tables import streaks
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
