@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import diffusers
+import PIL.Image
 import pytest
 import torch
 
 import ditlens as dl
-from ditlens.errors import CaptureError
+from ditlens.errors import CaptureError, InterventionError
 from ditlens.labels import Label, announce
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -25,12 +29,12 @@ def noise(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def pipeline(kind, model, scheduler=None, part="transformer", **changes):
+def pipeline(kind, model, scheduler=None, part="transformer", processor=None, **changes):
     """A pipeline of a class with a tiny transformer and nothing else in it; `changes` replace its methods."""
     kind = type(kind.__name__, (kind,), changes)
     scheduler = scheduler or diffusers.FlowMatchEulerDiscreteScheduler()
     given = dict.fromkeys(parts_of(kind)) | {part: tiny.build(model), "scheduler": scheduler}
-    pipe = kind(**given)
+    pipe = kind(**given | ({"processor": processor} if processor else {}))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -48,13 +52,16 @@ def parts_of(kind):
 def sd3():
     pipe = pipeline(diffusers.StableDiffusion3Pipeline, "SD3Transformer2DModel")
 
-    def run(guidance, count=1, steps=STEPS):
-        pipe(prompt_embeds=noise(count, 5, 32), negative_prompt_embeds=noise(count, 5, 32, seed=1),
-             pooled_prompt_embeds=noise(count, 16), negative_pooled_prompt_embeds=noise(count, 16, seed=1),
-             guidance_scale=guidance, num_inference_steps=steps, height=64, width=64,
-             output_type="latent")  # fmt: skip
+    return "joint.0.text.in", pipe, partial(run_sd3, pipe)
 
-    return "joint.0.text.in", pipe, run
+
+def run_sd3(pipe, guidance, count=1, steps=STEPS, **more):
+    given = {
+        "prompt_embeds": noise(count, 5, 32), "negative_prompt_embeds": noise(count, 5, 32, seed=1),
+        "pooled_prompt_embeds": noise(count, 16), "negative_pooled_prompt_embeds": noise(count, 16, seed=1),
+        "guidance_scale": guidance, "num_inference_steps": steps, "height": 64, "width": 64,
+    }  # fmt: skip
+    return pipe(**given | more, output_type="latent")
 
 
 def aura_flow():
@@ -204,16 +211,15 @@ def test_rows_that_nobody_can_tell_apart_are_an_error():
 
 
 def test_perturbed_attention_is_a_pass_of_its_own():
-    pipe = pipeline(diffusers.StableDiffusion3Pipeline, "SD3Transformer2DModel")
-    pipe._guidance_scale, pipe.do_perturbed_attention_guidance = 5.0, True
-    inputs = tiny.inputs("SD3Transformer2DModel") | {"hidden_states": noise(3, 4, 8, 12)}
-    inputs |= {"encoder_hidden_states": noise(3, 5, 32), "pooled_projections": noise(3, 16)}
-    with torch.no_grad(), dl.capture(pipe, "joint.0.text.in", passes=None) as cache:
-        pipe.transformer(**inputs | {"timestep": torch.full((3,), 500.0)})
-    assert cache.passes == ["cond", "perturbed", "uncond"]
-    embedded = pipe.transformer.context_embedder(inputs["encoder_hidden_states"])
-    for row, name in enumerate(("uncond", "cond", "perturbed")):
-        torch.testing.assert_close(cache.get("joint.0.text.in", step=0, pass_=name), embedded[row : row + 1])
+    pipe = pipeline(diffusers.StableDiffusion3PAGPipeline, "SD3Transformer2DModel")
+    for guidance, names in ((5.0, ("uncond", "cond", "perturbed")), (1.0, ("cond", "perturbed"))):
+        with dl.capture(pipe, "joint.0.text.in", passes=None) as cache:
+            run_sd3(pipe, guidance, pag_scale=2.0)
+        assert cache.passes == sorted(names) and cache.steps == list(range(STEPS))
+        embed = pipe.transformer.context_embedder
+        for name in names:
+            text = embed(noise(1, 5, 32, seed=int(name == "uncond")))
+            torch.testing.assert_close(cache.get("joint.0.text.in", step=0, pass_=name), text)
 
 
 def test_a_guider_says_which_pass_it_has_prepared():
@@ -232,6 +238,188 @@ def test_a_guider_says_which_pass_it_has_prepared():
                 pipe.guider.cleanup_models(transformer)
     assert cache.passes == ["cond", "uncond"] and cache.steps == [0, 1]
     assert len(cache.get(place, step=0, pass_="uncond")) == 2
+
+
+# --- who runs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["pipeline", "transformer"])
+def test_passes_are_those_of_the_pipeline_that_runs(given):
+    """Two pipelines share a transformer; what the other one was told last does not count."""
+    place, first, _ = sd3()
+    second = type(first)(**first.components)
+    second.set_progress_bar_config(disable=True)
+    embed = first.transformer.context_embedder
+    for before, now, names in ((1.0, 5.0, ["cond", "uncond"]), (5.0, 1.0, ["cond"])):
+        run_sd3(first, before)
+        target = first if given == "pipeline" else first.transformer
+        with dl.capture(target, place, passes=None) as cache:
+            run_sd3(second, now, count=2)
+        assert cache.passes == names and cache.steps == list(range(STEPS))
+        torch.testing.assert_close(cache.get(place, step=0, pass_="cond"), embed(noise(2, 5, 32)))
+
+
+@pytest.mark.parametrize(("make", "count"), [(sd3, 2), (sd3, 1), ("flux", 1)])
+def test_a_loop_of_your_own_says_what_its_rows_are(make, count):
+    """A pipeline's last guidance says nothing of calls that it does not make."""
+    place, pipe, run = flux() if make == "flux" else make()
+    run(5.0)
+    name = "FluxTransformer2DModel" if make == "flux" else "SD3Transformer2DModel"
+    inputs = {k: v[:count] if len(v) == 2 else v for k, v in tiny.inputs(name).items()}
+
+    def loop(passes=None):
+        for t in (0.9, 0.5):
+            for k in range(1 if count == 2 else 2):
+                with announce(Label(passes[k])) if passes else nullcontext():
+                    pipe.transformer(**inputs | {"timestep": torch.full((count,), t)})
+
+    with torch.no_grad():
+        with (
+            pytest.raises(CaptureError, match=r"called by your own code .*Label\(\('uncond', 'cond'\)\)"),
+            dl.capture(pipe, place),
+        ):
+            loop()
+        said = [("uncond", "cond")] if count == 2 else [("uncond",), ("cond",)]
+        with dl.capture(pipe, place, passes=None) as cache:
+            loop(said)
+        assert cache.passes == ["cond", "uncond"] and cache.steps == [0, 1] and len(cache.items) == 1
+        if count == 2:
+            with dl.capture(pipe.transformer, place, passes=None) as alone:
+                loop()
+            assert alone.passes == ["cond"]
+
+
+def test_a_guider_is_asked_only_while_it_guides():
+    """It keeps the count of the last pass of its last run."""
+    transformer, place = tiny.build("SD3Transformer2DModel"), "joint.0.text.in"
+    pipe = SimpleNamespace(
+        transformer=transformer, guider=diffusers.ClassifierFreeGuidance(guidance_scale=4.0)
+    )
+    pipe.guider._step, pipe.guider._count_prepared = 5, 2
+    inputs = {k: v[:1] for k, v in tiny.inputs("SD3Transformer2DModel").items()}
+    with torch.no_grad(), dl.capture(pipe, place, passes=None) as cache:
+        transformer(**inputs)
+    assert cache.passes == ["cond"]
+
+
+# --- pipelines with reference images -----------------------------------------------------------------------
+# Each makes an image of 4 x 6 tokens; gives a pipeline and how to run it
+
+IMAGE = PIL.Image.new("RGB", (96, 64))
+
+
+def flux2_klein_kv():
+    """Reads the reference image at step 0, then keys and values that are kept of it."""
+    ids = torch.cartesian_prod(torch.tensor([10.0]), torch.arange(3.0), torch.arange(5.0), torch.zeros(1))
+    pipe = pipeline(
+        diffusers.Flux2KleinKVPipeline, "Flux2Transformer2DModel",
+        prepare_image_latents=lambda *_, **__: (noise(1, 15, 4), ids[None]),
+    )  # fmt: skip
+    norm = SimpleNamespace(running_mean=torch.zeros(4), running_var=torch.ones(4))
+    pipe.vae = SimpleNamespace(dtype=torch.float32, bn=norm, config=SimpleNamespace(batch_norm_eps=0.0))
+    return pipe, partial(pipe, image=IMAGE, prompt_embeds=noise(1, 5, 32))
+
+
+class Processor:
+    tokenizer = SimpleNamespace(encode=lambda text: [0])  # noqa: ARG005
+
+    def apply_chat_template(self, *_, **__):
+        return [[0]]
+
+
+def qwen_image21():
+    """Keeps keys and values of the text, too, for each pass."""
+
+    def encode_prompt(self, prompt, **_):
+        slots = torch.tensor([[False] * 3 + [True] * 2 + [False]])
+        return noise(1, 6, 12, seed=int(prompt == "a")), None, slots
+
+    pipe = pipeline(
+        diffusers.QwenImage21Pipeline, "QwenImage21Transformer2DModel", processor=Processor(),
+        encode_prompt=encode_prompt, prepare_latents=lambda *_, **__: (noise(1, 24, 4), noise(1, 8, 4, seed=9)),
+    )  # fmt: skip
+    image = PIL.Image.new("RGB", (64, 32))
+    given = {"negative_prompt": "b", "true_cfg_scale": 4.0, "output_resolution": 48}
+    return pipe, partial(pipe, "a", image=image, **given)
+
+
+def glm_image():
+    """Runs the reference images through the transformer, at time 0, before the first step."""
+    latents = SimpleNamespace(latents=noise(1, 4, 6, 10))
+    pipe = pipeline(diffusers.GlmImagePipeline, "GlmImageTransformer2DModel")
+    pipe.vae = SimpleNamespace(
+        encode=lambda image: latents, dtype=torch.float32,
+        config=SimpleNamespace(latents_mean=[0.0] * 4, latents_std=[1.0] * 4, latent_channels=4),
+    )  # fmt: skip
+    given = {
+        "prompt_embeds": noise(1, 5, 12), "negative_prompt_embeds": noise(1, 5, 12, seed=1),
+        "prior_token_ids": torch.ones(1, 24, dtype=torch.long),
+        "prior_token_image_ids": [torch.ones(15, dtype=torch.long)],
+        "source_image_grid_thw": [torch.tensor([[1, 3, 5]])],
+    }  # fmt: skip
+    return pipe, partial(pipe, image=[IMAGE], guidance_scale=4.0, **given)
+
+
+@pytest.mark.parametrize("make", [flux2_klein_kv, qwen_image21, glm_image])
+def test_reference_images_of_a_pipeline_are_no_part_of_its_image(make):
+    pipe, run = make()
+    places = [f"*.{block}.image.{{in,attn.to_text,attn.to_image,attn.to_other}}" for block in (0, -1)]
+    with dl.capture(pipe, places, passes=None) as cache:
+        run(height=64, width=96, num_inference_steps=STEPS, output_type="latent")
+    assert [(item.run, item.row) for item in cache.items] == [(0, 0)] and cache.grids == {0: (4, 6)}
+    assert cache.steps == list(range(STEPS))
+    assert cache.passes == (["cond"] if make is flux2_klein_kv else ["cond", "uncond"])
+    for place in (site for site in cache.sites if site.endswith(".in")):
+        for pass_ in cache.passes:
+            assert cache.get(place, pass_=pass_).shape[:3] == (STEPS, 1, 24)
+            heads = [cache.get(place[:-2] + f"attn.to_{s}", pass_=pass_) for s in ("text", "image", "other")]
+            torch.testing.assert_close(sum(h.sum(-1) for h in heads), torch.ones(STEPS, 1, 24))
+            assert (heads[2].min() > 0.01) == (make is not glm_image or pass_ == "cond")
+
+
+# --- what was asked for and never came ---------------------------------------------------------------------
+
+
+def test_steps_that_never_come_are_named():
+    place, pipe, run = sd3()
+    message = (
+        r"Step 5, 7-8 was asked for and never came: the model ran the passes cond, uncond at the steps 0-2"
+    )
+    with pytest.warns(UserWarning, match=message), dl.capture(pipe, place, steps=[0, 2, 7, 5, 8]) as cache:
+        run(5.0)
+    assert cache.steps == [0, 2]
+    with pytest.warns(UserWarning, match=message), dl.intervene(
+        pipe, {place: dl.scale(0.5)}, steps=(n for n in (0, 5, 7, 8))
+    ):  # fmt: skip
+        run(5.0)
+    with pytest.warns(UserWarning, match="The pass 'uncond' was asked for and never came"), dl.intervene(
+        pipe, {place: dl.scale(0.5)}, passes=["cond", "uncond"]
+    ):  # fmt: skip
+        run(1.0)
+    with warnings.catch_warnings():  # a slice says up to where, not what there is
+        warnings.simplefilter("error")
+        with dl.capture(pipe, place, steps=slice(1, 9)) as cache:
+            run(5.0)
+    assert cache.steps == [1, 2]
+
+
+def test_errors_name_the_steps_that_came():
+    """Image to image with strength 0.5 begins in the middle."""
+    pipe = pipeline(
+        diffusers.StableDiffusion3Img2ImgPipeline, "SD3Transformer2DModel",
+        prepare_latents=lambda *_, **__: noise(1, 4, 8, 8),
+    )  # fmt: skip
+    given = {"strength": 0.5, "image": torch.zeros(1, 3, 64, 64), "steps": 4}
+    with (
+        pytest.raises(CaptureError, match="ran the passes cond, uncond at the steps 2-3: ask for some"),
+        dl.capture(pipe, "joint.0.image.out", steps=[0, 1]),
+    ):
+        run_sd3(pipe, 5.0, **given)
+    with (
+        pytest.raises(InterventionError, match="The model ran the passes cond, uncond at the steps 2-3;"),
+        dl.intervene(pipe, {"joint.0.image.out": dl.scale(0.5)}, steps=0),
+    ):
+        run_sd3(pipe, 5.0, **given)
 
 
 # --- runs and steps ----------------------------------------------------------------------------------------

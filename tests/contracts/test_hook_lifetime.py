@@ -215,17 +215,28 @@ def test_every_draw_of_an_announced_loop_that_began_again_is_captured(sd3):
     assert all(torch.equal(cache.tensors[key], expected.tensors[key]) for key in expected)
 
 
+class Guided:
+    """A pipeline that guides by two calls a step."""
+
+    config_name, do_classifier_free_guidance = "model_index.json", True
+
+    def __init__(self, transformer):
+        self.transformer = transformer
+
+    def __call__(self, inputs, times):
+        return tried(self.transformer, inputs, times)
+
+
 def test_a_pass_that_raised_is_not_taken_for_come(sd3):
     """Two calls a step, as for guidance: the second call of a repeated step is uncond still."""
     model, inputs = sd3
-    pipe = types.SimpleNamespace(transformer=model, do_classifier_free_guidance=True)
-    pipe.guider = None
+    pipe = Guided(model)
     guided = dl.capture(pipe, OUT, passes=None)
     guided.guidance.architecture = dataclasses.replace(guided.guidance.architecture, rows=())
     Stops(model.transformer_blocks[1].ff, 1)
     with guided as cache:
-        assert not tried(model, inputs, [500.0])
-        assert tried(model, inputs, [500.0, 500.0])
+        assert not pipe(inputs, [500.0])
+        assert pipe(inputs, [500.0, 500.0])
     assert cache.passes == ["cond", "uncond"] and cache.steps == [0] and len(cache.items) == 2
 
 

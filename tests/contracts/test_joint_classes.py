@@ -10,10 +10,9 @@ import torch
 
 import ditlens as dl
 from ditlens.errors import ArchitectureError, CaptureError, InterventionError, SiteError
-from ditlens.lens.adapters import layouts, table
+from ditlens.lens.adapters import table
 from ditlens.lens.adapters.adapter import Adapter
 from ditlens.lens.adapters.table import ARCHITECTURES, NOT_JOINT
-from ditlens.lens.calls import Call
 from ditlens.lens.listing import describe_site
 from ditlens.lens.selection import token_mean
 from ditlens.lens.site import Site
@@ -331,6 +330,7 @@ def test_an_estimate_is_what_the_capture_took(tried):
 
 # --- what a block does to a stream -------------------------------------------------------------------------
 
+HISTORY = {"HunyuanVideoFramepackTransformer3DModel": 37}  # tokens of past frames, before those of the image
 FEED_FORWARDS = ("ff", "block.ff_i", "down_proj")  # where the feed-forward is no site of its own
 
 
@@ -350,12 +350,12 @@ class Watched:
         for handle in self.handles:
             handle.remove()
 
-    def stream(self, name, stream, counts, order):
+    def stream(self, name, stream, counts, order, history):
         """What a part gave for one stream: of its own call, or its rows of a joint call."""
         found = [out for _, out in self.outputs[name]]
         if len(found) == 1 and found[0].shape[1] > counts[stream]:
-            first = order.index(stream) == 0
-            return found[0][:, : counts[stream]] if first else found[0][:, -counts[stream] :]
+            start = history if order.index(stream) == 0 else -counts[stream]
+            return found[0][:, start:][:, : counts[stream]]
         return next(out for out in found if out.shape[1] == counts[stream])
 
 
@@ -399,7 +399,7 @@ def leaves_unexplained(update, x, out, attn, mlp, also, block, merged):
 
 def test_blocks_do_what_the_printed_formulas_say(tried):
     name, model, inputs, _, _, cache = tried
-    adapter = Adapter(model)
+    adapter, history = Adapter(model), HISTORY.get(name, 0)
     for (kind, number), block in adapter.blocks.items():
         parts = {"image": {}, "text": {}}
         for place in cache.sites:
@@ -416,7 +416,7 @@ def test_blocks_do_what_the_printed_formulas_say(tried):
                 continue
 
             def part(key, stream=stream, watched=watched, counts=counts, block=block):
-                return watched.stream(key, stream, counts, block.table.softmax)
+                return watched.stream(key, stream, counts, block.table.softmax, history)
 
             says = describe_site(adapter, Site(kind, number, stream, "out"))[-1]
             mlp = found.get("mlp.out")
@@ -438,7 +438,7 @@ def test_blocks_do_what_the_printed_formulas_say(tried):
             if merged is not None:  # the projection begins with the attention
                 given = watched.outputs["proj_out"][0][0][0]
                 first = block.table.softmax.index(stream) == 0
-                given = given[:, : counts[stream]] if first else given[:, -counts[stream] :]
+                given = given[:, history if first else -counts[stream] :][:, : counts[stream]]
                 assert torch.equal(given[..., : found["attn.out"].shape[-1]], found["attn.out"])
 
 
@@ -538,7 +538,7 @@ MASKED = {  # argument that says what is real, argument that holds the text, rea
     "GlmImageTransformer2DModel": ("attention_mask", "encoder_hidden_states", [5, 3]),
     "HunyuanImageTransformer2DModel": ("encoder_attention_mask", "encoder_hidden_states", [8, 6]),
     "HunyuanVideoTransformer3DModel": ("encoder_attention_mask", "encoder_hidden_states", [5, 3]),
-    "HunyuanVideo15Transformer3DModel": ("encoder_attention_mask", "encoder_hidden_states", [10, 8]),
+    "HunyuanVideo15Transformer3DModel": ("encoder_attention_mask", "encoder_hidden_states", [8, 6]),
     "JoyImageEditPlusTransformer3DModel": ("encoder_hidden_states_mask", "encoder_hidden_states", [5, 3]),
     "Krea2Transformer2DModel": ("encoder_attention_mask", "encoder_hidden_states", [5, 3]),
     "MochiTransformer3DModel": ("encoder_attention_mask", "encoder_hidden_states", [5, 3]),
@@ -591,15 +591,7 @@ def test_framepack_drops_the_padding_of_one_item_alone():
     inputs["encoder_attention_mask"][0, 3:] = 0
     with torch.no_grad(), dl.capture(model, "joint.0.text.in") as cache:
         run(model, inputs)
-    assert cache["joint.0.text.in", 0].shape[1] == 6 and cache.mask().tolist() == [[True] * 6]
-
-
-def test_pictures_before_the_text_are_no_padding():
-    call = Call(None, ARCHITECTURES["MotifVideoTransformer3DModel"], {
-        "encoder_attention_mask": torch.tensor([[1, 1, 0], [1, 0, 0]]), "image_embeds": torch.zeros(2, 2, 8),
-    }, batch=2, sizes={"text": 5, "image": 4})  # fmt: skip
-    found = layouts.find_mask("rule:images_first", call)
-    assert found.tolist() == [[True] * 4 + [False], [True] * 3 + [False] * 2]
+    assert cache["joint.0.text.in", 0].shape[1] == 3 and cache.mask().tolist() == [[True] * 3]
 
 
 @pytest.mark.parametrize(

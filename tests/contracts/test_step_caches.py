@@ -183,6 +183,6 @@ def test_an_attention_that_a_guider_perturbs_is_not_captured():
     config = skipping(skip_attention=False, skip_attention_scores=True, skip_ff=False)
     guider = diffusers.PerturbedAttentionGuidance(perturbed_guidance_config=config)
     cache, session = guided(model, inputs, guider, passes=None)
-    absent = set(cache.sites) - {key.site for key in cache if key.pass_ == "skip"}
+    absent = set(cache.sites) - {key.site for key in cache if key.pass_ == "perturbed"}
     assert session.applied == {"joint.0.image.out": 3, "joint.1.image.out": 3}
     assert absent == {site for site in cache.sites if re.match(r"joint\.1\.\w+\.(q|k|v|attn)", site)}

@@ -84,7 +84,8 @@ def test_calls_outside_steps_stay_outside():
 
 
 def guidance(architecture, seen=(), **pipe):
-    found = Guidance(types.SimpleNamespace(**pipe), architecture)
+    found = Guidance(architecture)
+    found.called_by(types.SimpleNamespace(**pipe), object())
     found.begin("run")
     found.seen |= set(seen)
     return found
@@ -120,13 +121,25 @@ def test_pipelines_that_keep_only_the_scale():
     assert found.passes({}, 2) == ("cond", "cond")
 
 
-def test_a_pipeline_that_has_not_run_does_not_guide():
-    class Pipeline:
-        do_classifier_free_guidance = property(lambda self: self._guidance_scale > 1)
+def test_own_calls_of_a_pipelines_transformer_are_not_guessed():
+    """What the pipeline was told in its last run says nothing about them."""
+    for architecture in (SD3, FLUX):
+        with pytest.raises(
+            CaptureError, match=r"by your own code .*Label\(\('uncond', 'cond'\)\).*pipe.transformer"
+        ):
+            Guidance(architecture).passes({}, 2)
+        found = Guidance(architecture)
+        assert found.passes({}, 1) == ("cond",)
+        found.seen.add("cond")
+        with pytest.raises(CaptureError, match="by your own code"):
+            found.passes({}, 1)
 
-    found = Guidance(Pipeline(), SD3)
-    found.begin("run")
-    assert found.passes({}, 2) == ("cond", "cond")
+
+def test_the_second_network_of_a_pipeline_has_the_pass_of_its_name():
+    network = object()
+    found = Guidance(ARCHITECTURES["Ideogram4Transformer2DModel"])
+    found.called_by(types.SimpleNamespace(transformer=object(), unconditional_transformer=network), network)
+    assert found.passes({}, 1) == ("uncond",)
 
 
 def test_what_cannot_be_decided_is_an_error():
@@ -147,18 +160,22 @@ def test_perturbed_attention(guided, names):
 
 
 def test_guiders():
-    from diffusers import ClassifierFreeGuidance, SkipLayerGuidance
+    from diffusers import ClassifierFreeGuidance, PerturbedAttentionGuidance, SkipLayerGuidance
 
+    perturbing = {"perturbed_guidance_scale": 2.0, "perturbed_guidance_layers": [0]}
     for guider, names in (
         (ClassifierFreeGuidance(guidance_scale=4.0), ["cond", "uncond"]),
         (ClassifierFreeGuidance(guidance_scale=1.0), ["cond"]),
         (SkipLayerGuidance(guidance_scale=4.0, skip_layer_guidance_layers=[0]), ["cond", "uncond", "skip"]),
         (SkipLayerGuidance(guidance_scale=1.0, skip_layer_guidance_layers=[0]), ["cond", "skip"]),
+        (PerturbedAttentionGuidance(guidance_scale=4.0, **perturbing), ["cond", "uncond", "perturbed"]),
+        (PerturbedAttentionGuidance(guidance_scale=1.0, **perturbing), ["cond", "perturbed"]),
     ):
         guider.set_state(step=1, num_inference_steps=10, timestep=torch.tensor(500))
         found, seen = guidance(SD3, guider=guider), []
         for _ in range(guider.num_conditions):
             guider._count_prepared += 1  # what prepare_models does, without its hooks
+            found.called_by(found.pipe, object())
             seen.extend(found.passes({}, 1))
         assert seen == names
 
@@ -177,7 +194,7 @@ def test_guidance_that_ends_early():
 
 
 def test_a_bare_transformer_has_one_pass():
-    assert Guidance(None, SD3).passes({}, 2) == ("cond", "cond")
+    assert Guidance(SD3, alone=True).passes({}, 2) == ("cond", "cond")
 
 
 @pytest.mark.parametrize("name", ["timestep", "t", "timesteps"])
