@@ -1,12 +1,16 @@
-"""Tables of instructions: how they ask for a change of each attribute, and what else people say."""
+"""Commands: how instructions are written that ask for a change of each attribute."""
 
 from __future__ import annotations
 
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical
 from ditlens.worlds.portraits.constraints import pick
-from ditlens.worlds.portraits.phrases import Table
-from ditlens.worlds.portraits.reading import Lexicon, Meaning, Stems, lexicon, meanings, stems_of
+from ditlens.worlds.portraits.phrases import PHRASES, is_noun_phrase
 
 
 @dataclass(frozen=True)
@@ -201,90 +205,59 @@ WORN = {
 
 WHOM = ("him", "her", "them", "the person")
 
-# What relative words do to a noun: "bigger smile", "make the smile bigger".
-_COMPARED: tuple[tuple[str, int, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("smile", +1, ("smile",), ("bigger", "larger", "wider", "broader", "happier", "more")),
-    ("smile", -1, ("smile",), ("smaller", "less")),
-    ("smile", -1, ("frown",), ("bigger", "deeper", "sadder", "more")),
-    ("smile", +1, ("frown",), ("smaller", "less")),
-    ("mouth_open", +1, ("mouth", "open mouth"), ("wider", "more", "bigger", "more open")),
-    ("mouth_open", -1, ("mouth",), ("narrower", "smaller", "less open", "more closed")),
-    ("mouth_open", -1, ("close mouth",), ("more",)),
-    ("eye_open", +1, ("eyes", "open eyes"), ("wider", "more", "bigger", "larger", "rounder", "more open")),
-    ("eye_open", -1, ("eyes",), ("narrower", "smaller", "less open", "more closed")),
-    ("eye_open", -1, ("close eyes",), ("more",)),
-    ("brow_tilt", +1, ("brows",), ("angrier", "fiercer", "more angry")),
-    ("brow_tilt", -1, ("brows",), ("sadder", "more worried", "less angry")),
-    ("hair_length", +1, ("hair",), ("longer", "more")),
-    ("hair_length", -1, ("hair",), ("shorter", "less")),
-    ("face_width", +1, ("face",), ("wider", "rounder", "broader", "bigger", "fuller")),
-    ("face_width", -1, ("face",), ("narrower", "slimmer", "thinner", "smaller")),
-    ("skin_tone", +1, ("skin",), ("darker", "browner")),
-    ("skin_tone", -1, ("skin",), ("lighter", "paler", "fairer")),
-    ("age", +1, ("face", ""), ("older", "more old")),
-    ("age", -1, ("face", ""), ("younger", "less old", "more young")),
-    ("beard", +1, ("beard",), ("longer", "bigger", "fuller", "thicker", "larger", "more")),
-    ("beard", -1, ("beard",), ("shorter", "smaller", "thinner", "less")),
-    ("smile", +1, ("",), ("happier", "more cheerful", "less sad")),
-    ("smile", -1, ("",), ("sadder", "less happy")),
-    ("brow_tilt", +1, ("",), ("angrier",)),
-    ("brow_tilt", -1, ("",), ("more worried", "less angry")),
-)
 
-_VERBS: Table = {
-    "mouth_open": {0: "close mouth", 1: "open mouth slightly", 2: "open mouth wide"},
-    "eye_open": {0: "close eyes", 1: "relax the eyes", 2: "open eyes wide"},
-    "gaze": {0: "eyes left", 2: "eyes right", 1: "eyes straight"},
-    "head_tilt": {0: "tilt head left", 2: "tilt head right", 1: "straighten head"},
-    "beard": {0: "shave, shave the beard"},
-    "hair_length": {0: "shave the head"},
-    "hair_style": {0: "straighten hair", 2: "curl hair"},
-}
-
-_STEPPING_VERBS = {
-    "lengthen hair": ("hair_length", +1), "shorten hair": ("hair_length", -1), "trim hair": ("hair_length", -1),
-    "trim beard": ("beard", -1), "darken skin": ("skin_tone", +1), "lighten skin": ("skin_tone", -1),
-    "widen face": ("face_width", +1), "widen eyes": ("eye_open", +1), "widen smile": ("smile", +1),
-}  # fmt: skip
-
-_HAIR_WORDS = {
-    "longer": Meaning("hair_length", step=+1),
-    "shorter": Meaning("hair_length", step=-1),
-    "curlier": Meaning("hair_style", frozenset({2})),
-    "straighter": Meaning("hair_style", frozenset({0})),
-    "wavier": Meaning("hair_style", frozenset({1})),
-}
-
-NOTHING = {"glasses": 0, "hat": 0, "earrings": 0, "beard": 0, "smile": 2}
-"""The level or value that remains when something is removed."""
-
-REMOVERS = frozenset("remove delete erase take lose rid drop stop".split())
-"""Verbs that remove what follows them; those in `VERBS` do not."""
-
-VERBS = frozenset(
-    "make give let put add change turn dye paint set swap replace exchange switch get grow keep hold want "
-    "open close tilt lean shave trim curl straighten look wear narrow relax widen darken lighten".split()
-)
-
-MODIFIERS = {"much": 2, "lot": 2, "lots": 2, "far": 2, "way": 2, "even": 1, "still": 1, "very": 1}
-MODIFIERS |= {"bit": 1, "little": 1, "slightly": 1, "somewhat": 1}
-"""Words before a relative word, and the number of levels that it then moves by."""
-
-COMPARATIVES = frozenset(word.split()[0] for *_, words in _COMPARED for word in words)
-"""Relative words."""
+def write(
+    edit: EditTemplate, name: str, source: int, target: int, whom: str, choose: Callable[[Sequence[str]], str]
+) -> str:
+    """Fill the slots of an edit's template; `choose` takes one of several phrases."""
+    spec = ATTRIBUTES[name]
+    text = edit.template.format(
+        whom=whom,
+        thing=choose([phrase for phrase in PHRASES[name][target] if is_noun_phrase(phrase)] or [""]),
+        value=spec.value_of(target) if isinstance(spec, Categorical) else "",
+        worn=choose(WORN[name][source]) if name in WORN else "",
+        much="much" if edit.is_double(source, target) else "",
+    )
+    return " ".join(text.split())
 
 
-def _lexicon() -> Lexicon:
-    phrases: dict[Stems, Meaning] = {}
-    for attribute, step, nouns, words in _COMPARED:
-        for noun in nouns:
-            for word in words:
-                for phrase in (f"{word} {noun}", f"{noun} {word}"):
-                    phrases[stems_of(phrase)] = Meaning(attribute, step=step)
-    phrases |= {stems_of(p): Meaning(a, step=step) for p, (a, step) in _STEPPING_VERBS.items()}
-    phrases |= meanings(_VERBS)
-    return lexicon(phrases, {stems_of(word): meaning for word, meaning in _HAIR_WORDS.items()}, direct=True)
+def command(name: str, source: int, allowed: frozenset[int]) -> str:
+    """The plainest instruction that takes an attribute from one level to what is allowed: verbs rather than "give".
+
+    Args:
+        name: The attribute.
+        source: Its level now, which is not allowed.
+        allowed: The levels that are. If an instruction leaves just these open, it is taken.
+
+    Example:
+        >>> command("hat", 0, frozenset({3})), command("hat", 0, frozenset({1, 2, 3}))
+        ('put on a crown', 'add a hat')
+    """
+    target = pick(name, allowed)
+    fitting = [edit for edit in EDIT_TEMPLATES[name] if edit.fits(name, source, target)]
+    opens = [edit for edit in fitting if edit.open and frozenset(edit.open) == allowed]
+    exact = sorted(
+        (edit for edit in fitting if not edit.open),
+        key=lambda edit: ("give" in edit.template, edit.step != 0),
+    )
+    return write((opens or exact)[0], name, source, target, "them", operator.itemgetter(0))
 
 
-INSTRUCTIONS: Lexicon = _lexicon()
-"""The phrases of instructions: those of captions, relative words and verbs."""
+def _taking(*places: int) -> Callable[[Sequence[str]], str]:
+    """Chooses by place, for one slot after the other."""
+    order = iter(places)
+    return lambda phrases: phrases[next(order) % len(phrases)]
+
+
+@functools.cache
+def commands() -> frozenset[str]:
+    """Every instruction about one attribute that can be written."""
+    found = set()
+    for name, edits in EDIT_TEMPLATES.items():
+        levels = range(len(PHRASES[name]))
+        for edit, source, target in itertools.product(edits, levels, levels):
+            if source == target or not edit.fits(name, source, target):
+                continue
+            for whom, thing, worn in itertools.product(WHOM, range(4), range(2)):
+                found.add(write(edit, name, source, target, whom, _taking(thing, worn)))
+    return frozenset(found)

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ditlens.errors import CaptionError
 from ditlens.worlds.portraits.attributes import (
-    ATTRIBUTES,
     NAMES,
     Attributes,
-    Categorical,
     attribute,
     describe_values,
     neutral,
     take,
     visible,
 )
-from ditlens.worlds.portraits.constraints import Source, known_levels
+from ditlens.worlds.portraits.constraints import Source
 from ditlens.worlds.portraits.edits import (
-    COMPARATIVES,
     EDIT_TEMPLATES,
-    INSTRUCTIONS,
-    MODIFIERS,
-    NOTHING,
-    REMOVERS,
-    VERBS,
     WHOM,
-    WORN,
-    EditTemplate,
+    write,
 )
+from ditlens.worlds.portraits.grammar import read_instruction
 from ditlens.worlds.portraits.pairs import target_caption as target_caption
-from ditlens.worlds.portraits.phrases import PHRASES, Constraints, is_noun_phrase, noun, tokens
-from ditlens.worlds.portraits.reading import NOUNS, SEPARATORS, Mention, scan
+from ditlens.worlds.portraits.phrases import PHRASES, Constraints, noun
 
 EXAMPLE = "make the smile bigger and remove the glasses"
 
@@ -110,45 +101,28 @@ def _all_visible(one: Attributes, changes: Mapping[str, int]) -> bool:
 def _ask(name: str, source: int, target: int, whom: str, rng: random.Random) -> str:
     """Words that ask to change one attribute from one level to another."""
     fitting = [edit for edit in EDIT_TEMPLATES[name] if edit.fits(name, source, target)]
-    return write(rng.choice(fitting), name, source, target, whom, rng)
+    return write(rng.choice(fitting), name, source, target, whom, rng.choice)
 
 
-def write(edit: EditTemplate, name: str, source: int, target: int, whom: str, rng: random.Random) -> str:
-    """Fill the slots of an edit's template."""
-    spec = ATTRIBUTES[name]
-    text = edit.template.format(
-        whom=whom,
-        thing=rng.choice([phrase for phrase in PHRASES[name][target] if is_noun_phrase(phrase)] or [""]),
-        value=spec.value_of(target) if isinstance(spec, Categorical) else "",
-        worn=rng.choice(WORN[name][source]) if name in WORN else "",
-        much="much" if edit.is_double(source, target) else "",
-    )
-    return " ".join(text.split())
+def check_instruction(instruction: str) -> list[str]:
+    """Refuse a text that is not an edit of a portrait, or only in part; needs no image.
 
-
-def check_instruction(instruction: str) -> None:
-    """Refuse a text in which nothing is an edit of a portrait; needs no image.
+    Returns:
+        What a person should know about how it is read: typos that were corrected, adjectives that were left out.
 
     Raises:
-        CaptionError: If nothing is understood.
+        CaptionError: If any part is not understood, or nothing is to change.
+
+    Example:
+        >>> check_instruction("give her a red silk shrit")
+        ["'shrit' is read as 'shirt'.", "'silk' is left out: this world cannot draw it."]
     """
-    words = _resolve_pronouns(tokens(instruction))
-    if not scan(words, INSTRUCTIONS, _modifiers(words)[1] | _origins(words)):
-        raise CaptionError(not_understood(instruction))
-
-
-def not_understood(text: str) -> str:
-    """What to say about a text that asks for nothing that this world has."""
-    return (
-        f"Nothing in {text!r} is an edit of a portrait of this world. An instruction can change "
-        f"{', '.join(noun(name) for name in NAMES)}. Write for example: {EXAMPLE!r}."
-    )
+    return read_instruction(instruction).remarks
 
 
 def parse_instruction(text: str, source: Source | None = None) -> Constraints:
-    """Read an instruction, relative to a source portrait.
+    """Read an instruction, relative to a source portrait; see `grammar` for how.
 
-    Within one clause the last mention of an attribute counts ("swap the glasses for a pair of sunglasses").
     Relative words move by one level from that of the source ("much" and "a lot": two) and stop at the ends. The
     neutral level is assumed where the source says nothing.
 
@@ -160,90 +134,7 @@ def parse_instruction(text: str, source: Source | None = None) -> Constraints:
         For each attribute to change, the indices of the levels or values that the words allow.
 
     Raises:
-        CaptionError: If nothing is understood, if something that can only be changed is to be removed, or if two
-            clauses contradict each other.
+        CaptionError: If any part is not understood, if something that can only be changed is to be removed, if
+            two clauses contradict each other, or if nothing is to change.
     """
-    words = _resolve_pronouns(tokens(text))
-    steps, skip = _modifiers(words)
-    mentions = scan(words, INSTRUCTIONS, skip | _origins(words))
-    result: Constraints = {}
-    for clause in _clauses(words, mentions):
-        for name, mention in {m.attribute: m for m in clause}.items():
-            allowed = mention.meaning.indices
-            if mention.meaning.step:
-                factor = max(steps.get(i, 1) for i in range(mention.start, mention.end))
-                allowed = _move(name, known_levels(name, source), factor * mention.meaning.step)
-            elif _is_removed(words, mention):
-                allowed = frozenset({NOTHING[name]})
-            if not allowed & result.get(name, allowed):
-                raise CaptionError(
-                    f"The instruction {text!r} asks two different things of {noun(name)}. Keep one of them."
-                )
-            result[name] = allowed & result.get(name, allowed)
-    if not result:
-        raise CaptionError(not_understood(text))
-    return result
-
-
-def _resolve_pronouns(words: list[str]) -> list[str]:
-    """Replace "one" by its noun: "swap the red shirt for a blue one"."""
-    result: list[str] = []
-    for word in words:
-        last = next((w for w in reversed(result) if w in NOUNS), word)
-        result.append(last if word in ("one", "ones") else word)
-    return result
-
-
-def _modifiers(words: list[str]) -> tuple[dict[int, int], frozenset[int]]:
-    """The factor of each relative word ("much bigger": 2) by position, and the positions to skip."""
-    steps: dict[int, int] = {}
-    skip: set[int] = set()
-    for at, word in enumerate(words):
-        if word in COMPARATIVES:
-            before = at - 1
-            while before >= 0 and words[before] in MODIFIERS:
-                steps[at] = max(steps.get(at, 1), MODIFIERS[words[before]])
-                skip.add(before)
-                before -= 1
-    return steps, frozenset(skip)
-
-
-def _origins(words: list[str]) -> frozenset[int]:
-    """Positions of the words that say what something was: "from red to", "instead of red"."""
-    skip: set[int] = set()
-    for at, word in enumerate(words):
-        ends = SEPARATORS | {"to", "into"}
-        if word == "instead" or (word == "from" and "to" in words[at:]):
-            end = next((i for i in range(at, len(words)) if words[i] in ends), len(words))
-            skip.update(range(at, end))
-    return frozenset(skip)
-
-
-def _clauses(words: list[str], mentions: Iterable[Mention]) -> list[list[Mention]]:
-    """Group mentions by the clauses that commas and "and" separate."""
-    clauses: dict[int, list[Mention]] = {}
-    for mention in mentions:
-        number = sum(word in SEPARATORS | {"then", "but"} for word in words[: mention.start])
-        clauses.setdefault(number, []).append(mention)
-    return list(clauses.values())
-
-
-def _is_removed(words: list[str], mention: Mention) -> bool:
-    """Whether the verb before a mention removes it; one verb may have several objects."""
-    before = [i for i in range(mention.start) if words[i] in REMOVERS | VERBS]
-    if not before or words[before[-1]] not in REMOVERS:
-        return False
-    if mention.attribute in NOTHING:
-        same_clause = not SEPARATORS & set(words[before[-1] : mention.start])
-        return same_clause or mention.attribute != "smile"
-    if SEPARATORS & set(words[before[-1] : mention.start]):
-        return False
-    raise CaptionError(
-        f"{noun(mention.attribute).capitalize()} cannot be removed, only changed. What can be removed: "
-        f"{', '.join(noun(name) for name in NOTHING)}. Write for example: {EXAMPLE!r}."
-    )
-
-
-def _move(name: str, levels: frozenset[int], step: int) -> frozenset[int]:
-    top = len(PHRASES[name]) - 1
-    return frozenset(min(max(level + step, 0), top) for level in levels)
+    return read_instruction(text, source).changes

@@ -15,6 +15,7 @@ from ditlens.worlds.portraits.phrases import (
     ARTICLES,
     HAIR,
     HAIR_SYNONYMS,
+    PEOPLE,
     PHRASES,
     SHADES,
     STEMS,
@@ -37,11 +38,10 @@ PREPOSITIONS = frozenset("at in of off on to up with".split())
 
 @dataclass(frozen=True)
 class Meaning:
-    """What one phrase means: the levels (or values) it allows, or a step from the current level."""
+    """What one phrase means: the levels (or values) of an attribute that it allows."""
 
     attribute: str
-    indices: frozenset[int] = frozenset()
-    step: int = 0
+    indices: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,15 @@ def _hair_words() -> dict[Stems, Meaning]:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Known phrases, and whether an adjective may follow its noun without "is".
+    """Known phrases.
 
     Attributes:
         phrases: Complete phrases, e.g. ``("big", "smile")``.
         hair: Adjectives that need the noun "hair".
-        direct: True accepts "make the shirt red"; False requires "the shirt is red".
     """
 
     phrases: Mapping[Stems, Meaning]
     hair: Mapping[Stems, Meaning]
-    direct: bool = False
 
     @cached_property
     def words(self) -> set[str]:
@@ -121,28 +119,15 @@ class Lexicon:
         return known | SEPARATORS | {"hair", "is", "no", "or"}
 
 
-def lexicon(
-    more: Mapping[Stems, Meaning] | None = None,
-    more_hair: Mapping[Stems, Meaning] | None = None,
-    *,
-    direct: bool = False,
-) -> Lexicon:
-    """Build the lexicon of captions, with more phrases on top.
-
-    Args:
-        more: Further phrases; they take precedence over those of captions.
-        more_hair: Further adjectives of hair.
-        direct: See `Lexicon`.
-    """
+def _lexicon() -> Lexicon:
+    """The lexicon of captions; an adjective may also follow its noun: "the shirt is red"."""
     phrases = meanings(SYNONYMS) | _exact(name for name in NAMES if name not in HAIR)
-    turned = {}  # "red shirt" -> "shirt is red"
-    for phrase, meaning in phrases.items():
-        *adjectives, noun = phrase
-        if adjectives and noun in NOUNS and adjectives[0] != "no":
-            turned[(noun, "is", *adjectives)] = meaning
-            if direct:
-                turned[(noun, *adjectives)] = meaning
-    return Lexicon(turned | phrases | dict(more or {}), _hair_words() | dict(more_hair or {}), direct)
+    turned = {
+        (phrase[-1], "is", *phrase[:-1]): meaning
+        for phrase, meaning in phrases.items()
+        if len(phrase) > 1 and phrase[-1] in NOUNS and phrase[0] != "no"
+    }
+    return Lexicon(turned | phrases, _hair_words())
 
 
 _LONGEST = 6
@@ -178,15 +163,14 @@ def _hair_phrase(stems: list[str], at: int, words: Lexicon) -> tuple[list[tuple[
         if not found or stems[end : end + 1] != ["hair"]:
             return [], at
     end += 1
-    linked = stems[end : end + 1] == ["is"]
-    if linked or words.direct:  # "the hair is long", "make the red hair long"
-        later = list(_hair_list(stems, end + linked, words))
+    if stems[end : end + 1] == ["is"]:  # "the hair is long"
+        later = list(_hair_list(stems, end + 1, words))
         if later:
             return found + later, later[-1][1]
     return (found, end) if found else ([], at)
 
 
-def scan(words: list[str], known: Lexicon, skip: frozenset[int] = frozenset()) -> list[Mention]:
+def scan(words: list[str], known: Lexicon) -> list[Mention]:
     """Find the phrases of a lexicon in a text.
 
     Words outside the lexicon are skipped, so "a red silk shirt" is a red shirt. "no", "not" and "without" before a
@@ -195,25 +179,22 @@ def scan(words: list[str], known: Lexicon, skip: frozenset[int] = frozenset()) -
     Args:
         words: Tokens of the text.
         known: The phrases to look for.
-        skip: Positions of tokens to leave out.
 
     Returns:
         The phrases found, in order of the text.
     """
-    kept = [i for i, w in enumerate(words) if i not in skip and _stem(w) in known.words and w not in ARTICLES]
+    kept = [i for i, w in enumerate(words) if _stem(w) in known.words and w not in ARTICLES]
     stems = [_stem(words[i]) for i in kept]
     mentions: list[Mention] = []
     at, negated, was_negated = 0, False, False
 
     def add(start: int, end: int, meaning: Meaning) -> None:
-        if negated and meaning.indices:
+        if negated:
             meaning = Meaning(meaning.attribute, every_index(meaning.attribute) - meaning.indices)
         mentions.append(Mention(kept[start], kept[end - 1] + 1, meaning))
 
     while at < len(stems):
         width = _longest(stems, at, known.phrases)
-        if width > 1 and stems[at] in NOUNS and _longest(stems, at + 1, known.phrases) >= width:
-            width = _longest(stems[: at + 1], at, known.phrases)  # "the glasses for square glasses"
         adjectives, end = _hair_phrase(stems, at, known)
         if adjectives and end - at >= width:
             for first, last in adjectives:
@@ -221,11 +202,6 @@ def scan(words: list[str], known: Lexicon, skip: frozenset[int] = frozenset()) -
         elif width:
             end = at + width
             add(at, end, known.phrases[tuple(stems[at:end])])
-            if known.direct and stems[end - 1] in NOUNS:  # "the red shirt blue": the shirt becomes blue
-                more = _longest(stems, end - 1, known.phrases)
-                if more > 1 and _longest(stems, end, known.phrases) < more:
-                    add(end - 1, end - 1 + more, known.phrases[tuple(stems[end - 1 : end - 1 + more])])
-                    end += more - 1
         else:
             goes_on = (stems[at] == "or" and was_negated) or (negated and stems[at] != ",")
             negated = stems[at] == "no" or goes_on
@@ -236,7 +212,7 @@ def scan(words: list[str], known: Lexicon, skip: frozenset[int] = frozenset()) -
     return mentions
 
 
-LEXICON: Lexicon = lexicon()
+LEXICON: Lexicon = _lexicon()
 """The phrases of captions."""
 
 EXAMPLE = "a portrait of an old person with a big smile, long red hair and round glasses"
@@ -271,8 +247,42 @@ def parse(text: str) -> Constraints:
         constraints[name] = allowed & constraints.get(name, allowed)
         phrases[name] = phrase
     if not constraints:
-        raise CaptionError(
-            f"Nothing in {text!r} describes a portrait of this world. A caption can name "
-            f"{', '.join(noun(name) for name in NAMES)}. Write for example: {EXAMPLE!r}."
-        )
+        raise CaptionError(_nothing(text))
     return constraints
+
+
+def remarks(text: str) -> list[str]:
+    """What a caption names that no portrait has: the model draws something all the same.
+
+    Example:
+        >>> remarks("an old woman with a parrot")
+        ["This world has no 'parrot': the model was never taught the word."]
+    """
+    words = tokens(text)
+    known = LEXICON.words | ARTICLES | PREPOSITIONS | PEOPLE | AROUND
+    strange = dict.fromkeys(word for word in words if word not in known and _stem(word) not in known)
+    found = []
+    try:
+        understood = bool(scan(words, LEXICON)) and bool(parse(text))
+    except CaptionError as error:
+        return [f"{error} An image is drawn all the same."]
+    if strange and not understood:
+        found.append(f"{_nothing(text)} An image is drawn all the same.")
+    elif strange:
+        found.append(
+            f"This world has no {' and no '.join(map(repr, strange))}: the model was never taught the word."
+        )
+    return found
+
+
+def _nothing(text: str) -> str:
+    return (
+        f"Nothing in {text!r} describes a portrait of this world. A caption can name "
+        f"{', '.join(noun(name) for name in NAMES)}. Write for example: {EXAMPLE!r}."
+    )
+
+
+AROUND = frozenset(
+    "portrait picture photo image her his their she he they who wears wearing looking has have ? very".split()
+)
+"""Words of captions that say nothing about a portrait."""

@@ -1,0 +1,468 @@
+"""The clauses of an instruction: in each, verbs, the nouns that they are about, and the words about the nouns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ditlens.worlds.portraits.lexicon import ACTIVE, SOFT, Entry
+from ditlens.worlds.portraits.units import ARTICLES, NUMBERS, OWNERS, SEPARATORS, Notes, Unit
+
+GIVES_WAY = frozenset({"to", "into", "for", "with", "by", "as"})
+"""What stands between the old and the new: "swap the cap for a crown"."""
+
+
+@dataclass(eq=False)
+class Phrase:
+    """A noun with the words about it; without a noun, words that stand alone.
+
+    Attributes:
+        noun: The noun, if there is one.
+        pre: Words before it.
+        post: Words after it.
+        verbs: The verbs since the phrase before.
+        action: What happens to it: "do", "change", "remove", "keep" or "not".
+        about: Without a noun, the phrase whose noun it is about.
+        hints: Without that too, what it may be about.
+    """
+
+    noun: Unit | None
+    pre: list[Unit] = field(default_factory=list)
+    post: list[Unit] = field(default_factory=list)
+    verbs: list[Unit] = field(default_factory=list)
+    action: str = ""
+    about: Phrase | None = None
+    hints: tuple[str, ...] = ("",)
+
+    @property
+    def values(self) -> list[Unit]:
+        return [*self.pre, *self.post]
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        return self.noun.entry.heads if self.noun else ("",)
+
+    @property
+    def first(self) -> Unit:
+        return [*self.pre, *([self.noun] if self.noun else []), *self.post][0]
+
+
+@dataclass(eq=False)
+class Clause:
+    """A part of an instruction.
+
+    Attributes:
+        link: What separates it from the clause before.
+        units: Its words.
+        is_origin: Whether it only says what is given up: "instead of the cap".
+        phrases: What it is about.
+        verbs: Verbs after the last phrase.
+        degrees: Degrees of nothing in it: "but not too much" is about the clause before.
+        unknown: Words that are not in the lexicon.
+        misfits: Words that are, but say nothing about the nouns here.
+        qualities: Pleasant adjectives.
+    """
+
+    link: str
+    units: list[Unit] = field(default_factory=list)
+    is_origin: bool = False
+    phrases: list[Phrase] = field(default_factory=list)
+    verbs: list[Unit] = field(default_factory=list)
+    degrees: list[str] = field(default_factory=list)
+    unknown: list[Unit] = field(default_factory=list)
+    misfits: list[Unit] = field(default_factory=list)
+    qualities: list[Unit] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return " ".join(unit.typed for unit in self.units)
+
+    def has(self, *small: str) -> bool:
+        """Whether one of these small words is in it."""
+        return any(word in (*unit.before, *unit.within) for unit in self.units for word in small)
+
+
+DEGREES = ("mild", "strong", "more", "less", "most", "too")
+ACTIONS = ("not", "keep", "remove", "change", "do")
+
+
+def _is_separator(unit: Unit) -> bool:
+    return len(unit.stems) == 1 and unit.stems[0] in SEPARATORS
+
+
+def clauses_of(units: Sequence[Unit]) -> list[Clause]:
+    """Cut an instruction where something new begins."""
+    found = [Clause("")]
+    for at, unit in enumerate(units):
+        following = units[at + 1 :]
+        if _is_separator(unit):
+            link = unit.stems[0]
+            if found[-1].units:
+                found.append(Clause(link))
+            elif link not in (",", "and"):
+                found[-1].link = link
+            continue
+        if unit.typed == "instead" and not (following and "of" in following[0].before):
+            continue  # "... instead", and nothing after it
+        said = any(u.is_noun or u.entry.senses for u in found[-1].units)
+        parts = unit.typed in ("without", "instead") or ("not" in unit.roles and not acts(following))
+        if parts and said:
+            found.append(Clause("but"))
+        if unit.typed == "without" and following and following[0].is_gerund:
+            unit.roles = frozenset({"not"})  # "without removing the hat"
+        if unit.typed == "instead":
+            found[-1].is_origin = True
+        else:
+            found[-1].units.append(unit)
+    return [clause for clause in found if clause.units]
+
+
+def acts(units: Sequence[Unit]) -> bool:
+    """Whether a verb that changes something follows within the clause."""
+    here = itertools.takewhile(lambda unit: not _is_separator(unit), units)
+    return any(u.roles & {"change", "remove", "keep"} or " ".join(u.stems) in ACTIVE for u in here)
+
+
+def _harden(units: Sequence[Unit]) -> None:
+    """Make nouns of the verbs in `SOFT` where a word about that noun follows."""
+    for at, unit in enumerate(units):
+        heads = SOFT.get(unit.stems[0]) if len(unit.stems) == 1 else None
+        if heads is None:
+            continue
+        others = [u for u in units if u.is_noun]
+        for i, word in enumerate(units[at + 1 :], at + 1):
+            touches = i + 1 < len(units) and units[i + 1].is_noun and not units[i + 1].before
+            if word.about(heads) and not touches and not any(word.about(u.entry.heads) for u in others):
+                unit.entry = Entry(heads)
+
+
+def _soften(units: Sequence[Unit]) -> None:
+    """Make words of the nouns that say something about another noun: "squinting eyes", "a frowning mouth"."""
+    for unit, following in itertools.pairwise(units):
+        touches = following.is_noun and not GIVES_WAY & set(following.before)
+        if unit.is_noun and touches and unit.about(following.entry.heads):
+            unit.entry = replace(unit.entry, heads=(), given=None, gone=None)
+    for unit in units:
+        alone = unit.about(("",))
+        if (
+            unit.is_noun and alone and alone.step and not {*OWNERS, *ARTICLES, "of"} & set(unit.before)
+        ):  # "age him"
+            unit.entry = replace(unit.entry, heads=(), given=None, gone=None)
+
+
+def _read(clause: Clause, near: Sequence[Phrase]) -> None:
+    """Give every word of a clause its part: noun, word about a noun, verb, degree, or none."""
+    context = tuple(head for phrase in near for head in phrase.heads)
+    _soften(clause.units)
+    _harden(clause.units)
+    waiting: list[str] = []
+    verbs: list[Unit] = []
+    pre: list[Unit] = []
+
+    def settle(unit: Unit) -> None:
+        if "for" in unit.before:  # "too happy for a passport photo"
+            _lean_back(clause, waiting)
+        unit.degrees += waiting
+        waiting.clear()
+
+    for at, unit in enumerate(clause.units):
+        place = "noun" if unit.is_noun else _place(unit, clause, at, context)
+        if place == "noun":
+            settle(unit)
+            clause.phrases.append(Phrase(unit, pre, verbs=verbs))
+            pre, verbs = [], []
+        elif place == "pre":
+            settle(unit)
+            pre.append(unit)
+        elif place == "post":
+            settle(unit)
+            clause.phrases[-1].post.append(unit)
+        elif place == "alone":
+            settle(unit)
+            about = next((p for p in near if unit.about(p.heads)), None)
+            hints = _hinted(unit, clause)
+            clause.phrases.append(Phrase(None, [unit], verbs=verbs, about=about, hints=hints))
+            verbs = []
+        elif any(role in unit.roles for role in DEGREES):
+            waiting += [role for role in DEGREES if role in unit.roles]
+        elif any(role in unit.roles for role in ACTIONS):
+            _lean_back(clause, waiting)
+            verbs.append(unit)
+        elif place == "misfit":
+            clause.misfits.append(unit)
+            waiting.clear()
+        elif unit.is_quality and not unit.is_filler:
+            clause.qualities.append(unit)
+            waiting.clear()  # "much nicer"
+        elif not unit.is_filler:
+            clause.unknown.append(unit)
+            waiting.clear()
+    _lean_back(clause, waiting)
+    clause.verbs = verbs
+
+
+def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str:
+    """Where a word belongs: before or after a noun, alone, or nowhere."""
+    if not unit.entry.senses:
+        return ""
+    nouns = [(i, u) for i, u in enumerate(clause.units) if u.is_noun]
+    later = next(((i, u) for i, u in nouns if i > at), None)
+    head = clause.phrases[-1] if clause.phrases and clause.phrases[-1].noun else None
+    if not nouns:
+        fits = unit.about(context) or any(unit.about((head,)) for head in _hinted(unit, clause))
+        return "alone" if fits else "" if unit.roles or unit.is_filler else "misfit"
+    fits_head = head is not None and unit.about(head.heads)
+    fits_later = later is not None and unit.about(later[1].entry.heads)
+    touches = later is not None and later[0] == at + 1 and not later[1].before
+    if fits_later and (
+        not fits_head or touches or unit.is_definite or unit.is_indefinite or (head and head.pre)
+    ):
+        return "pre"
+    if fits_head and not touches:
+        return "post"
+    if unit.roles or unit.is_filler:
+        return ""
+    governs = later is not None and later[0] == at + 1 and not set(later[1].before) - OWNERS - ARTICLES
+    if unit.about(("",)) and not touches and not governs:
+        return "alone"
+    return "" if unit.is_quality else "misfit"
+
+
+def _hinted(unit: Unit, clause: Clause) -> tuple[str, ...]:
+    """What a word without a noun may be about: "in purple" is the shirt, "dye it pink" the hair."""
+    worn = ("shirt",) if "in" in unit.before else ()
+    dyed = ("hair",) if DYES & {other.stems[0] for other in clause.units} else ()
+    sense = unit.about(dyed)
+    return ("", *worn, *(dyed if sense and sense.attribute == "hair_color" else ()))
+
+
+DYES = frozenset({"dye", "bleach", "go", "tint", "recolor"})
+
+
+def _lean_back(clause: Clause, waiting: list[str]) -> None:
+    """Degrees that no word follows belong to what was said before: "open her mouth a little"."""
+    if waiting and clause.phrases:
+        phrase = clause.phrases[-1]
+        for unit in phrase.values or [u for u in (phrase.noun,) if u]:
+            unit.degrees += waiting
+    elif waiting:
+        clause.degrees += waiting
+    waiting.clear()
+
+
+# --- what happens --------------------------------------------------------------------------------------------
+
+
+def roles_of(verbs: Iterable[Unit]) -> set[str]:
+    """What verbs do."""
+    return {role for verb in verbs for role in verb.roles}
+
+
+def _decide(clause: Clause, before: Clause | None) -> None:
+    """Find out what happens to each phrase: the verb before it counts, or one after the last phrase."""
+    action = ""
+    for phrase in clause.phrases:
+        found = roles_of(phrase.verbs)
+        action = next((a for a in ACTIONS if a in found), action)
+        phrase.action = action
+    after = roles_of(clause.verbs)
+    closing = next((a for a in ACTIONS[:3] if a in after), "")
+    if closing:  # "make the hat disappear", "the glasses stay"
+        for phrase in clause.phrases:
+            if phrase.action in ("", "do", "change"):
+                phrase.action = closing
+    if before is not None and not clause.verbs and all(not phrase.action for phrase in clause.phrases):
+        for phrase in clause.phrases:
+            phrase.action = _inherited(clause, phrase, before)
+    for phrase in clause.phrases:
+        phrase.action = phrase.action or ("change" if "change" in after else "do")
+
+
+def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
+    """What happens to a phrase without a verb: "remove the hat and the glasses"."""
+    past = before.phrases[-1].action if before.phrases else ""
+    if past not in ("remove", "keep", "not") or clause.link not in (",", "and", "or", "nor"):
+        return "do"
+    degrees = any(unit.degrees for unit in (*phrase.values, *([phrase.noun] if phrase.noun else [])))
+    if clause.link in ("or", "nor"):
+        return past
+    if (
+        degrees
+        or phrase.first.is_indefinite
+        or phrase.post
+        or any(is_verb(unit, phrase) for unit in phrase.pre)
+    ):
+        return "do"
+    if phrase.noun is None:
+        if past == "remove":
+            return "do"
+        raise Unclear(
+            f"it is not clear whether {clause.text!r} is to stay or to be made so. Begin it with 'make' or 'keep'"
+        )
+    doing = " ".join(phrase.noun.stems) in VERB_NOUNS and not phrase.noun.is_definite and not phrase.pre
+    gone = phrase.noun.entry.gone
+    instead = gone is not None and any(
+        p.noun and p.noun.entry.gone == gone and p.noun.stems != phrase.noun.stems for p in before.phrases
+    )  # "no beard, just stubble"
+    if doing or (past == "remove" and (gone is None or instead)):
+        return "do"
+    if phrase.pre and not phrase.first.is_definite and clause.link == ",":
+        raise Unclear(
+            f"it is not clear whether {clause.text!r} is still about what to {past}. Begin it with a verb"
+        )
+    return past
+
+
+VERB_NOUNS = frozenset(
+    {"smile", "grin", "smirk", "frown", "pout", "grimace", "yawn", "scream", "gasp", "squint"}
+)
+"""Nouns that are commands as well."""
+
+
+class Unclear(Exception):
+    """A part of an instruction that cannot be read in one way only."""
+
+
+def is_verb(unit: Unit, phrase: Phrase) -> bool:
+    """Whether a word about a noun stands before its article, as a verb does: "close the wide eyes"."""
+    if phrase.noun is None or unit not in phrase.pre:
+        return False
+    at = phrase.pre.index(unit)
+    return any(later.is_definite for later in (*phrase.pre[at + 1 :], phrase.noun))
+
+
+class Misfit(Unclear):
+    """A word that says nothing about its noun."""
+
+    def __init__(self, unit: Unit, about: Unit | None) -> None:
+        super().__init__(
+            f"{unit.typed!r} says nothing about {about.typed if about else 'a portrait'!r} in this world"
+        )
+
+
+def _share(clauses: Sequence[Clause]) -> None:
+    """Give nouns without a word their neighbour's: "eyes and mouth wide open", "close the eyes and the mouth"."""
+    listed = [clause for clause in clauses if clause.phrases]
+    pairs = [
+        (first.phrases[-1], second.phrases[0])
+        for first, second in itertools.pairwise(listed)
+        if second.link in (",", "and", "or") and not second.phrases[0].verbs
+    ]
+    for a, b in reversed(pairs):
+        if b.noun and is_bare(a) and not b.pre and all(unit.about(a.heads) for unit in b.post):
+            a.post = list(b.post)
+    for a, b in pairs:
+        if a.noun and is_bare(b):
+            verbs = [unit for unit in a.pre if is_verb(unit, a) or not a.noun.before and len(a.pre) == 1]
+            b.pre = verbs if all(unit.about(b.heads) for unit in verbs) else []
+
+
+def is_bare(phrase: Phrase) -> bool:
+    """Whether a noun is to change, and nothing says into what."""
+    given = phrase.noun.entry.given if phrase.noun else None
+    means_itself = given is not None and (given.indices or given.step)
+    return (
+        phrase.noun is not None and not (phrase.values or means_itself) and phrase.action in ("do", "change")
+    )
+
+
+def _cut_tail(clause: Clause, notes: Notes) -> None:
+    """Leave out what a clause is compared with, or for: "for a job interview", "like in the movies"."""
+    swaps = "change" in roles_of([v for p in clause.phrases for v in p.verbs])
+    for at, unit in enumerate(clause.units):
+        opens = {"for", "as"} & set(unit.before) or unit.stems[0] in ("like", "because", "under")
+        head = [u for p in clause.phrases for u in (*p.values, *([p.noun] if p.noun else []))]
+        said = any(u in head for u in clause.units[:at]) if at else clause.link == "," and not clause.phrases
+        if opens and not swaps and said:
+            tail = clause.units[at:]
+            if unit.stems[0] == "like" or "as" in unit.before:  # "grey, like an old man": not old
+                clause.phrases = [p for p in clause.phrases if p.first not in tail]
+            if any(u in clause.unknown for u in tail) and not any(u in head for u in tail):
+                notes.ignored.append(" ".join(u.typed for u in tail if u.stems[0] not in ("like", "because")))
+                clause.unknown = [u for u in clause.unknown if u not in tail]
+                clause.misfits = [u for u in clause.misfits if u not in tail]
+                clause.verbs = [u for u in clause.verbs if u not in tail]
+            return
+
+
+def _follow(before: Clause, clause: Clause) -> None:
+    """Let verbs alone be about the clause before: "the hat: remove it"."""
+    action = next((a for a in ACTIONS[1:3] if a in roles_of(clause.verbs)), "")
+    if action and not roles_of(before.verbs) and all(p.action in ("do", "change") for p in before.phrases):
+        before.phrases[-1].action = action
+        clause.units, clause.verbs = [], []
+
+
+def _near(clause: Clause, before: Clause | None, following: Sequence[Clause]) -> list[Phrase]:
+    """The nouns that words without one may be about: of the clause before, or of one that goes on with a list."""
+    found: list[Phrase] = []
+    last = before.phrases[-1] if before is not None and before.phrases else None
+    named = last.about if last is not None and last.noun is None else last
+    if named is not None:
+        found.append(named)
+    for later in following:
+        if later.link not in (",", "and", "or", "but"):
+            break
+        if nouns := [unit for unit in later.units if unit.is_noun]:
+            comes = Phrase(nouns[0])
+            found = [comes, *found] if last is None or not last.post else [*found, comes]
+            break
+    people = {"him", "her", "he", "she", "them"} & {word for unit in clause.units for word in unit.before}
+    verbs = any(unit.roles & {"do", "change"} for unit in clause.units)
+    return [] if verbs and people and not clause.has("it") else found
+
+
+def _account(clause: Clause, notes: Notes) -> list[str]:
+    """The words that have no part in a clause; an adjective of an understood noun is noted and left out instead."""
+    missing = []
+    for unit in clause.unknown:
+        if any(_may_lack(phrase, unit, clause) for phrase in clause.phrases):
+            notes.ignored.append(unit.typed)
+        else:
+            missing.append(unit.typed)
+    return missing
+
+
+def _may_lack(phrase: Phrase, unit: Unit, clause: Clause) -> bool:
+    """Whether a phrase is clear without a word: "a red silk shirt", "take that silly hat off"."""
+    if phrase.noun is None or unit.stems[0] in NUMBERS:
+        return False
+    at, end = clause.units.index(unit), clause.units.index(phrase.noun)
+    if phrase.action in ("remove", "keep", "not"):
+        return at + 1 == end
+    start = clause.units.index(phrase.pre[0]) if phrase.pre else end
+    between = clause.units[start:end]
+    return start < at < end and all(
+        u in phrase.pre or u in clause.unknown or u.is_quality or u.is_filler for u in between
+    )
+
+
+def read_clauses(units: Sequence[Unit], notes: Notes) -> list[Clause]:
+    """Cut an instruction into clauses, and find out what happens to what in each.
+
+    Raises:
+        Unclear: If a word has no part in its clause.
+    """
+    clauses = clauses_of(units)
+    before: Clause | None = None
+    unknown: list[str] = []
+    misfits: list[Misfit] = []
+    for at, clause in enumerate(clauses):
+        near = _near(clause, before, clauses[at + 1 :])
+        _read(clause, near)
+        nouns = [phrase.noun for phrase in (*reversed(clause.phrases), *near) if phrase.noun]
+        misfits += [Misfit(unit, nouns[0] if nouns else None) for unit in clause.misfits]
+        _decide(clause, before)
+        _cut_tail(clause, notes)
+        unknown += _account(clause, notes)
+        if before is not None and not (clause.phrases or clause.unknown or clause.qualities):
+            _follow(before, clause)
+        if clause.phrases and not clause.is_origin:
+            before = clause
+    if unknown:
+        raise Unclear("this world has no " + " and no ".join(map(repr, unknown)))
+    if misfits:
+        raise misfits[0]
+    _share(clauses)
+    return clauses

@@ -1,0 +1,517 @@
+"""Reading instructions: which attributes a text wants changed, and to what.
+
+A text is cut into clauses. In each, verbs say what happens (change, remove, keep, or none of it after "not"), nouns
+say to what, and the words about a noun say how. Every word must have a part in this, or the text is refused: half a
+instruction is never carried out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import itertools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ditlens.errors import CaptionError
+from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical
+from ditlens.worlds.portraits.clauses import (
+    GIVES_WAY,
+    Clause,
+    Misfit,
+    Phrase,
+    Unclear,
+    acts,
+    is_bare,
+    is_verb,
+    read_clauses,
+    roles_of,
+)
+from ditlens.worlds.portraits.constraints import Source, known_levels
+from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, write
+from ditlens.worlds.portraits.lexicon import (
+    AT_EASE,
+    ENTRIES,
+    FILLERS,
+    NOTHING,
+    SKIPPED,
+    STRONG,
+    Sense,
+    attributes_of,
+    base,
+)
+from ditlens.worlds.portraits.phrases import PHRASES, Constraints, noun, tokens
+from ditlens.worlds.portraits.units import ARTICLES, OWNERS, SEPARATORS, Notes, Unit, units_of, words_of
+
+# --- what a clause asks for -------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Ask:
+    """One thing that is wanted.
+
+    Attributes:
+        sense: What.
+        degrees: How much of it.
+        is_negated: Whether anything but this is wanted.
+        place: -1 before the noun, 0 the noun itself, +1 after it.
+        is_stay: Whether it is only wanted to stay so.
+        removes: Whether something is removed.
+        thing: The noun that it is about.
+        refers: Whether it is about a noun of another clause: "keep the beard but shorter".
+    """
+
+    sense: Sense
+    degrees: list[str]
+    is_negated: bool = False
+    place: int = 0
+    is_stay: bool = False
+    removes: bool = False
+    thing: tuple[str, ...] = ()
+    refers: bool = False
+
+
+@dataclass(eq=False)
+class Plan:
+    """What one clause comes to.
+
+    Attributes:
+        asks: What it wants.
+        kept: Attributes that are to stay.
+        is_firm: Whether they are to stay for their own sake, not only because something is not to be done.
+        understood: Whether it says anything.
+        is_description: Whether it may only say how things are: "she looks sad, make her smile".
+        open: Nouns of which another clause must say what they should become.
+        last: The last phrase that wants something.
+    """
+
+    asks: list[Ask] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
+    is_firm: bool = False
+    understood: bool = False
+    is_description: bool = False
+    open: list[Phrase] = field(default_factory=list)
+    last: Phrase | None = None
+
+
+def _plan(clause: Clause) -> Plan:
+    """What the phrases of a clause ask for."""
+    plan = Plan(is_description=any(word in FINITE for u in clause.units for word in (u.typed, *u.before)))
+    phrases, origin = _target(clause)
+    for phrase in phrases:
+        noun_unit, found = phrase.noun, _senses(phrase)
+        if noun_unit is not None and noun_unit.entry.heads == ("rest",):
+            if phrase.action not in ("keep", "not") and noun_unit.stems[0] != "nothing":
+                raise Unclear(f"it does not say what {noun_unit.typed!r} is")
+            plan.understood = True
+        elif phrase.action == "remove" or (phrase.action == "not" and _unwanted(phrase)):
+            _remove(plan, phrase, found)
+        elif phrase.action == "keep" or (phrase.action == "not" and not _is_state(phrase)):
+            _keep(plan, phrase, found)
+        elif found:
+            unchanged = (
+                phrase.action == "change" and not phrase.values and origin is None and len(phrases) == 1
+            )
+            if unchanged and noun_unit is not None and not found[0].degrees:
+                raise Unclear(f"it does not say what {noun_unit.typed!r} should become")
+            _ask(plan, phrase, found, refers=phrase.about is not None or clause.has("it", "them"))
+        elif not _is_scenery(phrase, phrases):
+            plan.open.append(phrase)
+    return plan
+
+
+def _ask(plan: Plan, phrase: Phrase, found: Sequence[Ask], *, refers: bool) -> None:
+    """Want something; what a noun was before gives way: "make the smile a frown"."""
+    thing = phrase.noun.stems if phrase.noun else ()
+    last = plan.last
+    if last is not None and (last.noun is None or last.noun.is_definite or last.verbs):
+        names = {ask.sense.attribute for ask in found}
+        plan.asks = [ask for ask in plan.asks if ask.sense.attribute not in names]
+    plan.last, plan.understood = phrase, True
+    negated = phrase.action == "not"
+    plan.asks += [replace(ask, is_negated=negated, thing=thing, refers=refers) for ask in found]
+
+
+def _remove(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
+    """Want something away: the thing, or only the look of hair ("cover the grey hair")."""
+    plan.understood = True
+    if phrase.values and all(ask.sense.attribute in ("hair_color", "hair_style") for ask in found):
+        plan.asks += [replace(ask, is_negated=True) for ask in found]
+    else:
+        thing = phrase.noun.stems if phrase.noun else ()
+        plan.asks.append(Ask(_removed(phrase, found), [], removes=True, thing=thing))
+
+
+FINITE = frozenset({"looks", "seems", "is", "are", "has", "holds", "wears", "keeps", "shows"})
+"""Verbs of sentences that may say how things are, before another one says how they should be."""
+
+
+def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
+    """The phrases that are wanted, and the one that gives way: "swap the cap for a crown"."""
+    verbs = roles_of([v for phrase in clause.phrases for v in phrase.verbs] + clause.verbs)
+    swaps = "change" in verbs or clause.has("into") or (clause.has("from") and clause.has("to"))
+    if not swaps or "not" in verbs or "keep" in verbs or not clause.phrases or clause.phrases[0].noun is None:
+        return clause.phrases, None
+    first = clause.phrases[0]
+    for at, unit in enumerate(first.pre):
+        if at and {"to", "into"} & set(unit.before) and clause.has("from"):  # "from curly to straight hair"
+            return [replace(first, pre=first.pre[at:]), *clause.phrases[1:]], first
+    for at, unit in enumerate(first.post):
+        if GIVES_WAY & set(unit.before):
+            return [replace(first, pre=[], post=first.post[at:]), *clause.phrases[1:]], first
+    for at, phrase in enumerate(clause.phrases[1:], 1):
+        if GIVES_WAY & set(phrase.first.before):
+            return [replace(p, action="do") for p in clause.phrases[at:]], first
+    return clause.phrases, None
+
+
+def _senses(phrase: Phrase) -> list[Ask]:
+    """What the words of a phrase say."""
+    found, what = [], phrase.noun
+    heads = phrase.heads if what is not None else phrase.about.heads if phrase.about else phrase.hints
+    for unit in phrase.values:
+        sense = unit.about(heads)
+        place = -1 if unit in phrase.pre and not is_verb(unit, phrase) else 1
+        one_sided = (
+            sense is not None and sense.attribute == "gaze" and place < 0 and what and what.typed == "eye"
+        )
+        if sense is None or one_sided:
+            raise Misfit(unit, what)
+        found.append(Ask(sense, unit.degrees, place=place))
+    given = what.entry.given if what is not None else None
+    if what is None or given is None:
+        return found
+    said = [ask for ask in found if ask.sense.attribute == given.attribute]
+    if isinstance(ATTRIBUTES[given.attribute], Categorical):  # "a woolly crown"
+        for ask in said:
+            if ask.place < 0 and ask.sense.indices and given.indices.isdisjoint(ask.sense.indices):
+                raise Unclear(f"{phrase.values[0].typed!r} and {what.typed!r} are two different things")
+    if said and (what.is_definite or not all(ask.sense.step for ask in said)):
+        return found
+    if given.indices or given.step or set(what.degrees) & {"more", "less", "most"}:  # "grow a beard"
+        found.append(Ask(given, what.degrees))
+    return found
+
+
+def _is_scenery(phrase: Phrase, phrases: Sequence[Phrase]) -> bool:
+    """Whether a noun only says where: "a smile on his face"."""
+    if phrase.noun is None or len(phrases) < 2 or not is_bare(phrase):
+        return False
+    placed = phrase.noun.stems[-1] in PLACES and set(phrase.noun.before) - OWNERS - ARTICLES
+    return bool(placed) or phrase.noun.stems == ("dress",)
+
+
+PLACES = frozenset("face cheek head ear earlobe chin mouth lip jaw eye hair skin expression brow".split())
+"""Nouns that say where something is."""
+
+
+def _is_state(phrase: Phrase) -> bool:
+    """Whether "not" is about how things are: "make him not smile", "he should not wear a hat"."""
+    at = next((i for i, verb in enumerate(phrase.verbs) if "not" in verb.roles), None)
+    if at is None or any(is_verb(unit, phrase) for unit in phrase.pre):
+        return False
+    word = phrase.verbs[at]
+    stated = word.stems[0] in STATES and not {"you", "we"} & set(word.before)
+    return (stated or any("do" in verb.roles for verb in phrase.verbs[:at])) and not acts(
+        phrase.verbs[at + 1 :]
+    )
+
+
+STATES = frozenset({"shouldnt", "mustnt", "doesnt", "isnt", "arent", "hasnt", "havent"})
+WANTS = frozenset({"want", "need", "like"})
+
+
+def _unwanted(phrase: Phrase) -> bool:
+    """Whether the thing itself is not wanted: "I do not want a hat"."""
+    wants = any(verb.stems[0] in WANTS for verb in phrase.verbs) and not acts(phrase.verbs)
+    return wants and phrase.noun is not None and phrase.noun.entry.gone is not None and not phrase.values
+
+
+def _keep(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
+    """Let attributes stay: those of the noun, or of the words about it."""
+    plan.understood = True
+    if phrase.action == "keep" and (
+        phrase.post if phrase.noun is not None else phrase.about is not None
+    ):  # "keep the mouth closed"
+        plan.asks += [replace(ask, is_stay=True) for ask in found]
+        return
+    names = {ask.sense.attribute for ask in found}
+    if phrase.noun is not None and not (names and phrase.values):
+        names |= attributes_of(phrase.noun.entry)
+    plan.kept |= names
+    plan.is_firm |= phrase.action == "keep"
+
+
+def _removed(phrase: Phrase, found: Sequence[Ask]) -> Sense:
+    """What remains when something is removed, or stopped."""
+    if phrase.noun is not None and phrase.noun.entry.gone is not None:
+        return phrase.noun.entry.gone
+    rest = NOTHING | AT_EASE
+    names = {ask.sense.attribute for ask in found}
+    if len(names) == 1 and (name := min(names)) in rest:
+        return Sense(name, frozenset({rest[name]}))
+    if phrase.noun is not None:
+        names = names or set(attributes_of(phrase.noun.entry))
+    what = noun(min(names)) if names else "this"
+    raise CaptionError(
+        f"{what.capitalize()} cannot be removed, only changed. What can be removed: "
+        f"{', '.join(noun(name) for name in NOTHING)}."
+    )
+
+
+# --- levels -----------------------------------------------------------------------------------------------------
+
+
+def _levels(ask: Ask, source: Source | None) -> frozenset[int]:
+    """The levels of an attribute that are asked for."""
+    sense, degrees = ask.sense, set(ask.degrees)
+    spec = ATTRIBUTES[sense.attribute]
+    top = (len(spec.values) if isinstance(spec, Categorical) else len(spec.levels)) - 1
+    if "too" in degrees:  # "the hair is too long"
+        degrees = degrees - {"too", "more"} | {"less"}
+    compared = degrees & {"more", "less", "most"}
+    if sense.step or compared and sense.lean:
+        step = sense.step or (-sense.lean if "less" in degrees else sense.lean)
+        if "most" in degrees:
+            return frozenset({top if step > 0 else 0})
+        factor = 2 if "strong" in degrees and "mild" not in degrees and abs(step) == 1 else 1
+        levels = known_levels(sense.attribute, source)
+        return frozenset(min(max(level + factor * step, 0), top) for level in levels)
+    named = isinstance(spec, Categorical) and sense.attribute not in ("hair_color", "hair_style")
+    if "less" in compared or (compared and named):
+        raise Unclear(f"there is no more or less of {noun(sense.attribute)}")
+    indices = sense.indices
+    if not indices:
+        raise Unclear(f"it does not say what {noun(sense.attribute)} should become")
+    if not isinstance(spec, Categorical):
+        if "mild" in degrees:
+            indices = _milder(sense, spec.rest)
+        elif degrees & {"strong", "most"}:
+            indices = _stronger(sense)
+    elif "mild" in degrees and sense.attribute == "hair_style" and min(indices) == 2:
+        indices = frozenset({1})
+    if ask.is_negated:
+        indices = frozenset(range(top + 1)) - indices
+    return indices
+
+
+def _milder(sense: Sense, rest: int) -> frozenset[int]:
+    """A little of something: the nearest of its levels, or one nearer to the neutral level, but not that itself."""
+    if len(sense.indices) > 1:
+        return _end(sense, -sense.lean)
+    (level,) = sense.indices
+    nearer = level + (rest > level) - (rest < level)
+    return sense.indices if nearer == rest else frozenset({nearer})
+
+
+def _stronger(sense: Sense) -> frozenset[int]:
+    """A lot of something: the last of its levels."""
+    if len(sense.indices) > 1:
+        return _end(sense, sense.lean)
+    (level,) = sense.indices
+    return frozenset({STRONG.get((sense.attribute, level), level)})
+
+
+def _end(sense: Sense, side: int) -> frozenset[int]:
+    """The level on one side; all of them where there is none."""
+    return frozenset({max(sense.indices) if side > 0 else min(sense.indices)}) if side else sense.indices
+
+
+# --- a whole instruction ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Reading:
+    """An instruction that was understood.
+
+    Attributes:
+        changes: For each attribute to change, the indices of the levels or values that the words allow.
+        kept: Attributes that are to stay as they are.
+        remarks: What a person should know about the reading: typos that were corrected, words that were left out.
+    """
+
+    changes: Constraints
+    kept: frozenset[str]
+    remarks: list[str]
+
+
+def read_instruction(text: str, source: Source | None = None) -> Reading:
+    """Read an instruction, relative to a source portrait.
+
+    Args:
+        text: What a person typed.
+        source: The source's values or the constraints of its caption.
+
+    Returns:
+        What is to change, what is to stay, and how doubtful words were read.
+
+    Raises:
+        CaptionError: If any part is not understood, impossible, or nothing changes.
+    """
+    notes = Notes()
+    units = units_of(words_of(text, notes))
+    try:
+        plans = _plans(read_clauses(units, notes))
+        changes = _combine(plans, source, text)
+    except Unclear as problem:
+        raise CaptionError(_refusal(text, str(problem), units)) from None
+    except CaptionError as problem:
+        raise CaptionError(f"{problem} {_suggestion(text)}") from None
+    kept = frozenset(name for plan in plans for name in plan.kept) - changes.keys()
+    if not changes and (kept or any(plan.understood for plan in plans)):
+        raise CaptionError(f"{text!r} only says what is to stay: nothing changes. {_suggestion(text)}")
+    if not changes:
+        raise CaptionError(_refusal(text, "it does not say what to change", units))
+    return Reading(changes, kept, notes.remarks())
+
+
+def _plans(clauses: Sequence[Clause]) -> list[Plan]:
+    """What the clauses come to, one after the other."""
+    plans: list[Plan] = []
+    for clause in clauses:
+        if clause.phrases:
+            plan = _plan(clause)
+            if not clause.is_origin:
+                plans.append(plan)
+        elif clause.degrees and plans:
+            for ask in plans[-1].asks:
+                ask.degrees += clause.degrees
+        elif (
+            clause.qualities
+            or any(verb.roles != {"do"} for verb in clause.verbs)
+            or (clause.verbs and len(clauses) == 1)
+        ):
+            raise Unclear(f"{clause.text!r} does not say what to change")
+    for plan in plans:
+        for phrase in plan.open:
+            if not any(other.about is phrase for clause in clauses for other in clause.phrases):
+                raise Unclear(f"it does not say what {phrase.first.typed!r} should become")
+    return plans
+
+
+def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constraints:
+    """The levels that all clauses allow."""
+    result: Constraints = {}
+    first: dict[str, tuple[Plan, list[Ask]]] = {}
+    for plan in plans:
+        for name in dict.fromkeys(ask.sense.attribute for ask in plan.asks):
+            asks = [ask for ask in plan.asks if ask.sense.attribute == name]
+            allowed = _together(asks, source)
+            if (
+                all(ask.is_stay for ask in asks)
+                and source is not None
+                and known_levels(name, source) <= allowed
+            ):
+                plan.kept.add(name)
+                continue
+            if name in result and not allowed & result[name]:
+                known, said = first[name]
+                if _gives_way(asks, said):  # "beanie off, cap on"
+                    continue
+                if (
+                    _only_moves(asks) and not _only_moves(said) and not known.is_description
+                ):  # "down to the waist, longer"
+                    continue
+                more = _only_moves(said) and not _only_moves(asks)
+                if not (_gives_way(said, asks) or known.is_description or more):
+                    raise CaptionError(
+                        f"The instruction {text!r} asks two different things of {noun(name)}. Keep one of them."
+                    )
+                del result[name]
+            result[name] = allowed & result.get(name, allowed)
+            first[name] = plan, asks
+    firm = {name for plan in plans if plan.is_firm for name in plan.kept}
+    for name in firm & result.keys():
+        groups = [plan.kept for plan in plans if plan.is_firm and name in plan.kept]
+        refers = all(ask.refers for ask in first[name][1])
+        if all(len(group) == 1 for group in groups) and not refers:
+            raise CaptionError(
+                f"The instruction {text!r} wants {noun(name)} to stay and to change. Keep one of them."
+            )
+    return result
+
+
+def _only_moves(asks: Sequence[Ask]) -> bool:
+    """Whether words only say in which direction: "longer"."""
+    return all(ask.sense.step or set(ask.degrees) & {"more", "less", "most"} for ask in asks)
+
+
+def _gives_way(some: Sequence[Ask], others: Sequence[Ask]) -> bool:
+    """Whether some words only clear the place for others: "remove the hat and put on a crown"."""
+    return all(ask.removes for ask in some) and not {ask.thing for ask in some} & {
+        ask.thing for ask in others
+    }
+
+
+def _together(asks: Sequence[Ask], source: Source | None) -> frozenset[int]:
+    """What the words of one clause allow: "more" counts most, then levels, then verbs that move by one."""
+    compared = [ask for ask in asks if set(ask.degrees) & {"more", "less", "most", "too"}]
+    plain = [ask for ask in asks if ask.sense.indices]
+    chosen = compared or plain or list(asks)
+    levels = [_levels(ask, source) for ask in chosen]
+    common = frozenset.intersection(*levels)
+    if common:
+        return common
+    later = [found for ask, found in zip(chosen, levels, strict=True) if ask.place > 0]
+    if later and len(later) < len(levels) and (common := frozenset.intersection(*later)):
+        return common  # "make the red shirt blue"
+    raise Unclear(f"it asks two different things of {noun(asks[0].sense.attribute)}")
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------
+
+
+def _refusal(text: str, why: str, units: Sequence[Unit]) -> str:
+    """What to say about an instruction that is not understood."""
+    if any(unit.is_noun or unit.entry.senses for unit in units):
+        return f"{text!r} is not understood: {why}. {_suggestion(text)}"
+    return (
+        f"Nothing in {text!r} is an edit of a portrait of this world: {why}. An instruction can "
+        f"change {', '.join(noun(name) for name in ATTRIBUTES)}. {_suggestion(text)}"
+    )
+
+
+def _suggestion(text: str) -> str:
+    return f"Did you mean {' or '.join(map(repr, nearest(text)))}?"
+
+
+def nearest(text: str, count: int = 2) -> list[str]:
+    """The commands that are most like an instruction: the same attributes, the same words, then the same letters.
+
+    Example:
+        >>> nearest("hair red and blue")
+        ['dye the hair red', 'make the hair red']
+    """
+    words = _content(text)
+    entries = [ENTRIES[(word,)] for word in words if (word,) in ENTRIES]
+    about = {name for entry in entries for name in attributes_of(entry)}
+    about = about or {sense.attribute for entry in entries for sense in (entry.senses or {}).values()}
+    candidates = [(len(words & said) + (name in about), text) for name, text, said in _plain_commands()]
+    most = max(score for score, _ in candidates)
+    best = [candidate for candidate in candidates if candidate[0] >= most - 1]
+    matcher = difflib.SequenceMatcher(b=text.lower())
+
+    def likeness(candidate: tuple[int, str]) -> float:
+        matcher.set_seq1(candidate[1])
+        return -candidate[0] - matcher.ratio()
+
+    return [instruction for _, instruction in sorted(best, key=likeness)[:count]]
+
+
+def _content(text: str) -> frozenset[str]:
+    """The words of a text that are more than filling, in their base form."""
+    words = {word for typed in tokens(text) for word in base(typed) or (typed,)}
+    return frozenset(words - FILLERS - SKIPPED - SEPARATORS)
+
+
+@functools.cache
+def _plain_commands() -> tuple[tuple[str, str, frozenset[str]], ...]:
+    """Commands for every level of every attribute: its name, the text, and its words."""
+    found: dict[str, str] = {}
+    for name, edits in EDIT_TEMPLATES.items():
+        levels = range(len(PHRASES[name]))
+        for edit, source, target in itertools.product(edits, levels, levels):
+            if source != target and edit.fits(name, source, target):
+                found.setdefault(write(edit, name, source, target, "him", operator.itemgetter(0)), name)
+    return tuple((name, instruction, _content(instruction)) for instruction, name in found.items())
