@@ -1,0 +1,236 @@
+"""Wishes in anyone's words: understood as a whole, or refused with two that are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.portraits import wishes as scores
+from ditlens.errors import CaptionError
+from ditlens.worlds import world
+from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical, describe_values, neutral
+from ditlens.worlds.portraits.edits import command, commands
+from ditlens.worlds.portraits.grammar import nearest, read_instruction
+from ditlens.worlds.portraits.instructions import check_instruction, parse_instruction
+from ditlens.worlds.portraits.lexicon import ENTRIES, ROLES
+from ditlens.worlds.portraits.phrases import PHRASES
+from ditlens.worlds.portraits.units import REAL_WORDS, corrected
+
+OPEN = Path(scores.__file__).with_name("wishes_open.jsonl")
+
+
+def ask(text: str, **values: float | str) -> dict[str, set]:
+    """Parse a wish for a neutral portrait with some values set; categories by name."""
+    out: dict[str, set] = {}
+    for name, allowed in parse_instruction(text, describe_values(neutral(1, **values))).items():
+        spec = ATTRIBUTES[name]
+        out[name] = {spec.values[i] if isinstance(spec, Categorical) else i for i in allowed}
+    return out
+
+
+# Idioms, synonyms, comparatives.
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "asked"),
+    [
+        ("age him by thirty years", {"age": 0.1}, {"age": {2}}),
+        ("ten years older", {"age": 0.1}, {"age": {1}}),
+        ("she should be in her sixties", {}, {"age": {2}}),
+        ("turn her into a grandmother", {}, {"age": {2}}),
+        ("add some wrinkles", {}, {"age": {2}}),
+        ("knit the brows in anger", {}, {"brow_tilt": {2}}),
+        ("make him squint", {}, {"eye_open": {0}}),
+        ("sleepy, eyes half closed", {}, {"eye_open": {0}}),
+        ("make the face chubbier", {}, {"face_width": {2}}),
+        ("eyes on the camera", {"gaze": -1.0}, {"gaze": {1}}),
+        ("stop looking sideways", {"gaze": -1.0}, {"gaze": {1}}),
+        ("give her a pixie cut", {}, {"hair_length": {1}}),
+        ("an afro", {}, {"hair_style": {"curly"}}),
+        ("let the hair grow past the shoulders", {}, {"hair_length": {3}}),
+        ("have her yawn", {}, {"mouth_open": {2}}),
+        ("let his jaw drop", {}, {"mouth_open": {2}}),
+        ("dress her in white", {}, {"shirt": {"white"}}),
+        ("put him in purple", {}, {"shirt": {"purple"}}),
+        ("a summer tan", {}, {"skin_tone": {2}}),
+        ("beam with joy", {}, {"smile": {4}}),
+        ("hatless", {"hat": "cap"}, {"hat": {"none"}}),
+        ("spectacles off", {"glasses": "round"}, {"glasses": {"none"}}),
+        ("turn that frown upside down", {"smile": -0.9}, {"smile": {3, 4}}),
+        ("wipe the smile off his face", {"smile": 0.9}, {"smile": {2}}),
+        ("he forgot to shave", {}, {"beard": {1}}),
+        ("no beard, just stubble", {"beard": 0.9}, {"beard": {1}}),
+        ("beanie off, cap on", {"hat": "beanie"}, {"hat": {"cap"}}),
+        ("the hair is too short", {"hair_length": 0.4}, {"hair_length": {2}}),
+        ("not quite so old", {"age": 0.9}, {"age": {1}}),
+        ("skin as dark as possible", {}, {"skin_tone": {4}}),
+        ("she is smiling, stop that", {"smile": 0.9}, {"smile": {2}}),
+        ("hat: none, glasses: round", {"hat": "cap"}, {"hat": {"none"}, "glasses": {"round"}}),
+        ("make him look less tired", {"eye_open": 0.1}, {"eye_open": {1}}),
+        ("dye her hair grey like an old lady", {}, {"hair_color": {"grey"}}),
+    ],
+)
+def test_what_people_say(text, source, asked):
+    assert ask(text, **source) == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("open her mouth a little", {"mouth_open": {1}}),
+        ("make him smile but not too much", {"smile": {3}}),
+        ("smile a little", {"smile": {3}}),
+        ("make him really happy", {"smile": {4}}),
+        ("a bit of a beard", {"beard": {1}}),
+        ("very short hair", {"hair_length": {0}}),
+    ],
+)
+def test_how_much(text, asked):
+    assert ask(text) == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("bring the eyes back to the camera and close the mouth", {"gaze": {1}, "mouth_open": {0}}),
+        ("remove the glasses, keep the smile as it is", {"glasses": {"none"}}),
+        ("make her smile without removing the glasses", {"smile": {3, 4}}),
+        ("long, wavy and red hair", {"hair_length": {3}, "hair_style": {"wavy"}, "hair_color": {"red"}}),
+        ("eyes and mouth wide open", {"eye_open": {2}, "mouth_open": {2}}),
+        ("close his eyes and mouth", {"eye_open": {0}, "mouth_open": {0}}),
+        ("everything stays except the background, which becomes yellow", {"background": {"yellow"}}),
+        ("swap the round glasses for square ones", {"glasses": {"square"}}),
+        ("change the hair from red to black", {"hair_color": {"black"}}),
+        ("make her younger, rounder in the face and happier", {"age": {0}, "face_width": {2}, "smile": {3}}),
+        ("keep the beard but shorter", {"beard": {0}}),
+        ("white T-shirt like for a job interview", {"shirt": {"white"}}),
+    ],
+)
+def test_clauses(text, asked):
+    assert ask(text) == asked
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("remove the glasses and make him a pirate", "this world has no 'pirate'"),
+        ("make her smile and put on a cowboy hat", "this world has no 'cowboy'"),
+        ("hair red and blue", "'blue' says nothing about 'hair'"),
+        ("he should be older and younger", "asks two different things of the age"),
+        ("big smile, and no smile", "asks two different things of the smile or frown"),
+        ("keep the smile as it is and make her frown", "wants the smile or frown to stay and to change"),
+        ("leave the hat as it is", "only says what is to stay: nothing changes"),
+        ("change the hat", "it does not say what 'hat' should become"),
+        ("a red hat", "'red' says nothing about 'hat'"),
+        ("make the eyes blue", "'blue' says nothing about 'eyes'"),
+        ("give him three eyes", "this world has no 'three'"),
+        ("round sunglasses", "'round' and 'sunglasses' are two different things"),
+        ("make her beautiful", "does not say what to change"),
+        ("remove the red shirt", "The color of the shirt cannot be removed, only changed"),
+        ("half smile half frown", "asks two different things of the smile or frown"),
+        (
+            "a cat on a bicycle",
+            "this world has no 'cat' and no 'bicycle'. An instruction can change the smile",
+        ),
+    ],
+)
+def test_wishes_that_are_refused_as_a_whole(text, why):
+    with pytest.raises(CaptionError) as error:
+        parse_instruction(text)
+    assert why in str(error.value)
+    assert "Did you mean '" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("make his nose bigger", "make the eyes bigger"),
+        ("hair red and blue", "dye the hair red"),
+        ("an orange shirt", "make the shirt red"),
+        ("make him a pirate", "make him smile"),
+    ],
+)
+def test_nearest_wishes_are_understood(text, first):
+    found = nearest(text)
+    assert len(set(found)) == 2
+    assert all(parse_instruction(wish) for wish in found)
+    assert first in nearest(text, 8)
+
+
+# What is said about a reading.
+
+
+def test_typos_are_corrected_and_told():
+    assert check_instruction("the hari red") == ["'hari' is read as 'hair'."]
+    assert parse_instruction("sunglases and a berad") == {"glasses": {3}, "beard": {1, 2, 3}}
+    assert check_instruction("make her smile") == []
+    assert world.check_instruction("portraits", "smle") == ["'smle' is read as 'smile'."]
+
+
+@pytest.mark.parametrize("word", ["bear", "witch", "halo", "scarf", "mouse", "hat", "cat", "stripes"])
+def test_other_words_are_no_typos(word):
+    assert corrected(word) is None
+
+
+def test_real_words_are_listed_only_where_they_would_be_corrected():
+    assert all(len(word) > 3 for word in REAL_WORDS)
+    assert not REAL_WORDS & {phrase[0] for phrase in (*ENTRIES, *ROLES) if len(phrase) == 1}
+
+
+def test_adjectives_that_cannot_be_drawn_are_named():
+    wish = read_instruction("a red silk shirt")
+    assert (wish.changes, wish.remarks) == (
+        {"shirt": {0}},
+        ["'silk' is left out: this world cannot draw it."],
+    )
+
+
+# Commands.
+
+
+def test_commands_are_their_own_words():
+    assert len(commands()) > 700
+    for name, table in PHRASES.items():
+        for source in range(len(table)):
+            for target in set(range(len(table))) - {source}:
+                text = command(name, source, frozenset({target}))
+                assert text in commands()
+                known = {name: frozenset({source})}
+                assert parse_instruction(text, known) == {name: {target}}, text
+
+
+# The list by another author.
+
+
+def test_the_open_list_is_understood():
+    found = scores.score(OPEN)
+    assert found.misread == []
+    assert found.understood / found.feasible >= 0.97
+    assert found.refused_rightly == found.infeasible
+
+
+def test_a_wish_that_changes_something_else_is_misread(tmp_path):
+    source = {name: 0 for name in ATTRIBUTES}
+    rows = [
+        {"wish": "add a crown and a red shirt", "source": source, "gold": {"hat": [3]}, "refuse": False},
+        {"wish": "add a crown", "source": source, "gold": {"hat": [1, 2]}, "refuse": False},
+        {"wish": "add a crown", "source": source, "gold": {}, "refuse": True},
+        {"wish": "add a dog", "source": source, "gold": {"hat": [1]}, "refuse": False},
+        {"wish": "old", "source": source, "gold": {"age": [2]}, "may": {"hair_color": [4]}, "refuse": False},
+    ]
+    rows[0]["source"] = source | {"shirt": 1}
+    file = tmp_path / "list.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    found = scores.score(file)
+    assert (found.understood, found.feasible, found.infeasible, found.refused_rightly) == (1, 4, 1, 0)
+    assert [case.wish for case in found.misread] == [
+        "add a crown and a red shirt",
+        "add a crown",
+        "add a crown",
+    ]
+    assert [case.wish for case in found.refused] == ["add a dog"]
