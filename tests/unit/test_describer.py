@@ -25,6 +25,7 @@ from ditlens.worlds.portraits.describer import (
     SIZE,
     PortraitDescriber,
     change_indices,
+    in_own_words,
     prompt_ids,
     reconcile,
     text_changes,
@@ -127,6 +128,20 @@ def test_the_grammar_has_the_last_word(written):
     assert made.changes == {"smile": "a big smile"}
 
 
+@pytest.mark.parametrize(
+    ("wish", "asked"),
+    [
+        ("dye the hair pink", "dye the hair pink"),
+        ("make him young, dye the hair pink", "make him young, dye the hair pink"),
+        ("take ten years off", "make them middle aged"),
+        ("make her a queen and cheer her up a lot", "put on a crown and make them smile broadly"),
+        ("pop some specs on her", "add glasses"),  # the choice is left to the network
+    ],
+)
+def test_the_network_is_asked_in_its_own_words(wish, asked):
+    assert in_own_words(wish, captions.parse(SOURCE)) == asked
+
+
 def test_several_changes_at_once():
     made = run("make him young and dye the hair pink", "gibberish")
     assert made.target == SOURCE.replace("old", "young").replace("red", "pink")
@@ -158,7 +173,7 @@ def test_what_is_already_so_stays():
 
 def test_instructions_outside_the_world_are_refused_before_the_network_is_asked():
     describer = Scripted({DESCRIBE: SOURCE})
-    with pytest.raises(CaptionError, match="Write for example"):
+    with pytest.raises(CaptionError, match="Did you mean 'add a beard' or 'add a hat'"):
         describer.extract(to_image(torch.zeros(3, 40, 60)), "add a dog")
     assert describer.prompts == [DESCRIBE]
 

@@ -8,6 +8,7 @@ texts differ only in the edit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ from ditlens.errors import CaptionError, DescriberError, ModelError
 from ditlens.files import writing_folder
 from ditlens.worlds.portraits.attributes import attribute, describe_values
 from ditlens.worlds.portraits.captions import LONGEST_CAPTION, caption_all, compose
-from ditlens.worlds.portraits.constraints import pick
+from ditlens.worlds.portraits.constraints import known_levels, pick
+from ditlens.worlds.portraits.edits import command, commands
 from ditlens.worlds.portraits.instructions import parse_instruction
 from ditlens.worlds.portraits.oracle import Oracle
 from ditlens.worlds.portraits.pairs import CaptionPair, target_caption
@@ -165,7 +167,7 @@ class PortraitDescriber:
         unsaid = [name for name in parse_instruction(instruction, source=said) if name not in said]
         levels = self._ask(picture, unsaid)
         if written is None:
-            written = self.write(picture, [normalise(instruction)])[0]
+            written = self.write(picture, [in_own_words(instruction, _known(said, levels))])[0]
         return reconcile(source, instruction, written, levels)
 
     def _ask(self, picture: torch.Tensor, names: list[str]) -> dict[str, int]:
@@ -338,6 +340,36 @@ def text_changes(source_text: str, target_text: str) -> dict[str, str]:
     return {name: phrase(name, index) for name, index in change_indices(source_text, target_text).items()}
 
 
+def in_own_words(instruction: str, source: Constraints) -> str:
+    """An instruction in the words of the network's training: its commands as they are, others written as commands.
+
+    Args:
+        instruction: What to change, in anyone's words.
+        source: What is known of the image.
+
+    Returns:
+        A normalised text.
+
+    Example:
+        >>> in_own_words("turn her into a queen, and wipe that smile off", {"smile": frozenset({4})})
+        'put on a crown and make the smile much smaller'
+    """
+    text = normalise(instruction)
+    if all(part in commands() for part in re.split(r", | and ", text)):
+        return text
+    wanted = parse_instruction(instruction, source=source)
+    now = {name: pick(name, known_levels(name, source)) for name in wanted}
+    parts = [
+        command(name, now[name], allowed) for name, allowed in wanted.items() if now[name] not in allowed
+    ]
+    return " and ".join(parts) or text
+
+
+def _known(said: Constraints, levels: Mapping[str, int]) -> Constraints:
+    """What a description says, and what the network answered besides."""
+    return {name: frozenset({level}) for name, level in levels.items()} | said
+
+
 def reconcile(
     source: str, instruction: str, written: str, levels: Mapping[str, int] | None = None
 ) -> CaptionPair:
@@ -356,7 +388,7 @@ def reconcile(
         CaptionError: If nothing is understood of the source or the instruction.
     """
     levels = levels or {}
-    said = {name: frozenset({level}) for name, level in levels.items()} | parse(source)
+    said = _known(parse(source), levels)
     wanted = parse_instruction(instruction, source=said)
     changes = _agreed(said, wanted, understood(written))
     values = {name: attribute(name).value_of(level) for name, level in levels.items()}
