@@ -118,12 +118,15 @@ class Edit:
 
     @property
     def warnings(self) -> list[str]:
-        """What to know about it: *no visible change*, *identity broke*, *not reached*; empty if all is well."""
+        """What to know about it: *no visible change*, *identity broke*, *not reached*, how a word was read.
+
+        Empty if all is well.
+        """
         moved = judge.change(images.to_tensor(self.image), images.to_tensor(self.reconstruction))
         same, exact = self.source_text == self.target_text, self.plan.method.exact_at_0
-        return judge.warnings_of(
+        return [*self.plan.remarks, *judge.warnings_of(
             moved, self.degree, self.drift, self.missed, same_texts=same, exact_at_0=exact
-        )
+        )]  # fmt: skip
 
     @property
     def mask(self) -> torch.Tensor | None:

@@ -92,7 +92,7 @@ def describe(
         CaptionError: If the instructions are not understood.
         DescriberError: If nothing can describe the image.
     """
-    asked = " and ".join(instructions)
+    asked = " and then ".join(instructions)  # each begins anew: "remove the hat and then glasses"
     if source_text is not None and target_text is not None:
         return known_to(model, Description(source_text, target_text, {}))
     if source_text is not None:  # `check_texts` has seen that there is a world

@@ -126,6 +126,7 @@ class Plan:
         encoders: The text encoders whose part of the text moves; None: all.
         settings: What `make_plan` was given, to plan the same for another image.
         files: The files that image and mask come from, where they are known.
+        remarks: How the model's world read the instructions, where that is worth a word.
     """
 
     model: Model
@@ -144,6 +145,7 @@ class Plan:
     encoders: tuple[Encoder, ...] | None
     settings: EditSettings = field(repr=False)
     files: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickles: everything on the CPU, without the networks of model and describer."""
@@ -276,9 +278,10 @@ def make_plan(
     if given and chosen.target_text is not None:
         instructions = {}
     who = None if given and chosen.describer is None else describer_from(chosen.describer, model)
+    remarks: list[str] = []
     if model.world is not None and (given or who is model.describer):
         for each in instructions:
-            model.world.check_instruction(each)
+            remarks += model.world.check_instruction(each) or ()
     opened = images.open_image(image)
     pixels = model.fit(opened)
     size = model.latent_size(pixels)
@@ -310,7 +313,7 @@ def make_plan(
         latents=latents, description=description, instructions=instructions, source=source,
         targets=tuple(zip(texts, instructions.values() or [1.0], strict=True)), method=method, mask=mask,
         mask_name=mask_name, mask_cost=cost, before=before, encoders=encoders,
-        settings=replace(chosen, describer=who), files=(*images.file_of(image), *mask_files),
+        settings=replace(chosen, describer=who), files=(*images.file_of(image), *mask_files), remarks=tuple(remarks),
     )  # fmt: skip
 
 

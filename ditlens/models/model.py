@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
@@ -351,6 +352,9 @@ class Model:
         Returns:
             An image of the model's native size.
 
+        Warns:
+            UserWarning: If the model's world has no word for something in the prompt.
+
         Raises:
             SettingError: If the prompt is not one text, or the seed or the steps are wrong.
         """
@@ -358,6 +362,8 @@ class Model:
             raise SettingError(
                 "generate makes one image of one text; for several: model.sample(texts, seeds)."
             )
+        for remark in [] if self.world is None else self.world.check_caption(prompt):
+            warnings.warn(remark, stacklevel=2)
         pixels = self.sample(
             [prompt], [seed], steps=steps, guidance=guidance, negative_prompt=negative_prompt, on_step=on_step
         )

@@ -213,12 +213,18 @@ class World(Protocol):
             CaptionError: If a text or the instruction is not understood.
         """
 
-    def check_instruction(self, instruction: str) -> None:
+    def check_instruction(self, instruction: str) -> list[str]:
         """Refuse an instruction that cannot be understood, whatever the image.
 
+        Returns:
+            Remarks on how it is read, for whoever typed it.
+
         Raises:
-            CaptionError: If nothing in it is an edit of this world.
+            CaptionError: If any part of it is no edit of this world.
         """
+
+    def check_caption(self, text: str) -> list[str]:
+        """Remarks on what a text names that this world cannot draw; none if it can draw all of it."""
 
     def wanted(self, source_text: str, target_text: str) -> dict[str, int]:
         """What two texts change; nothing where they are not understood."""
@@ -268,7 +274,7 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/world.py"))
 
 
-def check_instruction(name: str, instruction: str) -> None:
+def check_instruction(name: str, instruction: str) -> list[str]:
     """Refuse an instruction that a world cannot understand, before anything is loaded.
 
     Worlds that can tell without their networks have a function of this name in their ``instructions.py``, which
@@ -278,13 +284,19 @@ def check_instruction(name: str, instruction: str) -> None:
         name: Name of the world.
         instruction: What to change.
 
-    Raises:
-        CaptionError: If nothing in it is an edit of this world.
+    Returns:
+        Remarks on how it is read.
 
-    >>> check_instruction("portraits", "make the smile bigger")
+    Raises:
+        CaptionError: If any part of it is no edit of this world.
+
+    >>> check_instruction("portraits", "make the smlie bigger")
+    ["'smlie' is read as 'smile'."]
     """
     if name in names() and Path(__file__).with_name(name).joinpath("instructions.py").is_file():
-        import_module(f"ditlens.worlds.{name}.instructions").check_instruction(instruction)
+        found: list[str] = import_module(f"ditlens.worlds.{name}.instructions").check_instruction(instruction)
+        return found
+    return []
 
 
 def open_world(name: str, folder: Path | None = None, device: torch.device | str = "cpu") -> World:

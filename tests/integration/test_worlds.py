@@ -80,6 +80,10 @@ class Fields:
 
     def check_instruction(self, instruction):
         self.reword("grey warm", instruction)
+        return []
+
+    def check_caption(self, text):
+        return [] if set(text.split()) & {"grey", "warm", "cold"} else [f"A field is not {text!r}."]
 
     def wanted(self, source_text, target_text):
         levels = [level.name for level in LIGHT.levels]
@@ -154,6 +158,24 @@ def test_an_edit_is_described_measured_and_judged_by_the_world(model, field):
     assert by_hand.target_text == "bright cold"
     with pytest.raises(CaptionError, match="make it dark"):
         dl.edit(model, field, "add a hat", method=QUICK)
+
+
+def test_what_the_world_cannot_draw_is_said(model, portraits):
+    with pytest.warns(UserWarning, match="A field is not 'a cat'"):
+        model.generate("a cat", steps=1)
+    with pytest.warns(
+        UserWarning, match="Nothing in 'a cat on a bicycle' describes a portrait of this world"
+    ):
+        portraits.generate("a cat on a bicycle", steps=1)
+
+
+def test_how_a_wish_is_read_is_said(portraits):
+    portrait = portraits.world.redraw(torch.rand(1, 3, 64, 64))[0]
+    edit = dl.edit(portraits, portrait, "give her a red silk shrit", method=QUICK)
+    assert edit.warnings[:2] == [
+        "'shrit' is read as 'shirt'.",
+        "'silk' is left out: this world cannot draw it.",
+    ]
 
 
 def test_the_exact_mask_is_the_worlds(model, field):

@@ -36,6 +36,7 @@ from ditlens.worlds.portraits.captions import (
 from ditlens.worlds.portraits.constraints import pick, satisfies
 from ditlens.worlds.portraits.phrases import HAIR, PHRASES, SYNONYMS, count_tokens, normalise, tokens
 from ditlens.worlds.portraits.questions import answer, question
+from ditlens.worlds.portraits.reading import remarks as remarks_of
 
 COUNT = 400
 PORTRAITS = sample(COUNT, torch.Generator().manual_seed(11))
@@ -286,6 +287,27 @@ def test_nothing_understood_says_what_can_be_described():
     assert "Write for example: 'a portrait of an old person with a big smile" in message
     example = message.split("for example: '")[1].rstrip("'.")
     assert len(parse(example)) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "remarks"),
+    [
+        ("a smiling old woman with curly grey hair", []),
+        ("a portrait of a man, wearing a cap", []),
+        ("a man", []),
+        ("", []),
+        ("a big smile, riding a bicycle", ["This world has no 'riding' and no 'bicycle'"]),
+        (
+            "a cat on a bicycle",
+            ["Nothing in 'a cat on a bicycle' describes a portrait of this world. A caption can name "],
+        ),
+        ("a red shirt and a blue shirt", ["The text says two things about the color of the shirt"]),
+    ],
+)
+def test_words_that_no_portrait_has_are_named(text, remarks):
+    found = remarks_of(text)
+    assert len(found) == len(remarks)
+    assert all(said.startswith(start) for said, start in zip(found, remarks, strict=True))
 
 
 def test_unknown_names_are_refused():

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import get_args
 
@@ -340,6 +341,18 @@ def test_generate(words, settings, tmp_path, monkeypatch, capsys):
     assert called == {"prompt": "a man", **settings}, "what is not given is left to the model"
     assert Image.open(out).size == (8, 8)
     assert json.loads(capsys.readouterr().out) == {"prompt": "a man", **settings, "image": str(out)}
+
+
+def test_generate_says_what_cannot_be_drawn(tmp_path, monkeypatch, capsys):
+    def draw(prompt, **given):
+        warnings.warn("This world has no 'cat'.", stacklevel=2)
+        return Image.new("RGB", (8, 8))
+
+    provide(
+        monkeypatch, load=lambda name, device: types.SimpleNamespace(generate=draw, defaults={"steps": 1})
+    )
+    assert cli.main(["generate", "a cat", "--out", str(tmp_path / "a.png")]) == 0
+    assert capsys.readouterr().out.endswith("a.png\nwarning: This world has no 'cat'.\n")
 
 
 def test_edit_for_machines(edited, image, tmp_path, capsys):

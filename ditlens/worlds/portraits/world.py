@@ -23,7 +23,7 @@ from ditlens.worlds.portraits.oracle import Oracle
 from ditlens.worlds.portraits.pairs import target_caption
 from ditlens.worlds.portraits.phrases import phrase
 from ditlens.worlds.portraits.questions import question
-from ditlens.worlds.portraits.reading import parse
+from ditlens.worlds.portraits.reading import parse, remarks
 from ditlens.worlds.portraits.render import change_mask, render
 from ditlens.worlds.world import SuiteItem, Values, Wanted
 
@@ -107,6 +107,7 @@ class Portraits:
         return pair.source_text, pair.target_text
 
     check_instruction = staticmethod(check_instruction)
+    check_caption = staticmethod(remarks)
     wanted = staticmethod(change_indices)
     phrase = staticmethod(phrase)
 
