@@ -313,7 +313,8 @@ def make_plan(
         latents=latents, description=description, instructions=instructions, source=source,
         targets=tuple(zip(texts, instructions.values() or [1.0], strict=True)), method=method, mask=mask,
         mask_name=mask_name, mask_cost=cost, before=before, encoders=encoders,
-        settings=replace(chosen, describer=who), files=(*images.file_of(image), *mask_files), remarks=tuple(remarks),
+        settings=replace(chosen, describer=who), files=(*images.file_of(image), *mask_files),
+        remarks=tuple(remarks),
     )  # fmt: skip
 
 

@@ -106,12 +106,13 @@ def clauses_of(units: Sequence[Unit]) -> list[Clause]:
         if unit.typed == "instead" and not (following and "of" in following[0].before):
             continue  # "... instead", and nothing after it
         said = any(u.is_noun or u.entry.senses for u in found[-1].units)
+        over = unit.typed == "over" and any(u.stems[0] == "prefer" for u in found[-1].units)
         parts = unit.typed in ("without", "instead") or ("not" in unit.roles and not acts(following))
-        if parts and said:
+        if (parts or over) and said:
             found.append(Clause("but"))
         if unit.typed == "without" and following and following[0].is_gerund:
             unit.roles = frozenset({"not"})  # "without removing the hat"
-        if unit.typed == "instead":
+        if unit.typed == "instead" or over:  # "instead of a cap", "I prefer a crown over a cap"
             found[-1].is_origin = True
         else:
             found[-1].units.append(unit)
@@ -275,6 +276,8 @@ def _decide(clause: Clause, before: Clause | None) -> None:
     if before is not None and not clause.verbs and all(not phrase.action for phrase in clause.phrases):
         for phrase in clause.phrases:
             phrase.action = _inherited(clause, phrase, before)
+    if clause.link == "or" and any(phrase.action == "do" for phrase in clause.phrases):
+        raise Unclear("it leaves the choice open")
     for phrase in clause.phrases:
         phrase.action = phrase.action or ("change" if "change" in after else "do")
 
@@ -389,6 +392,8 @@ def _cut_tail(clause: Clause, notes: Notes) -> None:
 def _follow(before: Clause, clause: Clause) -> None:
     """Let verbs alone be about the clause before: "the hat: remove it"."""
     action = next((a for a in ACTIONS[1:3] if a in roles_of(clause.verbs)), "")
+    if any(verb.typed == "no" for verb in clause.verbs):
+        return  # "a hat? no, glasses"
     if action and not roles_of(before.verbs) and all(p.action in ("do", "change") for p in before.phrases):
         before.phrases[-1].action = action
         clause.units, clause.verbs = [], []
