@@ -97,7 +97,7 @@ class Plan:
 
 def _plan(clause: Clause) -> Plan:
     """What the phrases of a clause ask for."""
-    plan = Plan(is_description=any(word in FINITE for u in clause.units for word in (u.typed, *u.before)))
+    plan = Plan(is_description=any(_is_finite(unit) for unit in clause.units))
     phrases, origin = _target(clause)
     for phrase in phrases:
         noun_unit, found = phrase.noun, _senses(phrase)
@@ -106,7 +106,10 @@ def _plan(clause: Clause) -> Plan:
                 raise Unclear(f"it does not say what {noun_unit.typed!r} is")
             plan.understood = True
         elif phrase.action == "remove" or (phrase.action == "not" and _unwanted(phrase)):
-            _remove(plan, phrase, found)
+            if not (
+                plan.asks and noun_unit and noun_unit.stems[-1] in PLACES and not found
+            ):  # "off her face"
+                _remove(plan, phrase, found)
         elif phrase.action == "keep" or (phrase.action == "not" and not _is_state(phrase)):
             _keep(plan, phrase, found)
         elif found:
@@ -143,8 +146,15 @@ def _remove(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
         plan.asks.append(Ask(_removed(phrase, found), [], removes=True, thing=thing))
 
 
-FINITE = frozenset({"looks", "seems", "is", "are", "has", "holds", "wears", "keeps", "shows"})
-"""Verbs of sentences that may say how things are, before another one says how they should be."""
+def _is_finite(unit: Unit) -> bool:
+    """Whether it belongs to a sentence that may only say how things are: "her mouth hangs open, shut it"."""
+    first = unit.typed.split()[0]
+    return bool(FINITE & {first, *unit.before}) or (
+        first.endswith("s") and not unit.is_noun and first != unit.stems[0]
+    )
+
+
+FINITE = frozenset({"is", "are", "has"})
 
 
 def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
@@ -195,11 +205,12 @@ def _senses(phrase: Phrase) -> list[Ask]:
 
 
 def _is_scenery(phrase: Phrase, phrases: Sequence[Phrase]) -> bool:
-    """Whether a noun only says where: "a smile on his face"."""
+    """Whether a noun only says where, or what another one says better: "a smile on his face", "hair in waves"."""
     if phrase.noun is None or len(phrases) < 2 or not is_bare(phrase):
         return False
     placed = phrase.noun.stems[-1] in PLACES and set(phrase.noun.before) - OWNERS - ARTICLES
-    return bool(placed) or phrase.noun.stems == ("dress",)
+    again = any(p is not phrase and p.noun and p.noun.entry.heads == phrase.heads for p in phrases)
+    return bool(placed) or again or phrase.noun.stems == ("dress",)
 
 
 PLACES = frozenset("face cheek head ear earlobe chin mouth lip jaw eye hair skin expression brow".split())

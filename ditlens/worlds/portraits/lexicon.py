@@ -59,7 +59,7 @@ AT_EASE = {"mouth_open": 0, "eye_open": 1, "brow_tilt": 1, "gaze": 1, "head_tilt
 STRONG = {("hair_length", 1): 0, ("skin_tone", 1): 0, ("skin_tone", 3): 4}
 """What "very" makes of a level: "very short"."""
 
-SOFT = {"look": ("gaze",), "wear": ("shirt",), "clothe": ("shirt",)}
+SOFT = {"look": ("gaze",), "peek": ("gaze",), "wear": ("shirt",), "clothe": ("shirt",)}
 """Verbs that stand for a noun if a word about that noun follows: "look left", "wear white"."""
 
 

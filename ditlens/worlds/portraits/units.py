@@ -122,7 +122,9 @@ NUMBERS |= {word: 10 * n for n, word in enumerate(_TENS.split(), 1)}
 DECADES = {word.removesuffix("y") + "ies": n for word, n in NUMBERS.items() if word.endswith("ty")}
 """The number with which "in her sixties" begins."""
 
-_BEFORE_AGES = frozenset("is be look looks aged age at like turned about around being".split())
+_BEFORE_AGES = frozenset(
+    "is be look looks aged age at like turned about around being he she they hit past nearly almost".split()
+)
 
 
 def _number(words: Sequence[str]) -> tuple[int, int]:
@@ -155,7 +157,7 @@ def _in_years(raw: list[str]) -> list[str]:
             n += 1
         else:
             n = max(n, 1)
-            out += raw[at : at + n]
+            out += ["year"] if raw[at] == "decade" else raw[at : at + n]
         at += n
     return out
 
