@@ -504,7 +504,9 @@ def nearest(text: str, count: int = 2) -> list[str]:
     about = about or {sense.attribute for entry in entries for sense in (entry.senses or {}).values()}
     candidates = [(len(words & said) + (name in about), text) for name, text, said in _plain_commands()]
     most = max(score for score, _ in candidates)
-    best = [candidate for candidate in candidates if candidate[0] >= most - 1]
+    best = [each for each in candidates if each[0] == most]
+    if len(best) < count:
+        best = [each for each in candidates if each[0] >= most - 1]
     matcher = difflib.SequenceMatcher(b=text.lower())
 
     def likeness(candidate: tuple[int, str]) -> float:
