@@ -210,7 +210,10 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
     nouns = [(i, u) for i, u in enumerate(clause.units) if u.is_noun]
     later = next(((i, u) for i, u in nouns if i > at), None)
     head = clause.phrases[-1] if clause.phrases and clause.phrases[-1].noun else None
+    of_image = any(other.stems[0] in MEDIA for other in clause.units[at + 1 : at + 2])  # "an old photo"
     if not nouns:
+        if of_image:
+            return "misfit"
         fits = unit.about(context) or any(unit.about((head,)) for head in _hinted(unit, clause))
         return "alone" if fits else "" if unit.roles or unit.is_filler else "misfit"
     fits_head = head is not None and unit.about(head.heads)
@@ -225,7 +228,7 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
     if unit.roles or unit.is_filler:
         return ""
     governs = later is not None and later[0] == at + 1 and not set(later[1].before) - OWNERS - ARTICLES
-    if unit.about(("",)) and not touches and not governs:
+    if unit.about(("",)) and not (touches or governs or of_image):
         return "alone"
     return "" if unit.is_quality else "misfit"
 
@@ -238,6 +241,7 @@ def _hinted(unit: Unit, clause: Clause) -> tuple[str, ...]:
     return ("", *worn, *(dyed if sense and sense.attribute == "hair_color" else ()))
 
 
+MEDIA = frozenset("photo picture image portrait photograph selfie drawing cartoon".split())
 DYES = frozenset({"dye", "bleach", "go", "tint", "recolor"})
 
 
@@ -453,6 +457,10 @@ def read_clauses(units: Sequence[Unit], notes: Notes) -> list[Clause]:
     before: Clause | None = None
     unknown: list[str] = []
     misfits: list[Misfit] = []
+    for first, second in itertools.pairwise(units):
+        touch = first.is_noun and second.is_noun and not second.before
+        if touch and second.entry.heads != first.entry.heads and not first.about(second.entry.heads):
+            raise Misfit(first, second)  # "a pearl crown"
     for at, clause in enumerate(clauses):
         near = _near(clause, before, clauses[at + 1 :])
         _read(clause, near)

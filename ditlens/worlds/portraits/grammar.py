@@ -254,9 +254,14 @@ def _keep(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
     plan.is_firm |= phrase.action == "keep"
 
 
+COVERS = frozenset({"cover", "hide", "conceal", "camouflage"})
+
+
 def _removed(phrase: Phrase, found: Sequence[Ask]) -> Sense:
     """What remains when something is removed, or stopped."""
     if phrase.noun is not None and phrase.noun.entry.gone is not None:
+        if phrase.noun.stems == ("hair",) and any(verb.stems[0] in COVERS for verb in phrase.verbs):
+            raise Unclear("hair can be cut, but not hidden")
         return phrase.noun.entry.gone
     rest = NOTHING | AT_EASE
     names = {ask.sense.attribute for ask in found}

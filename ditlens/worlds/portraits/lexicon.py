@@ -124,7 +124,8 @@ _ALL = [
     *_NOUNS,
     *(phrase for listed in VERBS.values() for phrase in listed),
 ]
-ADJECTIVES = _one_word(_phrases_of("about", "leans")) | QUALITIES
+_COLORS = [phrase for _, name, _, listed in _tables("about") if name == "hair_color" for phrase in listed]
+ADJECTIVES = _one_word([*_phrases_of("leans"), *_COLORS]) | QUALITIES
 SINGLES = _one_word(_ALL) | QUALITIES | FILLERS | SKIPPED | SOFT.keys()
 """Words that are phrases of their own."""
 
