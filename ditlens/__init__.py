@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ditlens.lens.study.store import open_study as open_study
     from ditlens.models.embedding import TextEmbedding as TextEmbedding
     from ditlens.models.loading import load as load
+    from ditlens.models.loading import wrap as wrap
     from ditlens.models.model import Model as Model
 
 _PUBLIC = {
@@ -61,7 +62,7 @@ _PUBLIC = {
     "ditlens.lens.spans": ("words",),
     "ditlens.lens.study.store": ("Study", "open_study"),
     "ditlens.models.embedding": ("TextEmbedding",),
-    "ditlens.models.loading": ("load",),
+    "ditlens.models.loading": ("load", "wrap"),
     "ditlens.models.model": ("Model",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -29,6 +29,15 @@ def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: s
     return "\n".join(indent + line.rstrip() for line in aligned)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "site"), counted(12_000, "vote")
+    ('1 site', '12000 votes')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def human(size: float) -> str:
     """Bytes in a readable unit."""
     for unit in ("B", "kB", "MB", "GB"):

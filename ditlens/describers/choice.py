@@ -7,17 +7,18 @@ import urllib.parse
 from functools import lru_cache
 from pathlib import Path
 
-from ditlens import images
+from ditlens import arguments, images
+from ditlens.arguments import takes
 from ditlens.describers.chat import TYPE_BOTH
 from ditlens.describers.endpoint import OpenAICompatible
-from ditlens.describers.huggingface import HuggingFace, is_hub_id
+from ditlens.describers.huggingface import HuggingFace
 from ditlens.describers.recorded import Recorded
 from ditlens.describers.transport import shown
 from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError
 from ditlens.files import user_path
-from ditlens.models.find import find
-from ditlens.models.model import Model
+from ditlens.models.find import find, is_hub_id
+from ditlens.models.model import MODEL, Model
 from ditlens.worlds import world
 
 
@@ -57,6 +58,7 @@ class ByHand:
         return Description(self.source, self.target, {}, self.name)
 
 
+@takes(model=MODEL)
 def describer_from(spec: str | Path | Describer | None, model: Model | None = None) -> Describer:
     """A describer from what a person types.
 
@@ -77,7 +79,7 @@ def describer_from(spec: str | Path | Describer | None, model: Model | None = No
         >>> describer_from("http://127.0.0.1:11434/v1#llava")
         OpenAICompatible('llava (127.0.0.1:11434)')
     """
-    if spec is None or spec == "own":
+    if spec is None or (isinstance(spec, str) and spec == "own"):
         if model is None or model.describer is None:
             why = "no model is given" if model is None else f"{model.name} has no describer of its own"
             raise DescriberError(f"Nothing describes the image: {why}. Pass describer=. {TYPE_BOTH}")
@@ -86,7 +88,8 @@ def describer_from(spec: str | Path | Describer | None, model: Model | None = No
         if isinstance(spec, Describer):
             return spec
         raise DescriberError(
-            f"A describer has a name, describe(image) and extract(image, instruction); got {type(spec).__name__}."
+            f"describer is {arguments.shown(spec)}; give its name, address, file or folder, or an object with a "
+            "name, describe(image) and extract(image, instruction)."
         )
     text = str(spec).strip()
     if text in world.names():

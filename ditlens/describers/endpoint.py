@@ -16,15 +16,23 @@ from typing import Any
 
 from PIL import Image
 
+from ditlens.arguments import COUNT, NAME, NOTHING, NUMBER, PATH, TEXT, Kind, takes
 from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
 from ditlens.describers.replies import LONGEST_REPLY, Message, Reply
 from ditlens.describers.transport import Address, Answer, blank, plain, post
-from ditlens.errors import DescriberError, SettingError
+from ditlens.errors import DescriberError
 
 OPENAI = "https://api.openai.com/v1"
 
 LONGEST_WAIT = 30.0
 """Seconds that a server may ask to wait before the second attempt."""
+
+
+SECONDS = Kind("a number of seconds above 0", lambda value: NUMBER.fits(value) and value > 0)
+FIELDS = Kind(
+    "fields of the request, e.g. {'seed': 1}",
+    lambda value: isinstance(value, Mapping) and all(isinstance(name, str) for name in value),
+)
 
 
 class OpenAICompatible(ChatDescriber):
@@ -54,6 +62,10 @@ class OpenAICompatible(ChatDescriber):
         ('llava (127.0.0.1:11434)', 'http://127.0.0.1:11434/v1')
     """
 
+    @takes(
+        model=NAME, url=TEXT, key_env=NAME | NOTHING, timeout=SECONDS, side=COUNT, max_tokens=COUNT,
+        options=FIELDS, cache=PATH,
+    )  # fmt: skip
     def __init__(
         self,
         model: str,
@@ -66,11 +78,6 @@ class OpenAICompatible(ChatDescriber):
         options: Mapping[str, Any] | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        if not model or not timeout > 0 or side < 1 or max_tokens < 1:
-            raise SettingError(
-                f"A describer needs the name of a model, and timeout, side and max_tokens above 0; got {model!r}, "
-                f"{timeout:g}, {side}, {max_tokens}."
-            )
         self.model, self.key_env, self.timeout, self.side = model, key_env, timeout, side
         self.fields = {"model": model, "max_tokens": max_tokens, "temperature": 0, **(options or {})}
         self._address = Address.read(url)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,15 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ditlens.arguments import COUNT, NAME, PATH, instance, takes
 from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
 from ditlens.describers.replies import Message, Reply
 from ditlens.describers.transport import causes_of
 from ditlens.description import one_reader_at_a_time
-from ditlens.errors import DescriberError, SettingError
+from ditlens.errors import DescriberError
 from ditlens.files import user_path
-from ditlens.models.loading import no_bars, pick_device
+from ditlens.models.find import is_hub_id
+from ditlens.models.loading import DEVICE, DTYPE, hub_answers, no_bars, pick_device
 
 
 class HuggingFace(ChatDescriber):
@@ -40,6 +41,10 @@ class HuggingFace(ChatDescriber):
         HuggingFace('org/name')
     """
 
+    @takes(
+        id_or_folder=NAME | instance("a folder", Path), device=DEVICE, dtype=DTYPE, max_new_tokens=COUNT,
+        cache=PATH,
+    )  # fmt: skip
     def __init__(
         self,
         id_or_folder: str | Path,
@@ -49,8 +54,6 @@ class HuggingFace(ChatDescriber):
         max_new_tokens: int = 300,
         cache: str | Path | None = None,
     ) -> None:
-        if max_new_tokens < 1:
-            raise SettingError(f"max_new_tokens is {max_new_tokens}; at least 1 is needed.")
         folder = user_path(id_or_folder, DescriberError)
         self.local = folder.is_dir()
         self.source = str(folder.resolve()) if self.local else str(id_or_folder)
@@ -69,11 +72,12 @@ class HuggingFace(ChatDescriber):
             )
         device = pick_device(self.device)
         dtype = self.dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+        here = self.local or not hub_answers()
         try:
             with no_bars():
-                processor = AutoProcessor.from_pretrained(self.source, local_files_only=self.local)
+                processor = AutoProcessor.from_pretrained(self.source, local_files_only=here)
                 model = AutoModelForImageTextToText.from_pretrained(
-                    self.source, dtype=dtype, local_files_only=self.local
+                    self.source, dtype=dtype, local_files_only=here
                 )
         except Exception as error:  # transformers and the libraries below it raise a dozen kinds
             raise DescriberError(why_not_loaded(self.source, self.local, error)) from error
@@ -123,16 +127,6 @@ def payload(image: Image.Image, messages: list[Message]) -> list[dict[str, Any]]
             ]
         result.append({"role": role, "content": content})
     return result
-
-
-def is_hub_id(text: str) -> bool:
-    """Whether a text has the form ``org/name``.
-
-    Example:
-        >>> is_hub_id("org/name-7B"), is_hub_id("./folder/name")
-        (True, False)
-    """
-    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) is not None
 
 
 def why_not_loaded(source: str, local: bool, error: BaseException) -> str:

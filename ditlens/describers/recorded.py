@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ditlens import images
+from ditlens.arguments import PATH, instance, takes
 from ditlens.describers import replies
 from ditlens.describers.chat import TYPE_BOTH, image_hash
 from ditlens.describers.replies import BadReplyError
@@ -45,6 +46,7 @@ class Recorded:
         'a snowy street'
     """
 
+    @takes(record=PATH | instance("the content of such a file", Mapping))
     def __init__(self, record: str | Path | Mapping[str, Any]) -> None:
         self.where = "a dict" if isinstance(record, Mapping) else str(record)
         self.content = _checked(record, self.where) if isinstance(record, Mapping) else _read(record)

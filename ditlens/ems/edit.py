@@ -22,6 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ditlens import images, late
+from ditlens.arguments import ON_STEP, PATH, TEXT, takes
 from ditlens.description import Describer, Description
 from ditlens.ems import judge
 from ditlens.ems.engine import EngineState
@@ -31,7 +32,7 @@ from ditlens.ems.plan import MASK_FILE, EditSettings, Plan, Values, make_plan
 from ditlens.errors import SettingError
 from ditlens.files import as_json, keep_inputs, user_path, writing_whole
 from ditlens.models.encoders import Choice
-from ditlens.models.model import Model
+from ditlens.models.model import MODEL, Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -180,6 +181,7 @@ class Edit:
         chosen = [degree_of(degree) for degree in chosen]
         return Sweep(chosen, finish(self.plan, chosen))
 
+    @takes(directory=PATH)
     def save(self, directory: str | Path) -> Path:
         """Write ``edit.png`` (the recipe is in its metadata) and ``edit.json`` (recipe and measurements).
 
@@ -244,6 +246,7 @@ class Sweep:
     def images(self) -> list[Image.Image]:
         return [e.image for e in self.edits]
 
+    @takes(attribute=TEXT)
     def values(self, attribute: str) -> list[float | str]:
         """An attribute as the oracle reads it at every degree.
 
@@ -263,6 +266,7 @@ class Sweep:
         title = title if len(title) < 24 * len(self.edits) else "degree of the edit"
         return images.strip(self.images, [f"{d:g}" for d in self.degrees], title)
 
+    @takes(path=PATH)
     def save(self, path: str | Path) -> None:
         """Write the strip as an image, PNG unless its name ends otherwise; its folder is made if it is missing.
 
@@ -280,6 +284,7 @@ class Sweep:
         return late.view("plot_sweep")(self)
 
 
+@takes(model=MODEL, on_step=ON_STEP)
 def edit(
     model: Model,
     image: images.ImageLike,
@@ -442,6 +447,7 @@ class EditSteps:
         return results(self.plan, [self.degree], last, self._begun)[0]
 
 
+@takes(model=MODEL)
 def edit_steps(
     model: Model,
     image: images.ImageLike,

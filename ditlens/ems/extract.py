@@ -15,13 +15,15 @@ from pathlib import Path
 from PIL import Image
 
 from ditlens import images
+from ditlens.arguments import TEXT, takes
 from ditlens.describers.choice import describer_from
 from ditlens.description import Describer, Description
 from ditlens.errors import DescriberError, SettingError
 from ditlens.models.encoders import encoders_of, with_rows
-from ditlens.models.model import Model
+from ditlens.models.model import MODEL, Model
 
 
+@takes(instruction=TEXT, model=MODEL)
 def extract(
     image: images.ImageLike,
     instruction: str,

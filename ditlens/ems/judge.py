@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from ditlens import images
+from ditlens.arguments import takes
 from ditlens.ems.extract import HIGHEST
-from ditlens.models.model import Model
+from ditlens.models.model import MODEL, Model
 
 UNSEEN = 0.012
 """Root mean square of a change, in units of the brightness range, below which people see none."""
@@ -55,6 +56,7 @@ def psnr(first: torch.Tensor, second: torch.Tensor) -> float:
     return float(-10 * error.log10()) if error > 0 else float("inf")
 
 
+@takes(model=MODEL)
 @torch.no_grad()
 def check_image(model: Model, image: images.ImageLike) -> Check:
     """Say before editing whether an image is one that the model knows.

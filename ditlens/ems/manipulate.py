@@ -17,13 +17,24 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ditlens.arguments import FLAG, NUMBER, Kind, instance, list_of, takes
 from ditlens.errors import SettingError
 from ditlens.models.embedding import TextEmbedding, check_aligned, move
 from ditlens.models.encoders import Encoder, only
 
 PARTS = ("tokens", "pooled")
+EMBEDDING = instance("a text embedding, model.encode_text('a big smile')", TextEmbedding)
+ROUTES = Kind(
+    'one for each route, {"tokens": 0.5, "pooled": 1.0}',
+    lambda value: isinstance(value, Mapping) and all(map(NUMBER.fits, value.values())),
+)
+ENCODERS = list_of(instance("", Encoder), "text encoders, ditlens.models.encoders.choose(model, {'t5'})")
 
 
+@takes(
+    source=EMBEDDING, target=EMBEDDING, degree=NUMBER | ROUTES, tokens=FLAG, pooled=FLAG, encoders=ENCODERS,
+    low=NUMBER, high=NUMBER,
+)  # fmt: skip
 def manipulate(
     source: TextEmbedding,
     target: TextEmbedding,
@@ -69,7 +80,9 @@ def manipulate(
     """
     named = dict(degree) if isinstance(degree, Mapping) else dict.fromkeys(PARTS, degree)
     if unknown := set(named) - set(PARTS):
-        raise SettingError(f'Unknown route {sorted(unknown)}: degree takes the keys "tokens" and "pooled".')
+        raise SettingError(
+            f'Unknown route {sorted(map(str, unknown))}: degree takes the keys "tokens" and "pooled".'
+        )
     for part, value in named.items():
         if not low <= value <= high:
             raise SettingError(

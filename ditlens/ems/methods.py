@@ -97,7 +97,8 @@ class BaseMethod:
         return False
 
     def _one_of(self, setting: str, *values: str) -> None:
-        self._require(getattr(self, setting) in values, f"{setting} is one of {', '.join(values)}")
+        given = getattr(self, setting)
+        self._require(isinstance(given, str) and given in values, f"{setting} is one of {', '.join(values)}")
 
     def _require(self, holds: bool, rule: str) -> None:
         if not holds:

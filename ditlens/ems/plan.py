@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from ditlens import flow, images
+from ditlens.arguments import FLAG, takes
 from ditlens.describers.choice import describer_from
 from ditlens.description import Describer, Description, single_changes
 from ditlens.ems import masks
@@ -23,14 +24,14 @@ from ditlens.ems.extract import check_texts, describe, instructions_of, known_to
 from ditlens.ems.loops import Method
 from ditlens.ems.methods import BaseMethod, DeltaVelocity, OdeEdit
 from ditlens.ems.sample import METHODS, iter_method, method_for, method_from, settings_of
-from ditlens.errors import SettingError
+from ditlens.errors import ImageError, SettingError
 from ditlens.flow import Latents, Mask
 from ditlens.labels import outside_steps
 from ditlens.models import encoders as text_encoders
 from ditlens.models.embedding import TextEmbedding, move
 from ditlens.models.encoders import Encoder
 from ditlens.models.identity import setup
-from ditlens.models.model import Model
+from ditlens.models.model import MODEL, Model
 from ditlens.version import __version__
 
 Values = dict[str, "float | str"]
@@ -46,6 +47,7 @@ MASK_FILE = "mask.png"
 """Where `Edit.save` writes a mask that was given, beside ``edit.json``."""
 
 
+@takes(tokens=FLAG, pooled=FLAG)
 @dataclass(frozen=True, kw_only=True)
 class EditSettings:
     """How an edit is made; `ditlens.edit` takes the same arguments and explains them."""
@@ -69,9 +71,6 @@ class EditSettings:
                 f"method is {self.method!r}; give a name, {', '.join(('ems', *METHODS))}, or settings such as "
                 'ditlens.OdeEdit("mine", steps=20).'
             )
-        for route in ("tokens", "pooled"):
-            if not isinstance(getattr(self, route), bool):
-                raise SettingError(f"{route} is {getattr(self, route)!r}; it is True or False.")
 
 
 class PickledModel(Model):
@@ -258,6 +257,7 @@ class Plan:
         return {} if png is None else {"mask_file": MASK_FILE, "mask_sha256": hashlib.sha256(png).hexdigest()}
 
 
+@takes(model=MODEL)
 def make_plan(
     model: Model,
     image: images.ImageLike,
@@ -268,8 +268,6 @@ def make_plan(
 
     What can be wrong is refused before a network runs. Arguments and errors are those of `ditlens.edit`.
     """
-    if not isinstance(model, Model):
-        raise SettingError(f"Pass a model, ditlens.load('portraits'), and not {type(model).__name__}.")
     chosen = settings or EditSettings()
     instructions = instructions_of(instruction)
     check_texts(model, instruction, chosen.source_text, chosen.target_text)
@@ -348,7 +346,12 @@ def chosen_mask(
                 f'mask="exact" needs a world with a renderer; {model.name} has none. Try "difference".'
             )
         return mask or "none", None
-    return "given", masks.given_mask(mask, image_size, (pixels.shape[-1], pixels.shape[-2]), size)
+    try:
+        return "given", masks.given_mask(mask, image_size, (pixels.shape[-1], pixels.shape[-2]), size)
+    except ImageError as error:
+        raise ImageError(
+            f"{error} A mask is an image, an array, or one of {', '.join(masks.MASKS)}."
+        ) from error
 
 
 def chosen_method(model: Model, method: Method | str | None, size: Sequence[int]) -> Method:

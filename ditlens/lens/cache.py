@@ -12,11 +12,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ditlens.arguments import INDEX, NAME, TEXT, instance, list_of, one_of, takes
 from ditlens.errors import CaptureError, SiteError
 from ditlens.lens.selection import keeps_tokens
-from ditlens.lens.site import Site, select
+from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, select
 from ditlens.lens.spans import no_tokenizers
-from ditlens.tables import columns, human, ranges
+from ditlens.tables import columns, counted, human, ranges
+
+SITE = TEXT | instance("a Site", Site)
+INDICES = INDEX | list_of(INDEX, "a list of them")
 
 
 @dataclass(frozen=True, order=True)
@@ -77,6 +81,7 @@ class LatentCache:
         tokens: Kept tokens of each stream, where only some were.
         reduced: What was done to the tokens; empty for nothing.
         spans: Finds the tokens of a word: ``spans(prompt, word) -> {tokenizer: [token, ...]}``, if known.
+        flaw: Why values are missing; empty if none are. A cache with a flaw gives no values.
     """
 
     tensors: dict[CacheKey, Tensor] = field(default_factory=dict)
@@ -86,6 +91,7 @@ class LatentCache:
     tokens: dict[str, list[int]] = field(default_factory=dict)
     reduced: str = ""
     spans: Callable[[str, str], dict[str, list[int]]] | None = field(default=None, repr=False)
+    flaw: str = ""
 
     # --- what is in it -------------------------------------------------------------------------------
 
@@ -129,8 +135,8 @@ class LatentCache:
             shape = " x ".join(map(str, self.tensors[keys[0]].shape))
             rows.append([site, shape, steps, ", ".join(sorted({k.pass_ for k in keys})), human(size)])
         shown = rows if len(rows) <= 40 else [*rows[:20], ["...", "", "", "", ""], *rows[-10:]]
-        many = "" if len(self.items) == 1 else "s"
-        title = f"LatentCache: {len(rows)} sites, {len(self.items)} image{many}, {human(self.nbytes)}"
+        numbers = counted(len(rows), "site"), counted(len(self.items), "image"), human(self.nbytes)
+        title = f"LatentCache: {', '.join(numbers)}{f'. INCOMPLETE. {self.flaw}.' if self.flaw else ''}"
         if self.reduced:
             title += f", {self.reduced} {'of' if keeps_tokens(self.reduced) else 'over'} tokens"
         return f"{title}\n{columns(shown, ('site', 'shape', 'steps', 'pass', 'size'))}"
@@ -146,6 +152,7 @@ class LatentCache:
         site, step, pass_ = ((*key, None, None)[:3]) if isinstance(key, tuple) else (key, None, None)
         return self.get(str(site), step=step, pass_=pass_)
 
+    @takes(site=SITE, step=INDEX, pass_=TEXT)
     def get(
         self, site: str | Site, *, step: int | None = None, pass_: str | None = None
     ) -> Float[Tensor, " ..."]:
@@ -158,7 +165,9 @@ class LatentCache:
 
         Raises:
             SiteError: If it was not captured; the message lists what was.
+            CaptureError: If the capture was interrupted.
         """
+        self._check_whole()
         name = str(Site.parse(str(site)))
         found = [key for key in self.tensors if key.site == name]
         if not found:
@@ -179,6 +188,15 @@ class LatentCache:
             raise SiteError(f"{name} was captured at the steps {ranges(steps)}, not at step {step}.")
         return self.tensors[CacheKey(name, step, pass_)]
 
+    def _check_whole(self) -> None:
+        """Refuse to give values of a capture that was interrupted: some are missing."""
+        if self.flaw:
+            raise CaptureError(f"This cache is incomplete. {self.flaw}. Run the with-block again.")
+
+    @takes(
+        stream=one_of(*STREAMS), block=INDICES, kind=one_of(*KINDS), point=one_of(*POINTS), step=INDICES,
+        pass_=TEXT,
+    )  # fmt: skip
     def select(
         self,
         sites: str | Iterable[str] | None = None,
@@ -204,6 +222,7 @@ class LatentCache:
         Raises:
             SiteError: If nothing fits.
         """
+        self._check_whole()
         here = [Site.parse(s) for s in self.sites]
         if sites is not None:
             here = select(sites, here, {})
@@ -235,6 +254,7 @@ class LatentCache:
             raise CaptureError(f"Select one pass first: {', '.join(self.passes)}.")
         return _stack([self.get(site) for site in self.sites], ", ".join(self.sites[:3]))
 
+    @takes(site=SITE, step=INDEX, pass_=TEXT, run=INDEX)
     def to_grid(
         self, site: str | Site, *, step: int | None = None, pass_: str | None = None, run: int | None = None
     ) -> Float[Tensor, "*items_and_grid width"]:
@@ -285,12 +305,14 @@ class LatentCache:
             found = found[rows] if step is not None else found[:, rows]
         return found[..., : prod(grid), :].unflatten(-2, grid)
 
+    @takes(pass_=TEXT)
     def mask(self, pass_: str | None = None) -> Bool[Tensor, "items tokens"] | None:
         """Which text tokens are real, not padding; None if unknown."""
         pass_ = pass_ or next(iter(self.masks), "")
         mask = self.masks.get(pass_)
         return mask[:, self.tokens["text"]] if mask is not None and "text" in self.tokens else mask
 
+    @takes(word=NAME, item=INDEX, prompt=TEXT)
     def words(self, word: str, item: int = 0, *, prompt: str = "") -> dict[str, list[int]]:
         """Numbers of the text tokens that make a word (or phrase) of an item's prompt.
 
@@ -309,13 +331,25 @@ class LatentCache:
         """
         if self.spans is None:
             raise CaptureError(no_tokenizers())
-        prompt = prompt or self.items[item].prompt
+        prompt = prompt or self.item(item).prompt
         if not prompt:
             raise CaptureError(
                 "The prompt of this image is unknown, because the pipeline was called directly. Say it: "
                 f"cache.words({word!r}, prompt='...')."
             )
         return self._within(self.spans(prompt, word), word)
+
+    def item(self, number: int) -> CachedItem:
+        """One of the images.
+
+        Raises:
+            CaptureError: If there is none of this number.
+        """
+        if not 0 <= number < len(self.items):
+            raise CaptureError(
+                f"item is {number}, and this cache holds {counted(len(self.items), 'image')}, from 0."
+            )
+        return self.items[number]
 
     def _within(self, found: dict[str, list[int]], word: str) -> dict[str, list[int]]:
         """Those of the tokens that were captured, where the number of text tokens is known."""

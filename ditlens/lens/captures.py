@@ -11,17 +11,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ditlens.errors import BudgetError, CaptureError, SettingError
+from ditlens.arguments import one_of, takes
+from ditlens.errors import BudgetError, CaptureError
 from ditlens.lens.adapters.adapter import Port, SoftmaxPort
 from ditlens.lens.attention import AttentionRecord, Tap
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache, smaller_settings
 from ditlens.lens.calls import SKIP, UNCOND, Call, Moment, wants
 from ditlens.lens.hooks import Session
-from ditlens.lens.selection import Passes, Reducer, Steps, Tokens, check_tokens, reducer, row_index, size_of
+from ditlens.lens.selection import (
+    REDUCE,
+    Passes,
+    Reducer,
+    Steps,
+    Tokens,
+    check_tokens,
+    reducer,
+    row_index,
+    size_of,
+)
 from ditlens.lens.site import Site, select
 from ditlens.lens.spans import word_finder
 from ditlens.lens.transfers import PinnedBuffers, cuda_buffers
-from ditlens.tables import human
+from ditlens.models.loading import DEVICE, DTYPE, pick_device
+from ditlens.tables import counted, human
+
+FORGOTTEN = "write `with ditlens.capture(...) as cache:`, run the model in that block, and use cache"
 
 
 class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
@@ -80,6 +94,7 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         BudgetError: As soon as the limit is reached; the message names smaller choices.
     """
 
+    @takes(reduce=REDUCE, heads=one_of("mean", "all"), dtype=DTYPE, device=DEVICE)
     def __init__(
         self,
         model: Any,
@@ -96,10 +111,8 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
     ) -> None:
         super().__init__(model, steps, passes, tokens)
         self.sites = select(sites, self.adapter.sites, self.adapter.absent)
-        if heads not in ("mean", "all"):
-            raise SettingError(f"heads is {heads!r}; choose 'mean' or 'all'.")
         self.reducer, reduced = reducer(reduce)
-        self.heads, self.dtype, self.device, self.limit = heads, dtype, torch.device(device), size_of(limit)
+        self.heads, self.dtype, self.device, self.limit = heads, dtype, pick_device(device), size_of(limit)
         self.cache = LatentCache(tokens=self.tokens, reduced=reduced, spans=word_finder(self.pipe))
         self._parts: dict[CacheKey, dict[int, Tensor]] = {}  # one part for each run
         self._new: dict[
@@ -117,11 +130,28 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         self._buffers: dict[torch.device, PinnedBuffers] = {}
 
     def title(self) -> str:
-        return f"capture of {len(self.sites)} sites"
+        return f"capture of {counted(len(self.sites), 'site')}"
 
     def __enter__(self) -> LatentCache:
         super().__enter__()
         return self.cache
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        ended = "an error" if kind is None else kind.__name__
+        self.cache.flaw = f"Its with-block ended with {ended}"  # unless the checks at the end find nothing
+        super().__exit__(kind, error, trace)
+        self.cache.flaw = "" if kind is None else self.cache.flaw
+
+    def __repr__(self) -> str:
+        return f"<{self.title()}; {FORGOTTEN}>"
+
+    def __getitem__(self, key: object) -> Tensor:
+        raise CaptureError(f"This is the capture, not its cache: {FORGOTTEN}.")
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and name in {*dir(LatentCache), *LatentCache.__dataclass_fields__}:
+            raise CaptureError(f"This is the capture, not its cache, which has {name!r}: {FORGOTTEN}.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # --- hooks ---------------------------------------------------------------------------------------
 

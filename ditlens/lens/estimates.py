@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from ditlens import flow
+from ditlens.arguments import COUNT, function_of, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import smaller_settings
 from ditlens.lens.captures import capture
 from ditlens.lens.selection import Passes, Reducer, Steps, Tokens, size_of, step_filter
 from ditlens.models.model import Model
-from ditlens.tables import human
+from ditlens.tables import counted, human
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,13 @@ class Estimate:
         return self.total <= size_of(limit)
 
     def __str__(self) -> str:
-        many = f"{self.items} images of {human(self.item)}" if self.items != 1 else "1 image"
-        said = f"{human(self.total)}: {many}, {self.sites} sites at {self.steps} steps"
+        many = counted(self.items, "image") + (f" of {human(self.item)}" if self.items != 1 else "")
+        said = f"{human(self.total)}: {many}, {counted(self.sites, 'site')} at {counted(self.steps, 'step')}"
         less = "; ".join(f"{setting} {human(size)}" for setting, size in self.smaller.items())
         return f"{said}. Smaller: {less}." if less else f"{said}."
 
 
+@takes(run=function_of(), sampling_steps=COUNT, items=COUNT)
 def estimate(
     model: Any,
     sites: str | Iterable[str] = "*.*.*.out",

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ditlens.arguments import shown
 from ditlens.errors import ArchitectureError, CaptureError, DitlensError, SettingError
 from ditlens.labels import Label, current_label
 from ditlens.lens.adapters.adapter import Adapter, Block
@@ -68,8 +69,8 @@ def parts_of(model: Any) -> tuple[nn.Module, Any]:
     if not isinstance(transformer, nn.Module):
         found = "a U-Net instead of a" if getattr(pipe, "unet", None) is not None else "no"
         raise ArchitectureError(
-            f"{type(model).__name__} has {found} transformer. Pass a ditlens.Model, a diffusers pipeline with a "
-            "diffusion transformer, or the transformer itself."
+            f"model is {shown(model)}, which has {found} transformer. Pass a ditlens.Model (a name is loaded by "
+            "ditlens.load), a diffusers pipeline with a diffusion transformer, or the transformer itself."
         )
     return transformer, pipe
 
@@ -94,7 +95,7 @@ def hooks_on(model: Any) -> list[str]:
     >>> with dl.intervene(model, {"joint.0.image.out": dl.scale(0.5)}):
     ...     image = model.generate("a portrait", seed=0)
     ...     dl.hooks_on(model)
-    ['intervention at 1 sites']
+    ['intervention at 1 site']
     >>> dl.hooks_on(model)
     []
     """

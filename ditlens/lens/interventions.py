@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ditlens.arguments import NUMBER, TEXT, Kind, instance, one_of, takes
 from ditlens.errors import InterventionError, SettingError
+from ditlens.flow import seed_of
 from ditlens.lens.adapters.adapter import AnyPort, Block, Port, SoftmaxPort
 from ditlens.lens.attention import Tap, change_stream
 from ditlens.lens.backward import REENTRANT, PastCalls, in_backward, is_checkpointed, tensors_in
@@ -23,6 +24,7 @@ from ditlens.lens.calls import Call, wants
 from ditlens.lens.hooks import Session
 from ditlens.lens.selection import Passes, Steps, Tokens, check_tokens, masked_mean, row_index
 from ditlens.lens.site import Site, select
+from ditlens.tables import counted
 
 Values: TypeAlias = Float[Tensor, "rows tokens width"]
 """Hidden states of one stream at one site and step; one row for each image of a pass."""
@@ -56,12 +58,12 @@ Intervention = Callable[..., Tensor]
 # --- the usual ones: functions of this module with their settings, so that they can be pickled --------------
 
 
-def _accept(what: str, value: object, *kinds: type) -> None:
-    """Refuse a value of another type where it is given, before the run."""
-    if not isinstance(value, kinds):
-        raise SettingError(f"{what}, not {value!r}.")
+VECTOR = instance("a tensor, e.g. torch.ones(width); an array becomes one by torch.from_numpy(array)", Tensor)
+FACTOR = NUMBER | Kind("a tensor of one", lambda value: isinstance(value, Tensor) and value.numel() == 1)
+VALUES = instance("a tensor (rows or 1, tokens, width) or a LatentCache", Tensor, LatentCache)
 
 
+@takes(direction=VECTOR, amount=FACTOR)
 def add_vector(
     direction: Float[Tensor, " width"] | Float[Tensor, "tokens width"] | Values, amount: float = 1.0
 ) -> Intervention:
@@ -76,16 +78,28 @@ def add_vector(
 
     Raises:
         SettingError: If they are not a tensor and a number.
+        InterventionError: In the run, if the direction is of another width than the values.
     """
-    _accept("add_vector takes a tensor, e.g. torch.ones(width)", direction, Tensor)
-    _accept("add_vector takes a number as its amount, e.g. amount=0.5", amount, Real, Tensor)
     return partial(_added, direction=direction, amount=amount)
 
 
 def _added(values: Tensor, direction: Tensor, amount: float | Tensor) -> Tensor:
+    shape = tuple(values.shape)
+    if direction.ndim == 0 or direction.shape[-1] != shape[-1] or not _broadcasts(direction, values):
+        raise InterventionError(
+            f"The direction has the shape {tuple(direction.shape)}, and the values here {shape} (rows, tokens, "
+            f"width): give a vector of {shape[-1]} numbers, or one for each token."
+        )
     return values + amount * direction.to(values)
 
 
+def _broadcasts(given: Tensor, values: Tensor) -> bool:
+    """Whether a tensor can be added to values without changing their shape."""
+    pairs = zip(reversed(given.shape), reversed(values.shape), strict=False)
+    return given.ndim <= values.ndim and all(size in (1, own) for size, own in pairs)
+
+
+@takes(factor=FACTOR)
 def scale(factor: float) -> Intervention:
     """Multiply by `factor`; 0 ablates.
 
@@ -95,7 +109,6 @@ def scale(factor: float) -> Intervention:
     Raises:
         SettingError: If it is not a number.
     """
-    _accept("scale takes a number, e.g. scale(0.5)", factor, Real, Tensor)
     return partial(_scaled, factor=factor)
 
 
@@ -103,6 +116,7 @@ def _scaled(values: Tensor, factor: float | Tensor) -> Tensor:
     return values * factor
 
 
+@takes(values=VALUES, pass_=TEXT)
 def replace_with(values: Values | LatentCache, pass_: str | None = None) -> Intervention:
     """Replace by given values: activation patching.
 
@@ -121,19 +135,32 @@ def replace_with(values: Values | LatentCache, pass_: str | None = None) -> Inte
         SettingError: If `values` is neither a tensor nor a cache.
         InterventionError: In the run, if the cache does not hold that pass.
     """
-    _accept("replace_with takes a tensor or a LatentCache", values, Tensor, LatentCache)
-
     return partial(_replaced, source=values, pass_=pass_)
 
 
 def _replaced(now: Tensor, where: Where, source: LatentCache | Tensor, pass_: str | None) -> Tensor:
-    new = _values(source, where, pass_).to(now)
+    new = _values("values", source, now, where, pass_).to(now)
     return new.expand(len(now), *new.shape[1:]) if len(new) == 1 else new
 
 
-def _values(source: LatentCache | Tensor, where: Where, pass_: str | None = None) -> Tensor:
-    """Values of the place that is being changed; a cache must hold its pass, unless another one is named."""
+def _values(
+    name: str, source: LatentCache | Tensor, now: Tensor, where: Where, pass_: str | None = None
+) -> Tensor:
+    """Values of the place that is being changed; a cache must hold its pass, unless another one is named.
+
+    Args:
+        name: What the argument is called.
+        source: The argument.
+        now: The values to be changed, whose tokens and width they must have.
+        where: The place.
+        pass_: The pass of the cache to take; that of the place by default.
+    """
     if not isinstance(source, LatentCache):
+        if source.ndim != 3 or not len(source) or source.shape[1:] != now.shape[1:]:
+            raise InterventionError(
+                f"{name} has the shape {tuple(source.shape)}, and the values at {where.site} have "
+                f"{tuple(now.shape)} (rows, tokens, width): tokens and width must agree."
+            )
         return source
     if pass_ is None and where.pass_ not in source.passes:
         held = ", ".join(source.passes) or "nothing"
@@ -145,6 +172,7 @@ def _values(source: LatentCache | Tensor, where: Where, pass_: str | None = None
     return source.get(where.site, step=where.step, pass_=pass_ or where.pass_)
 
 
+@takes(how=one_of("zero", "mean", "resample"), source=VALUES)
 def ablate(how: str = "zero", source: LatentCache | Values | None = None, seed: int = 0) -> Intervention:
     """Take information away.
 
@@ -165,11 +193,9 @@ def ablate(how: str = "zero", source: LatentCache | Values | None = None, seed: 
         SettingError: If `how` is unknown or needs a source, or the source is neither a tensor nor a cache.
         InterventionError: In the run, if a cache does not hold the pass, or has one item only for "resample".
     """
-    if how not in ("zero", "mean", "resample") or (how == "resample" and source is None):
-        raise SettingError(
-            f"ablate({how!r}): choose 'zero', 'mean' or 'resample'; 'resample' needs a cache as its source."
-        )
-    _accept("ablate takes a tensor or a LatentCache as its source", source, Tensor, LatentCache, type(None))
+    if how == "resample" and source is None:
+        raise SettingError("ablate('resample') needs a cache or a tensor of several items as its source.")
+    seed = seed_of(seed)
 
     return partial(_ablated, how=how, source=source, seed=seed)
 
@@ -179,7 +205,7 @@ def _ablated(now: Tensor, where: Where, how: str, source: LatentCache | Tensor |
         return torch.zeros_like(now)
     if source is None:
         return masked_mean(now, where.mask, 1).expand_as(now)
-    given = _values(source, where)
+    given = _values("source", source, now, where)
     if how == "mean":
         mask = source.mask(where.pass_) if isinstance(source, LatentCache) else None
         known = mask is not None and where.site.stream == "text" and mask.shape == given.shape[:2]
@@ -287,7 +313,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         self._grad = False  # whether the running call records gradients
 
     def title(self) -> str:
-        return f"intervention at {len(self.changes)} sites"
+        return f"intervention at {counted(len(self.changes), 'site')}"
 
     def place_hooks(self) -> None:
         ports = [self.adapter.port(site) for site, _ in self.changes]
@@ -440,7 +466,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         """
         never = [site for site, count in self.applied.items() if count == 0]
         if never and self.calls:
-            others = f", nor were {len(never) - 1} other sites" if len(never) > 1 else ""
+            others = f", nor was {counted(len(never) - 1, 'other site')}" if len(never) > 1 else ""
             raise InterventionError(
                 f"{never[0]} was never changed in {self.calls} forward calls{others}. The model ran {self.came()}; "
                 "blocks that a cache or skip_layers leaves out cannot be changed."

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ditlens import flow
+from ditlens.arguments import TEXT, Kind, function_of
 from ditlens.errors import SettingError
 from ditlens.lens.site import STREAMS
 
@@ -23,6 +24,10 @@ Tokens: TypeAlias = Mapping[str, Sequence[int]] | None
 """Numbers of the tokens of each stream; None for all."""
 Reducer = Callable[[Tensor, Tensor | None], Tensor]
 """Gets values (items, tokens, width) and which tokens are real, (items, tokens) or None; returns (items, ...)."""
+REDUCE = Kind(
+    "'mean', 'sketch:64' or a function of (values, mask)",
+    lambda value: TEXT.fits(value) or function_of("values", "mask").fits(value),
+)
 PASSES = ("cond", "uncond", "skip", "perturbed", "img_cond", "source", "target")
 """Names of guidance passes; those of an edit may have two of them, like "uncond.source"."""
 UNITS = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ditlens.arguments import shown
 from ditlens.errors import SiteError
 
 Stream = Literal["text", "image"]
@@ -167,7 +168,10 @@ def select(patterns: str | Iterable[str], sites: Sequence[Site], absent: Mapping
     chosen: dict[Site, None] = {}
     counts = {kind: 1 + max((s.block for s in sites if s.kind == kind), default=-1) for kind in KINDS}
     several = isinstance(patterns, Iterable) and not isinstance(patterns, str)
-    for given in patterns if several else [patterns]:
+    asked = list(patterns) if several else [patterns]
+    if not all(isinstance(each, str | Site) for each in asked):
+        raise SiteError(f"sites is {shown(patterns)}; give patterns as texts. {GRAMMAR}")
+    for given in asked:
         for pattern in braces(str(given).strip()):
             found = [site for site in sites if _fits(pattern, site, counts)]
             if not found:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from ditlens.arguments import NAME, takes
 from ditlens.description import one_reader_at_a_time
 from ditlens.errors import ArchitectureError, CaptureError
 from ditlens.lens.adapters.table import ARCHITECTURES
@@ -19,6 +20,7 @@ UNLIMITED = 1_000_000
 """Most tokens of a text where the pipeline sets no limit; tokenizers refuse much larger numbers."""
 
 
+@takes(prompt=NAME, word=NAME)
 def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
     """Numbers of the text tokens that make a word of a prompt, for each text encoder of the text stream.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ditlens.arguments import shown
 from ditlens.errors import SettingError
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.flux import TEXT_ROWS
@@ -101,8 +102,11 @@ def choose(model: Model, wanted: Choice) -> tuple[Encoder, ...] | None:
     if not names:
         raise SettingError(f"encoders is empty: no text would move. Leave it out for all of them: {there}.")
     for name in names:
-        if isinstance(name, bool | float) or not any(name in (k, e.name) for k, e in enumerate(known)):
-            raise SettingError(f"{model.name} has no text encoder {name!r}. Choose from: {there}.")
+        known_kind = isinstance(name, str | int) and not isinstance(name, bool)
+        if not known_kind or not any(name in (k, e.name) for k, e in enumerate(known)):
+            raise SettingError(
+                f"encoders: {model.name} has no text encoder {shown(name)}. Choose from: {there}."
+            )
     return tuple(e for k, e in enumerate(known) if k in names or e.name in names)
 
 

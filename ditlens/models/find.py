@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from ditlens.errors import ModelError
@@ -25,8 +26,11 @@ def find(name_or_path: str | Path) -> str:
         for folder in (models / text, path):
             if (folder / "model_index.json").is_file():
                 return str(folder)
-        if text.count("/") == 1 and not path.exists() and not text.startswith((".", "/", "~")):
+        beside = path.exists() or path.parent.is_dir()  # then the text is a path, perhaps with a typo
+        if isinstance(name_or_path, str) and is_hub_id(text) and not beside:
             return text
+        near = sorted(str(p.parent) for p in path.parent.glob("*/model_index.json"))[:5]
+        why = f" (beside it are {', '.join(near)})" if near else ""
     except ModelError as error:
         why = f" ({str(error).rstrip('.')})"
     shipped = sorted(p.parent.name for p in models.glob("*/model_index.json"))
@@ -35,3 +39,13 @@ def find(name_or_path: str | Path) -> str:
         "Pass one of these, a folder with a model_index.json, or a hub id like "
         "'stabilityai/stable-diffusion-3.5-medium'."
     )
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text has the form ``org/name``.
+
+    Example:
+        >>> is_hub_id("org/name-7B"), is_hub_id("./folder/name")
+        (True, False)
+    """
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) is not None

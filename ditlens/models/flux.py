@@ -21,6 +21,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from ditlens.arguments import TEXTS, takes
 from ditlens.description import one_reader_at_a_time
 from ditlens.errors import SettingError
 from ditlens.flow import Latents
@@ -84,6 +85,8 @@ def positions(height: int, width: int) -> Float[Tensor, "tokens 3"]:
 class FluxModel(Model):
     """A diffusers `FluxPipeline` with the verbs of `ditlens.models.model.Model`."""
 
+    pipeline = "FluxPipeline"
+
     @property
     def usual_guidance(self) -> float:
         return 3.5 if self.distilled else 1.0
@@ -116,6 +119,7 @@ class FluxModel(Model):
     def grid_settings(self, steps: int) -> dict[str, Any]:
         return {"sigmas": torch.linspace(1.0, 1 / steps, steps, dtype=torch.float64, device="cpu").tolist()}
 
+    @takes(prompts=TEXTS)
     @one_reader_at_a_time
     @on_the_usual_device
     @torch.no_grad()

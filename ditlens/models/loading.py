@@ -10,15 +10,19 @@ from typing import Any
 
 import torch
 
+from ditlens.arguments import NAME, PATH, TEXT, instance, one_of, takes
 from ditlens.errors import ModelError, SettingError
 from ditlens.files import read_json
 from ditlens.models.find import find
 from ditlens.models.flux import FluxModel
 from ditlens.models.model import Model, on_the_usual_device
-from ditlens.models.profiles import cached_sizes, choose, free_memory, part_sizes
+from ditlens.models.profiles import PROFILES, cached_sizes, choose, free_memory, part_sizes, variant_of
+
+DEVICE = TEXT | instance("a torch.device", torch.device)
+DTYPE = instance("a number format of torch, e.g. torch.float16", torch.dtype)
 
 
-def pick_device(device: str = "auto") -> torch.device:
+def pick_device(device: str | torch.device = "auto") -> torch.device:
     """The device that `device` names; "auto" is CUDA, else Apple's GPU, else the CPU.
 
     Raises:
@@ -33,15 +37,19 @@ def pick_device(device: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise SettingError(
-            f"The device {device!r} cannot be used here: {reason}. Try device='cpu'."
+            f"The device {str(device)!r} cannot be used here: {reason}. Try device='cpu'."
         ) from error
     return chosen
 
 
+@takes(
+    name_or_path=instance("a name, a folder, or ditlens.wrap(pipe) around your own pipeline", str, Path),
+    device=DEVICE, dtype=DTYPE, profile=one_of(*PROFILES),
+)  # fmt: skip
 @on_the_usual_device
 def load(
     name_or_path: str | Path = "portraits",
-    device: str = "auto",
+    device: str | torch.device = "auto",
     dtype: torch.dtype | None = None,
     profile: str = "auto",
 ) -> Model:
@@ -68,12 +76,21 @@ def load(
     source, chosen = find(name_or_path), pick_device(device)
     local = Path(source).is_dir()
     sizes = part_sizes(Path(source)) if local else cached_sizes(source)
+    here = local or not hub_answers()
+    if here and not local and not sizes:
+        raise ModelError(
+            f"There is no folder {source!r}, and as a hub id it is not on this computer, while the hub cannot be "
+            f"reached. Check the name, or type `hf download {source}` once while you are online."
+        )
     plan = choose(sizes, chosen, *free_memory(chosen), dtype, profile)
     dtype = plan.dtype
     try:
         absent = absent_parts(Path(source)) if local else {}
+        variant = variant_of(Path(source)) if local else None
         with no_bars() if local else contextlib.nullcontext():
-            pipe = DiffusionPipeline.from_pretrained(source, dtype=dtype, local_files_only=local, **absent)
+            pipe = DiffusionPipeline.from_pretrained(
+                source, dtype=dtype, local_files_only=here, variant=variant, **absent
+            )
     except Exception as error:  # diffusers and the libraries below it raise a dozen kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = (
@@ -83,7 +100,7 @@ def load(
             "(then `hf auth login`)."
         )
         raise ModelError(f"The model {source!r} could not be loaded: {reason} {hint}") from error
-    kind = model_class(pipe)
+    made = wrap(pipe, str(name_or_path), Path(source) if local else None)
     third = getattr(pipe, "text_encoder_3", None)
     if third is not None and is_silent(third):
         pipe.register_modules(text_encoder_3=None, tokenizer_3=None)  # spares its rows of zeros
@@ -94,26 +111,45 @@ def load(
         pipe.enable_model_cpu_offload(device=chosen)
     else:
         pipe.enable_sequential_cpu_offload(device=chosen)
-    model = kind(pipe, name=str(name_or_path), folder=Path(source) if local else None)
-    model.profile = plan
-    return model
+    made.profile = plan
+    return made
 
 
-def model_class(pipe: Any) -> type[Model]:
-    """The class of model that wraps a pipeline.
+@takes(name=NAME, folder=PATH)
+def wrap(pipe: Any, name: str = "model", folder: str | Path | None = None) -> Model:
+    """A model around a pipeline that you made yourself, as it is: fine-tuned, with LoRAs, on any device.
+
+    Args:
+        pipe: A diffusers ``StableDiffusion3Pipeline`` or ``FluxPipeline``.
+        name: What recipes and tables call it.
+        folder: A folder with a ``ditlens.json``, whose settings and world it then has.
 
     Raises:
-        ModelError: If its latents and guidance are not known here.
+        ModelError: If its latents and guidance are not known here, or its scheduler is none of rectified flow.
+
+    Example:
+        >>> own = dl.wrap(model.pipe, "mine")  # no world: nothing is measured
+        >>> own.name, own.world
+        ('mine', None)
     """
-    name = type(pipe).__name__
-    if name == "StableDiffusion3Pipeline":
-        return Model
-    if name == "FluxPipeline":
-        return FluxModel
-    raise ModelError(
-        f"This is a {name}; ditlens makes and edits images with StableDiffusion3Pipeline and FluxPipeline. "
-        "Capturing and intervening (ditlens.capture) work with it as it is: pass the pipeline."
-    )
+    kind = next(
+        (kind for kind in (Model, FluxModel) if kind.fits(pipe)), Model
+    )  # which refuses what it is not
+    return kind(pipe, name=name, folder=None if folder is None else Path(folder).expanduser())
+
+
+def hub_answers() -> bool:
+    """Whether the model hub can be reached, within a few seconds; the hub's own client tries for minutes."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # of the client's library, which has changed before
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -14,13 +14,35 @@ import torch
 from PIL import Image
 
 from ditlens import flow, images
+from ditlens.arguments import (
+    COUNT,
+    LATENTS,
+    NAME,
+    NUMBER,
+    ON_STEP,
+    PIXELS,
+    SEED,
+    SEEDS,
+    TEXT,
+    TEXTS,
+    Kind,
+    instance,
+    list_of,
+    shown,
+    takes,
+)
 from ditlens.description import Describer, one_reader_at_a_time
-from ditlens.errors import ModelError, SettingError
+from ditlens.errors import ModelError
 from ditlens.files import read_json
 from ditlens.labels import Label, announce
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.profiles import Profile
 from ditlens.worlds.world import World, missing_of, open_world
+
+SIZE = Kind(
+    "height and width in pixels, e.g. (512, 512)",
+    lambda value: list_of(COUNT, "").fits(value) and len(value) == 2,
+)
 
 T5_ROWS = 256
 """Rows of the token matrix that the third text encoder writes, as in diffusers."""
@@ -90,11 +112,17 @@ class Model:
     """
 
     profile: Profile | None = None
+    pipeline = "StableDiffusion3Pipeline"
+    """Class of the pipelines that it wraps."""
 
+    @takes(name=NAME, folder=instance("a pathlib.Path of its folder", Path))
     def __init__(
         self, pipe: Any, name: str = "model", folder: Path | None = None, *, world: World | None = None
     ) -> None:
+        if not self.fits(pipe):
+            raise ModelError(not_wrapped(pipe, self.pipeline))
         self.pipe, self.name, self.folder, self.world = pipe, name, folder, world
+        self.sigmas(2)  # refuses schedulers that are none of rectified flow
         if world is not None and (missing := missing_of(world)):
             raise ModelError(
                 f"world is {type(world).__name__}, which lacks {', '.join(missing)}: see ditlens.worlds.world.World"
@@ -113,6 +141,11 @@ class Model:
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.transformer.parameters()) / 1e6
         return f"Model({self.name!r}, {size:.1f} M parameters, {self.side} x {self.side}, {self.device})"
+
+    @classmethod
+    def fits(cls, pipe: Any) -> bool:
+        """Whether a pipeline is of the class that this one wraps, or is derived from it."""
+        return any(kind.__name__ == cls.pipeline for kind in type(pipe).__mro__)
 
     @property
     def distilled(self) -> bool:
@@ -170,6 +203,7 @@ class Model:
 
     # --- texts ---------------------------------------------------------------------------------------
 
+    @takes(prompts=TEXTS)
     @one_reader_at_a_time
     @on_the_usual_device
     @torch.no_grad()
@@ -232,6 +266,7 @@ class Model:
         config = self.transformer.config
         return config.pos_embed_max_size * config.patch_size <= config.sample_size
 
+    @takes(pixels=PIXELS)
     @on_the_usual_device
     @torch.no_grad()
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -247,6 +282,7 @@ class Model:
         z = self.vae.encode(pixels.to(self.device, self.vae.dtype) * 2 - 1).latent_dist.mode().float()
         return (z - config.shift_factor) * config.scaling_factor
 
+    @takes(latents=LATENTS)
     @on_the_usual_device
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -274,27 +310,38 @@ class Model:
                 return_dict=False,
             )[0].float()
 
+    @takes(steps=COUNT)
     @on_the_usual_device
     def sigmas(self, steps: int) -> torch.Tensor:
         """Noise levels of the model's own scheduler, (steps + 1,), from 1 down to 0.
 
         Raises:
             SettingError: If there are no steps.
+            ModelError: If the scheduler is none of rectified flow with one level for each step.
         """
-        if steps < 1:
-            raise SettingError(f"steps is {steps}; at least 1 is needed.")
         scheduler = copy.deepcopy(self.pipe.scheduler)
         settings = self.grid_settings(steps)
         if scheduler.config.get("use_dynamic_shifting"):  # by the number of image tokens, at the native size
             tokens = (self.side // self.pipe.vae_scale_factor // self.patch) ** 2
             settings["mu"] = shift_of(tokens, scheduler.config)
-        scheduler.set_timesteps(**settings)
-        return scheduler.sigmas.float().cpu()
+        try:
+            scheduler.set_timesteps(**settings)
+            levels = scheduler.sigmas.float().cpu()
+        except (AttributeError, TypeError, ValueError):  # diffusion schedulers have no such levels
+            levels = torch.zeros(0)
+        if len(levels) != steps + 1 or not levels.diff().lt(0).all() or levels[0] > 1.001 or levels[-1] != 0:
+            raise ModelError(
+                f"The scheduler of this pipeline, {type(scheduler).__name__}, has no noise levels of rectified "
+                "flow, one for each step from 1 down to 0. Give it back its own: pipe.scheduler = "
+                "FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config)."
+            )
+        return levels
 
     def grid_settings(self, steps: int) -> dict[str, Any]:
         """What the pipeline tells its scheduler."""
         return {"num_inference_steps": steps}
 
+    @takes(seeds=SEEDS, size=SIZE)
     def noise(self, seeds: Sequence[int], size: tuple[int, int] | None = None) -> torch.Tensor:
         """Starting noise, one seed per image, drawn on the CPU: the same on every device.
 
@@ -308,6 +355,9 @@ class Model:
         generators = flow.seeded_generators(seeds, len(seeds))
         return torch.stack([flow.normal(shape, g) for g in generators]).to(self.device)
 
+    @takes(
+        prompts=TEXTS, seeds=SEEDS, steps=COUNT, guidance=NUMBER, negative_prompt=TEXT, on_step=ON_STEP,
+    )  # fmt: skip
     def sample(
         self,
         prompts: Sequence[str],
@@ -329,6 +379,10 @@ class Model:
         )  # fmt: skip
         return self.decode(latents)
 
+    @takes(
+        prompt=TEXT | Kind("for several texts use model.sample(prompts, seeds)", lambda value: False),  # noqa: ARG005
+        seed=SEED, steps=COUNT, guidance=NUMBER, negative_prompt=TEXT, on_step=ON_STEP,
+    )  # fmt: skip
     def generate(
         self,
         prompt: str,
@@ -358,13 +412,32 @@ class Model:
         Raises:
             SettingError: If the prompt is not one text, or the seed or the steps are wrong.
         """
-        if not isinstance(prompt, str):
-            raise SettingError(
-                "generate makes one image of one text; for several: model.sample(texts, seeds)."
-            )
         for remark in [] if self.world is None else self.world.check_caption(prompt):
-            warnings.warn(remark, stacklevel=2)
+            warnings.warn(remark, stacklevel=3)
         pixels = self.sample(
             [prompt], [seed], steps=steps, guidance=guidance, negative_prompt=negative_prompt, on_step=on_step
         )
         return images.to_image(pixels)
+
+
+MODEL = instance("a model: ditlens.load('portraits'), or ditlens.wrap(pipe) around your own pipeline", Model)
+"""What an argument `model` may be where images are made or edited."""
+
+
+def not_wrapped(pipe: Any, wanted: str) -> str:
+    """Why an object is not a pipeline that a class of models wraps, and what to type."""
+    if isinstance(pipe, Model):
+        return f"pipe is already a model, {pipe.name!r}: use it as it is."
+    if isinstance(pipe, str | Path):
+        return f"pipe is {pipe!r}, a name; load models by name with ditlens.load({str(pipe)!r})."
+    name, known = type(pipe).__name__, ("StableDiffusion3Pipeline", "FluxPipeline")
+    if name in known:
+        return (
+            f"pipe is a {name}, and this class wraps a {wanted}: ditlens.wrap(pipe) chooses the right class."
+        )
+    if not (hasattr(pipe, "transformer") or hasattr(pipe, "components")):
+        return f"pipe is {shown(pipe)}; give a diffusers pipeline, one of {', '.join(known)}."
+    return (
+        f"pipe is a {name}; ditlens makes and edits images with {' and '.join(known)}. Capturing and intervening "
+        "(ditlens.capture) work with it as it is: pass the pipeline."
+    )

@@ -43,10 +43,10 @@ class Profile:
 
 def part_sizes(folder: Path) -> dict[str, tuple[float, float]]:
     """Bytes of the weight files of each part of a pipeline's folder, and bytes of one number in them."""
-    parts = parts_of(folder)
+    parts, halves = parts_of(folder), variant_of(folder) == "fp16"
     sizes: dict[str, tuple[float, float]] = {}
     for path in sorted(folder.glob("*/*.safetensors")):
-        if ".fp16." in path.name or path.parent.name not in parts:
+        if (".fp16" in path.name) != halves or path.parent.name not in parts:
             continue
         try:
             with path.open("rb") as file:
@@ -58,6 +58,13 @@ def part_sizes(folder: Path) -> dict[str, tuple[float, float]]:
         before = sizes.get(path.parent.name, (0.0, width))[0]
         sizes[path.parent.name] = (before + path.stat().st_size, width)
     return sizes
+
+
+def variant_of(folder: Path) -> str | None:
+    """The only variant of the weights in a folder, such as "fp16"; None where there are plain ones."""
+    names = [path.name.split(".") for path in folder.glob("transformer/*.safetensors")]
+    variants = {parts[1].partition("-")[0] if len(parts) == 3 else None for parts in names}
+    return variants.pop() if len(variants) == 1 else None
 
 
 def parts_of(folder: Path) -> set[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ditlens import images as image_files
+from ditlens.arguments import INDEX, TEXT, instance, takes
 from ditlens.ems.edit import Edit, Sweep
 from ditlens.errors import MissingDependencyError, SettingError
 from ditlens.lens.cache import LatentCache
@@ -240,10 +241,20 @@ def plot_portraits(
 # --- attention ---------------------------------------------------------------------------------------------
 
 
+@takes(
+    cache=instance("a LatentCache, from ditlens.capture(...)", LatentCache), word=TEXT, item=INDEX, pass_=TEXT,
+    prompt=TEXT,
+)  # fmt: skip
 def plot_attention(
-    cache: LatentCache, word: str = "", *, image: object = None, item: int = 0, pass_: str | None = None
+    cache: LatentCache,
+    word: str = "",
+    *,
+    image: Any = None,
+    item: int = 0,
+    pass_: str | None = None,
+    prompt: str = "",
 ) -> Figure:
-    """Show where the image looks for a word: one heat map for each captured block and step.
+    """Show where the image looks for a word: one heat map for each captured block and step, the mean of its heads.
 
     Args:
         cache: Holds sites ``....image.attn.to_text``, with all text tokens, or with those of the word only
@@ -252,6 +263,7 @@ def plot_attention(
         image: The image that was made, shown first in every row.
         item: Which image of the cache.
         pass_: Guidance pass, where several were captured.
+        prompt: Its text; needed for a word only where a pipeline was called directly, whose prompt is unknown.
 
     Raises:
         SettingError: If the cache holds no such maps.
@@ -264,14 +276,16 @@ def plot_attention(
         )
     chosen: list[int] | None = None
     if word and "text" not in cache.tokens:
-        chosen = sorted({token for found in cache.words(word, item).values() for token in found})
-    maps = {}
+        found = cache.words(word, item, prompt=prompt)
+        chosen = sorted({token for tokens in found.values() for token in tokens})
+    maps, whose = {}, cache.item(item)
     for name in names:
         for step in cache.steps:
-            whose = cache.items[item]
             grid = cache.to_grid(name, step=step, pass_=pass_, run=whose.run)[whose.row]
-            maps[name, step] = (grid if chosen is None else grid[..., chosen]).float().sum(-1).numpy()
+            values = (grid if chosen is None else grid[..., chosen]).float().sum(-1)
+            maps[name, step] = values.reshape(-1, *values.shape[-2:]).mean(0).cpu().numpy()
     rows, first = len(cache.steps), int(image is not None)
+    shown_image = None if image is None else image_files.open_image(getattr(image, "image", image))
     side = min(1.5, WIDTH / (len(names) + first + 0.5))
     figure = NotebookFigure(
         figsize=(side * (len(names) + first) + 1.4, side * rows + 0.9), layout="constrained"
@@ -280,7 +294,7 @@ def plot_attention(
     top = max(float(m.max()) for m in maps.values())
     for row, step in enumerate(cache.steps):
         if image is not None:
-            _show(axes[row, 0], image, "" if row else "image")
+            _show(axes[row, 0], shown_image, "" if row else "image")
         for column, name in enumerate(names, first):
             ax = axes[row, column]
             shown = ax.imshow(maps[name, step], vmin=0, vmax=top, cmap="cividis")

@@ -482,7 +482,7 @@ def test_functions_that_do_wrong_are_told(sd3, wrong_types):
         *(({"tokens": {"image": wrong}}, "give a list of whole numbers") for wrong in (["a"], "12", 3, [0.5])),
         *(({"tokens": wrong}, "its names are 'text' and 'image'") for wrong in (5, [0], {"image": [0], 5: [0]})),
         *(({"limit": wrong}, "write it like '500 MB'") for wrong in (math.nan, None, -1, [1])),
-        *(({"reduce": wrong}, "choose 'mean', 'sketch:64'") for wrong in (5, ["mean"])),
+        *(({"reduce": wrong}, "'mean', 'sketch:64'") for wrong in (5, ["mean"])),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused_at_once(sd3, wrong_types, setting, said):
@@ -502,7 +502,7 @@ def test_no_sites_and_no_changes_are_refused_at_once(sd3, wrong_types):
     model, _ = sd3
     with pytest.raises(SiteError, match="No sites were given"):
         dl.capture(model, [])
-    with pytest.raises(SiteError, match=r"'5' .*A site reads kind\.block"):
+    with pytest.raises(SiteError, match=r"sites is 5; .*A site reads kind\.block"):
         dl.capture(model, 5)
     for wrong in ({}, 5, None, [dl.scale(0)]):
         with pytest.raises(SettingError, match="changes nothing: give sites and functions"):
@@ -512,12 +512,12 @@ def test_no_sites_and_no_changes_are_refused_at_once(sd3, wrong_types):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: dl.scale("x"), r"scale takes a number, e.g. scale\(0.5\), not 'x'"),
-        (lambda: dl.scale([1.0]), "scale takes a number"),
-        (lambda: dl.add_vector([1.0]), "add_vector takes a tensor"),
-        (lambda: dl.add_vector(torch.ones(2), "x"), "add_vector takes a number as its amount"),
-        (lambda: dl.replace_with("x"), "replace_with takes a tensor or a LatentCache"),
-        (lambda: dl.ablate("mean", [1.0]), "ablate takes a tensor or a LatentCache as its source"),
+        (lambda: dl.scale("x"), r"factor is 'x'; give a number, e.g. 0.5"),
+        (lambda: dl.scale([1.0]), "factor is \[1.0\]; give a number"),
+        (lambda: dl.add_vector([1.0]), "direction is \[1.0\]; give a tensor"),
+        (lambda: dl.add_vector(torch.ones(2), "x"), "amount is 'x'; give a number"),
+        (lambda: dl.replace_with("x"), "values is 'x'; give a tensor .* or a LatentCache"),
+        (lambda: dl.ablate("mean", [1.0]), "source is \[1.0\]; give a tensor .* or a LatentCache"),
     ],
 )
 def test_what_an_intervention_cannot_use_is_refused_at_once(wrong_types, make, said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import warnings
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from PIL import Image
 import ditlens
 from ditlens.errors import ModelError, SettingError
 from ditlens.models.find import MODELS, find
-from ditlens.models.loading import load, pick_device
+from ditlens.models.loading import hub_answers, load, pick_device
+from ditlens.models.profiles import part_sizes
 
 TEXT = "a portrait of an old person with a big smile, long red hair"
 SHORT = "a cap"
@@ -180,7 +182,7 @@ def test_noise_levels_are_the_schedulers(portraits, stock):
     stock.scheduler.set_timesteps(7)
     assert torch.equal(portraits.sigmas(7), stock.scheduler.sigmas.float())
     assert portraits.sigmas(1).shape == (2,)
-    with pytest.raises(SettingError, match="steps is 0; at least 1"):
+    with pytest.raises(SettingError, match="steps is 0; give a whole number from 1"):
         portraits.sigmas(0)
 
 
@@ -274,8 +276,43 @@ def test_a_hub_id_is_left_to_the_hub():
     assert find("stabilityai/stable-diffusion-3.5-medium") == "stabilityai/stable-diffusion-3.5-medium"
 
 
+def test_a_folder_with_half_precision_only(portraits_folder, tmp_path):
+    folder = tmp_path / "half"
+    shutil.copytree(portraits_folder, folder)
+    for path in folder.glob("*/*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors")) if path.parent.name != "oracle" else None
+    assert part_sizes(folder) == part_sizes(portraits_folder)
+    assert load(folder, device="cpu").generate("a man", steps=1).size == (128, 128)
+
+
+def test_a_typo_in_a_path_is_not_looked_for_on_the_hub(portraits_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(portraits_folder.parent.parent)
+    monkeypatch.setattr("ditlens.models.loading.hub_answers", lambda: pytest.fail("the hub was asked"))
+    fails(
+        f"{portraits_folder.parent.name}/portrats",
+        "There is no model",
+        f"beside it are {portraits_folder.parent.name}",
+    )
+    fails(Path("nobody/nothing"), "There is no model 'nobody/nothing'")
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_for_seconds_only(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    begun = time.monotonic()
+    assert not hub_answers()
+    assert time.monotonic() - begun < 5
+
+
 def test_a_hub_id_without_connection():
-    fails("nobody/nothing", "'nobody/nothing' could not be loaded", "Check the id, your connection")
+    fails(
+        "nobody/nothing",
+        "no folder 'nobody/nothing'",
+        "the hub cannot be reached",
+        "hf download nobody/nothing",
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")

@@ -684,10 +684,16 @@ def test_which_addresses_are_safe():
 
 
 @pytest.mark.parametrize(
-    "options", [{"timeout": 0}, {"side": 0}, {"max_tokens": 0}, {"timeout": float("nan")}]
+    ("options", "says"),
+    [
+        ({"timeout": 0}, "timeout is 0; give a number of seconds above 0."),
+        ({"timeout": float("nan")}, "timeout is nan; give a number of seconds above 0."),
+        ({"side": 0}, "side is 0; give a whole number from 1"),
+        ({"max_tokens": 0}, "max_tokens is 0; give a whole number from 1"),
+    ],
 )
-def test_settings_of_an_endpoint_are_checked(options):
-    with pytest.raises(SettingError, match="above 0"):
+def test_settings_of_an_endpoint_are_checked(options, says):
+    with pytest.raises(SettingError, match=says):
         OpenAICompatible("m", **options)
 
 
@@ -836,6 +842,7 @@ def test_a_model_that_cannot_be_loaded(picture, monkeypatch, raised, message):
         raise OSError("wrapped") from raised
 
     monkeypatch.setattr(AutoProcessor, "from_pretrained", load)
+    monkeypatch.setattr("ditlens.describers.huggingface.hub_answers", lambda: True)
     with pytest.raises(DescriberError, match=f"'org/name' could not be loaded: wrapped.*{message}"):
         HuggingFace("org/name", device="cpu").describe(picture)
 
@@ -917,7 +924,7 @@ def test_a_word_is_made_a_describer_once(tmp_path, monkeypatch):
         ("portrait", "Unknown describer 'portrait'. Pass 'own', the name of a world .portraits"),
         ("missing.json", "no recorded texts in missing.json"),
         ("", "Unknown describer ''"),
-        (3, "a name, describe.*got int"),
+        (3, "describer is 3; give its name, address, file or folder"),
     ],
 )
 def test_words_that_name_nobody(spec, message):

@@ -58,7 +58,7 @@ def test_degree_is_checked():
         manipulate(source, target, 3.5)
     with pytest.raises(SettingError, match="degree -2.5 of pooled is outside"):
         manipulate(source, target, {"tokens": 1, "pooled": -2.5})
-    with pytest.raises(SettingError, match="outside"):
+    with pytest.raises(SettingError, match="degree is nan; give a number"):
         manipulate(source, target, float("nan"))
     with pytest.raises(SettingError, match=r"Unknown route \['token'\]"):
         manipulate(source, target, {"token": 1})

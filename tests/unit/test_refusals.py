@@ -74,7 +74,7 @@ def test_an_instruction_without_meaning_is_refused_before_a_network_runs(still):
 
 @pytest.mark.parametrize("model", ["portraits", None, 5])
 def test_a_model_is_needed(model):
-    with pytest.raises(SettingError, match=r"Pass a model, ditlens.load\('portraits'\)"):
+    with pytest.raises(SettingError, match=r"model is .*; give a model: ditlens.load\('portraits'\)"):
         dl.edit(model, PLAIN, "older")
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ditlens.errors import SiteError, StudyError
+from ditlens.errors import SettingError, SiteError, StudyError
 from ditlens.files import remove_leftovers, write_whole
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.study.run import record_failure
@@ -420,7 +420,7 @@ def test_tokens_and_items_that_are_not_there(study):
         found.get(SITE, tokens=[3])
     with pytest.raises(SiteError, match="has 3 tokens"):
         found.get(SITE, tokens=slice(5, 9))
-    with pytest.raises(StudyError, match="No items were asked for"):
+    with pytest.raises(SettingError, match=r"items is \[\]; give pairs \(number of the prompt, seed\)"):
         found.get(SITE, items=[])
     with pytest.raises(StudyError, match=r"Item \(99, 0\) is not in .*study\.items"):
         found.cache([(99, 0)])

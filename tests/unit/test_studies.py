@@ -197,10 +197,12 @@ def test_one_item_is_in_memory_at_a_time(portraits, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [({"steps": [99]}, "4 steps, 0 to 3, and no \\[99\\]"), ({"steps": [0, 4]}, "no \\[4\\]"),
-     ({"steps": []}, "0 to 3"), ({"passes": []}, "choose 'cond', 'uncond' or both"),
-     ({"passes": ["skip"]}, "choose 'cond'"), ({"passes": ["cond", "uncond"], "guidance": 1.0}, "With guidance 1"),
+     ({"steps": []}, "steps is .*; give a list of step numbers from 0"),
+     ({"passes": []}, "passes is .*; give a list of 'cond', 'uncond' or both"),
+     ({"passes": ["skip"]}, "'skip'.*; give a list of 'cond'"),
+     ({"passes": ["cond", "uncond"], "guidance": 1.0}, "With guidance 1"),
      ({"guidance": 0.0}, "With guidance 0 there is no pass 'cond'"),
-     ({"dtype": "int8"}, "choose float16, bfloat16, float32")],
+     ({"dtype": "int8"}, "dtype is 'int8'; give one of 'float16', 'bfloat16', 'float32'")],
 )  # fmt: skip
 def test_settings_that_keep_nothing_are_refused(portraits, setting, said):
     with pytest.raises(SettingError, match=said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -45,11 +46,32 @@ def architecture_of(model: nn.Module) -> Architecture:
                 f"{name} has {reason}. ditlens reads transformers with joint attention of text and image, such as "
                 "SD3Transformer2DModel or FluxTransformer2DModel."
             )
+    if (inside := wrapped_in(model)) is not None:
+        raise ArchitectureError(
+            f"model is a {name} around the transformer; pass what is inside: model.{inside}."
+        )
+    if name.startswith("UNet"):
+        raise ArchitectureError(
+            f"{name} is a U-Net, whose text and image never share a stream. ditlens reads transformers with joint "
+            "attention, such as SD3Transformer2DModel or FluxTransformer2DModel."
+        )
     raise ArchitectureError(
         f"ditlens does not know the streams of {name}. Supported are: {', '.join(ARCHITECTURES)}. To add yours, "
         "write one ditlens.lens.adapters.table.Architecture (docs/how-to/add_an_architecture.md) and put it into "
         f"ditlens.lens.adapters.table.ARCHITECTURES[{name!r}]."
     )
+
+
+def wrapped_in(model: nn.Module) -> str | None:
+    """Where the transformer lies inside a module that wraps it; None if it wraps none.
+
+    "module" is that of DataParallel, DistributedDataParallel and FSDP, "base_model.model" that of PEFT.
+    """
+    for path in ("module", "base_model.model"):
+        with contextlib.suppress(AttributeError):
+            if any(kind.__name__ in ARCHITECTURES for kind in type(model.get_submodule(path)).__mro__):
+                return path
+    return None
 
 
 def listed(model: nn.Module, path: str) -> list[nn.Module]:

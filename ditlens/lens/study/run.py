@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ditlens import flow
+from ditlens.arguments import COUNT, INDEX, NUMBER, TEXT, list_of, one_of, takes
 from ditlens.errors import (
     ArchitectureError,
     BudgetError,
@@ -27,14 +28,16 @@ from ditlens.errors import (
     WriteError,
 )
 from ditlens.files import read_lines, remove_leftovers, user_path, write_json
+from ditlens.lens.cache import SITE
 from ditlens.lens.captures import capture
 from ditlens.lens.estimates import Estimate, estimate
 from ditlens.lens.selection import size_of
+from ditlens.lens.site import Site
 from ditlens.lens.study.claims import claim
 from ditlens.lens.study.shards import item_name, write_item
 from ditlens.lens.study.store import Manifest, Study, failure_path, read_failure
 from ditlens.models.identity import fingerprint, setup
-from ditlens.models.model import Model
+from ditlens.models.model import MODEL, Model
 from ditlens.tables import Progress, human, progress_bar
 from ditlens.workers import Worker
 
@@ -50,10 +53,17 @@ FATAL = (
     WriteError,
 )
 """Errors that every item would raise: they end the study."""
+SITES = SITE | list_of(SITE, "a list of them")
 FORMATS = ("float16", "bfloat16", "float32")
 """Number formats to keep."""
 
 
+@takes(
+    model=MODEL, prompts=list_of(TEXT, "a list of texts"), sites=SITES, sampling_steps=COUNT, guidance=NUMBER,
+    seeds=list_of(INDEX, "a list of whole numbers from 0"), dtype=one_of(*FORMATS), reduce=TEXT,
+    steps=list_of(INDEX, "a list of step numbers from 0"),
+    passes=list_of(one_of("cond", "uncond"), "a list of 'cond', 'uncond' or both"),
+)  # fmt: skip
 def plan_study(
     model: Model,
     prompts: Sequence[str],
@@ -86,12 +96,10 @@ def plan_study(
         SettingError: If there are no prompts or seeds, or a setting keeps nothing.
     """
     seeds = [flow.seed_of(seed) for seed in seeds]
-    if not prompts or not seeds or len(set(seeds)) < len(seeds):
-        raise SettingError("A study needs at least one prompt and one seed, and every seed once.")
-    if dtype not in (None, *FORMATS):
-        raise SettingError(f"dtype={dtype!r}: choose {', '.join(FORMATS)}.")
+    if len(set(seeds)) < len(seeds):
+        raise SettingError(f"seeds has one twice: {list(seeds)}. Name every seed once.")
     settings: dict[str, Any] = {
-        "sites": [sites] if isinstance(sites, str) else list(sites),
+        "sites": [str(site) for site in ([sites] if isinstance(sites, str | Site) else sites)],
         "steps": None if steps is None else list(steps),
         "passes": list(passes), "reduce": reduce, "dtype": dtype,
         "sampling_steps": sampling_steps or model.defaults["steps"],
@@ -129,8 +137,6 @@ def check_passes(passes: Sequence[str], guidance: float, distilled: bool = False
     Raises:
         SettingError: If one of them is unknown, or does not exist.
     """
-    if not passes or not set(passes) <= {"cond", "uncond"}:
-        raise SettingError(f"passes={list(passes)}: choose 'cond', 'uncond' or both.")
     if "uncond" in passes and distilled:
         raise SettingError(
             "This model is guidance-distilled: its guidance is embedded, and there is no pass 'uncond'. Keep "

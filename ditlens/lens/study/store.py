@@ -24,14 +24,21 @@ from typing import Any
 
 import torch
 
+from ditlens.arguments import COUNT, PATH, TEXT, Kind, instance, is_whole, list_of, takes
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import read_json, user_path, write_json
-from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
+from ditlens.lens.cache import SITE, CachedItem, CacheKey, LatentCache
 from ditlens.lens.site import Site
 from ditlens.lens.study.shards import MASK, Shard, item_name
 from ditlens.tables import human
 
 FORMAT = 1
+WHOLE = Kind("a whole number", is_whole)
+CHOICE = WHOLE | list_of(WHOLE, "a list of them") | instance("a slice", slice)
+ITEMS = list_of(
+    Kind("", lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(WHOLE.fits, value))),
+    "pairs (number of the prompt, seed), e.g. study.items[:10]",
+)
 Choice = int | Sequence[int] | slice | None
 """Which steps or tokens: one, several, a slice, or all."""
 
@@ -231,6 +238,7 @@ class Study:
         """Text of an item."""
         return self.manifest.prompts[item[0]]
 
+    @takes(site=SITE, step=CHOICE, tokens=CHOICE, pass_=TEXT, items=ITEMS)
     def read(
         self,
         site: str,
@@ -293,8 +301,6 @@ class Study:
             raise StudyError(
                 f"{self.folder} has no finished items yet. Run the same `ditlens capture` to resume."
             )
-        if not chosen:
-            raise StudyError("No items were asked for. Choose some of `study.items`.")
         if absent := [item for item in chosen if not self.path(item).is_file()]:
             raise StudyError(f"Item {absent[0]} is not in {self.folder}. Choose some of `study.items`.")
         return chosen
@@ -359,11 +365,13 @@ class Study:
         site, step, pass_ = ((*key, None, None)[:3]) if isinstance(key, tuple) else (key, None, None)
         return self.get(str(site), step=step, pass_=pass_)
 
+    @takes(size=COUNT)
     def batches(self, site: str, size: int = 64, **choice: Any) -> Iterator[torch.Tensor]:
         """The tensors of `read`, with its step, tokens and pass_, in parts of `size` items."""
         for start in range(0, len(self.items), size):
             yield self.get(site, items=self.items[start : start + size], **choice)
 
+    @takes(items=ITEMS)
     def cache(self, items: Sequence[tuple[int, int]] | None = None) -> LatentCache:
         """Some items (all by default) as a `LatentCache` in memory.
 
@@ -433,6 +441,7 @@ def _tokens(choice: int | Sequence[int] | slice, count: int) -> list[int]:
     return [number % count for number in numbers]
 
 
+@takes(folder=PATH)
 def open_study(folder: str | Path) -> Study:
     """Open a study that ``ditlens capture`` has made, or is still making.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ditlens.arguments import PIXELS, takes
 from ditlens.description import Describer
 from ditlens.errors import CaptionError, DitlensError, ModelError, SettingError, SuiteError
 from ditlens.worlds.portraits import examples
@@ -82,9 +83,11 @@ class Portraits:
 
     # --- reading and drawing -----------------------------------------------------------------------
 
+    @takes(images=PIXELS)
     def measure(self, images: torch.Tensor) -> list[dict[str, float | str]]:
         return self.oracle.measure(images)
 
+    @takes(images=PIXELS)
     def redraw(self, images: torch.Tensor) -> torch.Tensor:
         return render(self.oracle.read(images), images.shape[-1])
 
