@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 
 from ditlens.arguments import COUNT, NAME, NOTHING, NUMBER, PATH, TEXT, Kind, takes
 from ditlens.describers.chat import TYPE_BOTH, ChatDescriber
-from ditlens.describers.replies import LONGEST_REPLY, Message, Reply
+from ditlens.describers.replies import Message, Reply
 from ditlens.describers.transport import Address, Answer, blank, plain, post
 from ditlens.errors import DescriberError
 
@@ -79,7 +80,8 @@ class OpenAICompatible(ChatDescriber):
         cache: str | Path | None = None,
     ) -> None:
         self.model, self.key_env, self.timeout, self.side = model, key_env, timeout, side
-        self.fields = {"model": model, "max_tokens": max_tokens, "temperature": 0, **(options or {})}
+        usual = {"model": model, "max_tokens": max_tokens, "temperature": 0, "stream": False}
+        self.fields = {**usual, **(options or {})}
         self._address = Address.read(url)
         identity = json.dumps([self.url, side, self.fields], sort_keys=True)
         super().__init__(f"{model} ({self._address.host})", identity=identity, cache=cache)
@@ -156,7 +158,7 @@ class OpenAICompatible(ChatDescriber):
             DescriberError: If there are none.
         """
         try:
-            parsed = json.loads(body)
+            parsed = parsed_body(body)
         except (ValueError, RecursionError):
             raise DescriberError(
                 f"{self.name} answered with something other than JSON; it begins: {plain(body)!r}. "
@@ -164,8 +166,9 @@ class OpenAICompatible(ChatDescriber):
             ) from None
         try:
             choice = parsed["choices"][0]
-            content, refusal = choice["message"].get("content"), choice["message"].get("refusal")
-            finish = choice.get("finish_reason")
+            message, finish = choice["message"], choice.get("finish_reason")
+            content, refusal = message.get("content"), message.get("refusal")
+            thought = message.get("reasoning_content") or message.get("reasoning")
         except (LookupError, TypeError, AttributeError):
             said = self.blank(_said(body))
             raise DescriberError(f"{self.name} answered without a choice: {said!r}. {TYPE_BOTH}") from None
@@ -174,7 +177,38 @@ class OpenAICompatible(ChatDescriber):
             raise DescriberError(
                 f"{self.name} declined to describe this image or instruction: {words!r}. {TYPE_BOTH}"
             )
-        return Reply(_text(content), cut=finish == "length")
+        said = _text(content)
+        if thought and not said.strip():
+            raise DescriberError(
+                f"{self.name} wrote {len(str(thought))} characters of reasoning and no answer: the content of its "
+                "reply is empty beside reasoning_content. Raise max_tokens, or turn its thinking off, e.g. "
+                f"options={{'chat_template_kwargs': {{'enable_thinking': False}}}}. {TYPE_BOTH}"
+            )
+        return Reply(said, cut=finish == "length")
+
+
+def parsed_body(body: str) -> Any:
+    """The JSON of an answer; an event stream, which some servers send unasked, as the answer that it adds up to.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    body = body.lstrip("\ufeff").strip()
+    if not re.match(r"(?:data|event|id|retry)?:", body):
+        return json.loads(body)
+    lines = [line.partition(":")[2].strip() for line in body.splitlines() if line.startswith("data:")]
+    events = [json.loads(line) for line in lines if line and line != "[DONE]"]
+    message: dict[str, str] = {}
+    finish = None
+    for event in events:
+        if "error" in event or not isinstance(event.get("choices"), list):
+            return event
+        for choice in event["choices"][:1]:  # the last event may have none
+            for name, part in (choice.get("delta") or choice.get("message") or {}).items():
+                if isinstance(part, str):
+                    message[name] = part if name == "role" else message.get(name, "") + part
+            finish = choice.get("finish_reason") or finish
+    return {"choices": [{"message": message, "finish_reason": finish or "length"}] if events else []}
 
 
 def payload(image: Image.Image, messages: list[Message], side: int) -> list[dict[str, Any]]:
@@ -205,7 +239,7 @@ def _is_busy(answer: Answer) -> bool:
 def _said(body: str) -> str:
     """What a server says about an error, in JSON or in any other form."""
     try:
-        error = json.loads(body)
+        error = parsed_body(body)
         for name in ("error", "message", "detail"):
             if isinstance(error, dict) and name in error:
                 error = error[name]
@@ -219,4 +253,4 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(text for text in texts if isinstance(text, str))
-    return content[:LONGEST_REPLY] if isinstance(content, str) else ""
+    return content if isinstance(content, str) else ""

@@ -128,7 +128,21 @@ def as_reply(answer: str | Description) -> str:
 
 # --- reading -----------------------------------------------------------------------------------------------
 
-_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THOUGHT = (
+    r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|analysis|scratch_?pad|internal_monologue)"
+)
+_BEGINS = re.compile(
+    rf"[<[◁]\|?(?:\w+:)?(?:begin_of_)?{_THOUGHT}\|?[>\]▷]|<\|channel\|?>\s*(?!final){_THOUGHT}\w*|<unused94>",
+    re.IGNORECASE,
+)
+"""What opens a model's reasoning: ``<think>``, ``[THINK]``, ``◁think▷``, ``<|channel|>analysis`` and the like."""
+_ENDS = re.compile(
+    rf"[<[◁]\|?(?:/|end_of_)(?:\w+:)?{_THOUGHT}\|?[>\]▷]|<\|channel\|>\s*final\s*<\|message\|>"
+    r"|<channel\|>|<unused95>",
+    re.IGNORECASE,
+)
+"""What ends it, also where the opening one was part of the prompt: the answer comes after the last of these."""
+_LEFT_OVER = re.compile(r"<\|(?:end|return|im_end|eot_id|endoftext|end_of_text)\|>\s*$")
 _DECLINES = re.compile(
     r"\W*(?:(?:i['’]?m|i am|we are) (?:very |really |so )?sorry|sorry\b|apologies|unfortunately"
     r"|i (?:can ?not|can['’]t|won['’]t|will not|am unable|am not able|must decline)|i['’]m (?:unable|not able)"
@@ -151,7 +165,7 @@ def read_pair(reply: Reply) -> Description:
         RefusalError: If the model declined.
         BadReplyError: If there is no JSON object with two different, plain, short texts.
     """
-    text = _THINKING.sub("", reply.text[:LONGEST_REPLY])
+    text = answer_of(reply)
     found = _object_with_texts(text)
     if found is None:
         if not text.strip():
@@ -172,12 +186,33 @@ def read_description(reply: Reply) -> str:
         RefusalError: If the model declined.
         BadReplyError: If the reply is not one plain, short text.
     """
-    text = _THINKING.sub("", reply.text[:LONGEST_REPLY]).strip()
+    text = answer_of(reply).strip()
     if reply.cut:
         raise BadReplyError("it breaks off")
     if _DECLINES.match(text):
         raise RefusalError("the model declined to answer")
     return read_plain(text.strip('"'), "it")
+
+
+def answer_of(reply: Reply) -> str:
+    """The reply without the model's reasoning, whose drafts are never taken for the answer.
+
+    Example:
+        >>> answer_of(Reply('Hm, {"source": "a draft"}... </think> a cat'))
+        ' a cat'
+
+    Raises:
+        BadReplyError: If the reply breaks off within the reasoning, or before an answer that begins it.
+    """
+    before = "it breaks off in the model's reasoning, before an answer"
+    text = _ENDS.split(reply.text)[-1]
+    answered = _BEGINS.split(text, maxsplit=1)
+    if len(answered) > 1 and not answered[0].strip():
+        raise BadReplyError(before)
+    text = _LEFT_OVER.sub("", answered[0])[:LONGEST_REPLY]
+    if reply.cut and not re.match(r"\s*(?:```(?:json)?\s*)?[{\[]", text) and "{" in text:
+        raise BadReplyError(before)  # in words without any marker there may be drafts
+    return text
 
 
 def read_plain(value: Any, name: str) -> str:

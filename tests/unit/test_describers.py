@@ -127,6 +127,41 @@ def test_a_draft_is_not_taken_for_the_reply():
         read_pair(Reply(f"<think>{GOOD}</think> I cannot do this."))
 
 
+DRAFT = '{"source": "a draft", "target": "another draft"}'
+MARKERS = [
+    ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<THOUGHT>", "</THOUGHT>"),
+    ("<reasoning>", "</reasoning>"), ("<reflection>", "</reflection>"), ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<unused94>thought\n", "<unused95>"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ("<|channel>thought\n", "<channel|>"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("begins", "ends"), MARKERS)
+def test_reasoning_is_never_taken_for_the_answer(begins, ends):
+    good = Description(SOURCE, TARGET, {"hat": "red hat"}, "")
+    for opening in (begins, ""):  # often the prompt holds the opening marker
+        assert read_pair(Reply(f"{opening}Perhaps {DRAFT}? {ends}\n{GOOD}")) == good
+        assert read_description(Reply(f"{opening}A dog? {ends}a cat<|return|>")) == "a cat"
+        with pytest.raises(BadReplyError, match="no JSON object"):
+            read_pair(Reply(f"{opening}Perhaps {DRAFT}? {ends} done"))
+    for cut in (True, False):
+        with pytest.raises(BadReplyError, match="breaks off in the model's reasoning"):
+            read_pair(Reply(f"{begins}Perhaps {DRAFT}? Or {GOOD}", cut))
+
+
+def test_a_reply_that_breaks_off_counts_where_it_begins_with_the_answer():
+    with pytest.raises(BadReplyError, match="breaks off in the model's reasoning"):
+        read_pair(Reply(f"Let me see. Perhaps {DRAFT}? Or", cut=True))
+    for text in (GOOD, f"```json\n{GOOD}\n```\nI hope", f"<think>hm</think>{GOOD}"):
+        assert read_pair(Reply(text, cut=True)).target == TARGET
+
+
+def test_a_long_thought_leaves_the_answer():
+    assert read_pair(Reply(f"<think>{'hm ' * 20_000}</think>{GOOD}")).target == TARGET
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -420,6 +455,41 @@ def ask(script, picture, monkeypatch, key=faults.KEY, use=None, **options):
         return (use or (lambda d: d.extract(picture, WISH)))(describer), server.requests
 
 
+def streamed(*deltas: dict, finish: str = "stop") -> str:
+    events = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    events += [
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
+        {"choices": [], "usage": {}},
+    ]
+    return ": welcome\n\n" + "".join(f"data: {json.dumps(e)}\n\n" for e in events) + "data: [DONE]\n\n"
+
+
+def test_no_stream_is_asked_for_and_one_is_read_all_the_same(picture, monkeypatch):
+    half = len(GOOD) // 2
+    body = streamed({"role": "assistant", "content": ""}, {"content": GOOD[:half]}, {"content": GOOD[half:]})
+    found, [(_, request)] = ask(faults.send(body), picture, monkeypatch)
+    assert request["stream"] is False
+    assert (found.source, found.target) == (SOURCE, TARGET)
+    with pytest.raises(DescriberError, match="cut off by its token limit"):
+        ask(faults.send(streamed({"content": GOOD[:half]}, finish="length")), picture, monkeypatch)
+
+
+def test_a_byte_order_mark_before_the_answer(picture, monkeypatch):
+    body = json.dumps({"choices": [{"message": {"content": GOOD}, "finish_reason": "stop"}]})
+    assert ask(faults.send("\ufeff" + body), picture, monkeypatch)[0].target == TARGET
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_an_empty_answer_beside_reasoning_is_named(picture, monkeypatch, field):
+    says = "wrote 9 characters of reasoning and no answer: .*empty beside reasoning_content. Raise max_tokens, or turn"
+    for body in (
+        faults.say("", **{field: "hm, a man"}),
+        faults.send(streamed({field: "hm, "}, {field: "a man"})),
+    ):
+        with pytest.raises(DescriberError, match=says):
+            ask(body, picture, monkeypatch)
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -488,7 +558,7 @@ def test_what_is_sent(picture, monkeypatch):
     ((headers, body),) = requests
     assert headers["Authorization"] == f"Bearer {faults.KEY}"
     assert {name: body[name] for name in body if name != "messages"} == {
-        "model": "m", "temperature": 0, "seed": 1, "max_completion_tokens": 9,
+        "model": "m", "temperature": 0, "stream": False, "seed": 1, "max_completion_tokens": 9,
     }  # fmt: skip
     system, user = body["messages"]
     assert system == {"role": "system", "content": replies.SYSTEM}
