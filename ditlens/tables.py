@@ -70,7 +70,7 @@ def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Pr
     from tqdm import auto, std
 
     bars = auto.notebook_tqdm is not std.tqdm or sys.stderr.isatty()
-    started = time.monotonic()
+    begun = started = time.monotonic()
     with auto.tqdm(desc=name, disable=not (shown and bars)) as bar:
 
         def show(done: float, total: float, words: str = "") -> None:
@@ -81,7 +81,9 @@ def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Pr
                 bar.update(done - bar.n)
             elif shown and (now := time.monotonic()) - started > EVERY:
                 started = now
-                sys.stderr.write(f"{name}: {done}/{total} {words}".rstrip() + "\n")
+                left = (now - begun) * (total - done) / done if done else 0
+                rest = f", {auto.tqdm.format_interval(left)} left" if left else ""
+                sys.stderr.write(f"{name}: {done}/{total} {words}".rstrip() + f"{rest}\n")
                 sys.stderr.flush()
 
         yield show

@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
@@ -105,6 +106,31 @@ def failure(error: Exception, message: str) -> Outcome:
     """Say what went wrong on standard error; the outcome is for machines."""
     typer.echo(f"error: {message}", err=True)
     return Outcome("", {"error": {"type": type(error).__name__, "message": message}}, ok=False)
+
+
+PHRASES = (
+    (r"Input should be less than or equal to (\S+)", r"give at most \1"),
+    (r"Input should be greater than or equal to (\S+)", r"give at least \1"),
+    (r"Input should be a valid integer.*", "give a whole number"),
+    (r"Input should be a (?:valid|finite) number.*", "give a number"),
+    (r"Value error, ", ""),
+)
+"""What the library that reads numbers says, and how we say it."""
+
+
+def wrong_usage(error: Any, as_json: bool) -> int:
+    """Say on standard error what was typed wrong, and to machines what every failure says.
+
+    Returns:
+        The exit code.
+    """
+    for theirs, ours in PHRASES:
+        error.message = re.sub(theirs, ours, error.message)
+    error.show()
+    if as_json:
+        about = {"type": "UsageError", "message": error.format_message()}
+        typer.echo(json.dumps({"error": about}))
+    return int(error.exit_code)
 
 
 def plain(value: Any) -> Any:

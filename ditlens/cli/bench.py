@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 
 import typer
 from typer import Option
@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from ditlens.bench.rating import Rules
 
 OUTPUTS = Path("outputs/bench")
+METHODS = (
+    f"all, or names with commas: {', '.join(get_args(o.Method))}; a model's world may have more, which a wrong "
+    "name lists."
+)
 DEGREES = "0.25,0.5,0.75,1,1.5"
-Folder: TypeAlias = Annotated[Path, o.File(help="What ditlens bench edit wrote.")]
+Folder: TypeAlias = Annotated[
+    Path | None,
+    o.File(help="What ditlens bench edit wrote; may be left out where there is one.", show_default=False),
+]
 Pairs: TypeAlias = Annotated[int, Option(min=1, metavar="N", help="Pairs that each voter compares.")]
 
 bench = typer.Typer(
@@ -34,7 +41,7 @@ bench = typer.Typer(
 def edit(
     context: typer.Context,
     suite: Annotated[str, Option(help="portraits, portraits-dev, a PIE-Bench folder, or a .json.")] = "portraits",
-    methods: Annotated[str, Option(help="Names with commas, or all; a wrong name lists them all.")] = "all",
+    methods: Annotated[str, Option(help=METHODS)] = "all",
     count: Annotated[int, Option(min=1, metavar="N", help="Edits of the suite.")] = 300,
     degrees: Annotated[Any, Option(parser=o.degrees, metavar="LIST", help="Editing degrees.")] = DEGREES,
     seed: Annotated[int, Option(help="Item k is edited with seed + k.")] = 0,
@@ -76,11 +83,12 @@ def edit(
 
 
 @command("bench page outputs/bench", to=bench)
-def page(folder: Folder = OUTPUTS) -> Outcome:
+def page(folder: Folder = None) -> Outcome:
     """Write the page of a benchmark again."""
     from ditlens.bench.report.page import write_page
     from ditlens.bench.report.sheets import write_sheets
 
+    folder = benchmark(folder)
     write_sheets(folder)
     written = write_page(folder)
     return Outcome(f"wrote {written}", {"page": written})
@@ -88,7 +96,7 @@ def page(folder: Folder = OUTPUTS) -> Outcome:
 
 @command("bench vote outputs/bench --port 8765", to=bench)
 def vote(
-    folder: Folder = OUTPUTS,
+    folder: Folder = None,
     port: Annotated[int, Option(help="Port of the page; 0 takes a free one.")] = 8765,
     host: Annotated[
         str, Option(help="Who may open it; 0.0.0.0 lets in everyone in the network.")
@@ -98,30 +106,53 @@ def vote(
     """Let people rate the images, on a page of this computer."""
     from ditlens.bench import rating
 
+    folder = benchmark(folder)
     rating.serve(folder, port, host, rules(pairs))
     return Outcome(f"count them with: ditlens bench votes {folder}", {"folder": folder})
 
 
 @command("bench export outputs/bench --out outputs/voting", to=bench)
 def export(
-    folder: Folder = OUTPUTS,
+    folder: Folder = None,
     out: Annotated[Path, o.Place(help="New folder to write.")] = Path("outputs/voting"),
     pairs: Pairs = 30,
 ) -> Outcome:
     """Write the voting page as a folder for any web host."""
     from ditlens.bench import rating
 
+    folder = benchmark(folder)
     written = rating.export_static(folder, out, rules=rules(pairs))
     return Outcome(f"wrote {written}; the key to its images is in {folder / 'votes'}", {"page": written})
 
 
 @command("bench votes outputs/bench", to=bench)
-def votes(folder: Folder = OUTPUTS) -> Outcome:
+def votes(folder: Folder = None) -> Outcome:
     """Count the votes."""
     from ditlens.bench.rating import report, tally
 
-    found = tally(folder)
+    found = tally(benchmark(folder))
     return Outcome(report(found), found)
+
+
+def benchmark(folder: Path | None) -> Path:
+    """The folder of a benchmark, or the only one in ``outputs`` where none was named.
+
+    Raises:
+        BenchError: If none was named and there is none, or several.
+    """
+    if folder is not None:
+        return folder
+    found = sorted(path.parent for path in OUTPUTS.parent.glob("*/bench.json"))
+    if len(found) == 1:
+        return found[0]
+    here = (
+        f"In {OUTPUTS.parent} are {', '.join(map(str, found))}"
+        if found
+        else f"In {OUTPUTS.parent} there is none"
+    )
+    raise BenchError(
+        f"Which benchmark? {here}. Name its folder, or make one: ditlens bench edit --out FOLDER."
+    )
 
 
 def rules(pairs: int) -> Rules:

@@ -11,7 +11,7 @@ import os
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from typer import Argument, Option
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ditlens.lens.study.store import Manifest
 
 OUT = Path("outputs")
+METHODS = f"One of {', '.join(get_args(o.Method))}; else the model's own."
 EDIT_FILES = ("edit.png", "edit.json", "mask.png")
 PARTS = {
     "text": "text_encoder",
@@ -77,7 +78,7 @@ def edit(
     instruction: Annotated[str, Argument(help="What to change.")],
     degree: o.Degree = 1.0,
     seed: o.Seed = 0,
-    method: Annotated[o.Method | None, Option(metavar="NAME", help="E.g. flowedit; a wrong one lists all.")] = None,
+    method: Annotated[o.Method | None, Option(metavar="NAME", help=METHODS)] = None,
     mask: Annotated[str, Option(help="none, difference, exact, or an image: white changes.")] = "auto",
     describer: Annotated[str | None, Option(help="own, a model's name or folder, address#model, or .json.")] = None,
     encoders: Annotated[Any, Option(parser=o.encoders, metavar="LIST", help="Text encoders whose part of the "

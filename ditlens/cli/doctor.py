@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,7 +25,10 @@ CONSTRAINTS = ROOT / "constraints.txt"
 """Pinned versions, in a clone."""
 
 OLDEST, NEWEST = (3, 10), (3, 14)
-EXTRAS = ("analysis", "views", "dev")
+EXTRAS = ("analysis", "views", "dev") if CLONE else ("analysis", "views")
+"""The extras whose packages are looked at; the tools of development matter in a clone only."""
+IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "umap-learn": "umap"}
+"""Modules that are not called as their packages are."""
 GB = 2**30
 NEEDED = 2 * GB
 """Free memory, and free space on the disk, in bytes."""
@@ -100,7 +106,9 @@ def check_packages(constraints: Path | None = CONSTRAINTS if CLONE else None) ->
 
 
 def check_package(name: str, allowed: str, pin: str | None, extra: str | None) -> Check:
-    """Compare one installed package with its pin, or with the range that is allowed where it has no pin.
+    """Import one package, and compare it with its pin, or with the range that is allowed where it has no pin.
+
+    The tools of development (extra ``dev``) are not imported.
 
     Args:
         name: The package.
@@ -119,9 +127,24 @@ def check_package(name: str, allowed: str, pin: str | None, extra: str | None) -
         return Check(name, "warn", f"not installed (extra {extra})", install)
     if not SpecifierSet(allowed).contains(installed, prereleases=True):
         return Check(name, "warn" if extra else "fail", f"{installed}, needs {allowed}", install)
+    flaw = "" if extra == "dev" else why_not_imported(IMPORTED_AS.get(name, name.replace("-", "_")))
+    if flaw:
+        again = install.replace("pip install", "pip install --force-reinstall")
+        return Check(name, "warn" if extra else "fail", f"{installed}, cannot be imported: {flaw}", again)
     if pin and not SpecifierSet(f"=={pin}").contains(installed, prereleases=True):
         return Check(name, "warn", f"{installed}, tested with {pin}", install)
     return Check(name, "ok", installed)
+
+
+def why_not_imported(module: str) -> str:
+    """Why a module cannot be imported; empty if it can."""
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            import_module(module)
+    except Exception as error:  # a broken package can raise anything
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    return ""
 
 
 def pip(words: str) -> str:

@@ -7,7 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+from typer import BadParameter
+
+from ditlens.cli.app import wrong_usage
 from ditlens.cli.commands import app
+
+UsageError: type[Exception] = BadParameter.__bases__[0]
+"""The base of all errors of usage; typer gives it no name of its own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        app(words, prog_name="ditlens", obj=words)
-    except SystemExit as end:
+        return int(app(words, prog_name="ditlens", obj=words, standalone_mode=False) or 0)
+    except UsageError as error:
+        return wrong_usage(error, "--json" in words)
+    except SystemExit as end:  # shell completion, a closed pipe
         return int(end.code or 0)
-    raise AssertionError("typer ends every command with SystemExit")

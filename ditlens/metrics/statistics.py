@@ -109,12 +109,12 @@ def paired(
 
     Args:
         tables: One per method, first axis the items.
-        compute: Takes the (resampled) tables, gives a number; NaN is left out of the interval and counted.
+        compute: Takes the (resampled) tables, gives a number; NaN is left out of the interval.
         seed: Seed of the resampling.
         repeats: Resamples.
 
     Returns:
-        See `Estimate`; n counts the items, nan the resamples without a value.
+        See `Estimate`; n counts the items, nan is 0, and "undefined" is the share of the resamples without a value.
     """
 
     def of_items(index: np.ndarray) -> float:
@@ -123,8 +123,9 @@ def paired(
     items = np.arange(len(tables[0]))
     samples = resampled([items], of_items, seed, repeats, vectorized=False)
     low, high = middle(samples)
-    missing = int(np.isnan(samples).sum())
-    return {"value": float(of_items(items)), "low": low, "high": high, "n": len(items), "nan": missing}
+    undefined = float(np.isnan(samples).mean())
+    found = {"value": float(of_items(items)), "low": low, "high": high, "n": len(items), "nan": 0}
+    return {**found, "undefined": undefined}
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

@@ -50,9 +50,8 @@ def test_the_stock_pipeline_appends_256_rows_of_exact_zeros(stock):
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_samples_equal_the_stock_pipelines(portraits, stock, guidance):
-    without_third = StableDiffusion3Pipeline(
-        **stock.components | {"text_encoder_3": None, "tokenizer_3": None}
-    )
+    without_third = StableDiffusion3Pipeline(**stock.components)
+    without_third.register_modules(text_encoder_3=None, tokenizer_3=None)  # as pitfall 9 says
     without_third.set_progress_bar_config(disable=True)
     theirs = without_third(
         [TEXT, SHORT], num_inference_steps=3, guidance_scale=guidance, latents=portraits.noise([3, 4]),

@@ -163,3 +163,32 @@ def test_files_outside_the_folder_are_refused(folder):
         bench.file("../elsewhere.png")
     with pytest.raises(BenchError, match="There is no file"):
         bench.file("images/none.png")
+
+
+def test_intervals_lie_inside_the_plot(folder):
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["methods"]["ems"]["degrees"]["1.5"]["effect"] |= {"low": -0.75, "high": 2.25}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    across, page = chart(read_folder(folder)).across, write_page(folder).read_text("utf-8")
+    ends = [
+        float(end)
+        for bar in re.findall(r'class="interval" x1="(.+?)" y1=.*? x2="(.+?)"', page)
+        for end in bar
+    ]
+    assert across.start == min(ends) and max(ends) == across.end
+
+
+def test_resamples_without_a_value_are_not_items(folder):
+    summary = json.loads((folder / "summary.json").read_text())
+    goal = summary["methods"]["ems"]["matched"]["drift_at_0.5"]
+    summary["methods"]["ems"]["matched"]["drift_at_0.5"] = goal | {"n": 6, "nan": 0, "undefined": 0.254}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    words = " ".join(Reader(write_page(folder).read_text("utf-8")).words)
+    assert "25 % of resamples without a value" in words
+    assert "6 of 6 without a value" in words, "of PSNR, which one method lacks"
+
+
+def test_wide_tables_say_that_they_go_on(folder):
+    page = write_page(folder).read_text("utf-8")
+    assert page.count("The table goes on to the right") == page.count('<table class="sortable">') > 3
+    assert "::-webkit-scrollbar-thumb" in page

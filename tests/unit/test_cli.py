@@ -620,7 +620,7 @@ def test_progress_in_a_log_file_is_a_line_now_and_then(monkeypatch, capsys):
     with progress_bar("items") as show:
         for done in range(4):
             show(done, 3, "done")
-    assert capsys.readouterr().err == "items: 1/3 done\nitems: 3/3 done\n"
+    assert capsys.readouterr().err == "items: 1/3 done, 00:32 left\nitems: 3/3 done\n"
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
@@ -631,3 +631,54 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
     captured = capsys.readouterr()
     assert "items: 100%" in captured.err and "3/3" in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["edit", "a.png", "older", "--degree", "5"], "Invalid value for '--degree': give at most 3"),
+        (["edit", "a.png", "older", "--degree", "-5"], "Invalid value for '--degree': give at least -2"),
+        (["edit", "a.png", "older", "--degree", "much"], "Invalid value for '--degree': give a number"),
+        (["generate", "a man", "--seed", "1.5"], "Invalid value for '--seed': give a whole number"),
+        (
+            ["edit", "a.png", "older", "--method", "x"],
+            "Invalid value for '--method': 'x' is not one of 'ems', ",
+        ),
+        (["edit", "a.png"], "Missing argument 'instruction'."),
+        (["paint"], "No such command 'paint'."),
+    ],
+)
+def test_wrong_usage_speaks_plainly_to_people_and_machines(words, says, capsys):
+    assert cli.main([*words, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert f"Error: {says}" in captured.err
+    said = json.loads(captured.out)["error"]
+    assert said["type"] == "UsageError" and said["message"].startswith(says)
+
+
+def test_help_lists_the_methods(capsys):
+    for words in (["edit"], ["bench", "edit"]):
+        assert cli.main([*words, "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "ems, flowedit, flowalign, flowslider, dvrf, dds," in text
+
+
+@pytest.mark.parametrize("command", ["page", "vote", "export", "votes"])
+def test_a_benchmark_that_is_not_named(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench", command]) == 1
+    said = (
+        "error: Which benchmark? In outputs there is none. Name its folder, or make one: ditlens bench edit"
+    )
+    assert capsys.readouterr().err.startswith(said)
+    for name in ("a", "b"):
+        (tmp_path / "outputs" / name).mkdir(parents=True)
+        (tmp_path / "outputs" / name / "bench.json").write_text("{}")
+    assert cli.main(["bench", command]) == 1
+    assert f"In outputs are {Path('outputs/a')}, {Path('outputs/b')}." in capsys.readouterr().err
+    (tmp_path / "outputs/b/bench.json").unlink()
+    assert cli.main(["bench", command]) == 1
+    assert (
+        f"{Path('outputs/a')} is not the folder of a benchmark: it has no summary.json"
+        in capsys.readouterr().err
+    )

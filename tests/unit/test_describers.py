@@ -481,7 +481,7 @@ def test_a_byte_order_mark_before_the_answer(picture, monkeypatch):
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_an_empty_answer_beside_reasoning_is_named(picture, monkeypatch, field):
-    says = "wrote 9 characters of reasoning and no answer: .*empty beside reasoning_content. Raise max_tokens, or turn"
+    says = "wrote 9 characters of reasoning and no answer: .*empty beside reasoning_content. Raise max_tokens"
     for body in (
         faults.say("", **{field: "hm, a man"}),
         faults.send(streamed({field: "hm, "}, {field: "a man"})),

@@ -194,3 +194,21 @@ def test_the_shipped_model_is_as_published_and_as_a_training_would_write_it():
     assert json.loads(settings) == SETTINGS
     (check,) = doctor.check_model()
     assert check.status == "ok", check
+
+
+@pytest.mark.parametrize(("extra", "status"), [(None, "fail"), ("views", "warn")])
+def test_a_package_that_cannot_be_imported(monkeypatch, extra, status):
+    def broken(module):
+        raise OSError(f"lib{module}.so: cannot open shared object file\nmore")
+
+    monkeypatch.setattr(doctor, "import_module", broken)
+    check = doctor.check_package("packaging", ">=1", PACKAGING, extra)
+    said = "cannot be imported: OSError: libpackaging.so: cannot open shared object file"
+    assert (check.status, check.found) == (status, f"{PACKAGING}, {said}")
+    assert check.fix.endswith(f'pip install --force-reinstall "packaging=={PACKAGING}"')
+    assert doctor.check_package("packaging", ">=1", PACKAGING, "dev").status == "ok", "tools are not imported"
+
+
+def test_every_package_is_imported_by_a_name_that_exists():
+    for check in doctor.check_packages():
+        assert "cannot be imported" not in check.found, check

@@ -62,7 +62,9 @@ def test_what_is_written_comes_back(study):
     assert whole.dtype == dtype and whole.shape == (2, 4, 3, 4)
     assert torch.equal(whole[:, 3].float(), values(1, 5, dtype).float())
     assert torch.equal(found[SITE, 1].float(), whole[1].float())
-    assert torch.equal(torch.cat(list(found.batches(SITE, 3, step=0))).float(), whole[0].float())
+    parts = list(found.batches(SITE, 3, step=0))
+    assert torch.equal(torch.cat([part.tensor for part in parts]).float(), whole[0].float())
+    assert [item for part in parts for item in part.labels["item"]] == found.items
     assert found.verify() == [] and found.missing == []
 
 

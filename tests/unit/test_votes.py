@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
+import socket
 import threading
 import urllib.error
 import urllib.request
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from bench_run import write_run
 from PIL import Image
 
+from ditlens.bench.html import asset
+from ditlens.bench.rating import server as server_module
 from ditlens.bench.rating.ballots import FLIPPED, Ballot, Rules
 from ditlens.bench.rating.export import export_static
-from ditlens.bench.rating.server import make_server
+from ditlens.bench.rating.server import make_server, serve
 from ditlens.bench.rating.tally import tally
 from ditlens.errors import BenchError, SettingError
 
@@ -256,3 +261,41 @@ def test_who_fails_the_checks_is_left_out(folder):
 def test_no_votes_are_told(folder):
     with pytest.raises(BenchError):
         tally(folder)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("0.0.0.0", ["192.168.7.5", "10.1.2.3"]),
+        ("192.168.7.5", ["192.168.7.5"]),
+    ],
+)
+def test_the_addresses_that_are_shown_can_be_opened(folder, monkeypatch, capsys, host, shown):
+    cards = {
+        "lo": ["127.0.0.1"], "wifi": ["192.168.7.5", "169.254.1.1"], "cable": ["10.1.2.3"],
+    }  # fmt: skip
+    found = {
+        card: [SimpleNamespace(family=socket.AF_INET, address=each) for each in every]
+        for card, every in cards.items()
+    }
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: found)
+
+    class Ended(SimpleNamespace):
+        server_address, serve_forever, server_close = (host, 8765), lambda self: None, lambda self: None
+
+    monkeypatch.setattr(server_module, "make_server", lambda *_: Ended())
+    serve(folder, host=host)
+    said = capsys.readouterr().out
+    assert [line.split()[2] for line in said.splitlines() if "Vote at" in line] == [
+        f"http://{each}:8765/" for each in shown
+    ]
+    assert ("Everyone in this network" in said) == (host != "127.0.0.1")
+
+
+def test_sources_are_as_large_as_results():
+    style = asset("vote.css")
+    for rule in re.findall(r"[.]source [{](.*?)[}]", style):
+        assert "padding" not in rule and "border" not in rule, "they would make the image in it smaller"
+        if "width" in rule:  # on a phone, two columns with a gap of half a rem
+            assert "width: calc(50% - .25rem)" in rule

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -43,10 +44,11 @@ def serve(folder: str | Path, port: int = 8765, host: str = "127.0.0.1", rules: 
         BenchError: If the folder is damaged, or has votes that were cast under other rules.
     """
     server = make_server(folder, port, host, rules)
-    sys.stdout.write(
-        f"Vote at http://{server.server_address[0]!s}:{server.server_address[1]}/ (Ctrl-C ends)\n"
-    )
-    if host not in ("127.0.0.1", "localhost", "::1"):
+    port = server.server_address[1]
+    everyone = host in ("0.0.0.0", "::", "")
+    for address in addresses() if everyone else [host]:
+        sys.stdout.write(f"Vote at http://{address}:{port}/ (Ctrl-C ends)\n")
+    if everyone or not (host == "localhost" or host.startswith("127.") or host == "::1"):
         sys.stdout.write("Everyone in this network can open it, unencrypted. Tell your voters the address.\n")
     sys.stdout.flush()
     try:
@@ -55,6 +57,17 @@ def serve(folder: str | Path, port: int = 8765, host: str = "127.0.0.1", rules: 
         sys.stdout.write("Stopped. All votes are on disk.\n")
     finally:
         server.server_close()
+
+
+def addresses() -> list[str]:
+    """Addresses of this computer in its networks (IPv4); its name if it is in none."""
+    import psutil
+
+    every = [
+        each for found in psutil.net_if_addrs().values() for each in found if each.family == socket.AF_INET
+    ]
+    outside = [each.address for each in every if not each.address.startswith(("127.", "169.254."))]
+    return outside or [socket.gethostname()]
 
 
 def make_server(

@@ -25,17 +25,27 @@ BETTER = {"spearman": "higher", "r2": "higher", "nfe": "lower", "calls": "lower"
 
 
 class Number(NamedTuple):
-    """A measured value with its 95 % interval, where it has one, and how many edits have a value, and none."""
+    """A measured value with its 95 % interval, where it has one.
+
+    Attributes:
+        value: The value.
+        low: Lower end of the interval.
+        high: Upper end.
+        n: How many edits have a value.
+        nan: How many have none.
+        undefined: Share of the resamples behind the interval that have none.
+    """
 
     value: float = math.nan
     low: float = math.nan
     high: float = math.nan
     n: int = 0
     nan: int = 0
+    undefined: float = 0.0
 
     @classmethod
     def of(cls, raw: Any) -> Number:
-        """From summary.json: an object with value, low, high, n and nan, or a plain number."""
+        """From summary.json: an object with these names, or a plain number."""
         known = raw if isinstance(raw, dict) else {"value": raw}
         return cls(**{name: known[name] for name in cls._fields if known.get(name) is not None})
 
@@ -127,6 +137,8 @@ def column(numbers: Sequence[Number], better: str, share: bool = False) -> list[
         small = [] if MISSING in ends else [" to ".join(ends)]
         if number.nan:
             small.append(f"{number.nan} of {number.n + number.nan} without a value")
+        if number.undefined:
+            small.append(f"{100 * number.undefined:.0f} % of resamples without a value")
         cells.append(Cell(shown(number.value, decimals, share), small, number.value, mark))
     return cells
 

@@ -366,10 +366,10 @@ class Study:
         return self.get(str(site), step=step, pass_=pass_)
 
     @takes(size=COUNT)
-    def batches(self, site: str, size: int = 64, **choice: Any) -> Iterator[torch.Tensor]:
-        """The tensors of `read`, with its step, tokens and pass_, in parts of `size` items."""
+    def batches(self, site: str, size: int = 64, **choice: Any) -> Iterator[StudySlice]:
+        """The slices of `read`, with its step, tokens and pass_, in parts of `size` items."""
         for start in range(0, len(self.items), size):
-            yield self.get(site, items=self.items[start : start + size], **choice)
+            yield self.read(site, items=self.items[start : start + size], **choice)
 
     @takes(items=ITEMS)
     def cache(self, items: Sequence[tuple[int, int]] | None = None) -> LatentCache:

@@ -20,6 +20,16 @@ for (const button of document.querySelectorAll(".sort")) {
   button.addEventListener("click", () => sortBy(button.closest("th")));
 }
 
+// Wide tables: systems that hide scroll bars need a word that there is more.
+for (const table of document.querySelectorAll(".scroll")) {
+  const more = table.nextElementSibling;
+  if (!more?.classList.contains("more")) continue;
+  const look = () => { more.hidden = table.scrollLeft + table.clientWidth >= table.scrollWidth - 2; };
+  table.addEventListener("scroll", look, { passive: true });
+  new ResizeObserver(look).observe(table);
+  look();
+}
+
 // Gallery: show what all filters let through; an item without results disappears.
 const filters = document.getElementById("filters");
 function applyFilters() {
