@@ -119,15 +119,17 @@ class Edit:
 
     @property
     def warnings(self) -> list[str]:
-        """What to know about it: *no visible change*, *identity broke*, *not reached*, how a word was read.
+        """What to know about it, empty if all is well.
 
-        Empty if all is well.
+        Of what was asked: how a word was read, and what has no effect beside the rest; of the source image: that the
+        model does not know such images; of the result: *no visible change*, *identity broke*, *not reached*.
         """
         moved = judge.change(images.to_tensor(self.image), images.to_tensor(self.reconstruction))
         same, exact = self.source_text == self.target_text, self.plan.method.exact_at_0
-        return [*self.plan.remarks, *judge.warnings_of(
+        found = judge.warnings_of(
             moved, self.degree, self.drift, self.missed, same_texts=same, exact_at_0=exact
-        )]  # fmt: skip
+        )
+        return [*self.plan.remarks, *(self.plan.cautions if self.degree else ()), *found]
 
     @property
     def mask(self) -> torch.Tensor | None:

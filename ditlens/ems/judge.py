@@ -76,7 +76,12 @@ def check_image(model: Model, image: images.ImageLike) -> Check:
         red
     """
     pixels = model.prepare(image)
-    kept = psnr(model.decode(model.encode_image(pixels)), pixels)
+    return look(model, pixels, model.decode(model.encode_image(pixels)))
+
+
+def look(model: Model, pixels: torch.Tensor, reconstruction: torch.Tensor) -> Check:
+    """Judge an image (1, 3, height, width) beside what the autoencoder keeps of it, of the same shape."""
+    kept = psnr(reconstruction, pixels)
     redrawn = None if model.world is None else model.world.redraw(pixels)
     drawn = None if redrawn is None else psnr(redrawn, pixels)
     light = worse(light_of(kept, RECONSTRUCTION_DB), "green" if drawn is None else light_of(drawn, WORLD_DB))
@@ -150,17 +155,19 @@ def warnings_of(
     if same_texts:
         return ["no visible change: both texts are the same, so the image is already as asked for."]
     if moved < UNSEEN:
-        found.append(
+        return [
             f"no visible change (root mean square {moved:.3f}): raise the degree above {degree:g}, or look at "
             "both texts: does the target really say what you want?"
-        )
-    if drift is not None and drift > BROKEN:
+        ]
+    broke, short = drift is not None and drift > BROKEN, bool(missed) and degree >= 1
+    if broke:  # where the wish was not reached either, a lower degree would take it further away
+        lower = "" if short else f"Lower the degree below {degree:g}, try"
         found.append(
-            f"identity broke: what was not asked for moved by {drift:.2f} of its range. Lower the degree below "
-            f"{degree:g}, try another seed, or confine the edit with mask=."
+            f"identity broke: what was not asked for moved by {drift:.2f} of its range. {lower or 'Try'} another "
+            "seed, or confine the edit with mask=."
         )
-    if missed and degree >= 1 and moved >= UNSEEN:
+    if short:
         names = ", ".join(name.replace("_", " ") for name in missed)
-        further = f"a degree of {min(degree + 0.25, HIGHEST):g}, or " if degree < HIGHEST else ""
+        further = "" if broke or degree >= HIGHEST else f"a degree of {min(degree + 0.25, HIGHEST):g}, or "
         found.append(f"not reached: {names}. Try {further}another seed.")
     return found

@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ditlens import flow, images
 from ditlens.arguments import FLAG, takes
 from ditlens.describers.choice import describer_from
 from ditlens.description import Describer, Description, single_changes
-from ditlens.ems import masks
+from ditlens.ems import judge, masks
 from ditlens.ems.engine import EngineState
 from ditlens.ems.extract import check_texts, describe, instructions_of, known_to, target_texts
 from ditlens.ems.loops import Method
@@ -126,6 +127,7 @@ class Plan:
         settings: What `make_plan` was given, to plan the same for another image.
         files: The files that image and mask come from, where they are known.
         remarks: How the model's world read the instructions, where that is worth a word.
+        asked: All instructions, also where the texts that were given leave them nothing to do.
     """
 
     model: Model
@@ -145,6 +147,7 @@ class Plan:
     settings: EditSettings = field(repr=False)
     files: tuple[Path, ...] = ()
     remarks: tuple[str, ...] = ()
+    asked: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickles: everything on the CPU, without the networks of model and describer."""
@@ -158,6 +161,29 @@ class Plan:
     def clock() -> float:
         """Seconds of a clock that only goes forward."""
         return time.perf_counter()
+
+    @cached_property
+    def cautions(self) -> list[str]:
+        """What has no effect in this edit, and whether the model knows images like this one."""
+        chosen, found = self.settings, []
+        both = chosen.source_text is not None and chosen.target_text is not None
+        if both and self.asked:
+            found.append(
+                f"not used: the instruction {self.asked!r}, because both texts were given. Leave target_text= out, "
+                "and the instruction is carried out."
+            )
+        if chosen.source_text is not None and chosen.describer is not None:
+            found.append(
+                "not used: describer=, because source_text= says what the image shows. Leave one of them out."
+            )
+        look = judge.look(
+            self.model, images.to_tensor(self.source_image), images.to_tensor(self.reconstruction)
+        )
+        if look.light == "red" and self.model.world is not None:
+            found.append(
+                f"{look.sentence} Ask before an edit: ditlens.check_image(model, image), ditlens check IMAGE."
+            )
+        return found
 
     def moved(self, degree: float) -> TextEmbedding:
         """The manipulated text: c0 + degree * sum of w_i (c_i - c0)."""
@@ -270,6 +296,7 @@ def make_plan(
     """
     chosen = settings or EditSettings()
     instructions = instructions_of(instruction)
+    asked = " and ".join(instructions)
     check_texts(model, instruction, chosen.source_text, chosen.target_text)
     encoders = text_encoders.choose(model, chosen.encoders)
     given = chosen.source_text is not None
@@ -311,8 +338,8 @@ def make_plan(
         latents=latents, description=description, instructions=instructions, source=source,
         targets=tuple(zip(texts, instructions.values() or [1.0], strict=True)), method=method, mask=mask,
         mask_name=mask_name, mask_cost=cost, before=before, encoders=encoders,
-        settings=replace(chosen, describer=who), files=(*images.file_of(image), *mask_files),
-        remarks=tuple(remarks),
+        settings=replace(chosen, describer=None if chosen.describer is None else who), asked=asked,
+        files=(*images.file_of(image), *mask_files), remarks=tuple(remarks),
     )  # fmt: skip
 
 

@@ -623,3 +623,33 @@ def test_auto_is_the_models_own_mask(run, portraits, monkeypatch):
 def test_degree_0_is_exact_under_every_mask(run, mask):
     kept = run(degree=0.0, mask=mask)
     assert np.array_equal(kept.image, kept.reconstruction)
+
+
+# --- what has no effect, and what the model does not know ----------------------------------------------------
+
+
+def remarks(model, **given):
+    quick = OdeEdit("quick", steps=1)
+    return edit(model, Image.new("RGB", (128, 128), "red"), method=quick, mask=None, **given).warnings
+
+
+def test_what_is_not_used_is_said(portraits):
+    texts = {"source_text": "a red shirt", "target_text": "a blue shirt"}
+    both = remarks(portraits, instruction="add a crown", **texts)
+    assert both[0].startswith("not used: the instruction 'add a crown', because both texts were given. Leave")
+    who = remarks(portraits, instruction="add a crown", source_text="no hat", describer="own")
+    assert who[0].startswith(
+        "not used: describer=, because source_text= says what the image shows. Leave one"
+    )
+    for given in (
+        texts,
+        {"instruction": "add a crown", "source_text": "no hat"},
+        {"instruction": "add a crown"},
+    ):
+        assert not any("not used" in remark for remark in remarks(portraits, **given))
+
+
+def test_an_image_that_the_model_does_not_know_points_to_the_check(portraits):
+    found = remarks(portraits, source_text="a red shirt", target_text="a blue shirt")[0]
+    assert found.startswith("this image is outside what the")
+    assert found.endswith("Ask before an edit: ditlens.check_image(model, image), ditlens check IMAGE.")

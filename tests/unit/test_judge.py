@@ -64,3 +64,17 @@ def test_psnr():
     assert judge.psnr(a, a + 0.1) == pytest.approx(20, abs=1e-4)
     assert judge.psnr(a, a) == float("inf")
     assert judge.change(a, a + 0.1) == pytest.approx(0.1)
+
+
+def test_warnings_of_one_edit_do_not_contradict_each_other():
+    for degree in (1.0, 2.0, 3.0):
+        broke, short = judge.warnings_of(0.2, degree, 0.3, ["smile"], same_texts=False)
+        assert broke.endswith("0.30 of its range. Try another seed, or confine the edit with mask=.")
+        assert short == "not reached: smile. Try another seed."
+    assert (
+        "Lower the degree below 2, try another seed"
+        in judge.warnings_of(0.2, 2.0, 0.3, [], same_texts=False)[0]
+    )
+    assert "Try a degree of 2.25, or" in judge.warnings_of(0.2, 2.0, 0.0, ["smile"], same_texts=False)[0]
+    (unseen,) = judge.warnings_of(0.001, 1.0, 0.3, ["smile"], same_texts=False)
+    assert unseen.startswith("no visible change")
