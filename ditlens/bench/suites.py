@@ -23,6 +23,7 @@ from ditlens.ems.masks import read_mask
 from ditlens.errors import DitlensError, SuiteError
 from ditlens.files import read_json, read_lines, user_path
 from ditlens.images import open_file
+from ditlens.tables import counted
 from ditlens.worlds import world as worlds
 from ditlens.worlds.world import SuiteItem
 
@@ -57,7 +58,7 @@ class Suite:
         kinds = ", ".join(
             f"{kind} {count}" for kind, count in Counter(i.kind for i in self.items).most_common(12)
         )
-        return "\n".join([f"{self.name}: {len(self.items)} edits ({kinds})", *self.remarks])
+        return "\n".join([f"{self.name}: {counted(len(self.items), 'edit')} ({kinds})", *self.remarks])
 
 
 # --- data that the user brings -----------------------------------------------------------------------------

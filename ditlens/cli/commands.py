@@ -25,7 +25,7 @@ from ditlens.cli.checks import check as check_given
 from ditlens.cli.checks import check_instruction
 from ditlens.errors import BudgetError, DitlensError, StudyError
 from ditlens.images import save_image
-from ditlens.tables import progress_bar
+from ditlens.tables import counted, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,7 +230,7 @@ def study(
     if verify:
         data["damaged"] = bad = found.verify()
         advice = f": {', '.join(bad)}. Delete them and capture again." if bad else ""
-        text += f"\n{len(bad)} damaged shards{advice}"
+        text += f"\n{counted(len(bad), 'damaged shard')}{advice}"
     return Outcome(text, data, not (found.missing or data.get("damaged")))
 
 

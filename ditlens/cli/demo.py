@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import ditlens as dl
 from ditlens.files import DATA
 from ditlens.images import save_image, strip
-from ditlens.tables import columns, progress_bar
+from ditlens.tables import columns, counted, progress_bar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def summary(edit: Edit) -> str:
     others = len(edit.before) - len(listed)
     facts.append(("drift", f"{edit.drift:.3f} of an attribute's range, mean over those not asked for"))
     table = columns(rows, header=("measured", "before", "", "after"))
-    return f"{columns(facts)}\n\n{table}\n({others} more attributes stayed the same)"
+    return f"{columns(facts)}\n\n{table}\n({counted(others, 'more attribute')} stayed the same)"
 
 
 def changed(before: dict[str, Value], after: dict[str, Value], targets: list[str]) -> list[str]:

@@ -33,6 +33,7 @@ from ditlens.errors import SettingError
 from ditlens.files import as_json, keep_inputs, user_path, writing_whole
 from ditlens.models.encoders import Choice
 from ditlens.models.model import MODEL, Model
+from ditlens.tables import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -443,7 +444,7 @@ class EditSteps:
         if last is None or last.step + 1 < last.steps:
             done = 0 if last is None else last.step + 1
             raise SettingError(
-                f"This edit was cancelled after {done} steps: there is no result. "
+                f"This edit was cancelled after {counted(done, 'step')}: there is no result. "
                 "Its last state is in .state; start again with edit.iter()."
             )
         return results(self.plan, [self.degree], last, self._begun)[0]

@@ -287,9 +287,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
             f"{setting} ({human(share * self.limit)} for as much)"
             for setting, share in smaller_settings(now, reduced=bool(self.cache.reduced)).items()
         ]
+        calls = counted(self.calls, "forward call")
         return (
-            f"This capture has reached its limit of {human(self.limit)} after {self.calls} forward calls. "
-            f"Smaller: {'; '.join(hints)}; or limit={human(4 * self.limit)!r}. `ditlens.estimate` says before how "
+            f"This capture has reached its limit of {human(self.limit)} after {calls}. Smaller: {'; '.join(hints)}; or limit={human(4 * self.limit)!r}. `ditlens.estimate` says before how "
             "much it will be. Larger than memory: `ditlens capture` streams to disk."
         )
 
@@ -331,8 +331,8 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
             )
         if not self._parts:
             raise CaptureError(
-                f"The transformer ran {self.calls} times, but never with the steps and passes that were asked "
-                f"for. It ran {self.came()}: ask for some of these."
+                f"The transformer ran {counted(self.calls, 'time')}, but never with the steps and passes that were "
+                f"asked for. It ran {self.came()}: ask for some of these."
             )
         self._assemble()
         self.warn_of_nan()

@@ -466,9 +466,10 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         """
         never = [site for site, count in self.applied.items() if count == 0]
         if never and self.calls:
-            others = f", nor was {counted(len(never) - 1, 'other site')}" if len(never) > 1 else ""
+            others = f" ({counted(len(never) - 1, 'other site')} neither)" if len(never) > 1 else ""
+            calls = counted(self.calls, "forward call")
             raise InterventionError(
-                f"{never[0]} was never changed in {self.calls} forward calls{others}. The model ran {self.came()}; "
+                f"{never[0]} was never changed in {calls}{others}. The model ran {self.came()}; "
                 "blocks that a cache or skip_layers leaves out cannot be changed."
             )
         if never:

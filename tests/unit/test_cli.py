@@ -25,7 +25,7 @@ from ditlens.cli import demo, doctor, options
 from ditlens.cli import main as cli
 from ditlens.cli.doctor import Check
 from ditlens.errors import ModelError
-from ditlens.tables import progress_bar
+from ditlens.tables import counted, progress_bar
 
 COMMANDS = ("generate", "edit", "check", "demo", "capture", "study", "doctor", "train", "bench")
 BENCH = ("bench edit", "bench page", "bench vote", "bench export", "bench votes")
@@ -682,3 +682,11 @@ def test_a_benchmark_that_is_not_named(command, tmp_path, monkeypatch, capsys):
         f"{Path('outputs/a')} is not the folder of a benchmark: it has no summary.json"
         in capsys.readouterr().err
     )
+
+
+def test_numbers_agree_with_their_nouns():
+    assert [counted(n, "damaged shard") for n in (0, 1, 2)] == [
+        "0 damaged shards",
+        "1 damaged shard",
+        "2 damaged shards",
+    ]

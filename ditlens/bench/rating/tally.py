@@ -17,7 +17,7 @@ from ditlens.bench.rating import files
 from ditlens.bench.rating.ballots import SOURCE, VOTER, Comparison
 from ditlens.errors import BenchError
 from ditlens.metrics.statistics import bradley_terry, krippendorff_alpha, middle, resampled_sums, win_rates
-from ditlens.tables import columns
+from ditlens.tables import columns, counted
 
 FEW_VOTERS = 5
 """With fewer voters, intervals are over votes: they hold for these voters only."""
@@ -89,9 +89,9 @@ def report(found: Mapping[str, Any]) -> str:
     Args:
         found: What `tally` returned.
     """
-    lines = [f"{found['votes']} votes of {found['voters']} voters"]
+    lines = [f"{counted(found['votes'], 'vote')} of {counted(found['voters'], 'voter')}"]
     if found["excluded"]:
-        lines.append(f"{len(found['excluded'])} voters left out. {RULE}")
+        lines.append(f"{counted(len(found['excluded']), 'voter')} left out. {RULE}")
     lines += [f"{found[k]} lines {why}" for k, why in TROUBLES.items() if found[k]]
     for question, result in found["questions"].items():
         if not result["methods"]:

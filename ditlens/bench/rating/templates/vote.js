@@ -71,7 +71,7 @@ function show(screen) {
   const votes = fixed ? savedVotes().length : 0;
   $("download").hidden = votes === 0;
   const lost = remembers ? "" : " This browser does not keep them: download them before you close the page.";
-  $("hint").textContent = votes ? `${votes} answers, only in this browser until you hand them in.${lost}` : "";
+  $("hint").textContent = votes ? `Answers, only in this browser until you hand them in: ${votes}.${lost}` : "";
 }
 
 function trouble(text) {
