@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -66,7 +66,7 @@ def command(
                 typer.echo("stopped", err=True)
                 raise typer.Exit(130) from None
             except (DitlensError, OSError) as error:
-                outcome = failure(error, str(error))
+                outcome = failure(error, typed(str(error), signature.parameters))
             except ModuleNotFoundError as error:
                 if (error.name or "").startswith("ditlens"):
                     raise
@@ -106,6 +106,17 @@ def failure(error: Exception, message: str) -> Outcome:
     """Say what went wrong on standard error; the outcome is for machines."""
     typer.echo(f"error: {message}", err=True)
     return Outcome("", {"error": {"type": type(error).__name__, "message": message}}, ok=False)
+
+
+def typed(message: str, options: Iterable[str]) -> str:
+    """A message with the arguments of Python functions as the options of the command that share their names.
+
+    >>> typed("Try device='cpu', or dtype=torch.float16; seed is -1.", ["device", "dtype"])
+    "Try --device 'cpu', or --dtype float16; seed is -1."
+    """
+    names = "|".join(map(re.escape, options))
+    dashed = re.sub(rf"\b({names})=(?:torch\.)?", lambda found: f"--{found[1].replace('_', '-')} ", message)
+    return re.sub(r"(--[a-z-]+) (?=[\s,)]|\.\s|$)", r"\1", dashed)  # an option that is named without a value
 
 
 PHRASES = (

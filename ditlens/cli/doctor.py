@@ -25,8 +25,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 """Pinned versions, in a clone."""
 
 OLDEST, NEWEST = (3, 10), (3, 14)
-EXTRAS = ("analysis", "views", "dev") if CLONE else ("analysis", "views")
-"""The extras whose packages are looked at; the tools of development matter in a clone only."""
+EXTRAS = ("analysis", "views", "dev")
+"""The extras whose packages are looked at; the tools of development, dev, in a clone only."""
 IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "umap-learn": "umap"}
 """Modules that are not called as their packages are."""
 GB = 2**30
@@ -98,7 +98,12 @@ def check_packages(constraints: Path | None = CONSTRAINTS if CLONE else None) ->
     for line in metadata.requires("ditlens") or []:
         wanted = Requirement(line)
         extra = next(
-            (name for name in EXTRAS if wanted.marker and wanted.marker.evaluate({"extra": name})), None
+            (
+                name
+                for name in EXTRAS
+                if (CLONE or name != "dev") and wanted.marker and wanted.marker.evaluate({"extra": name})
+            ),
+            None,
         )
         if wanted.marker is None or extra:
             pin = pinned.get(canonicalize_name(wanted.name))

@@ -289,8 +289,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         ]
         calls = counted(self.calls, "forward call")
         return (
-            f"This capture has reached its limit of {human(self.limit)} after {calls}. Smaller: {'; '.join(hints)}; or limit={human(4 * self.limit)!r}. `ditlens.estimate` says before how "
-            "much it will be. Larger than memory: `ditlens capture` streams to disk."
+            f"This capture has reached its limit of {human(self.limit)} after {calls}. Smaller: "
+            f"{'; '.join(hints)}; or limit={human(4 * self.limit)!r}. `ditlens.estimate` says before how much it "
+            "will be. Larger than memory: `ditlens capture` streams to disk."
         )
 
     # --- the end -------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import ditlens
 from ditlens.cli import bench as cli_bench
 from ditlens.cli import demo, doctor, options
 from ditlens.cli import main as cli
+from ditlens.cli.app import typed
 from ditlens.cli.doctor import Check
 from ditlens.errors import ModelError
 from ditlens.tables import counted, progress_bar
@@ -690,3 +691,13 @@ def test_numbers_agree_with_their_nouns():
         "1 damaged shard",
         "2 damaged shards",
     ]
+
+
+def test_errors_name_options_not_arguments(capsys):
+    assert cli.main(["generate", "a man", "--device", "nonsense"]) == 1
+    assert capsys.readouterr().err.endswith("Try --device 'cpu'.\n")
+    said = typed(
+        "Pass target_text= too, or limit='2 GB', dtype=torch.bfloat16; other=3.",
+        ["target_text", "limit", "dtype"],
+    )
+    assert said == "Pass --target-text too, or --limit '2 GB', --dtype bfloat16; other=3."

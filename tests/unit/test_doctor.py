@@ -212,3 +212,9 @@ def test_a_package_that_cannot_be_imported(monkeypatch, extra, status):
 def test_every_package_is_imported_by_a_name_that_exists():
     for check in doctor.check_packages():
         assert "cannot be imported" not in check.found, check
+
+
+def test_tools_of_development_matter_in_a_clone_only(monkeypatch):
+    monkeypatch.setattr(doctor, "CLONE", False)
+    names = {check.name for check in doctor.check_packages()}
+    assert "pytest" not in names and {"torch", "matplotlib", "scikit-learn"} <= names

@@ -245,6 +245,10 @@ def test_what_the_entries_are_given_works(entries, tmp_path, monkeypatch):
          "(a name is loaded by ditlens.load)"),
         (lambda m: dl.capture(torch.nn.DataParallel(m.transformer)),
          "model is a DataParallel around the transformer; pass what is inside: model.module."),
+        (lambda m: dl.capture(peft(m.transformer)),
+         "model is a PeftModel around the transformer; pass what is inside: model.base_model.model."),
+        (lambda m: dl.sites(type("UNet2DConditionModel", (torch.nn.Module,), {})()),
+         "UNet2DConditionModel is a U-Net, whose text and image never share a stream."),
         (lambda m: dl.edit(m, PICTURE, "smile", method=3), "method is 3; give a name, ems, "),
     ],
 )  # fmt: skip
@@ -252,6 +256,14 @@ def test_what_the_messages_say(portraits, call, says):
     with pytest.raises(dl.errors.DitlensError) as caught:
         call(portraits)
     assert str(caught.value).startswith(says)
+
+
+def peft(transformer: torch.nn.Module) -> torch.nn.Module:
+    """A module of the shape that PEFT gives to a transformer with a LoRA."""
+    wrapped = type("PeftModel", (torch.nn.Module,), {})()
+    wrapped.base_model = type("LoraModel", (torch.nn.Module,), {})()
+    wrapped.base_model.model = transformer
+    return wrapped
 
 
 def flux() -> type:
