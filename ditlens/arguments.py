@@ -110,7 +110,7 @@ def is_number(value: Any) -> bool:
 
 def is_path(value: Any) -> bool:
     """Whether a value can name a file or folder."""
-    return isinstance(value, str | Path) and bool(str(value).strip()) and "\0" not in str(value)
+    return isinstance(value, str | Path) and bool(str(value).strip())
 
 
 def is_batch(value: Any) -> bool:

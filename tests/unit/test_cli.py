@@ -552,7 +552,8 @@ def test_what_is_no_path_is_wrong_usage(out, why, image, capsys):
 def test_every_path_of_a_command_is_read_by_one_function():
     commands = [*cli.app.registered_commands, *cli_bench.bench.registered_commands]
     given = [each for one in commands for each in inspect.signature(one.callback).parameters.values()]
-    paths = [get_args(each.annotation) for each in given if get_args(each.annotation)[:1] == (Path,)]
+    of_paths = (Path, Path | None)
+    paths = [get_args(each.annotation) for each in given if {*get_args(each.annotation)[:1]} & {*of_paths}]
     assert len(paths) == 15
     assert {how.parser for _, how in paths} == {options.path, options.image_file}
 
