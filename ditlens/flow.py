@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from ditlens.arguments import COUNT, takes
 from ditlens.errors import SettingError
 
 Latents: TypeAlias = Float[Tensor, "batch channels height width"]
@@ -414,6 +415,7 @@ class FlowState:
     clean: Latents = dataclasses.field(repr=False)
 
 
+@takes(steps=COUNT)
 def sigmas_linear(steps: int) -> Float[Tensor, " {steps}+1"]:
     """Equidistant noise levels from 1 to 0. Real models shift theirs: ask their scheduler.
 
@@ -423,8 +425,6 @@ def sigmas_linear(steps: int) -> Float[Tensor, " {steps}+1"]:
     Raises:
         SettingError: If steps is smaller than 1.
     """
-    if steps < 1:
-        raise SettingError(f"steps must be at least 1; got {steps}.")
     return torch.linspace(1, 0, steps + 1, dtype=torch.float32, device="cpu")
 
 

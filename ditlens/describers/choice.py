@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ditlens import arguments, images
-from ditlens.arguments import takes
+from ditlens.arguments import TEXT, takes
 from ditlens.describers.chat import TYPE_BOTH
 from ditlens.describers.endpoint import OpenAICompatible
 from ditlens.describers.huggingface import HuggingFace
@@ -41,6 +41,7 @@ class ByHand:
 
     name = "by hand"
 
+    @takes(source=TEXT, target=TEXT)
     def __init__(self, source: str, target: str) -> None:
         if not source.strip() or not target.strip():
             raise DescriberError(f"A text is empty: source={source!r}, target={target!r}. Type both.")

@@ -10,9 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ditlens.arguments import instance, takes
 from ditlens.errors import SettingError
 
+TENSOR = instance("a tensor; model.encode_text('a big smile') makes the whole embedding", Tensor)
 
+
+@takes(tokens=TENSOR, pooled=TENSOR, mask=TENSOR)
 @dataclass(frozen=True, eq=False, repr=False)
 class TextEmbedding:
     """What the text encoders made of B prompts.

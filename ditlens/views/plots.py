@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ditlens import images as image_files
-from ditlens.arguments import INDEX, TEXT, instance, takes
+from ditlens.arguments import COUNT, INDEX, TEXT, Kind, instance, list_of, takes
 from ditlens.ems.edit import Edit, Sweep
 from ditlens.errors import MissingDependencyError, SettingError
 from ditlens.lens.cache import LatentCache
@@ -38,6 +38,11 @@ BLUE, GREEN, RED, GREY = "#0072B2", "#009E73", "#D55E00", "#666666"
 
 WIDTH = 9.0
 """Inches: as wide as the output of a notebook."""
+
+IMAGES = list_of(Kind("", lambda value: True), "a list of images: files, PIL images or tensors")  # noqa: ARG005
+LABELS = list_of(TEXT, "a list of texts, one for each image") | Kind(
+    "none", lambda value: isinstance(value, list | tuple) and not value
+)
 
 DEGREE = "editing degree (0: reconstruction, 1: target text)"
 
@@ -208,6 +213,7 @@ def plot_edit(edit: Edit) -> Figure:
 # --- many images -----------------------------------------------------------------------------------------
 
 
+@takes(images=IMAGES, labels=LABELS, columns=COUNT, title=TEXT)
 def plot_portraits(
     images: Sequence[image_files.ImageLike], labels: Sequence[str] = (), columns: int = 5, title: str = ""
 ) -> Figure:
@@ -222,8 +228,6 @@ def plot_portraits(
     Raises:
         SettingError: If there are no images or no columns, or there is not one label per image.
     """
-    if not images or columns < 1:
-        raise SettingError(f"Got {len(images)} images and {columns} columns; at least 1 of each is needed.")
     if labels and len(labels) != len(images):
         raise SettingError(f"Got {len(labels)} labels for {len(images)} images; give one each, or none.")
     columns = min(columns, len(images))

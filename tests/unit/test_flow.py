@@ -181,7 +181,7 @@ def test_bad_grids_are_refused_before_any_work(sigmas):
 def test_timesteps_as_a_grid_are_refused():
     with pytest.raises(SettingError, match="usual cause is passing a timestep"):
         flow.iter_sample(GaussianWorld(), draw(0), torch.tensor([1000.0, 500.0, 0.0]), mean(1.0))
-    with pytest.raises(SettingError, match="steps must be at least 1"):
+    with pytest.raises(SettingError, match="steps is 0; give a whole number from 1"):
         flow.sigmas_linear(0)
 
 

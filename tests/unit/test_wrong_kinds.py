@@ -45,6 +45,7 @@ def entries(portraits, tmp_path_factory) -> dict[str, Entry]:
     texts = {"source_text": "a red shirt", "target_text": "a blue shirt"}
     quick = dl.OdeEdit("quick", steps=1)
     edit = dl.edit(model, PICTURE, **texts, method=quick)
+    other_edit = dl.edit(model, PICTURE, "add a crown", method=quick, mask=None)
     plan = plan_study(model, ["a man"], [0], SITE, sampling_steps=1)
     study = run_study(model, plan, tmp_path_factory.mktemp("study") / "made")
 
@@ -130,6 +131,22 @@ def entries(portraits, tmp_path_factory) -> dict[str, Entry]:
             {"model": model, "prompts": ["a man"], "seeds": [0], "sites": SITE, "steps": None, "passes": ("cond",),
              "reduce": None, "dtype": None, "sampling_steps": 1, "guidance": 2.0},
         ),
+        "apply": Entry(other_edit.apply, {"image": PICTURE, "degree": 1.0}),
+        "sweep.save": Entry(edit.sweep([1.0]).save, {"path": "strip.png"}),
+        "TextEmbedding": Entry(
+            dl.TextEmbedding, {"tokens": torch.ones(1, 2, 3), "pooled": torch.ones(1, 4), "mask": None}
+        ),
+        "Description": Entry(dl.Description, {"source": "no hat", "target": "a hat", "changes": {}}),
+        "ByHand": Entry(ByHand, {"source": "no hat", "target": "a hat"}),
+        "cache[]": Entry(lambda key: cache[key], {"key": SITE}),
+        "study[]": Entry(lambda key: study[key], {"key": SITE}),
+        "study.cache": Entry(study.cache, {"items": [(0, 0)]}),
+        "redraw": Entry(model.world.redraw, {"images": torch.zeros(1, 3, 128, 128)}),
+        "sigmas_linear": Entry(dl.flow.sigmas_linear, {"steps": 3}),
+        "Distillation": Entry(dl.Distillation, {"name": "mine", "steps": 3, "lr": 0.1}),
+        "plot_portraits": Entry(
+            plots.plot_portraits, {"images": [PICTURE], "labels": ("one",), "columns": 1, "title": ""}
+        ),
         "open_study": Entry(dl.open_study, {"folder": study.folder}),
         "study.read": Entry(
             study.read, {"site": SITE, "step": 0, "tokens": None, "pass_": "cond", "items": None}
@@ -173,7 +190,7 @@ def wrong_values(model: dl.Model) -> Iterator[Any]:
 OWN = ("on_step", "run", "reduce")
 """Arguments that are functions: what a person's own function raises is not ours."""
 
-MEANT = {"patterns": "sites", "spec": "describer"}
+MEANT = {"patterns": "sites", "spec": "describer", "key": "site"}
 """What messages call an argument where they come from further in."""
 
 
