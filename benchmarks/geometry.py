@@ -26,7 +26,7 @@ import ditlens as dl
 from benchmarks import RESULTS
 from benchmarks.capture import FLUX1, SD35_MEDIUM
 from benchmarks.report import record
-from ditlens.models.loading import model_class
+from ditlens.models.loading import wrap
 from ditlens.models.model import Model
 from ditlens.train.text import build_tokenizer
 
@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 pipe = make(device, config, VAE)
                 pipe.set_progress_bar_config(disable=True)
-                found = compare(model_class(pipe)(pipe, family), size, options.rounds, STEPS)
+                found = compare(wrap(pipe, family), size, options.rounds, STEPS)
                 print(json.dumps(found), file=sys.stderr)
                 write(options.out, family, found, options.rounds, "cuda")
             except torch.cuda.OutOfMemoryError:

@@ -435,7 +435,7 @@ def not_wrapped(pipe: Any, wanted: str) -> str:
         return (
             f"pipe is a {name}, and this class wraps a {wanted}: ditlens.wrap(pipe) chooses the right class."
         )
-    if not (hasattr(pipe, "transformer") or hasattr(pipe, "components")):
+    if not name.endswith("Pipeline"):
         return f"pipe is {shown(pipe)}; give a diffusers pipeline, one of {', '.join(known)}."
     return (
         f"pipe is a {name}; ditlens makes and edits images with {' and '.join(known)}. Capturing and intervening "

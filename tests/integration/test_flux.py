@@ -12,7 +12,7 @@ from ditlens.errors import ModelError, SettingError
 from ditlens.lens.study import run as studies
 from ditlens.models.encoders import choose, only
 from ditlens.models.flux import FluxModel, pack, positions, unpack
-from ditlens.models.loading import load, model_class
+from ditlens.models.loading import load, wrap
 
 EXACT = ("flowalign", "flowslider", "dds", "csds-recon-delta", "csds-recon-orthogonal", "hsds-recon")
 """Methods with the same guidance on both sides: degree 0 changes nothing."""
@@ -216,4 +216,4 @@ def test_load_knows_flux_and_says_what_else_it_takes(tmp_path):
         """Any other."""
 
     with pytest.raises(ModelError, match=r"QwenImagePipeline.*ditlens\.capture"):
-        model_class(QwenImagePipeline())
+        wrap(QwenImagePipeline())

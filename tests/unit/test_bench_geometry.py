@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import geometry as bench
-from ditlens.models.loading import model_class
+from ditlens.models.loading import wrap
 
 
 def tiny(family):
@@ -29,7 +29,7 @@ def tiny(family):
     pipe = make(torch.device("cpu"), config | changes[family], vae)
     pipe.set_progress_bar_config(disable=True)
     pipe.default_sample_size = 4  # in FLUX.1, a class attribute and no setting of the transformer
-    return model_class(pipe)(pipe, family)
+    return wrap(pipe, family)
 
 
 def test_edits_and_samples_are_compared_row_by_row(tmp_path):
