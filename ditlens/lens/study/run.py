@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ditlens import flow
-from ditlens.arguments import COUNT, INDEX, NUMBER, TEXT, list_of, one_of, takes
+from ditlens.arguments import COUNT, INDEX, NOTHING, NUMBER, TEXT, list_of, one_of, takes
 from ditlens.errors import (
     ArchitectureError,
     BudgetError,
@@ -60,7 +60,7 @@ FORMATS = ("float16", "bfloat16", "float32")
 
 @takes(
     model=MODEL, prompts=list_of(TEXT, "a list of texts"), sites=SITES, sampling_steps=COUNT, guidance=NUMBER,
-    seeds=list_of(INDEX, "a list of whole numbers from 0"), dtype=one_of(*FORMATS), reduce=TEXT,
+    seeds=list_of(INDEX, "a list of whole numbers from 0"), dtype=one_of(*FORMATS), reduce=TEXT | NOTHING,
     steps=list_of(INDEX, "a list of step numbers from 0"),
     passes=list_of(one_of("cond", "uncond"), "a list of 'cond', 'uncond' or both"),
 )  # fmt: skip
