@@ -160,7 +160,7 @@ def test_one_error_says_that_two_threads_ran_at_once(sd3):
     def here():
         return partial(contextvars.copy_context().run, call, sd3, inputs(1))
 
-    at_once = "Two threads ran the transformer at the same time inside one capture of 1 sites"
+    at_once = "Two threads ran the transformer at the same time inside one capture of 1 site"
     with InStep(sd3), pytest.raises(CaptureError, match=at_once), dl.capture(sd3, OUT):
         both(here(), here())
     assert dl.hooks_on(sd3) == []

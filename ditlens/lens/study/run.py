@@ -60,7 +60,8 @@ FORMATS = ("float16", "bfloat16", "float32")
 
 @takes(
     model=MODEL, prompts=list_of(TEXT, "a list of texts"), sites=SITES, sampling_steps=COUNT, guidance=NUMBER,
-    seeds=list_of(INDEX, "a list of whole numbers from 0"), dtype=one_of(*FORMATS), reduce=TEXT | NOTHING,
+    seeds=list_of(INDEX, "a list of whole numbers from 0 to 2**63 - 1"), dtype=one_of(*FORMATS),
+    reduce=TEXT | NOTHING,
     steps=list_of(INDEX, "a list of step numbers from 0"),
     passes=list_of(one_of("cond", "uncond"), "a list of 'cond', 'uncond' or both"),
 )  # fmt: skip
