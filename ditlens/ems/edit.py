@@ -122,8 +122,8 @@ class Edit:
     def warnings(self) -> list[str]:
         """What to know about it, empty if all is well.
 
-        Of what was asked: how a word was read, and what has no effect beside the rest; of the source image: that the
-        model does not know such images; of the result: *no visible change*, *identity broke*, *not reached*.
+        Of what was asked: how a word was read, and what has no effect beside the rest; of the source image: that
+        the model does not know such images; of the result: *no visible change*, *identity broke*, *not reached*.
         """
         moved = judge.change(images.to_tensor(self.image), images.to_tensor(self.reconstruction))
         same, exact = self.source_text == self.target_text, self.plan.method.exact_at_0
