@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks import RESULTS, ROOT
-from benchmarks.faults import run_faults
+from benchmarks.describer_faults import run_faults
 from benchmarks.report import Results, record
 from ditlens.bench import runner
 from ditlens.bench.entries import choose, tuned

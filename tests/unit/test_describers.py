@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks import faults
+from benchmarks import describer_faults as faults
 from ditlens.describers import endpoint, replies, transport
 from ditlens.describers.chat import ChatDescriber, image_hash
 from ditlens.describers.choice import ByHand, describer_from

@@ -1,4 +1,4 @@
-"""Everything that a chat endpoint can do wrong, done on purpose: `python benchmarks/faults.py`.
+"""Everything that a chat endpoint can do wrong, done on purpose: `python -m benchmarks.describer_faults`.
 
 A server on this machine misbehaves; `OpenAICompatible` must either get the texts after all or end in a
 `DescriberError` that says what happened. Whatever happens, the key must not be seen anywhere. The tests run the
