@@ -32,7 +32,7 @@ WHAT = {
     "heldout_combination_accuracy": "captions with pairs of values that training never showed: both right",
     "robust_categorical_accuracy": "categorical attributes with 8 or 50 steps, zero rows, odd combinations: worst",
     "level_spearman": "rank correlation of a continuous attribute with its level words, mean",
-    "frechet_ratio": "Fréchet distance of samples to renders, relative to renders against renders",
+    "frechet_ratio": "Fréchet distance of samples to renders over that of renders: attributes or appearance",
     "sample_seconds": "one sample, warm",
     "edit_target_reached": "single-attribute edits at degree 1: target reaches its level",
     "edit_drift": "the same edits: mean change of all other attributes",

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from ditlens.worlds.portraits.heldout import HELD_OUT, held_out, match
 from ditlens.worlds.portraits.render import render
 from ditlens.worlds.portraits.world import Portraits
 
+FEW = 2
+"""Steps of samples that are known to be poor."""
 TEXT = "a portrait with a big smile, long red hair and round glasses"
 
 
@@ -55,31 +58,53 @@ def level_spearman(bench: Bench) -> Results:
 
 
 def frechet_ratio(bench: Bench) -> Results:
-    """Fréchet distance of samples to renders in the oracle's features, over that of renders to other renders."""
+    """Fréchet distance of samples to renders over that of renders to other renders, by two kinds of features.
+
+    *Attributes* are what the oracle reads: they answer to what is drawn too often or never. *Appearance* is what a
+    network of random weights makes of the colours and edges: it answers to how things are drawn. The value is the
+    worse of both. The same captions sampled in `FEW` steps show that it answers.
+    """
     count = bench.captions
     drawn = people(2 * count, "frechet")
-    parts = [take(drawn, slice(i, i + 50)) for i in range(0, 2 * count, 50)]
-    features = torch.cat([read_features(bench, render(part, bench.model.side)) for part in parts])
-    sampled = torch.cat([read_features(bench, pictures) for pictures, _ in caption_samples(bench)])
-    spread = features.std(0)
-    # What hardly ever answers would outweigh all others once it is scaled.
-    used = spread > 1e-4 * spread.max()
-    features, sampled = features[:, used] / spread[used], sampled[:, used] / spread[used]
-    first, second = features[:count], features[count:]
-    floor, distance = frechet(first, second), frechet(sampled, first)
+    renders = [render(take(drawn, slice(i, i + BATCH)), bench.model.side) for i in range(0, 2 * count, BATCH)]
+    samples = [pictures for pictures, _ in caption_samples(bench)]
+    poor = [bench.model.sample(texts, range(len(texts)), steps=FEW) for _, texts in caption_samples(bench)]
+    ratios: dict[str, dict[str, float]] = {}
+    for kind, features in (("attributes", partial(read_outputs, bench)), ("appearance", random_features)):
+        first, second = torch.cat([features(part) for part in renders]).split(count)
+        floor = frechet(second, first)
+        ratios[kind] = {
+            name: frechet(torch.cat([features(part) for part in sets]), first) / floor
+            for name, sets in (("samples", samples), (f"{FEW} steps", poor))
+        }
+    parts = {f"{kind}, {name}": {"value": ratio, "n": count}
+             for kind, found in ratios.items() for name, ratio in found.items()}  # fmt: skip
+    worst = max(ratios, key=lambda kind: ratios[kind]["samples"])
     note = (
-        f"{distance:.4g} for {len(sampled)} samples against {count} renders, {floor:.4g} for renders against "
-        f"other renders; {int(used.sum())} of {len(used)} features, scaled to unit variance; few samples "
-        "raise both"
+        f"the worse of two kinds of features, {worst}; {count} samples and as many renders, which other renders "
+        "are as far from as 1; " + ", ".join(f"{name} {part['value']:.3g}" for name, part in parts.items())
     )
-    return {"frechet_ratio": result(distance / floor, None, None, len(sampled), "x", note)}
+    return {"frechet_ratio": result(ratios[worst]["samples"], None, None, count, "x", note, parts=parts)}
 
 
 @torch.no_grad()
-def read_features(bench: Bench, pictures: torch.Tensor) -> torch.Tensor:
-    """The oracle's features, (batch, 256)."""
+def read_outputs(bench: Bench, pictures: torch.Tensor) -> torch.Tensor:
+    """What the oracle reads, (batch, 43): continuous attributes, and the probabilities of every category."""
     assert isinstance(bench.model.world, Portraits), "the model has no portraits world"
-    return bench.model.world.oracle.features(pictures).double()
+    values, logits = bench.model.world.oracle(pictures)
+    return torch.cat([values.clamp(-1, 1), *(each.softmax(-1) for each in logits)], 1).double()
+
+
+@torch.no_grad()
+def random_features(pictures: torch.Tensor) -> torch.Tensor:
+    """Mean responses of three layers of fixed random convolutions, (batch, 64)."""
+    generator = torch.Generator().manual_seed(0)
+    found = pictures * 2 - 1
+    for width in (32, 64, 64):
+        before = found.shape[1]
+        weight = torch.randn(width, before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5
+        found = F.leaky_relu(F.conv2d(found, weight, stride=2, padding=1), 0.2)
+    return found.mean((2, 3)).double()
 
 
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:

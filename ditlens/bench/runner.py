@@ -329,8 +329,10 @@ def report(folder: Path, suite: Suite) -> Path:
 def table_for_people(folder: Path, methods: Sequence[str], degree: float = 1.0) -> tuple[str, dict[str, Any]]:
     """The main table at one degree, as text and as data."""
     summary = json.loads((folder / "summary.json").read_text("utf-8"))["methods"]
-    formats = {"success": "{:.0%}", "effect": "{:.2f}", "drift": "{:.3f}", "psnr_outside": "{:.1f}"}
-    header = ("method", "success", "effect", "drift", "PSNR outside", "drift at effect 0.8", "NFE", "s")
+    formats = {"success": "{:.0%}", "effect": "{:.2f}", "drift": "{:.3f}", "net_drift": "{:.3f}",
+               "residual": "{:.3f}", "psnr_outside": "{:.1f}"}  # fmt: skip
+    header = ("method", "success", "effect", "drift", "net drift", "residual", "PSNR outside",
+              "drift at effect 0.8", "NFE", "s")  # fmt: skip
     lines: list[tuple[str, ...]] = []
     data: dict[str, Any] = {}
     for name in methods:

@@ -10,7 +10,7 @@ from ditlens.metrics import continuous, regions
 from ditlens.metrics.networks import ImagePair, open_networks
 from ditlens.metrics.regions import described
 from ditlens.models.model import Model
-from ditlens.worlds.world import SuiteItem, World
+from ditlens.worlds.world import SuiteItem, Values, World
 
 WORLD = {
     "success": described(
@@ -26,6 +26,19 @@ WORLD = {
         "non-target drift", "lower", "range",
         "mean change, from the reconstruction (degree 0) to the result, of the attributes that are not targets and "
         "visible in both, in units of range, a category 0 or 1, read by the world's oracle; v2",
+    ),
+    "net_drift": described(
+        "net drift", "lower", "range",
+        "drift less that of the exact result after encoding and decoding: what the oracle and the autoencoder add, "
+        "alike for all methods; v1",
+    ),
+    "residual": described(
+        "residual", "lower", "range",
+        "mean distance of all attributes, those asked for included, from those of the exact result, where both are "
+        "visible, in units of range, a category 0 or 1, read by the world's oracle; v1",
+    ),
+    "net_residual": described(
+        "net residual", "lower", "range", "residual less that of the exact result after encoding and decoding; v1",
     ),
     "drift_from_source": described(
         "drift from the picture given", "lower", "range",
@@ -65,6 +78,7 @@ class Scorer:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self._exact: tuple[str, Values | None] = "", None
         self.networks, self._without = open_networks()
 
     def about(self) -> dict[str, dict[str, str]]:
@@ -85,7 +99,7 @@ class Scorer:
     def score(self, item: SuiteItem, edit: Edit) -> dict[str, float]:
         """All metrics of one edit, by name; NaN where one has no value."""
         world = self.model.world
-        result: dict[str, float] = {} if world is None else in_world(world, item, edit)
+        result: dict[str, float] = {} if world is None else in_world(world, item, edit, self.exact(item))
         before, after = images.to_tensor(edit.source_image), images.to_tensor(edit.image)
         mask = item.mask
         if mask is not None and mask.shape[-2:] != before.shape[-2:]:
@@ -98,6 +112,16 @@ class Scorer:
         moved = regions.structure_distance(edit.plan.latents.float(), edit.latents.float())
         result["structure"] = float(moved[0])
         return result
+
+    def exact(self, item: SuiteItem) -> Values | None:
+        """What the oracle reads in the exact result after encoding and decoding; None where nobody can draw it."""
+        world, model = self.model.world, self.model
+        if world is None or item.draw is None:
+            return None
+        if self._exact[0] != item.id:  # an item is scored at several degrees
+            kept = images.to_image(model.decode(model.encode_image(model.prepare(item.draw()))))
+            self._exact = item.id, world.measure(images.to_tensor(kept))[0]
+        return self._exact[1]
 
     def path(self, edits: Sequence[Edit]) -> dict[str, float]:
         """How straight the way from the reconstruction through the results of one run is; NaN without a way."""
@@ -113,18 +137,32 @@ class Scorer:
         }
 
 
-def in_world(world: World, item: SuiteItem, edit: Edit) -> dict[str, float]:
-    """What the model's world measures of an edit; NaN without wanted changes."""
+def in_world(world: World, item: SuiteItem, edit: Edit, exact: Values | None = None) -> dict[str, float]:
+    """What the model's world measures of an edit; NaN without wanted changes.
+
+    Args:
+        world: The world.
+        item: What was asked.
+        edit: What was made of it.
+        exact: What the oracle reads in the exact result, see `Scorer.exact`.
+    """
     given, after = edit.before, edit.after
     assert given is not None and after is not None
     if not item.wanted:
         return dict.fromkeys(WORLD, float("nan"))
     before = world.measure(images.to_tensor(edit.plan.reconstruction))[0]
-    asked = edit.degree == 1
+    asked, drift = edit.degree == 1, world.drift(before, after, item.wanted)
+    own_drift = own = residual = float("nan")
+    if exact is not None:
+        own_drift, own = world.drift(before, exact, item.wanted), world.drift(item.exact, exact, ())
+        residual = world.drift(item.exact, after, ())
     return {
         "success": float(not world.missed(after, item.wanted)),
         "effect": world.progress(before, after, item.wanted),
-        "drift": world.drift(before, after, item.wanted),
+        "drift": drift,
+        "net_drift": drift - own_drift,
+        "residual": residual,
+        "net_residual": residual - own,
         "drift_from_source": world.drift(given, after, item.wanted),
         "text_agreement": world.agreement(item.target_text or edit.target_text, after),
         "vqa": world.answers(images.to_tensor(edit.image), item.wanted) if asked else float("nan"),

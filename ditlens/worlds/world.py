@@ -143,6 +143,8 @@ class SuiteItem:
         mask: Where it may change, (1, 1, H, W), 0 or 1; None if unknown.
         wanted: Wanted level or value of each attribute that changes; empty outside a world.
         truth: True attributes of the image; empty outside a world.
+        exact: True attributes of the image as it should become; empty where nobody can say.
+        draw: Draws the image as it should become; None where nobody can.
         licence: Under which licence the image is.
     """
 
@@ -155,6 +157,8 @@ class SuiteItem:
     mask: torch.Tensor | None = field(default=None, repr=False)
     wanted: Wanted = field(default_factory=dict)
     truth: Values = field(default_factory=dict, repr=False)
+    exact: Values = field(default_factory=dict, repr=False)
+    draw: Callable[[], torch.Tensor] | None = field(default=None, repr=False)
     licence: str = ""
 
     def image(self) -> torch.Tensor:

@@ -195,10 +195,12 @@ def attribute_table(bench: BenchFolder) -> Table:
 
 
 def attribute_cell(metrics: list[dict[str, float]]) -> Cell:
-    """How many edits did what was asked, and their mean drift."""
-    wins, drift = (
-        [m[name] for m in metrics if math.isfinite(m.get(name, math.nan))] for name in ("success", "drift")
-    )
+    """How many edits did what was asked, their mean drift and residual."""
+    found = {
+        name: [m[name] for m in metrics if math.isfinite(m.get(name, math.nan))]
+        for name in ("success", "drift", "net_drift", "residual")
+    }
+    wins = found.pop("success")
     text = f"{sum(wins):.0f} of {len(wins)}" if wins else MISSING
-    small = [f"drift {sum(drift) / len(drift):.3f}"] if drift else []
+    small = [f"{name.replace('_', ' ')} {sum(v) / len(v):.3f}" for name, v in found.items() if v]
     return Cell(text, small, sum(wins) / len(wins) if wins else math.nan)

@@ -188,5 +188,6 @@ def suite_item(k: int, split: str, side: int) -> SuiteItem:
         raise SuiteError(f"No portrait was found in which {first} can be changed.")
     return SuiteItem(
         f"{split}{k:04d}", "+".join(sorted(asked.changes)), asked.text, pair.source_text, pair.target_text,
-        lambda: render(person, side), mask.float(), dict(asked.changes), values, "Apache-2.0, drawn by ditlens",
+        lambda: render(person, side), mask.float(), dict(asked.changes), values, after,
+        lambda: render(neutral(1, **after), side), "Apache-2.0, drawn by ditlens",
     )  # fmt: skip
