@@ -29,6 +29,8 @@ from ditlens.worlds.portraits.world import Portraits
 
 FEW = 2
 """Steps of samples that are known to be poor."""
+LEAST = 1e-3
+"""Least spread of a feature over renders: one that never answers there, as on very few renders, counts little."""
 TEXT = "a portrait with a big smile, long red hair and round glasses"
 
 
@@ -60,29 +62,36 @@ def level_spearman(bench: Bench) -> Results:
 def frechet_ratio(bench: Bench) -> Results:
     """Fréchet distance of samples to renders over that of renders to other renders, by two kinds of features.
 
-    *Attributes* are what the oracle reads: they answer to what is drawn too often or never. *Appearance* is what a
-    network of random weights makes of the colours and edges: it answers to how things are drawn. The value is the
-    worse of both. The same captions sampled in `FEW` steps show that it answers.
+    *Attributes* are what the oracle reads: they answer to what is drawn too often or never. *Appearance* is how
+    fixed random filters respond: it answers to how things are drawn. The value is the worse of both. Beside it,
+    reconstructions of the other renders show what the autoencoder adds, and samples of `FEW` steps that it answers.
     """
-    count = bench.captions
+    model, count = bench.model, bench.captions
     drawn = people(2 * count, "frechet")
-    renders = [render(take(drawn, slice(i, i + BATCH)), bench.model.side) for i in range(0, 2 * count, BATCH)]
-    samples = [pictures for pictures, _ in caption_samples(bench)]
-    poor = [bench.model.sample(texts, range(len(texts)), steps=FEW) for _, texts in caption_samples(bench)]
+    renders = [render(take(drawn, slice(i, i + BATCH)), model.side) for i in range(0, 2 * count, BATCH)]
+    first, others = torch.cat(renders).split(count)
+    sets = {
+        "samples": torch.cat([pictures for pictures, _ in caption_samples(bench)]),
+        "reconstructions": torch.cat(
+            [model.decode(model.encode_image(part)) for part in others.split(BATCH)]
+        ),
+        f"samples of {FEW} steps": torch.cat(
+            [model.sample(texts, range(len(texts)), steps=FEW) for _, texts in caption_samples(bench)]
+        ),
+    }
     ratios: dict[str, dict[str, float]] = {}
     for kind, features in (("attributes", partial(read_outputs, bench)), ("appearance", random_features)):
-        first, second = torch.cat([features(part) for part in renders]).split(count)
-        floor = frechet(second, first)
-        ratios[kind] = {
-            name: frechet(torch.cat([features(part) for part in sets]), first) / floor
-            for name, sets in (("samples", samples), (f"{FEW} steps", poor))
-        }
+        start = features(first)
+        spread = start.std(0).clamp_min(LEAST)
+        floor = frechet(features(others) / spread, start / spread)
+        ratios[kind] = {n: frechet(features(s) / spread, start / spread) / floor for n, s in sets.items()}
     parts = {f"{kind}, {name}": {"value": ratio, "n": count}
              for kind, found in ratios.items() for name, ratio in found.items()}  # fmt: skip
     worst = max(ratios, key=lambda kind: ratios[kind]["samples"])
     note = (
-        f"the worse of two kinds of features, {worst}; {count} samples and as many renders, which other renders "
-        "are as far from as 1; " + ", ".join(f"{name} {part['value']:.3g}" for name, part in parts.items())
+        f"the worse of two kinds of features, {worst}; {count} samples and as many renders, from which other "
+        "renders have the distance 1; "
+        + ", ".join(f"{name} {part['value']:.3g}" for name, part in parts.items())
     )
     return {"frechet_ratio": result(ratios[worst]["samples"], None, None, count, "x", note, parts=parts)}
 
@@ -95,16 +104,11 @@ def read_outputs(bench: Bench, pictures: torch.Tensor) -> torch.Tensor:
     return torch.cat([values.clamp(-1, 1), *(each.softmax(-1) for each in logits)], 1).double()
 
 
-@torch.no_grad()
 def random_features(pictures: torch.Tensor) -> torch.Tensor:
-    """Mean responses of three layers of fixed random convolutions, (batch, 64)."""
-    generator = torch.Generator().manual_seed(0)
-    found = pictures * 2 - 1
-    for width in (32, 64, 64):
-        before = found.shape[1]
-        weight = torch.randn(width, before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5
-        found = F.leaky_relu(F.conv2d(found, weight, stride=2, padding=1), 0.2)
-    return found.mean((2, 3)).double()
+    """Mean and spread of how 32 fixed random filters of 3 x 3 pixels respond, (batch, 64)."""
+    filters = torch.randn(32, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    found = F.leaky_relu(F.conv2d(pictures * 2 - 1, filters / 27**0.5, stride=2, padding=1), 0.2)
+    return torch.cat([found.mean((2, 3)), found.std((2, 3))], 1).double()
 
 
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:

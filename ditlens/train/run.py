@@ -41,10 +41,7 @@ SETTINGS: dict[str, Any] = {
     "world": "portraits",
     "steps": 20,
     "guidance": 3.0,
-    "edit": {
-        "kind": "distillation", "name": "ems", "eta": [0.0, 1.0], "weight": "one", "guide_from": "source",
-        "target_guidance": 1.5, "steps": 21,
-    },
+    "edit": {"kind": "ode", "name": "ems", "steps": 12},
     "mask": "difference",
 }  # fmt: skip
 """Contents of ``ditlens.json`` in a new folder."""

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import html
 import json
+import math
 import shutil
 
 import pytest
@@ -169,7 +170,7 @@ def test_what_is_not_there_is_told(run, suite, tmp_path):
     with (tmp_path / "items.csv").open() as file:
         assert {line["licence"] for line in csv.DictReader(file)} == {"Apache-2.0, drawn by ditlens"}
     text, data = runner.table_for_people(tmp_path, ["ems", "sdedit"])
-    assert text.splitlines()[-1].split() == ["sdedit", *"-------"], "no row has been made: no cost either"
+    assert text.splitlines()[-1].split() == ["sdedit", *"---------"], "no row has been made: no cost either"
     shutil.rmtree(tmp_path / "parts")
     with pytest.raises(BenchError, match="ditlens bench edit --out"):
         runner.collect(tmp_path, suite)
@@ -380,3 +381,26 @@ def test_methods_are_compared_on_the_degrees_of_both():
     assert summary["shared_degrees"] == [0.25, 1.0]
     a, b = (summary["methods"][name]["matched"]["drift_at_0.8"]["value"] for name in "ab")
     assert a == b
+
+
+def test_the_exact_result_has_no_residual_and_no_drift_of_its_own(portraits, suite):
+    from types import SimpleNamespace
+
+    from ditlens.bench.scores import Scorer, in_world
+    from ditlens.images import to_image, to_tensor
+
+    item, scorer = suite.items[0], Scorer(portraits)
+    exact, world = scorer.exact(item), portraits.world
+    reconstruction = to_image(portraits.decode(portraits.encode_image(item.image())))
+    before = world.measure(to_tensor(reconstruction))[0]
+    shown = {"before": before, "plan": SimpleNamespace(reconstruction=reconstruction), "degree": 0.5,
+             "target_text": item.target_text}  # fmt: skip
+    perfect = in_world(world, item, SimpleNamespace(after=exact, **shown), exact)
+    assert perfect["net_drift"] == perfect["net_residual"] == 0.0
+    assert perfect["residual"] == world.drift(item.exact, exact, ())
+    true = in_world(world, item, SimpleNamespace(after=item.exact, **shown), exact)
+    assert true["residual"] == 0.0 and true["net_residual"] == -perfect["residual"]
+    unknown = in_world(world, item, SimpleNamespace(after=exact, **shown))
+    assert all(math.isnan(unknown[key]) for key in ("net_drift", "residual", "net_residual"))
+    changed = {name for name, value in item.exact.items() if value != item.truth[name]}
+    assert changed == set(item.wanted)

@@ -111,3 +111,53 @@ def test_the_command_names_the_counts():
     options = Namespace(ems=3, others=2, best=2, published=3, finding=2, only=None)
     told = bench.command(options)
     assert told == 'make bench-edit ARGS="--ems 3 --others 2 --best 2 --published 3 --finding 2"'
+
+
+def test_the_residual_is_compared_with_the_best_baseline_that_borrows_nothing():
+    nets = {"ems": 1.0, "flowslider": 1.25, "flowslider-mask": 0.8, "dds": 2.0, "ems-no-mask": 0.1}
+    made = [
+        {**row(name, k, degree, 1.0, 0.0), "net_residual": net * (1 + k) * (1 if degree == 1 else 100)}
+        for name, net in nets.items() for k in range(5) for degree in (0.5, 1.0)
+    ]  # fmt: skip
+    made.append({**row("dds", 5, 1.0, 1.0, 0.0), "net_residual": 1e9})  # an edit that EMS has not made
+    ratios = bench.residual_ratios(made)
+    assert {name: round(ratio["value"], 9) for name, ratio in ratios.items()} == {
+        "flowslider": 0.8, "flowslider-mask": 1.25, "dds": 0.5}  # fmt: skip
+    found = bench.residual_ratio(ratios)
+    assert found["value"] == pytest.approx(0.8) and found["n"] == 5 and found["low"] == pytest.approx(0.8)
+    assert "EMS over flowslider" in found["note"] and "over flowslider-mask, 1.25" in found["note"]
+
+
+def test_the_baselines_with_the_least_residual_are_measured_on_as_many_edits_as_ems(
+    monkeypatch, tmp_path, known
+):
+    nets = {name: 4.0 for name in known} | {
+        "ems": 1.0,
+        "flowslider": 2.0,
+        "flowalign": 1.5,
+        "flowslider-mask": 1.2,
+    }
+    counts: dict[str, int] = {}
+
+    def run_bench(model, suite, entries, out, degrees):
+        assert degrees == [1.0]
+        counts.update({name: max(suite, counts.get(name, 0)) for name in entries})
+        if counts.get("flowalign") == 20:
+            nets["flowalign"] = 3.0  # it had looked better on few edits
+
+    def rows_so_far(*_):
+        return [
+            {**row(n, k, 1.0, 1.0, 0.0), "net_residual": nets[n]} for n, c in counts.items() for k in range(c)
+        ]
+
+    monkeypatch.setattr(bench, "load", lambda name: SimpleNamespace(defaults={"mask": "difference"}))
+    monkeypatch.setattr(bench, "Scorer", lambda model: None)
+    monkeypatch.setattr(bench, "open_suite", lambda name, count: count)
+    monkeypatch.setattr(bench.runner, "run_bench", run_bench)
+    monkeypatch.setattr(bench, "rows_of", rows_so_far)
+    found = bench.measure_residual(count=20, few=3, out=tmp_path)
+    assert {name for name, count in counts.items() if count == 20} == {
+        "ems", "flowslider-mask", "flowalign", "flowslider"}  # fmt: skip
+    assert (
+        found["value"] == 0.5 and found["n"] == 20 and set(counts) == {"ems", *(set(known) - set(bench.OWN))}
+    )

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import ROOT
@@ -22,6 +23,29 @@ def test_sheets_stay_small(tmp_path):
     sheets.save(page, tmp_path / "new" / "a.png")
     assert (tmp_path / "new" / "a.png").stat().st_size < sheets.LIMIT
     assert page.width == 6 + 130 + 6 * (96 + 6)
+
+
+# --- the distance of samples to renders -----------------------------------------------------------------------
+
+
+def test_the_frechet_distance_answers():
+    from benchmarks.portraits.common import people
+    from benchmarks.portraits.samples import frechet, random_features
+    from ditlens.worlds.portraits.attributes import take
+    from ditlens.worlds.portraits.render import render
+
+    renders = render(people(160, "frechet"), 128)
+    first, second = (random_features(renders[part]) for part in (slice(0, 80), slice(80, 160)))
+    assert frechet(first, first) == pytest.approx(0, abs=1e-9)
+    spread = first.std(0)
+    assert spread.min() > 0.02 * spread.max(), "every feature answers"
+    first, second = first / spread, second / spread
+    floor = frechet(second, first)
+    padded = torch.nn.functional.pad(renders[80:], (1, 1, 1, 1), mode="replicate")
+    blurred = torch.nn.functional.avg_pool2d(padded, 3, 1)
+    assert frechet(random_features(blurred) / spread, first) > 3 * floor, "blurred"
+    few = render(take(people(160, "frechet"), torch.arange(80, 90).repeat(8)), 128)
+    assert frechet(random_features(few) / spread, first) > 3 * floor, "always the same faces"
 
 
 # --- the command -------------------------------------------------------------------------------------------

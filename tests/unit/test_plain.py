@@ -10,11 +10,11 @@ import torch
 
 from ditlens import flow
 from ditlens.ems import plain
-from ditlens.ems.methods import DDS, FLOWEDIT, FLOWSLIDER, DeltaVelocity, Distillation
+from ditlens.ems.methods import DDS, FLOWEDIT, FLOWSLIDER, DeltaVelocity, OdeEdit
 from ditlens.ems.sample import iter_method
 from ditlens.worlds.analytic import MixtureWorld
 
-EMS = Distillation("ems", eta=(0.0, 1.0), weight="one", guide_from="source", target_guidance=1.5, steps=21)
+EMS = OdeEdit("ems", steps=12)
 
 
 def mean(*values: float) -> torch.Tensor:
@@ -45,13 +45,13 @@ def same(found: torch.Tensor, expected: torch.Tensor) -> None:
 def test_ems(seed, degree):
     mask = torch.rand(1, 1, 2, 2, generator=torch.Generator().manual_seed(1)).round(decimals=1)
     found = plain.ems(
-        WORLD, X, SOURCE, TARGET, degree=degree, sigmas=flow.sigmas_linear(21), mask=mask.double(), seed=seed
+        WORLD, X, SOURCE, TARGET, degree=degree, sigmas=flow.sigmas_linear(12), mask=mask.double(), seed=seed
     )
     same(found, engine(EMS, SOURCE.lerp(TARGET, degree), seed, mask))
 
 
 def test_ems_at_0_is_the_source():
-    found = plain.ems(WORLD, X, SOURCE, TARGET, degree=0, sigmas=flow.sigmas_linear(21))
+    found = plain.ems(WORLD, X, SOURCE, TARGET, degree=0, sigmas=flow.sigmas_linear(12))
     torch.testing.assert_close(found, X, rtol=0, atol=1e-12)
 
 
