@@ -28,11 +28,11 @@ from ditlens.worlds.portraits.reading import parse, remarks
 from ditlens.worlds.portraits.render import change_mask, render
 from ditlens.worlds.world import SuiteItem, Values, Wanted
 
-SPLITS = {"dev": 600, "test": 760}
+SPLITS = {"dev": 600, "test": 770}
 """Splits of the suite. Their seeds are millions times these numbers; no other module uses them.
 
-The test split is a fresh one whenever a setting has been chosen after looking at it: 700, 710, 720, 730 and 750
-were the ones before, and 740 has been looked at by mistake.
+The test split is a fresh one whenever a setting has been chosen after looking at it: 700, 710, 720, 730, 750 and
+760 were the ones before, and 740 has been looked at by mistake.
 """
 
 
