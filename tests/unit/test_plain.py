@@ -12,7 +12,7 @@ from ditlens import flow
 from ditlens.ems import plain
 from ditlens.ems.methods import DDS, FLOWEDIT, FLOWSLIDER, DeltaVelocity, OdeEdit
 from ditlens.ems.sample import iter_method
-from ditlens.worlds.analytic import MixtureWorld
+from ditlens.worlds.analytic import GaussianWorld, MixtureWorld
 
 EMS = OdeEdit("ems", steps=12)
 
@@ -53,6 +53,14 @@ def test_ems(seed, degree):
 def test_ems_at_0_is_the_source():
     found = plain.ems(WORLD, X, SOURCE, TARGET, degree=0, sigmas=flow.sigmas_linear(12))
     torch.testing.assert_close(found, X, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("std", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("degree", [0.5, 1.0])
+def test_ems_lands_where_the_target_text_says(std, degree):
+    world, source, target = GaussianWorld(std), torch.full_like(X, -1.0), torch.full_like(X, 2.0)
+    found = plain.ems(world, X, source, target, degree=degree, sigmas=flow.sigmas_linear(12))
+    torch.testing.assert_close(found, X + degree * 3, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
