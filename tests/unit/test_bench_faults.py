@@ -7,6 +7,7 @@ import json
 import pytest
 
 from benchmarks import faults
+from ditlens.worlds.portraits.attributes import ATTRIBUTES
 
 TESTS = """
 import pytest
@@ -70,6 +71,22 @@ def test_what_cannot_be_measured_says_why(tests, monkeypatch, tmp_path, capsys):
     assert "kinds_fixed not measured: there is no tests/unit/test_gone.py" in said
     assert "raw_errors not measured: there is no tests/unit/test_wrong_kinds.py" in said
     assert json.loads((tmp_path / "faults.json").read_text()) == {"raw_errors": {"value": 1}}
+
+
+def test_wishes_are_counted(monkeypatch, tmp_path):
+    wishes = [
+        {"wish": "put on a crown", "gold": {"hat": [3]}, "refuse": False},
+        {"wish": "put on a crown", "gold": {"hat": [1]}, "refuse": False},
+        {"wish": "frobnicate", "gold": {"hat": [1]}, "refuse": False},
+        {"wish": "make it a cat", "gold": {}, "refuse": True},
+    ]
+    source = {name: spec.rest for name, spec in ATTRIBUTES.items()}
+    monkeypatch.setattr(faults, "HELD_OUT", tmp_path / "wishes.jsonl")
+    faults.HELD_OUT.write_text("\n".join(json.dumps({"source": source, **wish}) for wish in wishes))
+    understood, misread = faults.wishes("wishes_understood"), faults.wishes("wishes_misread")
+    assert (understood["value"], understood["n"]) == (pytest.approx(1 / 3), 3)
+    assert understood["parts"]["refused"] == ["frobnicate"]
+    assert (misread["value"], misread["n"]) == (1, 4) and misread["parts"]["wishes"] == ["put on a crown"]
 
 
 def test_every_key_has_a_target():
