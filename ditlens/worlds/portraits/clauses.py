@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ditlens.worlds.portraits.lexicon import ACTIVE, SOFT, Entry
+from ditlens.worlds.portraits.lexicon import ACTIVE, AT_EASE, SOFT, Entry
 from ditlens.worlds.portraits.units import ARTICLES, NUMBERS, OWNERS, SEPARATORS, Notes, Unit
 
 GIVES_WAY = frozenset({"to", "into", "for", "with", "by", "as"})
@@ -133,6 +133,8 @@ def _harden(units: Sequence[Unit]) -> None:
             continue
         others = [u for u in units if u.is_noun]
         for i, word in enumerate(units[at + 1 :], at + 1):
+            if word.is_indefinite and _is_color_only(word):
+                continue  # "wear a banana"
             touches = i + 1 < len(units) and units[i + 1].is_noun and not units[i + 1].before
             if word.about(heads) and not touches and not any(word.about(u.entry.heads) for u in others):
                 unit.entry = Entry(heads)
@@ -145,11 +147,14 @@ def _soften(units: Sequence[Unit]) -> None:
         if unit.is_noun and touches and unit.about(following.entry.heads):
             unit.entry = replace(unit.entry, heads=(), given=None, gone=None)
     for unit in units:
-        alone = unit.about(("",))
-        if (
-            unit.is_noun and alone and alone.step and not {*OWNERS, *ARTICLES, "of"} & set(unit.before)
-        ):  # "age him"
+        if _acts_alone(unit):
             unit.entry = replace(unit.entry, heads=(), given=None, gone=None)
+
+
+def _acts_alone(unit: Unit) -> bool:
+    """Whether a noun is a verb here: "age him"."""
+    alone = unit.about(("",)) if unit.is_noun else None
+    return bool(alone and alone.step) and not {*OWNERS, *ARTICLES, "of"} & set(unit.before)
 
 
 def _read(clause: Clause, near: Sequence[Phrase]) -> None:
@@ -193,7 +198,7 @@ def _read(clause: Clause, near: Sequence[Phrase]) -> None:
         elif place == "misfit":
             clause.misfits.append(unit)
             waiting.clear()
-        elif unit.is_quality and not unit.is_filler:
+        elif unit.is_quality and not unit.is_filler and "too" not in waiting:
             clause.qualities.append(unit)
             waiting.clear()  # "much nicer"
         elif not unit.is_filler:
@@ -214,6 +219,8 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
     if not nouns:
         if of_image:
             return "misfit"
+        if unit.is_indefinite and unit is clause.units[-1] and _is_color_only(unit):
+            return "misfit"  # "she has a banana"
         fits = unit.about(context) or any(unit.about((head,)) for head in _hinted(unit, clause))
         return "alone" if fits else "" if unit.roles or unit.is_filler else "misfit"
     fits_head = head is not None and unit.about(head.heads)
@@ -239,6 +246,13 @@ def _hinted(unit: Unit, clause: Clause) -> tuple[str, ...]:
     dyed = ("hair",) if DYES & {other.stems[0] for other in clause.units} else ()
     sense = unit.about(dyed)
     return ("", *worn, *(dyed if sense and sense.attribute == "hair_color" else ()))
+
+
+def _is_color_only(unit: Unit) -> bool:
+    """Whether a word says nothing by itself, and of things only a color: "a banana"."""
+    senses = unit.entry.senses or {}
+    colors = ("shirt", "background", "hair_color", "skin_tone")
+    return "" not in senses and all(sense.attribute in colors for sense in senses.values())
 
 
 MEDIA = frozenset("photo picture image portrait photograph selfie drawing cartoon".split())
@@ -289,6 +303,7 @@ def _decide(clause: Clause, before: Clause | None) -> None:
 def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
     """What happens to a phrase without a verb: "remove the hat and the glasses"."""
     past = before.phrases[-1].action if before.phrases else ""
+    closed = any(verb.roles & {past} for verb in before.verbs)
     if past not in ("remove", "keep", "not") or clause.link not in (",", "and", "or", "nor"):
         return "do"
     degrees = any(unit.degrees for unit in (*phrase.values, *([phrase.noun] if phrase.noun else [])))
@@ -314,6 +329,13 @@ def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
     )  # "no beard, just stubble"
     if doing or (past == "remove" and (gone is None or instead)):
         return "do"
+    things = {"glasses", "hat", "earrings", "beard"}
+    elliptical = any(verb.typed in ("no", "without") for p in before.phrases for verb in p.verbs) and not any(
+        sense.attribute in things for unit in phrase.pre if (sense := unit.about(phrase.heads))
+    )  # "no hat, brown hair"
+    only_not = past == "not" and not acts(before.units)
+    if phrase.pre and not phrase.first.is_definite and (closed or only_not or elliptical):
+        return "do"  # "hat off, round glasses", "blue, not green, and red hair"
     if phrase.pre and not phrase.first.is_definite and clause.link == ",":
         raise Unclear(
             f"it is not clear whether {clause.text!r} is still about what to {past}. Begin it with a verb"
@@ -360,7 +382,10 @@ def _share(clauses: Sequence[Clause]) -> None:
         if b.noun and is_bare(a) and not b.pre and all(unit.about(a.heads) for unit in b.post):
             a.post = list(b.post)
     for a, b in pairs:
-        if a.noun and is_bare(b):
+        same = b.noun and "too" in b.noun.degrees and all(unit.about(b.heads) for unit in a.values)
+        if b.noun and same and is_bare(b):  # "the eyes wide open and the mouth too"
+            b.post, b.noun.degrees = list(a.values), []
+        elif a.noun and is_bare(b):
             verbs = [unit for unit in a.pre if is_verb(unit, a) or not a.noun.before and len(a.pre) == 1]
             b.pre = verbs if all(unit.about(b.heads) for unit in verbs) else []
 
@@ -393,13 +418,28 @@ def _cut_tail(clause: Clause, notes: Notes) -> None:
             return
 
 
+FIXES = frozenset({"fix", "sort", "correct"})
+
+
 def _follow(before: Clause, clause: Clause) -> None:
     """Let verbs alone be about the clause before: "the hat: remove it"."""
     action = next((a for a in ACTIONS[1:3] if a in roles_of(clause.verbs)), "")
     if any(verb.typed == "no" for verb in clause.verbs):
         return  # "a hat? no, glasses"
-    if action and not roles_of(before.verbs) and all(p.action in ("do", "change") for p in before.phrases):
-        before.phrases[-1].action = action
+    last = before.phrases[-1]
+    if any(verb.stems[0] in FIXES for verb in clause.verbs) and not clause.has("him", "her"):
+        gone = last.noun.entry.gone if last.noun else None
+        senses = [sense for unit in last.values if (sense := unit.about(last.heads))]
+        names = {sense.attribute for sense in (*senses, *([gone] if gone else []))}
+        if not names <= AT_EASE.keys():
+            raise Unclear(f"{clause.text!r} does not say how")
+        action = "remove"  # "he is squinting, fix it"
+    if (
+        action
+        and roles_of(before.verbs) <= {"change"}
+        and all(p.action in ("do", "change") for p in before.phrases)
+    ):
+        last.action = action
         clause.units, clause.verbs = [], []
 
 
@@ -413,13 +453,16 @@ def _near(clause: Clause, before: Clause | None, following: Sequence[Clause]) ->
     for later in following:
         if later.link not in (",", "and", "or", "but"):
             break
-        if nouns := [unit for unit in later.units if unit.is_noun]:
+        if nouns := [unit for unit in later.units if unit.is_noun and not _acts_alone(unit)]:
             comes = Phrase(nouns[0])
-            found = [comes, *found] if last is None or not last.post else [*found, comes]
+            told = last is not None and (last.post or not (last.values or last.verbs))
+            found = [*found, comes] if told else [comes, *found]
             break
-    people = {"him", "her", "he", "she", "them"} & {word for unit in clause.units for word in unit.before}
+    them = {"them"} if not (named and named.noun and named.noun.typed.endswith("s")) else set()
+    people = ({"him", "her", "he", "she"} | them) & {word for unit in clause.units for word in unit.before}
     verbs = any(unit.roles & {"do", "change"} for unit in clause.units)
-    return [] if verbs and people and not clause.has("it") else found
+    goes_on = clause.units[-1].is_indefinite  # "give her a calm, level brow"
+    return [] if verbs and people and not (goes_on or clause.has("it")) else found
 
 
 def _account(clause: Clause, notes: Notes) -> list[str]:

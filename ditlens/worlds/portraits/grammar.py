@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ditlens.errors import CaptionError
+from ditlens.worlds.portraits.asides import without_asides
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical
 from ditlens.worlds.portraits.clauses import (
+    FIXES,
     GIVES_WAY,
     Clause,
     Misfit,
@@ -37,6 +39,8 @@ from ditlens.worlds.portraits.lexicon import (
     NOTHING,
     SKIPPED,
     STRONG,
+    UNDRAWABLE,
+    Entry,
     Sense,
     attributes_of,
     base,
@@ -82,6 +86,7 @@ class Plan:
         is_firm: Whether they are to stay for their own sake, not only because something is not to be done.
         understood: Whether it says anything.
         is_description: Whether it may only say how things are: "she looks sad, make her smile".
+        barred: What is not wanted of something that an earlier clause wants: "a hat, but not a crown".
         open: Nouns of which another clause must say what they should become.
         last: The last phrase that wants something.
     """
@@ -91,16 +96,20 @@ class Plan:
     is_firm: bool = False
     understood: bool = False
     is_description: bool = False
+    barred: list[Ask] = field(default_factory=list)
     open: list[Phrase] = field(default_factory=list)
     last: Phrase | None = None
 
 
 def _plan(clause: Clause) -> Plan:
     """What the phrases of a clause ask for."""
-    plan = Plan(is_description=any(_is_finite(unit) for unit in clause.units))
+    looks = any(a.is_noun and b.typed in ("look", "seem") for a, b in itertools.pairwise(clause.units))
+    plan = Plan(is_description=looks or any(_is_finite(unit) for unit in clause.units))
     phrases, origin = _target(clause)
     for phrase in phrases:
         noun_unit, found = phrase.noun, _senses(phrase)
+        if phrase.action == "do" and noun_unit and noun_unit.is_definite and _is_praise(phrase):
+            phrase.action = "keep"
         if noun_unit is not None and noun_unit.entry.heads == ("rest",):
             if phrase.action not in ("keep", "not") and noun_unit.stems[0] != "nothing":
                 raise Unclear(f"it does not say what {noun_unit.typed!r} is")
@@ -110,14 +119,18 @@ def _plan(clause: Clause) -> Plan:
                 plan.asks and noun_unit and noun_unit.stems[-1] in PLACES and not found
             ):  # "off her face"
                 _remove(plan, phrase, found)
-        elif phrase.action == "keep" or (phrase.action == "not" and not _is_state(phrase)):
+        elif phrase.action == "keep" or (phrase.action == "not" and not _is_state(phrase, found)):
             _keep(plan, phrase, found)
         elif found:
+            fixes = any(verb.stems[0] in FIXES for verb in phrase.verbs)
+            if fixes and any({"they", "it"} & set(unit.before) for unit in phrase.values):
+                raise Unclear(f"{clause.text!r} does not say how")  # "fix his eyes, they are half shut"
             unchanged = (
                 phrase.action == "change" and not phrase.values and origin is None and len(phrases) == 1
             )
             if unchanged and noun_unit is not None and not found[0].degrees:
-                raise Unclear(f"it does not say what {noun_unit.typed!r} should become")
+                plan.open.append(phrase)
+                continue
             _ask(plan, phrase, found, refers=phrase.about is not None or clause.has("it", "them"))
         elif not _is_scenery(phrase, phrases):
             plan.open.append(phrase)
@@ -146,21 +159,40 @@ def _remove(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
         plan.asks.append(Ask(_removed(phrase, found), [], removes=True, thing=thing))
 
 
+def _is_praise(phrase: Phrase) -> bool:
+    """Whether somebody likes a thing as it is: "I love his beard", but "I would love a beard"."""
+    return any(
+        verb.stems in (("like",), ("love",)) and {"i", "we", "he", "she", "they"} & set(verb.before)
+        for verb in phrase.verbs
+    )
+
+
 def _is_finite(unit: Unit) -> bool:
     """Whether it belongs to a sentence that may only say how things are: "her mouth hangs open, shut it"."""
     first = unit.typed.split()[0]
-    return bool(FINITE & {first, *unit.before}) or (
+    told = first in ("look", "seem", "feel") and {"i", "you", "we", "they"} & set(unit.before)
+    return bool(told or FINITE & {first, *unit.before}) or (
         first.endswith("s") and not unit.is_noun and first != unit.stems[0]
     )
 
 
-FINITE = frozenset({"is", "are", "has"})
+FINITE = frozenset({"am", "is", "are", "has", "was", "were"})
 
 
 def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
     """The phrases that are wanted, and the one that gives way: "swap the cap for a crown"."""
     verbs = roles_of([v for phrase in clause.phrases for v in phrase.verbs] + clause.verbs)
+    for at, phrase in enumerate(clause.phrases[1:], 1):  # "hide his hair under a cap"
+        covers = any(verb.stems[0] in COVERS for verb in clause.phrases[0].verbs)
+        if covers and {"with", "behind", "under", "underneath", "beneath"} & set(phrase.first.before):
+            return [replace(p, action="do") for p in clause.phrases[at:]], clause.phrases[0]
     swaps = "change" in verbs or clause.has("into") or (clause.has("from") and clause.has("to"))
+    if (
+        clause.has("from")
+        and not clause.has("to", "into")
+        and any("from" in unit.before and unit.entry.senses for p in clause.phrases for unit in p.values)
+    ):
+        raise Unclear(f"{clause.text!r} only says from where")
     if not swaps or "not" in verbs or "keep" in verbs or not clause.phrases or clause.phrases[0].noun is None:
         return clause.phrases, None
     first = clause.phrases[0]
@@ -213,12 +245,17 @@ def _is_scenery(phrase: Phrase, phrases: Sequence[Phrase]) -> bool:
     return bool(placed) or again or phrase.noun.stems == ("dress",)
 
 
-PLACES = frozenset("face cheek head ear earlobe chin mouth lip jaw eye hair skin expression brow".split())
+PLACES = frozenset(
+    "face cheek head noggin bonce skull mug ear earlobe chin mouth lip jaw eye hair skin expression brow".split()
+)
 """Nouns that say where something is."""
 
 
-def _is_state(phrase: Phrase) -> bool:
-    """Whether "not" is about how things are: "make him not smile", "he should not wear a hat"."""
+def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
+    """Whether "not" is about how things are: "make him not smile", but neither "not older" nor "not cut"."""
+    compared = any({"more", "less", "most"} & set(ask.degrees) for ask in found)
+    if compared or any(unit.typed.endswith("ened") for unit in phrase.values):  # "straightened"
+        return False
     at = next((i for i, verb in enumerate(phrase.verbs) if "not" in verb.roles), None)
     if at is None or any(is_verb(unit, phrase) for unit in phrase.pre):
         return False
@@ -229,7 +266,7 @@ def _is_state(phrase: Phrase) -> bool:
     )
 
 
-STATES = frozenset({"shouldnt", "mustnt", "doesnt", "isnt", "arent", "hasnt", "havent"})
+STATES = frozenset({"shouldnt", "mustnt", "neednt", "doesnt", "isnt", "arent", "hasnt", "havent"})
 WANTS = frozenset({"want", "need", "like"})
 
 
@@ -247,6 +284,8 @@ def _keep(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
     ):  # "keep the mouth closed"
         plan.asks += [replace(ask, is_stay=True) for ask in found]
         return
+    if phrase.action == "not" and not acts(phrase.verbs):
+        plan.barred += [ask for ask in found if ask.sense.indices and not ask.degrees]
     names = {ask.sense.attribute for ask in found}
     if phrase.noun is not None and not (names and phrase.values):
         names |= attributes_of(phrase.noun.entry)
@@ -254,7 +293,7 @@ def _keep(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
     plan.is_firm |= phrase.action == "keep"
 
 
-COVERS = frozenset({"cover", "hide", "conceal", "camouflage"})
+COVERS = frozenset({"cover", "hide", "conceal", "camouflage", "protect", "shield"})
 
 
 def _removed(phrase: Phrase, found: Sequence[Ask]) -> Sense:
@@ -287,6 +326,8 @@ def _levels(ask: Ask, source: Source | None) -> frozenset[int]:
     if "too" in degrees:  # "the hair is too long"
         degrees = degrees - {"too", "more"} | {"less"}
     compared = degrees & {"more", "less", "most"}
+    if "less" in compared and "too" in ask.degrees and sense.attribute in ("gaze", "head_tilt"):
+        return frozenset({AT_EASE[sense.attribute]})  # "tilted too much"
     if sense.step or compared and sense.lean:
         step = sense.step or (-sense.lean if "less" in degrees else sense.lean)
         if "most" in degrees:
@@ -368,9 +409,9 @@ def read_instruction(text: str, source: Source | None = None) -> Reading:
         CaptionError: If any part is not understood, impossible, or nothing changes.
     """
     notes = Notes()
-    units = units_of(words_of(text, notes))
+    units = units_of(words_of(without_asides(text, notes), notes))
     try:
-        plans = _plans(read_clauses(units, notes))
+        plans = _plans(read_clauses(units, notes), notes)
         changes = _combine(plans, source, text)
     except Unclear as problem:
         raise CaptionError(_refusal(text, str(problem), units)) from None
@@ -384,26 +425,53 @@ def read_instruction(text: str, source: Source | None = None) -> Reading:
     return Reading(changes, kept, notes.remarks())
 
 
-def _plans(clauses: Sequence[Clause]) -> list[Plan]:
+def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
     """What the clauses come to, one after the other."""
     plans: list[Plan] = []
+    origins: list[Phrase] = []
     for clause in clauses:
         if clause.phrases:
             plan = _plan(clause)
+            bare = all(phrase.noun is None and not phrase.verbs for phrase in clause.phrases)
+            plan.is_description |= (
+                bare and clause.link == "and" and plans[-1:] != [] and plans[-1].is_description
+            )
+            modal = clause.units[0].stems[0] in STATES and not plan.asks and plans[-1:] != []
+            if modal:  # "the curls should not be straightened"
+                plans[-1].asks = [ask for ask in plans[-1].asks if ask.sense.attribute not in plan.kept]
             if not clause.is_origin:
                 plans.append(plan)
+            else:
+                origins += [phrase for phrase in clause.phrases if phrase.noun]
         elif clause.degrees and plans:
             for ask in plans[-1].asks:
                 ask.degrees += clause.degrees
+        elif (
+            clause.qualities
+            and all(verb.is_filler for verb in clause.verbs)
+            and plans
+            and clause.link != "and"
+        ):
+            notes.ignored.append(clause.text)  # "very elegant", "it is her favorite color"
         elif (
             clause.qualities
             or any(verb.roles != {"do"} for verb in clause.verbs)
             or (clause.verbs and len(clauses) == 1)
         ):
             raise Unclear(f"{clause.text!r} does not say what to change")
+    for before, plan in itertools.pairwise(plans):
+        wanted = {ask.sense.attribute for ask in before.asks if not ask.removes}
+        plan.asks += [replace(ask, is_negated=True) for ask in plan.barred if ask.sense.attribute in wanted]
+    asked = {ask.sense.attribute: ask for plan in plans for ask in plan.asks}
+    for phrase in origins:  # "a smile instead of the beard": the beard goes
+        gone = phrase.noun.entry.gone if phrase.noun else None
+        if gone is not None and gone.attribute in NOTHING.keys() - asked.keys() and plans:
+            plans[-1].asks.append(Ask(gone, [], removes=True))
     for plan in plans:
         for phrase in plan.open:
-            if not any(other.about is phrase for clause in clauses for other in clause.phrases):
+            told = phrase.noun is not None and not phrase.verbs and attributes_of(phrase.noun.entry)
+            named = told and any(asked[name].thing == () for name in told & asked.keys())  # "curly, the hair"
+            if not named and not any(other.about is phrase for c in clauses for other in c.phrases):
                 raise Unclear(f"it does not say what {phrase.first.typed!r} should become")
     return plans
 
@@ -421,7 +489,10 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constra
                 continue
             if name in result and not allowed & result[name]:
                 known, said = first[name]
-                if _gives_way(asks, said):  # "beanie off, cap on"
+                if _gives_way(asks, said):  # "cap on, beanie off", but not "cap on, every hat off"
+                    named = {level for ask in asks for level in _given(ask)}
+                    if named & result[name]:
+                        raise CaptionError(_both(text, name))
                     continue
                 if (
                     _only_moves(asks) and not _only_moves(said) and not known.is_description
@@ -429,9 +500,7 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constra
                     continue
                 more = _only_moves(said) and not _only_moves(asks)
                 if not (_gives_way(said, asks) or known.is_description or more):
-                    raise CaptionError(
-                        f"The instruction {text!r} asks two different things of {noun(name)}. Keep one of them."
-                    )
+                    raise CaptionError(_both(text, name))
                 del result[name]
             result[name] = allowed & result.get(name, allowed)
             first[name] = plan, asks
@@ -444,6 +513,16 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constra
                 f"The instruction {text!r} wants {noun(name)} to stay and to change. Keep one of them."
             )
     return result
+
+
+def _both(text: str, name: str) -> str:
+    return f"The instruction {text!r} asks two different things of {noun(name)}. Keep one of them."
+
+
+def _given(ask: Ask) -> frozenset[int]:
+    """What the thing that is removed may be."""
+    given = ENTRIES.get(ask.thing, Entry()).given
+    return given.indices if given else frozenset()
 
 
 def _stays(asks: Sequence[Ask], allowed: frozenset[int], source: Source | None) -> bool:
@@ -506,6 +585,7 @@ def nearest(text: str, count: int = 2) -> list[str]:
     words = _content(text)
     entries = [ENTRIES[(word,)] for word in words if (word,) in ENTRIES]
     about = {name for entry in entries for name in attributes_of(entry)}
+    about |= {UNDRAWABLE[each] for word in tokens(text) for each in (word, word[:-1]) if each in UNDRAWABLE}
     about = about or {sense.attribute for entry in entries for sense in (entry.senses or {}).values()}
     candidates = [(len(words & said) + (name in about), text) for name, text, said in _plain_commands()]
     most = max(score for score, _ in candidates)

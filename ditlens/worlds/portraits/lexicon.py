@@ -100,6 +100,10 @@ def _small(name: str) -> frozenset[str]:
 
 
 SKIPPED, FILLERS, QUALITIES, STATIVE = map(_small, ("skipped", "fillers", "qualities", "stative"))
+COMPLAINTS = _small("complaints")
+PEOPLE, KIN, ASKING, OCCASIONS = map(_small, ("people", "kin", "asking", "occasions"))
+UNDRAWABLE = {word: name for name, listed in _FILE["undrawable"].items() for word in listed.split()}
+"""What other worlds draw, with the attribute that is most like it here ("-" if none is)."""
 REAL_WORDS = _small("real")
 REWRITES = dict(_FILE["rewrites"])
 IRREGULAR = dict(_FILE["irregular"])
@@ -165,6 +169,8 @@ def base(word: str) -> Stems:
     word = IRREGULAR.get(word, word)
     if word in SINGLES:
         return (word,)
+    if word in UNDRAWABLE:  # "pants" is no form of "to pant"
+        return ()
     for known in (SINGLES, WORDS):
         for ending, degree in _ENDINGS.items():
             for stem in _without(word, ending):
@@ -248,9 +254,9 @@ def _entries() -> dict[Stems, Entry]:
         colors = {
             h: s
             for h, s in (entry.senses or {}).items()
-            if s.attribute in ("hair_color", "shirt", "background")
+            if s.attribute in ("hair_color", "shirt", "background", "skin_tone")
         }
-        if colors and stems != ("dark",):
+        if colors and {s.attribute for s in colors.values()} != {"skin_tone"} and stems != ("dark",):
             for shade in ("dark", "light", "bright", "deep", "pale"):
                 found.setdefault((shade, *stems), Entry(senses=colors))
     for _, lines in _sections("noun"):
@@ -264,7 +270,10 @@ def _is_composed(stems: Stems, found: Mapping[Stems, Entry]) -> bool:
     """Whether a phrase is words about a noun and that noun, which are read one by one."""
     heads = found.get(stems[-1:], Entry()).heads
     before = found.get(stems[:-1], Entry()).senses or {}
-    return len(stems) > 1 and any(head in before for head in heads)
+    first, after = found.get(stems[:1], Entry()).heads, found.get(stems[1:], Entry()).senses or {}
+    alone = (found[stems].senses or {}).get("")
+    same = alone and any(head in after and after[head].indices == alone.indices for head in first)
+    return len(stems) > 1 and (bool(same) or any(head in before for head in heads))
 
 
 ENTRIES: dict[Stems, Entry] = _entries()

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ditlens.worlds.portraits.lexicon import (
+    COMPLAINTS,
     ENTRIES,
     FILLERS,
+    KIN,
+    PEOPLE,
     QUALITIES,
     REAL_WORDS,
     REWRITES,
@@ -19,6 +22,7 @@ from ditlens.worlds.portraits.lexicon import (
     SINGLES,
     SKIPPED,
     SPELT,
+    UNDRAWABLE,
     Entry,
     Sense,
     base,
@@ -48,14 +52,17 @@ VOCABULARY = frozenset(
 )
 
 
-def _is_known(word: str) -> bool:
+def is_known(word: str) -> bool:
+    """Whether a word, in any of its forms, is in the lexicon."""
     return word in VOCABULARY or bool(base(word))
 
 
 @functools.lru_cache(1024)
 def corrected(word: str) -> str | None:
     """The one known word that is a single typo away; None if there is none, or several."""
-    if len(word) < 4 or not word.isalpha() or _is_known(word) or word in REAL_WORDS:
+    if len(word) < 4 or not word.isalpha() or is_known(word):
+        return None
+    if word in REAL_WORDS or {word, word[:-1]} & UNDRAWABLE.keys():
         return None
     found = _typos(word) & SPELT
     found = {
@@ -90,10 +97,12 @@ class Notes:
 
     corrections: dict[str, str] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
+    asides: list[str] = field(default_factory=list)
 
     def remarks(self) -> list[str]:
         found = [f"{typed!r} is read as {read!r}." for typed, read in self.corrections.items()]
-        return found + [f"{word!r} is left out: this world cannot draw it." for word in self.ignored]
+        found += [f"{word!r} is left out: this world cannot draw it." for word in self.ignored]
+        return found + [f"{text!r} is left out: it asks for nothing." for text in self.asides]
 
 
 def _rewritten(raw: list[str]) -> list[str]:
@@ -110,6 +119,63 @@ def _rewritten(raw: list[str]) -> list[str]:
             out.append(raw[at])
             at += 1
     return out
+
+
+_TELLS = frozenset("give make let have put get dress show dye for".split())
+_LIKENS = frozenset("like as into than to add include insert draw with".split())
+_OF_PEOPLE = frozenset("same old young little elderly poor dear sweet older younger good bearded".split())
+
+
+def _may_qualify(word: str) -> bool:
+    """Whether a word may only say which person is meant: "the old man", "the art director"."""
+    return word in _OF_PEOPLE or not is_known(word)
+
+
+def _addressed(raw: list[str]) -> list[str]:
+    """Pronouns for the person in the portrait: "give the old man a cap", but "like the old man"."""
+    out, at = [], 0
+    while at < len(raw):
+        last, owned = raw[at - 1] if at else "", raw[at] in ("the", "my", "our", "this", "that")
+        end = at + owned
+        while owned and end < len(raw) and raw[end] not in PEOPLE and _may_qualify(raw[end]):
+            end += 1
+        wishes = raw[end + 2 : end + 3] in (["wants"], ["insists"], ["says"], ["prefers"])
+        if raw[at] in ("his", "her", "their") and wishes:  # "his dad wants"
+            owned, end = True, end + 1
+        is_person = end < len(raw) and (raw[end] in PEOPLE if owned else raw[end] in KIN and last in _TELLS)
+        if is_person and last not in _LIKENS:
+            out.append("her")
+            at = end + 1
+        else:
+            out.append(raw[at])
+            at += 1
+    return out
+
+
+_PARTED = {"tone": "reduce", "dial": "reduce", "bring": "reduce", "crank": "increase", "amp": "increase"}
+
+
+def _joined(raw: list[str]) -> list[str]:
+    """Verbs joined with their "down" or "up": "tone the tan down", "take that grin down a notch"."""
+    for at, word in enumerate(raw):
+        rest = raw[at + 1 : at + 5]
+        verb = _PARTED.get(word, "reduce" if word == "take" and {"notch", "peg"} & {*raw[at:]} else "")
+        end = {"reduce": "down", "increase": "up"}.get(verb)
+        if end in rest[1:] and "," not in rest[: rest.index(end)]:
+            to = at + 1 + rest.index(end)
+            if word != "bring" or {"notch", "peg"} & {*raw[to:]}:
+                return [*raw[:at], verb, *raw[at + 1 : to], *raw[to + 1 :]]
+    return raw
+
+
+def _any_but(raw: list[str]) -> list[str]:
+    """Negations for exceptions: "any shirt except red" is "a shirt, not red"."""
+    if "any" not in raw:
+        return raw
+    at = raw.index("any")
+    rest = raw[at : raw.index(",", at) if "," in raw[at:] else len(raw)]
+    but = next((word for word in ("except", "but") if word in rest), None)
+    return [*raw[:at], *("mustnt" if word == but else word for word in raw[at:])] if but else raw
 
 
 _ONES = (
@@ -143,8 +209,18 @@ def _in_years(raw: list[str]) -> list[str]:
     while at < len(raw):
         number, n = _number(raw[at:])
         rest = " ".join(raw[at + n : at + n + 3])
-        match = re.match(r"(something|years? old|years of age)\b", rest)
-        is_plural = raw[at] in DECADES or bool(re.fullmatch(r"\d+s", raw[at]))
+        match = re.match(r"(something|or so|ish|years? old|years of age)\b", rest)
+        owned = raw[max(at - 1, 0)] in _BEFORE_AGES | {
+            "his",
+            "her",
+            "their",
+            "your",
+            "the",
+            "early",
+            "mid",
+            "late",
+        }
+        is_plural = owned and (raw[at] in DECADES or bool(re.fullmatch(r"\d+s", raw[at])))
         passes = re.match(r"years?\b", rest)
         last, ends = raw[max(at - 1, 0)], raw[at + n : at + n + 1] in ([], [","], ["and"])
         is_told = last in _BEFORE_AGES or (ends and last in ("him", "her", "them", "over", "under"))
@@ -162,10 +238,21 @@ def _in_years(raw: list[str]) -> list[str]:
     return out
 
 
+_COMPLAINS = re.compile(
+    r"\b(?:is|are|looks?|feels?|seems?|its|im|am)(?: (?:so|too|really|very|rather|quite|just|a bit|way too))* "
+    rf"(?:{'|'.join(sorted(COMPLAINTS))})\b"
+)
+
+
 def words_of(text: str, notes: Notes) -> list[Word]:
     """The words of a text that carry meaning."""
-    text = re.sub(r"(\w)['’](d|ll|re|ve|m)\b", r"\1", text.lower())  # "I'd", "they're"
+    text = re.sub(r"\b(he|she|it|that|there)['’]s\b", r"\1 is", text.lower())
+    text = re.sub(r"\b(i|we|he|she|they)['’]d (?:love|like)\b", r"\1 want", text)
+    text = re.sub(r"\s+[-–—]+\s+", ", ", re.sub(r"(\w)['’](d|ll|re|ve|m)\b", r"\1", text))  # "I'd", "they're"
     text = re.sub(r"\b(un|de|re|semi)-(?=\w)", r"\1", text)
+    text = re.sub(r"\b(?:isn['’]?t|aren['’]?t|(?:is |are )?not) (\w+) enough\b", r"more \1", text)
+    text = _COMPLAINS.sub("is change", text)  # "the wall is boring"
+    text = re.sub(r"\b(no (?:\w+(?<!ing) ){1,2})left\b", r"\1", text)  # "no stubble left"
     raw = []
     for typed in _in_years([word if word != "?" else "," for word in tokens(text)]):
         read = corrected(typed)
@@ -175,7 +262,7 @@ def words_of(text: str, notes: Notes) -> list[Word]:
     found: list[Word] = []
     before: list[str] = []
     last = ""  # the noun for which "one" stands
-    raw = _rewritten(raw)
+    raw = _any_but(_rewritten(_joined(_addressed(raw))))
     for typed, following in itertools.zip_longest(raw, raw[1:], fillvalue=","):
         after_noun = bool(found) and _is_noun(found[-1].text)
         if following in SEPARATORS and typed in _CLOSING and (after_noun or _CLOSING[typed] == "put"):

@@ -1,0 +1,119 @@
+"""Asides: what a wish says besides, without asking for anything: "for the poster: ...", "..., he's freezing"."""
+
+from __future__ import annotations
+
+import re
+
+from ditlens.worlds.portraits.lexicon import (
+    ASKING,
+    ENTRIES,
+    FILLERS,
+    OCCASIONS,
+    PEOPLE,
+    QUALITIES,
+    ROLES,
+    SKIPPED,
+    UNDRAWABLE,
+    Entry,
+    base,
+)
+from ditlens.worlds.portraits.phrases import tokens
+from ditlens.worlds.portraits.units import OWNERS, SEPARATORS, Notes, Unit, units_of, words_of
+
+_SUBJECTS = frozenset("youll youre he she it they i we you that this there who".split())
+_OPENERS = frozenset("for like because since after unless when cos cuz coz".split())
+_CLOSERS = frozenset("vibe vibes style look time stuff mode theme aesthetic".split())
+
+_CUTS = re.compile(
+    r"(\s*[,;:!?()\n]+\s*|\.(?=\s|$)|\s+[-–—]+\s+"
+    r"|\s+so\s+(?=(?:he|she|it|they|i|we|have|make|give|put|let|please|an?|no|some)\b)"
+    r"|\s+(?=(?:because|cos|cuz|coz|since)\b|(?:as|like) (?:if|though|he|she|it|they|i|we)\b))"
+)
+_NO_PHRASES = FILLERS | SKIPPED | QUALITIES | SEPARATORS | {",", "?"}
+_SPEAKER = re.compile(r"(?:i['’]?m|i am|i feel|we are|we['’]re) (?!\w+ing\b)")
+_SIGNS = re.compile(r":|['’]s |\b(?:i['’]?m|i am|i feel|we are) |\b(?:it|them)\b")
+_OBJECT = re.compile(
+    r"\b(?!joining|starting|leaving|entering|visiting|attending|celebrating|meeting|catching|missing|losing|quitting)"
+    r"\w+ing (?:an?|the|his|her|some|two)\b"
+)
+
+
+def without_asides(text: str, notes: Notes) -> str:
+    """A text without the parts that only give a reason, a purpose or an occasion; these are noted.
+
+    A part with a word that is not in the lexicon is one of them if it is a statement ("she's getting married"),
+    opens as a purpose does ("for the poster"), names a style, or announces the rest ("pirate time: ..."), and if
+    nothing in it asks for anything: no verb of a request, nothing that portraits have.
+    """
+    if not _SIGNS.search(text.lower()) and all(_is_plain(word) for word in tokens(text)):
+        return text
+    parts = [*_CUTS.split(text), ""]
+    asides = [_is_aside(part, cut) for part, cut in zip(parts[::2], parts[1::2], strict=True)]
+    if all(aside or not part.strip() for aside, part in zip(asides, parts[::2], strict=True)):
+        return text
+    notes.asides += [part for aside, part in zip(asides, parts[::2], strict=True) if aside]
+    for at in range(0, len(parts) - 2, 2):
+        if not asides[at // 2] and (subject := _subject(parts[at], parts[at + 2])):
+            notes.asides.append(parts[at])
+            parts[at] = subject
+    kept = [part + cut for aside, part, cut in zip(asides, parts[::2], parts[1::2], strict=True) if not aside]
+    return "".join(kept)
+
+
+def _is_plain(word: str) -> bool:
+    """Whether a word is read by itself."""
+    stems = base(word)
+    return word in _NO_PHRASES or stems[-1:] in ENTRIES or stems[-1:] in ROLES
+
+
+def _is_strange(unit: Unit) -> bool:
+    read = unit.roles or unit.is_filler or unit.is_quality or unit.stems[0] in SEPARATORS
+    return not read and unit.entry == Entry()
+
+
+def _is_aside(part: str, cut: str) -> bool:
+    part = part.lower()
+    words = [word for word in tokens(re.sub(r"['’](s|m)\b", " is", part)) if word not in ",?"]
+    announces = ":" in cut
+    if (
+        len(words) < 2
+        or _asks(words, for_all=announces and words[0] == "for", wants=announces)
+        or _OBJECT.search(part)
+    ):
+        return False
+    units = units_of(words_of(part, Notes()))
+    is_a = words[0] in _SUBJECTS and words[1] == "is" and {*words[2:3]} & {"such", "a", "an", "off"}
+    is_told = words[0] == "youll" or (announces and words[0] == "for") or _SPEAKER.match(part)
+    if not (is_a or is_told or any(map(_is_strange, units))):
+        return False
+    purpose = words[0] in _OPENERS or words[-1] in _CLOSERS
+    person = words[0] in ("the", "my", "our") and PEOPLE & set(words[1:4])
+    if not (announces or purpose or person or words[0] in _SUBJECTS):
+        return False
+    free = words[0] in ("i", "we", "youll") or (words[0] == "like" and words[1] in _SUBJECTS)
+    return free or not any(unit.is_noun or "" in (unit.entry.senses or {}) for unit in units)
+
+
+def _asks(words: list[str], *, for_all: bool, wants: bool) -> bool:
+    """Whether words ask for something, or name what a portrait of another world could show."""
+    named = {word.removesuffix(end) for word in words for end in ("", "s", "es")} & UNDRAWABLE.keys()
+    has = {"has", "have", "had", "got"} & set(words) and not OCCASIONS & set(words)
+    asks = ASKING - ({"want", "wants"} if wants else set())
+    return bool((named and not for_all) or has or asks & set(words))
+
+
+def _subject(part: str, following: str) -> str:
+    """The thing that a complaint is about, if what follows says what to do: "his beard itches, shave it"."""
+    words = tokens(part)
+    refers = {"it", "them"} & set(tokens(following)) and not {"it", "them", "too"} & set(words)
+    if not refers or words[:1] == [] or words[0] not in OWNERS or _asks(words, for_all=False, wants=False):
+        return ""
+    units = units_of(words_of(part, Notes()))
+    nouns = [unit.is_noun for unit in units]
+    if nouns.count(True) != 1 or not nouns[0]:
+        return ""
+    strange = [
+        _is_strange(unit) or bool(unit.entry.senses and not unit.about(units[0].entry.heads))
+        for unit in units[1:]
+    ]
+    return f"{words[0]} {units[0].typed} is change" if any(strange) else ""
