@@ -18,7 +18,7 @@ from ditlens.worlds.portraits.lexicon import ENTRIES, ROLES
 from ditlens.worlds.portraits.phrases import PHRASES
 from ditlens.worlds.portraits.units import REAL_WORDS, corrected
 
-OPEN = Path(scores.__file__).with_name("wishes_open.jsonl")
+LISTS = Path(scores.__file__).parent
 
 
 def ask(text: str, **values: float | str) -> dict[str, set]:
@@ -214,13 +214,117 @@ def test_commands_are_their_own_words():
                 assert parse_instruction(text, known) == {name: {target}}, text
 
 
-# The list by another author.
+# What is said besides, and to whom.
 
 
-def test_the_open_list_is_understood():
-    found = scores.score(OPEN)
+@pytest.mark.parametrize(
+    ("text", "asked", "aside"),
+    [
+        ("he's freezing, put a beanie on him", {"hat": {"beanie"}}, "he's freezing"),
+        ("for the poster: angry brows", {"brow_tilt": {2}}, "for the poster"),
+        ("a red shirt, she's getting married", {"shirt": {"red"}}, "she's getting married"),
+        ("pirate time: hoop earrings", {"earrings": {"hoops"}}, "pirate time"),
+        ("a full beard, hipster vibes", {"beard": {2}}, "hipster vibes"),
+        (
+            "she has a job interview tomorrow: white blouse",
+            {"shirt": {"white"}},
+            "she has a job interview tomorrow",
+        ),
+        ("I'm sad that he's bald; give him long hair", {"hair_length": {3}}, "I'm sad that he's bald"),
+    ],
+)
+def test_what_asks_for_nothing_is_left_out_and_told(text, asked, aside):
+    assert ask(text) == asked
+    assert f"{aside!r} is left out: it asks for nothing." in check_instruction(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "he's holding a sword, give him a crown",
+        "there is a monkey on his head, make him scream",
+        "it should look like an oil painting, red shirt",
+        "she needs a tiara and a sceptre, make her smile",
+        "his nose is red, make his shirt red too",
+        "make her a witch: long grey hair",
+        "the eyebrows are too thick, make them angry",
+        "put a scarf on her and make her smile",
+    ],
+)
+def test_what_asks_for_something_unknown_is_not_left_out(text):
+    with pytest.raises(CaptionError, match="is not understood"):
+        parse_instruction(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "asked"),
+    [
+        ("give the old man a cap", {}, {"hat": {"cap"}}),
+        ("make grandma smile", {}, {"smile": {3, 4}}),
+        ("the art director wants a thin face", {}, {"face_width": {0}}),
+        ("make him a kid", {}, {"age": {0}}),
+        ("any headgear except the crown", {}, {"hat": {"cap", "beanie"}}),
+        ("a hat, but not a crown", {}, {"hat": {"cap", "beanie"}}),
+        ("instead of the beard, give him a smile", {"beard": 0.9}, {"beard": {0}, "smile": {3, 4}}),
+        ("I prefer curls over straight hair", {}, {"hair_style": {"curly"}}),
+        ("hide his hair under a cap", {}, {"hat": {"cap"}}),
+        ("he is squinting, fix it", {"eye_open": 0.1}, {"eye_open": {1}}),
+        ("the head is crooked", {"head_tilt": 0.9}, {"head_tilt": {1}}),
+        ("the wall is boring, make it orange", {}, {"background": {"orange"}}),
+        ("the beard is ugly, get rid of it", {"beard": 0.9}, {"beard": {0}}),
+        ("tone the tan down", {"skin_tone": 0.5}, {"skin_tone": {1}}),
+        ("the hair isn't long enough", {"hair_length": 0.4}, {"hair_length": {2}}),
+        ("glasses off, cap on, big smile", {}, {"glasses": {"none"}, "hat": {"cap"}, "smile": {4}}),
+        ("her eyes should be wide open and her mouth too", {}, {"eye_open": {2}, "mouth_open": {2}}),
+        ("curly and short, the hair", {}, {"hair_style": {"curly"}, "hair_length": {1}}),
+        ("my boss hates hats", {"hat": "cap"}, {"hat": {"none"}}),
+        ("I love his beard but the hat must go", {"beard": 0.9}, {"hat": {"none"}}),
+        ("I look old, make me younger", {"age": 0.5}, {"age": {0}}),
+        ("pls gimme a blue bg thx", {}, {"background": {"blue"}}),
+    ],
+)
+def test_how_people_put_it(text, source, asked):
+    assert ask(text, **source) == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("he must not look any older", "only says what is to stay"),
+        ("the curls should not be straightened", "only says what is to stay"),
+        ("put the cap on and also take every hat off", "asks two different things of the hat"),
+        ("one step up from bald", "only says from where"),
+        ("her smile is creepy", "does not say what 'smile' should become"),
+    ],
+)
+def test_what_was_read_as_its_opposite_is_refused(text, why):
+    with pytest.raises(CaptionError, match=why):
+        parse_instruction(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "about"),
+    [
+        ("a moustache", "beard"),
+        ("a gold necklace", "earrings"),
+        ("a suit and tie", "shirt"),
+        ("a ponytail", "hair_length"),
+    ],
+)
+def test_what_cannot_be_drawn_suggests_what_is_like_it(text, about):
+    assert all(parse_instruction(wish).keys() == {about} for wish in nearest(text))
+
+
+# The lists by other authors.
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("wishes_open", 0.97), ("wishes_open2", 0.90), ("wishes_open3", 0.97)]
+)
+def test_the_open_lists_are_understood(name, least):
+    found = scores.score(LISTS / f"{name}.jsonl")
     assert found.misread == []
-    assert found.understood / found.feasible >= 0.97
+    assert found.understood / found.feasible >= least
     assert found.refused_rightly == found.infeasible
 
 
