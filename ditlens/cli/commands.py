@@ -91,8 +91,6 @@ def edit(
     device: o.Device = "auto",
 ) -> Outcome:  # fmt: skip
     """Change an image as an instruction says."""
-    from ditlens.cli.demo import summary
-
     check_given(model, out=out, image=image, mask=mask, writes=EDIT_FILES, force=force)
     if source_text is None or target_text is None:
         check_instruction(model, instruction, describer)
@@ -104,8 +102,7 @@ def edit(
             on_step=lambda state: show(state.step + 1, state.steps),
         )  # fmt: skip
     result.save(out)
-    warned = "".join(f"\nwarning: {warning}" for warning in result.warnings)
-    return Outcome(f"{summary(result)}\n\nwrote {out / 'edit.png'}, edit.json{warned}", facts(result, out))
+    return Outcome(f"{result}\n\nwrote {out / 'edit.png'}, edit.json", facts(result, out))
 
 
 @command("check me.png")
@@ -121,12 +118,12 @@ def demo(
     out: o.Out = OUT / "demo", force: o.Force = False, model: o.Model = "portraits", device: o.Device = "auto"
 ) -> Outcome:
     """Edit the example portrait and show what changed."""
-    from ditlens.cli.demo import IMAGE_FILES, PORTRAIT, run, summary
+    from ditlens.cli.demo import IMAGE_FILES, PORTRAIT, run
 
     check_given(model, out=out, image=PORTRAIT, writes=[*EDIT_FILES, *IMAGE_FILES], force=force)
     result = run(dl.load(model, device=device), out)
     images = {Path(name).stem: out / name for name in IMAGE_FILES}
-    text = f"{summary(result)}\n\nwrote before_after.png, edit.png, edit.json, sweep.png in {out}"
+    text = f"{result}\n\nwrote before_after.png, edit.png, edit.json, sweep.png in {out}"
     return Outcome(text, facts(result, out) | images)
 
 

@@ -25,6 +25,7 @@ from ditlens.cli import demo, doctor, options
 from ditlens.cli import main as cli
 from ditlens.cli.app import typed
 from ditlens.cli.doctor import Check
+from ditlens.ems.edit import Edit
 from ditlens.errors import ModelError
 from ditlens.tables import counted, progress_bar
 
@@ -36,6 +37,12 @@ def provide(monkeypatch, **contents):
     """Put stand-ins into the public face; the modules behind it are left alone."""
     for name, value in contents.items():
         monkeypatch.setitem(vars(ditlens), name, value)
+
+
+class MadeUpEdit(types.SimpleNamespace):
+    """What an edit says of itself, of given facts."""
+
+    __repr__ = Edit.__repr__
 
 
 @pytest.fixture
@@ -52,7 +59,7 @@ def edited(monkeypatch):
              "before": {"hat": "none", "smile": 0.0, "age": 0.2, "gaze": 0.5},
              "after": {"hat": "cap", "smile": 0.3, "age": 0.21, "gaze": 0.5},
              "drift": 0.08, "warnings": [], "seconds": 1.25, "recipe": {"seed": 7}}  # fmt: skip
-    result = types.SimpleNamespace(
+    result = MadeUpEdit(
         **facts,
         facts=lambda: facts,
         image=Image.new("RGB", (64, 64), "white"),
@@ -428,9 +435,9 @@ def test_demo_for_people(edited, tmp_path, capsys):
         "drift        0.080 of an attribute's range, mean over those not asked for",
         "",
         "measured  before      after",
-        "--------  ------  --  -----",
+        "--------  ------  --  -----  -------------",
         "hat       none    ->  cap",
-        "smile     0.00    ->  0.30",
+        "smile     0.00    ->  0.30   not asked for",
         "(2 more attributes stayed the same)",
         "",
         f"wrote before_after.png, edit.png, edit.json, sweep.png in {tmp_path / 'out'}",
