@@ -157,7 +157,14 @@ def main_table(bench: BenchFolder) -> Table:
         small = [line for line in ("" if share else unit, arrow) if line]
         heads.append(Head(about.get("title") or metric, small, about.get("identity", "")))
         columns.append(column([Number.of(values.get(metric)) for values in found.values()], better, share))
-    return table(bench, f"All methods at degree {bench.main_degree:g}", heads, columns)
+    edited = {row.method: set[str]() for row in bench.rows}
+    for row in bench.rows:
+        edited[row.method].add(row.item)
+    caption = f"All methods at degree {bench.main_degree:g}"
+    if len(set(map(frozenset, edited.values()))) > 1:
+        counts = ", ".join(f"{method} {len(items)}" for method, items in edited.items())
+        caption += f". They edited different images and cannot be compared yet (how many: {counts})"
+    return table(bench, caption, heads, columns)
 
 
 CAPTIONS = {
