@@ -115,8 +115,12 @@ def typed(message: str, options: Iterable[str]) -> str:
     "Try --device 'cpu', or --dtype float16; seed is -1."
     """
     names = "|".join(map(re.escape, options))
-    dashed = re.sub(rf"\b({names})=(?:torch\.)?", lambda found: f"--{found[1].replace('_', '-')} ", message)
-    return re.sub(r"(--[a-z-]+) (?=[\s,)]|\.\s|$)", r"\1", dashed)  # an option that is named without a value
+    value = r"(?:torch\.)?((?![\s,)]|\.\s|$))?"  # there is none where an option is only named
+
+    def dashed(found: re.Match[str]) -> str:
+        return f"--{found[1].replace('_', '-')}{'' if found[2] is None else ' '}"
+
+    return re.sub(rf"\b({names})={value}", dashed, message)
 
 
 PHRASES = (

@@ -140,7 +140,8 @@ def capture(
     sites: Annotated[str, Option(help="Hook points, e.g. joint.*.image.out; see ditlens.sites.")] = "*.*.*.out",
     steps: Annotated[Any, Option(parser=o.numbers, metavar="LIST", help="Steps to keep; all if not given.")] = None,
     passes: Annotated[Any, Option(parser=o.passes, metavar="WHICH", help="cond, uncond or both.")] = "cond",
-    reduce: Annotated[str, Option(help="sketch:64: each token at width 64; none: at full width; mean: one for all "
+    reduce: Annotated[Any, Option(parser=o.reduction, metavar="WHICH",
+                                  help="sketch:64: each token at width 64; none: at full width; mean: one for all "
                                   "tokens, hides what lies in one place.")] = "sketch:64",
     dtype: Annotated[o.Dtype | None, Option(metavar="TYPE", help="float16, bfloat16 or float32.")] = None,
     sampling_steps: o.Steps = None,
@@ -162,8 +163,7 @@ def capture(
     texts, worker = studies.read_prompts(prompts), Worker.here()
     if engine == "local" and workers > 1 and worker.world == 1 and not dry_run:
         return captured_by(launch(context.obj, workers, restarts=3), out)
-    reduced = None if reduce == "none" else reduce
-    kept = {"steps": steps, "passes": passes, "reduce": reduced, "dtype": dtype}
+    kept = {"steps": steps, "passes": passes, "reduce": reduce, "dtype": dtype}
     try:
         loaded = dl.load(model, device=worker.device(device))
         plan = studies.plan_study(
@@ -188,12 +188,13 @@ def capture_as(
 
     size = studies.estimate_study(model, plan)
     over = studies.over_limit(size, limit, plan.settings["sampling_steps"])
+    told = studies.with_options(size, plan.settings["sampling_steps"])
     data: dict[str, Any] = {"folder": out, "bytes_item": size.item, "bytes_total": size.total}
     if dry_run:
-        return Outcome(f"{size}\n{over}".strip(), data | {"fits": not over})
+        return Outcome(f"{told}\n{over}".strip(), data | {"fits": not over})
     if over:
         raise BudgetError(over)
-    typer.echo(size, err=True)
+    typer.echo(told, err=True)
     made = run(plan, out, limit=limit)
     return Outcome(str(made), data | contents(made), not made.failures)
 

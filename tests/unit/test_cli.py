@@ -709,3 +709,13 @@ def test_errors_name_options_not_arguments(capsys):
         ["target_text", "limit", "dtype"],
     )
     assert said == "Pass --target-text too, or --limit '2 GB', --dtype bfloat16; other=3."
+    named = "Pass describer=. Type: `ditlens capture --out . --model x`, describer=, or (describer=)"
+    assert typed(named, ["describer"]) == (
+        "Pass --describer. Type: `ditlens capture --out . --model x`, --describer, or (--describer)"
+    )
+
+
+@pytest.mark.parametrize("reduce", ["sketch", "sketch:0", "median", "mean "])
+def test_a_wrong_reduction_lists_those_of_the_command(reduce, image, capsys):
+    assert cli.main(["capture", "--prompts", str(image), "--reduce", reduce]) == 2
+    assert f"{reduce!r} is none of sketch:64 (or another width), none, mean" in capsys.readouterr().err
