@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NamedTuple
 
@@ -60,7 +61,8 @@ def command(
         @functools.wraps(run)
         def report(as_json: bool, **options: Any) -> None:
             try:
-                with contextlib.redirect_stdout(sys.stderr):
+                with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+                    warnings.showwarning = show_warning
                     outcome = run(**options)
             except KeyboardInterrupt:
                 typer.echo("stopped", err=True)
@@ -100,6 +102,11 @@ def say(text: str) -> bool:
         failure(error, f"the work is done, but its result could not be printed: {error.strerror}")
         return False
     return True
+
+
+def show_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
+    """Say a warning on standard error, without the line of code that Python adds."""
+    typer.echo(f"warning: {message}", err=True)
 
 
 def failure(error: Exception, message: str) -> Outcome:

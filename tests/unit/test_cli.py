@@ -351,6 +351,7 @@ def test_generate(words, settings, tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out) == {"prompt": "a man", **settings, "image": str(out)}
 
 
+@pytest.mark.filterwarnings("always")
 def test_generate_says_what_cannot_be_drawn(tmp_path, monkeypatch, capsys):
     def draw(prompt, **given):
         warnings.warn("This world has no 'cat'.", stacklevel=2)
@@ -360,7 +361,9 @@ def test_generate_says_what_cannot_be_drawn(tmp_path, monkeypatch, capsys):
         monkeypatch, load=lambda name, device: types.SimpleNamespace(generate=draw, defaults={"steps": 1})
     )
     assert cli.main(["generate", "a cat", "--out", str(tmp_path / "a.png")]) == 0
-    assert capsys.readouterr().out.endswith("a.png\nwarning: This world has no 'cat'.\n")
+    said = capsys.readouterr()
+    assert said.out.endswith("a.png\n") and said.err.endswith("warning: This world has no 'cat'.\n")
+    assert "test_cli.py" not in said.err, "no line of code"
 
 
 def test_edit_for_machines(edited, image, tmp_path, capsys):
