@@ -283,7 +283,7 @@ class Sweep:
     """
 
     degrees: list[float]
-    edits: list[Edit]
+    edits: list[Edit] = field(repr=False)
 
     @property
     def images(self) -> list[Image.Image]:

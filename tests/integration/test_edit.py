@@ -152,6 +152,7 @@ def test_an_edit_says_what_it_did_and_whether_it_went_too_far(run):
         assert f"mouth_open  0.00    ->  {value:.2f}" in said
         assert "hat         none    ->  cap    not asked for" in said
         assert said[-1] == f"warning: {warning}"
+    assert repr(result.sweep([0, 1])) == "Sweep(degrees=[0.0, 1.0])"
 
 
 def test_the_same_seed_gives_the_same_edit(run):

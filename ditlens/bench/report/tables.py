@@ -157,14 +157,17 @@ def main_table(bench: BenchFolder) -> Table:
         small = [line for line in ("" if share else unit, arrow) if line]
         heads.append(Head(about.get("title") or metric, small, about.get("identity", "")))
         columns.append(column([Number.of(values.get(metric)) for values in found.values()], better, share))
-    edited = {row.method: set[str]() for row in bench.rows}
+    return table(bench, f"All methods at degree {bench.main_degree:g}", heads, columns)
+
+
+def unlike(bench: BenchFolder) -> str:
+    """How many images each method edited, where these are not the same; else empty."""
+    edited: dict[str, set[str]] = {method: set() for method in bench.methods}
     for row in bench.rows:
         edited[row.method].add(row.item)
-    caption = f"All methods at degree {bench.main_degree:g}"
-    if len(set(map(frozenset, edited.values()))) > 1:
-        counts = ", ".join(f"{method} {len(items)}" for method, items in edited.items())
-        caption += f". They edited different images and cannot be compared yet (how many: {counts})"
-    return table(bench, caption, heads, columns)
+    if len(set(map(frozenset, edited.values()))) < 2:
+        return ""
+    return ", ".join(f"{method} {len(items)}" for method, items in edited.items())
 
 
 CAPTIONS = {
