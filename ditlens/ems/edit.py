@@ -161,15 +161,11 @@ class Edit:
         """
         moved = judge.change(images.to_tensor(self.image), images.to_tensor(self.reconstruction))
         same, exact = self.source_text == self.target_text, self.plan.method.exact_at_0
+        noticed = judge.changed(self.before or {}, self.after or {}, [])
         found = judge.warnings_of(
-            moved,
-            self.degree,
-            self.drift,
-            self.missed,
-            passed=self._passed,
-            same_texts=same,
-            exact_at_0=exact,
-        )
+            moved, self.degree, self.drift, self.missed, passed=self._passed,
+            seen=not set(noticed).isdisjoint(self.targets), same_texts=same, exact_at_0=exact,
+        )  # fmt: skip
         return [*self.plan.remarks, *(self.plan.cautions if self.degree else ()), *found]
 
     @property

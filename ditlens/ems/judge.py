@@ -132,6 +132,7 @@ def warnings_of(
     missed: Sequence[str],
     *,
     passed: Sequence[str] = (),
+    seen: bool = False,
     same_texts: bool,
     exact_at_0: bool = True,
 ) -> list[str]:
@@ -143,6 +144,7 @@ def warnings_of(
         drift: Mean change of what was not asked for, in units of range; None if it was not measured.
         missed: Attributes that were asked for and are not as asked.
         passed: Those of them that went beyond what was asked.
+        seen: Whether something that was asked for moved noticeably, as thin lines do with few pixels.
         same_texts: Whether the two texts are the same.
         exact_at_0: Whether the method promises that degree 0 returns the reconstruction.
 
@@ -160,8 +162,9 @@ def warnings_of(
     if degree == 0:
         return found
     if same_texts:
-        return ["no visible change: both texts are the same, so the image is already as asked for."]
-    if moved < UNSEEN:
+        why = "both texts are the same, so the image is already as asked for"
+        return [f"no visible change: {why}. For more of it say so, as in 'a bigger smile'."]
+    if moved < UNSEEN and not seen:
         return [
             f"no visible change (root mean square {moved:.3f}): raise the degree above {degree:g}, or look at "
             "both texts: does the target really say what you want?"

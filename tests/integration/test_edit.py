@@ -152,6 +152,9 @@ def test_an_edit_says_what_it_did_and_whether_it_went_too_far(run):
         assert f"mouth_open  0.00    ->  {value:.2f}" in said
         assert "hat         none    ->  cap    not asked for" in said
         assert said[-1] == f"warning: {warning}"
+    thin = dataclasses.replace(result, image=result.reconstruction, before=before, after=before)
+    assert "no visible change" in repr(thin)
+    assert "no visible change" not in repr(dataclasses.replace(thin, after={**before, "mouth_open": 0.45}))
     assert repr(result.sweep([0, 1])) == "Sweep(degrees=[0.0, 1.0])"
 
 

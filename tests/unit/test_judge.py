@@ -34,8 +34,11 @@ def test_a_method_that_changes_the_picture_for_nothing():
 def test_no_visible_change():
     (text,) = warnings(moved=0.001, missed=["smile"])
     assert text.startswith("no visible change") and "raise the degree above 1" in text
+    assert warnings(moved=0.001, seen=True) == [], "the oracle sees thin lines"
     (text,) = warnings(moved=0.2, same_texts=True)
-    assert "both texts are the same" in text
+    assert "both texts are the same" in text and text.endswith(
+        "For more of it say so, as in 'a bigger smile'."
+    )
 
 
 def test_identity_broke():
