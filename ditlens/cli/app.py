@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NamedTuple
 
@@ -60,7 +61,8 @@ def command(
         @functools.wraps(run)
         def report(as_json: bool, **options: Any) -> None:
             try:
-                with contextlib.redirect_stdout(sys.stderr):
+                with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+                    warnings.showwarning = show_warning
                     outcome = run(**options)
             except KeyboardInterrupt:
                 typer.echo("stopped", err=True)
@@ -102,6 +104,11 @@ def say(text: str) -> bool:
     return True
 
 
+def show_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
+    """Say a warning on standard error, without the line of code that Python adds."""
+    typer.echo(f"warning: {message}", err=True)
+
+
 def failure(error: Exception, message: str) -> Outcome:
     """Say what went wrong on standard error; the outcome is for machines."""
     typer.echo(f"error: {message}", err=True)
@@ -115,8 +122,12 @@ def typed(message: str, options: Iterable[str]) -> str:
     "Try --device 'cpu', or --dtype float16; seed is -1."
     """
     names = "|".join(map(re.escape, options))
-    dashed = re.sub(rf"\b({names})=(?:torch\.)?", lambda found: f"--{found[1].replace('_', '-')} ", message)
-    return re.sub(r"(--[a-z-]+) (?=[\s,)]|\.\s|$)", r"\1", dashed)  # an option that is named without a value
+    value = r"(?:torch\.)?((?![\s,)]|\.\s|$))?"  # there is none where an option is only named
+
+    def dashed(found: re.Match[str]) -> str:
+        return f"--{found[1].replace('_', '-')}{'' if found[2] is None else ' '}"
+
+    return re.sub(rf"\b({names})={value}", dashed, message)
 
 
 PHRASES = (

@@ -28,7 +28,9 @@ Folder: TypeAlias = Annotated[
     Path | None,
     o.File(help="What ditlens bench edit wrote; may be left out where there is one.", show_default=False),
 ]
-Pairs: TypeAlias = Annotated[int, Option(min=1, metavar="N", help="Pairs that each voter compares.")]
+Pairs: TypeAlias = Annotated[
+    int, Option(min=1, metavar="N", help="Pairs that each voter compares, beside repeats and checks.")
+]
 
 bench = typer.Typer(
     help="Compare editing methods, and let people rate the results.",

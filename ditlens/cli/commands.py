@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -62,14 +61,12 @@ def generate(
     chosen = {"steps": steps, "guidance": guidance}
     settings: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     total = steps or loaded.defaults["steps"]
-    with progress_bar("steps") as show, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with progress_bar("steps") as show:
         image = loaded.generate(
             prompt, seed=seed, on_step=lambda state: show(state.step + 1, total), **settings
         )
     save_image(out, image)
-    warned = "".join(f"\nwarning: {warning.message}" for warning in caught)
-    return Outcome(f"wrote {out}{warned}", {"prompt": prompt, "seed": seed, **settings, "image": out})
+    return Outcome(f"wrote {out}", {"prompt": prompt, "seed": seed, **settings, "image": out})
 
 
 @command('edit me.png "make her smile more" --degree 1.0 --out outputs/smile')
@@ -91,8 +88,6 @@ def edit(
     device: o.Device = "auto",
 ) -> Outcome:  # fmt: skip
     """Change an image as an instruction says."""
-    from ditlens.cli.demo import summary
-
     check_given(model, out=out, image=image, mask=mask, writes=EDIT_FILES, force=force)
     if source_text is None or target_text is None:
         check_instruction(model, instruction, describer)
@@ -104,8 +99,7 @@ def edit(
             on_step=lambda state: show(state.step + 1, state.steps),
         )  # fmt: skip
     result.save(out)
-    warned = "".join(f"\nwarning: {warning}" for warning in result.warnings)
-    return Outcome(f"{summary(result)}\n\nwrote {out / 'edit.png'}, edit.json{warned}", facts(result, out))
+    return Outcome(f"{result}\n\nwrote {out / 'edit.png'}, edit.json", facts(result, out))
 
 
 @command("check me.png")
@@ -121,12 +115,12 @@ def demo(
     out: o.Out = OUT / "demo", force: o.Force = False, model: o.Model = "portraits", device: o.Device = "auto"
 ) -> Outcome:
     """Edit the example portrait and show what changed."""
-    from ditlens.cli.demo import IMAGE_FILES, PORTRAIT, run, summary
+    from ditlens.cli.demo import IMAGE_FILES, PORTRAIT, run
 
     check_given(model, out=out, image=PORTRAIT, writes=[*EDIT_FILES, *IMAGE_FILES], force=force)
     result = run(dl.load(model, device=device), out)
     images = {Path(name).stem: out / name for name in IMAGE_FILES}
-    text = f"{summary(result)}\n\nwrote before_after.png, edit.png, edit.json, sweep.png in {out}"
+    text = f"{result}\n\nwrote before_after.png, edit.png, edit.json, sweep.png in {out}"
     return Outcome(text, facts(result, out) | images)
 
 
@@ -143,7 +137,8 @@ def capture(
     sites: Annotated[str, Option(help="Hook points, e.g. joint.*.image.out; see ditlens.sites.")] = "*.*.*.out",
     steps: Annotated[Any, Option(parser=o.numbers, metavar="LIST", help="Steps to keep; all if not given.")] = None,
     passes: Annotated[Any, Option(parser=o.passes, metavar="WHICH", help="cond, uncond or both.")] = "cond",
-    reduce: Annotated[str, Option(help="sketch:64: each token at width 64; none: at full width; mean: one for all "
+    reduce: Annotated[Any, Option(parser=o.reduction, metavar="WHICH",
+                                  help="sketch:64: each token at width 64; none: at full width; mean: one for all "
                                   "tokens, hides what lies in one place.")] = "sketch:64",
     dtype: Annotated[o.Dtype | None, Option(metavar="TYPE", help="float16, bfloat16 or float32.")] = None,
     sampling_steps: o.Steps = None,
@@ -165,8 +160,7 @@ def capture(
     texts, worker = studies.read_prompts(prompts), Worker.here()
     if engine == "local" and workers > 1 and worker.world == 1 and not dry_run:
         return captured_by(launch(context.obj, workers, restarts=3), out)
-    reduced = None if reduce == "none" else reduce
-    kept = {"steps": steps, "passes": passes, "reduce": reduced, "dtype": dtype}
+    kept = {"steps": steps, "passes": passes, "reduce": reduce, "dtype": dtype}
     try:
         loaded = dl.load(model, device=worker.device(device))
         plan = studies.plan_study(
@@ -191,12 +185,13 @@ def capture_as(
 
     size = studies.estimate_study(model, plan)
     over = studies.over_limit(size, limit, plan.settings["sampling_steps"])
+    told = studies.with_options(size, plan.settings["sampling_steps"])
     data: dict[str, Any] = {"folder": out, "bytes_item": size.item, "bytes_total": size.total}
     if dry_run:
-        return Outcome(f"{size}\n{over}".strip(), data | {"fits": not over})
+        return Outcome(f"{told}\n{over}".strip(), data | {"fits": not over})
     if over:
         raise BudgetError(over)
-    typer.echo(size, err=True)
+    typer.echo(told, err=True)
     made = run(plan, out, limit=limit)
     return Outcome(str(made), data | contents(made), not made.failures)
 

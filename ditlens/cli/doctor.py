@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ditlens.files import DATA, PACKAGE, checksum
-from ditlens.tables import columns
+from ditlens.tables import columns, counted
 
 ROOT = PACKAGE.parent
 CLONE = (ROOT / ".git").exists() and (ROOT / "pyproject.toml").is_file()
@@ -182,7 +182,7 @@ def check_devices() -> Iterator[Check]:
     """What torch can compute on; the CPU always, and faster ones if torch sees them."""
     import torch
 
-    yield Check("cpu", "ok", f"{torch.get_num_threads()} threads of {os.cpu_count()}")
+    yield Check("cpu", "ok", f"{torch.get_num_threads()} of {counted(os.cpu_count() or 1, 'thread')}")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             device = torch.cuda.get_device_properties(index)

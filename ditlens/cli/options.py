@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -44,6 +45,13 @@ def passes(text: str) -> tuple[str, ...]:
     if set(found) <= {"cond", "uncond"}:
         return found
     raise BadParameter(f"{text!r} is none of cond, uncond, both")
+
+
+def reduction(text: str) -> str | None:
+    """Read ``sketch:64``, ``mean`` or ``none``."""
+    if re.fullmatch(r"none|mean|sketch:0*[1-9]\d*", text):
+        return None if text == "none" else text
+    raise BadParameter(f"{text!r} is none of sketch:64 (or another width), none, mean")
 
 
 def encoders(text: str) -> tuple[int | str, ...]:

@@ -33,13 +33,13 @@ from ditlens.errors import SettingError
 from ditlens.files import as_json, keep_inputs, user_path, writing_whole
 from ditlens.models.encoders import Choice
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import counted
+from ditlens.tables import columns, counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Edit:
     """A finished edit.
 
@@ -80,8 +80,32 @@ class Edit:
     before: Values | None
     after: Values | None
     evaluations: int
-    latents: torch.Tensor = field(repr=False)
-    plan: Plan = field(repr=False)
+    latents: torch.Tensor
+    plan: Plan
+
+    def __repr__(self) -> str:
+        facts = [
+            ("source text", self.source_text),
+            ("target text", self.target_text),
+            ("degree", f"{self.degree:g}"),
+            ("seconds", f"{self.seconds:.1f}"),
+        ]
+        table = ""
+        if self.before is not None and self.after is not None:
+            drift = f"{self.drift:.3f} of an attribute's range, mean over those not asked for"
+            facts.append(("drift", drift))
+            names = judge.changed(self.before, self.after, self.targets)
+            rows = [
+                (
+                    name, judge.shown(self.before[name]), "->", judge.shown(self.after[name]),
+                    "" if name in self.targets else "not asked for",
+                )
+                for name in names
+            ]  # fmt: skip
+            head = ("measured", "before", "", "after", "")
+            others = counted(len(self.before) - len(names), "more attribute")
+            table = f"\n\n{columns(rows, head)}\n({others} stayed the same)"
+        return f"{columns(facts)}{table}" + "".join(f"\nwarning: {warning}" for warning in self.warnings)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "latents": self.latents.cpu()}
@@ -119,17 +143,29 @@ class Edit:
         return world.missed(self.after, world.wanted(self.source_text, self.target_text))
 
     @property
+    def _passed(self) -> list[str]:
+        """Those of `missed` that went all the way to what was asked for, and beyond."""
+        world = self.plan.model.world
+        if world is None or self.before is None or self.after is None:
+            return []
+        before, after, wanted = self.before, self.after, world.wanted(self.source_text, self.target_text)
+        return [name for name in self.missed if world.progress(before, after, {name: wanted[name]}) == 1]
+
+    @property
     def warnings(self) -> list[str]:
         """What to know about it, empty if all is well.
 
         Of what was asked: how a word was read, and what has no effect beside the rest; of the source image: that
-        the model does not know such images; of the result: *no visible change*, *identity broke*, *not reached*.
+        the model does not know such images; of the result: *no visible change*, *identity broke*, *not reached*,
+        *more than asked*.
         """
         moved = judge.change(images.to_tensor(self.image), images.to_tensor(self.reconstruction))
         same, exact = self.source_text == self.target_text, self.plan.method.exact_at_0
+        noticed = judge.changed(self.before or {}, self.after or {}, [])
         found = judge.warnings_of(
-            moved, self.degree, self.drift, self.missed, same_texts=same, exact_at_0=exact
-        )
+            moved, self.degree, self.drift, self.missed, passed=self._passed,
+            seen=not set(noticed).isdisjoint(self.targets), same_texts=same, exact_at_0=exact,
+        )  # fmt: skip
         return [*self.plan.remarks, *(self.plan.cautions if self.degree else ()), *found]
 
     @property
@@ -243,7 +279,7 @@ class Sweep:
     """
 
     degrees: list[float]
-    edits: list[Edit]
+    edits: list[Edit] = field(repr=False)
 
     @property
     def images(self) -> list[Image.Image]:

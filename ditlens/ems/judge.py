@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,9 @@ UNSEEN = 0.012
 BROKEN = 0.12
 """Mean change of attributes that were not asked to change, in units of range, above which it is another person."""
 
+NOTICEABLE = 0.1
+"""A continuous attribute that moved by less, in its own units, is not listed as changed."""
+
 WORLD_DB = {"green": 17.5, "amber": 15.0}
 """Least PSNR between an image and the portrait that the renderer draws from its attributes.
 
@@ -27,6 +30,8 @@ inverted 5 to 15, photographs and flat or smooth colours 5 to 10.
 
 RECONSTRUCTION_DB = {"green": 25.0, "amber": 19.0}
 """Least PSNR between an image and what the autoencoder keeps of it."""
+
+Value = str | float
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,8 @@ def warnings_of(
     drift: float | None,
     missed: Sequence[str],
     *,
+    passed: Sequence[str] = (),
+    seen: bool = False,
     same_texts: bool,
     exact_at_0: bool = True,
 ) -> list[str]:
@@ -135,7 +142,9 @@ def warnings_of(
         moved: Root mean square change of the image against its reconstruction.
         degree: Degree of the edit.
         drift: Mean change of what was not asked for, in units of range; None if it was not measured.
-        missed: Attributes that were asked for and did not reach what was asked.
+        missed: Attributes that were asked for and are not as asked.
+        passed: Those of them that went beyond what was asked.
+        seen: Whether something that was asked for moved noticeably, as thin lines do with few pixels.
         same_texts: Whether the two texts are the same.
         exact_at_0: Whether the method promises that degree 0 returns the reconstruction.
 
@@ -153,13 +162,15 @@ def warnings_of(
     if degree == 0:
         return found
     if same_texts:
-        return ["no visible change: both texts are the same, so the image is already as asked for."]
-    if moved < UNSEEN:
+        why = "both texts are the same, so the image is already as asked for"
+        return [f"no visible change: {why}. For more of it say so, as in 'a bigger smile'."]
+    if moved < UNSEEN and not seen:
         return [
             f"no visible change (root mean square {moved:.3f}): raise the degree above {degree:g}, or look at "
             "both texts: does the target really say what you want?"
         ]
-    broke, short = drift is not None and drift > BROKEN, bool(missed) and degree >= 1
+    short = [name for name in missed if name not in passed and degree >= 1]
+    broke = drift is not None and drift > BROKEN
     if broke:  # where the wish was not reached either, a lower degree would take it further away
         lower = "" if short else f"Lower the degree below {degree:g}, try"
         found.append(
@@ -167,7 +178,31 @@ def warnings_of(
             "seed, or confine the edit with mask=."
         )
     if short:
-        names = ", ".join(name.replace("_", " ") for name in missed)
         further = "" if broke or degree >= HIGHEST else f"a degree of {min(degree + 0.25, HIGHEST):g}, or "
-        found.append(f"not reached: {names}. Try {further}another seed.")
+        found.append(f"not reached: {listed(short)}. Try {further}another seed.")
+    if passed and 0 < degree <= 1:  # above 1, more than what was asked is what was asked
+        lower = "" if short else f" Lower the degree below {degree:g}."
+        found.append(f"more than asked: {listed(passed)}.{lower}")
     return found
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of attributes as words."""
+    return ", ".join(name.replace("_", " ") for name in names)
+
+
+def changed(before: Mapping[str, Value], after: Mapping[str, Value], targets: Sequence[str]) -> list[str]:
+    """Names of the attributes to show: the targets first, then whatever else moved noticeably."""
+
+    def moved(old: Value, new: Value) -> bool:
+        if isinstance(old, str) or isinstance(new, str):
+            return old != new
+        return abs(new - old) >= NOTICEABLE
+
+    asked = [name for name in targets if name in before]
+    return asked + [name for name in before if name not in asked and moved(before[name], after[name])]
+
+
+def shown(value: Value) -> str:
+    """A measured value as a reader wants it: a name, or a number with two digits."""
+    return value if isinstance(value, str) else f"{value:.2f}"

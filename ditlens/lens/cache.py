@@ -335,7 +335,7 @@ class LatentCache:
         if not prompt:
             raise CaptureError(
                 "The prompt of this image is unknown, because the pipeline was called directly. Say it: "
-                f"cache.words({word!r}, prompt='...')."
+                "prompt='...'."
             )
         return self._within(self.spans(prompt, word), word)
 

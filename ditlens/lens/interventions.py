@@ -301,7 +301,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         self.changes: list[tuple[Site, Intervention]] = []
         for pattern, fn in changes.items():
             if not callable(fn):
-                raise SettingError(f"The change at {pattern} is a {type(fn).__name__}, not a function.")
+                raise SettingError(f"The change at {pattern} is of type {type(fn).__name__}, not a function.")
             for site in select(pattern, self.adapter.sites, self.adapter.absent):
                 if site.point.startswith("attn.to_"):
                     raise SettingError(f"{site} can be captured, not changed. Change q, k or v instead.")

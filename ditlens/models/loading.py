@@ -31,11 +31,13 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if device == "auto":
         mps = torch.backends.mps.is_available()
         device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    reason = "it is none of auto, cpu, cuda, cuda:1, mps"
     try:
         chosen = torch.device(device)
+        reason = ""
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason or str(error).splitlines()[0]
         raise SettingError(
             f"The device {str(device)!r} cannot be used here: {reason}. Try device='cpu'."
         ) from error

@@ -138,6 +138,26 @@ def test_a_wish_that_is_already_true_changes_nothing(run):
 # --- repeating ---------------------------------------------------------------------------------------------
 
 
+def test_an_edit_says_what_it_did_and_whether_it_went_too_far(run):
+    result = run("open the mouth a little")
+    before = {**result.before, "mouth_open": 0.0, "hat": "none"}
+    for value, warning in (
+        (0.9, "more than asked: mouth open. Lower the degree below 1."),
+        (0.05, "not reached: mouth open. Try a degree of 1.25, or another seed."),
+    ):
+        after = {**before, "mouth_open": value, "hat": "cap"}
+        said = repr(
+            dataclasses.replace(result, image=Image.new("RGB", (128, 128)), before=before, after=after)
+        ).splitlines()
+        assert f"mouth_open  0.00    ->  {value:.2f}" in said
+        assert "hat         none    ->  cap    not asked for" in said
+        assert said[-1] == f"warning: {warning}"
+    thin = dataclasses.replace(result, image=result.reconstruction, before=before, after=before)
+    assert "no visible change" in repr(thin)
+    assert "no visible change" not in repr(dataclasses.replace(thin, after={**before, "mouth_open": 0.45}))
+    assert repr(result.sweep([0, 1])) == "Sweep(degrees=[0.0, 1.0])"
+
+
 def test_the_same_seed_gives_the_same_edit(run):
     first, again, other = run(seed=3), run(seed=3), run(seed=4)
     assert np.array_equal(first.image, again.image)

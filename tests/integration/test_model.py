@@ -375,8 +375,10 @@ def test_an_unknown_world_is_named(copy):
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", ""])
 def test_bad_devices(device):
-    with pytest.raises(SettingError, match=r"The device .* cannot be used here: .* Try device='cpu'"):
+    with pytest.raises(SettingError, match=r"The device .* cannot be used here: .* Try device='cpu'") as said:
         pick_device(device)
+    unknown = "it is none of auto, cpu, cuda, cuda:1, mps" in str(said.value)
+    assert unknown == (device != "cuda:99"), "PyTorch's list has twenty names that nobody has"
 
 
 def test_auto_is_a_device_that_works():

@@ -109,12 +109,25 @@ def test_curves_lie_where_their_numbers_say(folder):
     )
     ems, ddib = found.lines["ems"][2], found.lines["ddib"][3]
     assert (ems.degree, ems.x.value, ems.y.value) == (1, 1, 0.05)
-    left, right, top, bottom = 96, 660, 18, 362
-    assert found.across.place(ems.x.value) == pytest.approx(left + (right - left) / 1.5)
-    assert found.up.place(ddib.y.value) == pytest.approx(bottom - (bottom - top) * 0.225 / 0.25, abs=0.1)
-    assert found.across.place(9) == right, "intervals end at the frame"
+    left, right, top, bottom = 112, 660, 18, 362
+    across, up = (
+        (right - left) / 1.56,
+        (bottom - top) / 0.26,
+    )  # a unit: the intervals of 0 begin at -0.03 and -0.01
+    assert found.across.place(ems.x.value) == pytest.approx(left + 1.03 * across, abs=0.1)
+    assert found.up.place(ddib.y.value) == pytest.approx(bottom - 0.235 * up, abs=0.1)
     text = write_page(folder).read_text("utf-8")
-    assert '<use href="#m0" x="472.0" y="293.2"/>' in text, "the marker of EMS at degree 1"
+    assert '<use href="#m0" x="473.8" y="282.6"/>' in text, "the marker of EMS at degree 1"
+
+
+def test_methods_that_edited_different_images_are_not_compared_in_silence(folder):
+    said = "The methods edited different images"
+    assert said not in write_page(folder).read_text("utf-8")
+    path = folder / "rows.csv"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not ("item000" in line and "ddib" in line)), "utf-8")
+    page = write_page(folder).read_text("utf-8")
+    assert said in page and "How many: ems 6, sdedit 6, ddib 5." in page
 
 
 def test_a_sheet_has_a_row_for_each_method(folder):
@@ -176,6 +189,7 @@ def test_intervals_lie_inside_the_plot(folder):
         for end in bar
     ]
     assert across.start == min(ends) and max(ends) == across.end
+    assert (across.low, across.high) == (-0.75, 2.25), "whole, not cut at the frame"
 
 
 def test_resamples_without_a_value_are_not_items(folder):

@@ -25,6 +25,7 @@ from ditlens.cli import demo, doctor, options
 from ditlens.cli import main as cli
 from ditlens.cli.app import typed
 from ditlens.cli.doctor import Check
+from ditlens.ems.edit import Edit
 from ditlens.errors import ModelError
 from ditlens.tables import counted, progress_bar
 
@@ -36,6 +37,12 @@ def provide(monkeypatch, **contents):
     """Put stand-ins into the public face; the modules behind it are left alone."""
     for name, value in contents.items():
         monkeypatch.setitem(vars(ditlens), name, value)
+
+
+class MadeUpEdit(types.SimpleNamespace):
+    """What an edit says of itself, of given facts."""
+
+    __repr__ = Edit.__repr__
 
 
 @pytest.fixture
@@ -52,7 +59,7 @@ def edited(monkeypatch):
              "before": {"hat": "none", "smile": 0.0, "age": 0.2, "gaze": 0.5},
              "after": {"hat": "cap", "smile": 0.3, "age": 0.21, "gaze": 0.5},
              "drift": 0.08, "warnings": [], "seconds": 1.25, "recipe": {"seed": 7}}  # fmt: skip
-    result = types.SimpleNamespace(
+    result = MadeUpEdit(
         **facts,
         facts=lambda: facts,
         image=Image.new("RGB", (64, 64), "white"),
@@ -344,6 +351,7 @@ def test_generate(words, settings, tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out) == {"prompt": "a man", **settings, "image": str(out)}
 
 
+@pytest.mark.filterwarnings("always")
 def test_generate_says_what_cannot_be_drawn(tmp_path, monkeypatch, capsys):
     def draw(prompt, **given):
         warnings.warn("This world has no 'cat'.", stacklevel=2)
@@ -353,7 +361,9 @@ def test_generate_says_what_cannot_be_drawn(tmp_path, monkeypatch, capsys):
         monkeypatch, load=lambda name, device: types.SimpleNamespace(generate=draw, defaults={"steps": 1})
     )
     assert cli.main(["generate", "a cat", "--out", str(tmp_path / "a.png")]) == 0
-    assert capsys.readouterr().out.endswith("a.png\nwarning: This world has no 'cat'.\n")
+    said = capsys.readouterr()
+    assert said.out.endswith("a.png\n") and said.err.endswith("warning: This world has no 'cat'.\n")
+    assert "test_cli.py" not in said.err, "no line of code"
 
 
 def test_edit_for_machines(edited, image, tmp_path, capsys):
@@ -428,9 +438,9 @@ def test_demo_for_people(edited, tmp_path, capsys):
         "drift        0.080 of an attribute's range, mean over those not asked for",
         "",
         "measured  before      after",
-        "--------  ------  --  -----",
+        "--------  ------  --  -----  -------------",
         "hat       none    ->  cap",
-        "smile     0.00    ->  0.30",
+        "smile     0.00    ->  0.30   not asked for",
         "(2 more attributes stayed the same)",
         "",
         f"wrote before_after.png, edit.png, edit.json, sweep.png in {tmp_path / 'out'}",
@@ -702,3 +712,13 @@ def test_errors_name_options_not_arguments(capsys):
         ["target_text", "limit", "dtype"],
     )
     assert said == "Pass --target-text too, or --limit '2 GB', --dtype bfloat16; other=3."
+    named = "Pass describer=. Type: `ditlens capture --out . --model x`, describer=, or (describer=)"
+    assert typed(named, ["describer"]) == (
+        "Pass --describer. Type: `ditlens capture --out . --model x`, --describer, or (--describer)"
+    )
+
+
+@pytest.mark.parametrize("reduce", ["sketch", "sketch:0", "median", "mean "])
+def test_a_wrong_reduction_lists_those_of_the_command(reduce, image, capsys):
+    assert cli.main(["capture", "--prompts", str(image), "--reduce", reduce]) == 2
+    assert f"{reduce!r} is none of sketch:64 (or another width), none, mean" in capsys.readouterr().err

@@ -8,8 +8,8 @@ import torch
 from ditlens.ems import judge
 
 
-def warnings(moved=0.1, degree=1.0, drift=0.02, missed=(), same_texts=False, exact_at_0=True):
-    return judge.warnings_of(moved, degree, drift, list(missed), same_texts=same_texts, exact_at_0=exact_at_0)
+def warnings(moved=0.1, degree=1.0, drift=0.02, missed=(), **more):
+    return judge.warnings_of(moved, degree, drift, list(missed), **{"same_texts": False, **more})
 
 
 def test_a_good_edit_needs_no_words():
@@ -34,8 +34,11 @@ def test_a_method_that_changes_the_picture_for_nothing():
 def test_no_visible_change():
     (text,) = warnings(moved=0.001, missed=["smile"])
     assert text.startswith("no visible change") and "raise the degree above 1" in text
+    assert warnings(moved=0.001, seen=True) == [], "the oracle sees thin lines"
     (text,) = warnings(moved=0.2, same_texts=True)
-    assert "both texts are the same" in text
+    assert "both texts are the same" in text and text.endswith(
+        "For more of it say so, as in 'a bigger smile'."
+    )
 
 
 def test_identity_broke():
@@ -47,6 +50,16 @@ def test_not_reached_from_degree_1_on():
     (text,) = warnings(missed=["hair_color", "smile"])
     assert text == "not reached: hair color, smile. Try a degree of 1.25, or another seed."
     assert warnings(missed=["smile"], degree=0.5) == []
+
+
+def test_more_than_asked_is_not_cured_by_a_higher_degree():
+    (text,) = warnings(missed=["age"], passed=["age"])
+    assert text == "more than asked: age. Lower the degree below 1."
+    assert warnings(missed=["age"], passed=["age"], degree=1.5) == [], "it was asked for"
+    assert warnings(missed=["age", "smile"], passed=["age"]) == [
+        "not reached: smile. Try a degree of 1.25, or another seed.",
+        "more than asked: age.",
+    ]
 
 
 @pytest.mark.parametrize(("db", "light"), [(30.0, "green"), (20.0, "amber"), (3.0, "red"), (25.0, "green")])

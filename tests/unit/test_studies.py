@@ -164,6 +164,17 @@ def test_a_limit_that_nothing_meets_and_one_that_is_met():
     assert as_option("reduce='mean'", 4) == "--reduce mean"
 
 
+def test_the_command_offers_smaller_choices_as_its_options(portraits, command, capsys):
+    assert cli.main([*command, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert (
+        "Smaller: --reduce mean " in told
+        and "; --steps 0 " in told
+        and "torch" not in told
+        and "=" not in told
+    )
+
+
 def test_the_command_refuses_before_it_begins(command, tmp_path, capsys):
     tight = [*command, "--limit", "9 kB"]
     assert cli.main(tight) == 1

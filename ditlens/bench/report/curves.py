@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ditlens.bench.folder import BenchFolder
 from ditlens.bench.report.tables import Number, about_metric, at_degree
 
-LEFT, RIGHT, TOP, BOTTOM = 96, 660, 18, 362
+LEFT, RIGHT, TOP, BOTTOM = 112, 660, 18, 362
 """Where the axes are, in a drawing of 680 by 440."""
 
 
@@ -24,8 +24,7 @@ class Axis(NamedTuple):
     end: float
 
     def place(self, value: float) -> float:
-        """Where a value is drawn; beyond the ends, at the nearer one."""
-        value = min(max(value, self.low), self.high)
+        """Where a value is drawn."""
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
 
@@ -62,8 +61,8 @@ def chart(bench: BenchFolder, x: str = "effect", y: str = "drift") -> Chart | No
     found = [point for line in lines.values() for point in line]
     if not found:
         return None
-    across = axis(title(bench, x), [p.x.value for p in found], LEFT, RIGHT)
-    return Chart(across, axis(title(bench, y), [p.y.value for p in found], BOTTOM, TOP), lines)
+    across = axis(title(bench, x), [point.x for point in found], LEFT, RIGHT)
+    return Chart(across, axis(title(bench, y), [point.y for point in found], BOTTOM, TOP), lines)
 
 
 def title(bench: BenchFolder, metric: str) -> str:
@@ -73,16 +72,19 @@ def title(bench: BenchFolder, metric: str) -> str:
     return f"{about.get('title') or metric}{unit}"
 
 
-def axis(title: str, values: list[float], start: float, end: float, most: int = 6) -> Axis:
-    """An axis with round ticks that holds all values, and zero if zero is near."""
+def axis(title: str, numbers: list[Number], start: float, end: float, most: int = 6) -> Axis:
+    """An axis with round ticks that holds all values with their intervals, and zero if zero is near."""
+    values = [number.value for number in numbers]
+    drawn = [x for number in numbers for x in (number.value, number.low, number.high) if math.isfinite(x)]
     low, high = min(values), max(values)
     spread = (high - low) or abs(high) or 1.0
     if 0 < low < spread:
         low = 0.0
-    step = round_step((high - low or spread) / most)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    last = max(last, first + 1)
-    return Axis(title, first * step, last * step, [i * step for i in range(first, last + 1)], start, end)
+    step = round_step((max(*drawn, low + spread) - min(low, *drawn)) / most)
+    low = min(math.floor(low / step + 1e-9) * step, *drawn)
+    high = max(math.ceil(high / step - 1e-9) * step, low + step, *drawn)
+    ticks = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    return Axis(title, low, high, [tick * step for tick in ticks], start, end)
 
 
 def round_step(rough: float) -> float:

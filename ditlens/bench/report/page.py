@@ -8,7 +8,7 @@ from ditlens.bench.folder import BenchFolder, read_folder
 from ditlens.bench.html import PAGES, asset, render
 from ditlens.bench.report.curves import chart
 from ditlens.bench.report.gallery import gallery
-from ditlens.bench.report.tables import attribute_table, main_table, shown, summary_table
+from ditlens.bench.report.tables import attribute_table, main_table, shown, summary_table, unlike
 from ditlens.files import write_whole
 
 PAGES.filters["shown"] = shown
@@ -36,7 +36,8 @@ def write_page(folder: str | Path | BenchFolder) -> Path:
     }  # fmt: skip
     page = render(
         "page.html", bench=bench, facts=facts, style=asset("page.css"), script=asset("page.js"),
-        main=main_table(bench), attributes=attribute_table(bench), chart=chart(bench), gallery=gallery(bench),
+        main=main_table(bench), unlike=unlike(bench), attributes=attribute_table(bench),
+        chart=chart(bench), gallery=gallery(bench),
         **{part: summary_table(bench, part) for part in ("sweep", "matched", "cost")},
     )  # fmt: skip
     path = bench.path / "index.html"

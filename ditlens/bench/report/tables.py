@@ -160,6 +160,16 @@ def main_table(bench: BenchFolder) -> Table:
     return table(bench, f"All methods at degree {bench.main_degree:g}", heads, columns)
 
 
+def unlike(bench: BenchFolder) -> str:
+    """How many images each method edited, where these are not the same; else empty."""
+    edited: dict[str, set[str]] = {method: set() for method in bench.methods}
+    for row in bench.rows:
+        edited[row.method].add(row.item)
+    if len(set(map(frozenset, edited.values()))) < 2:
+        return ""
+    return ", ".join(f"{method} {len(items)}" for method, items in edited.items())
+
+
 CAPTIONS = {
     "sweep": "How steadily the effect follows the degree",
     "matched": "Drift at the same effect",

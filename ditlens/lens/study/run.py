@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ def over_limit(size: Estimate, limit: str | float, sampling_steps: int) -> str:
     if size.item <= most:
         return ""
     said = f"One image takes {human(size.item)}, more than --limit {human(most)}. "
-    each = {as_option(name, sampling_steps): total / size.items for name, total in size.smaller.items()}
+    each = {name: total / size.items for name, total in with_options(size, sampling_steps).smaller.items()}
     fitting = {option: bytes_ for option, bytes_ in each.items() if bytes_ <= most}
     if fitting:
         best = max(fitting, key=fitting.__getitem__)
@@ -209,6 +210,12 @@ def over_limit(size: Estimate, limit: str | float, sampling_steps: int) -> str:
         choices = ", ".join(f"{option} ({human(bytes_)})" for option, bytes_ in each.items())
         said += f"No single choice is small enough; combine {choices}" if choices else "Choose fewer sites"
     return f"{said}; or allow more: --limit '{human(size.item * 1.1)}'."
+
+
+def with_options(size: Estimate, sampling_steps: int) -> Estimate:
+    """An estimate whose smaller settings are options of ``ditlens capture``."""
+    smaller = {as_option(setting, sampling_steps): total for setting, total in size.smaller.items()}
+    return replace(size, smaller=smaller)
 
 
 def as_option(setting: str, sampling_steps: int) -> str:
