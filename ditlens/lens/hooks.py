@@ -357,7 +357,7 @@ class Session(ABC):
             self.aborted(self.call)
         self.call, label = None, current_label()
         if in_backward():
-            self.call = self.recalled(args, kwargs)
+            self.call = self.recalled(module, args, kwargs)
             if self.call is not None:
                 self.call.timed.clear()
         elif (label is None or label.outside is self._outside) and not fills_cache(
@@ -402,7 +402,7 @@ class Session(ABC):
         """Forget a forward call that raised, so that it can be repeated."""
         self.clock, self.guidance = self._before
 
-    def recalled(self, args: Any, kwargs: Any) -> Call | None:  # noqa: ARG002
+    def recalled(self, module: nn.Module, args: Any, kwargs: Any) -> Call | None:  # noqa: ARG002
         """The call that a backward pass runs again (gradient checkpointing), if it is to be followed again."""
         return None
 
