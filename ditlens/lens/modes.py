@@ -50,14 +50,6 @@ def parts_within(module: nn.Module) -> Iterator[nn.Module]:
         waiting += [child for child in part._modules.values() if child is not None]
 
 
-def is_compiled(*modules: nn.Module) -> bool:
-    """Whether torch.compile has been applied to one of the modules."""
-    return any(
-        getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule"
-        for module in modules
-    )
-
-
 def replacements(modules: Iterable[nn.Module]) -> Iterator[tuple[nn.Module, str, Any]]:
     """Hooks of diffusers that run something else in place of a module's forward: the module, their name, the hook.
 
