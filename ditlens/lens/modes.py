@@ -28,7 +28,8 @@ class Eager:
     def __enter__(self) -> None:
         with self._lock:
             if not self._entered:
-                self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+                with contextlib.suppress(RuntimeError):  # of a with-block inside a compiled function
+                    self._stance.enter_context(torch.compiler.set_stance("force_eager"))
             self._entered += 1
 
     def __exit__(self, *_: object) -> None:

@@ -812,6 +812,21 @@ def test_a_compiled_function_that_calls_the_model(sd3, warm):
         torch._dynamo.reset()
 
 
+def test_a_with_block_inside_a_compiled_function(sd3, wrong_types):  # the checker of types cannot be compiled
+    model, inputs = sd3
+    plain = call(model, inputs)
+
+    def captured():
+        with dl.capture(model, OUT) as cache:
+            return call(model, inputs), cache.steps
+
+    try:
+        found, steps = torch.compile(captured, backend="eager")()
+        assert torch.equal(found, plain) and steps == [0]
+    finally:
+        torch._dynamo.reset()
+
+
 @pytest.mark.parametrize(
     ("reduce", "got"),
     [
