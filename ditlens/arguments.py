@@ -17,8 +17,10 @@ import inspect
 import math
 import numbers
 import operator
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,16 +103,22 @@ def is_whole(value: Any, low: int = -(2**63), high: int = 2**63 - 1) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is one finite number."""
+    """Whether a value is one finite number; a fraction is none, with which torch cannot multiply."""
     try:
-        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool | Fraction)
+        return real and math.isfinite(value)
     except OverflowError:  # a whole number with more than 300 digits
         return False
 
 
 def is_path(value: Any) -> bool:
     """Whether a value can name a file or folder."""
-    return isinstance(value, str | Path) and bool(str(value).strip())
+    return isinstance(value, str | os.PathLike) and bool(str(value).strip())
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that can be written, which one with half a character cannot."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def is_batch(value: Any) -> bool:
@@ -119,7 +127,7 @@ def is_batch(value: Any) -> bool:
     return tensor and value.ndim == 4 and value.numel() > 0 and value.is_floating_point()
 
 
-TEXT = Kind("a text, e.g. 'a big smile'", lambda value: isinstance(value, str))
+TEXT = Kind("a text, e.g. 'a big smile'", is_text)
 NAME = Kind("a name, as a text", lambda value: isinstance(value, str) and bool(value.strip()))
 TEXTS = TEXT | list_of(TEXT, "a list of them")
 FLAG = Kind("True or False", lambda value: isinstance(value, bool))

@@ -59,7 +59,10 @@ def user_path(given: str | os.PathLike[str], error: type[Exception] = SettingErr
     if text[0] in "\"'" and text[-1] == text[0] and len(text) > 2:
         text = text[1:-1]
     if text.lower().startswith("file:"):
-        url = urlsplit(text)
+        try:
+            url = urlsplit(text)
+        except ValueError as reason:
+            raise error(f"{shown} is no address that can be read ({reason}).") from reason
         if url.netloc not in ("", "localhost"):
             raise error(f"{shown} is a file of another computer, {url.netloc}. Copy it to this one first.")
         text = re.sub(r"^/(?=[A-Za-z]:)", "", unquote(url.path))  # the drive of Windows

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-ImageLike: TypeAlias = "str | Path | BinaryIO | Image.Image | torch.Tensor | np.ndarray"
+ImageLike: TypeAlias = "str | os.PathLike[str] | BinaryIO | Image.Image | torch.Tensor | np.ndarray"
 """A file or its name, a PIL image, a tensor (3, height, width) or (1, 3, height, width), or an array (height,
 width) or (height, width, channels). Tensors and arrays hold numbers in [0, 1], or bytes in [0, 255]."""
 
@@ -30,9 +30,6 @@ MOST_PIXELS = 150_000_000
 
 FORMATS: Mapping[str, str] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """How images are written, by the ending of the file's name."""
-
-GREYS = ("1", "L", "LA", "La", "I", "F")
-"""Modes of grey images; those of 16 bits begin with "I;"."""
 
 
 def open_image(image: ImageLike, alpha: bool = True) -> Image.Image:
@@ -53,11 +50,11 @@ def open_image(image: ImageLike, alpha: bool = True) -> Image.Image:
     from PIL import Image
 
     if isinstance(image, torch.Tensor):
-        return to_image(_unit(image) if image.is_floating_point() else image)
-    name = str(image) if isinstance(image, str | Path) else "The image"
+        return to_image(_unit(image.detach().float()) if image.is_floating_point() else image)
+    name = os.fspath(image) if isinstance(image, str | os.PathLike) else "The image"
     if isinstance(image, np.ndarray):
         image = _from_array(image)
-    elif isinstance(image, str | Path) or hasattr(image, "read"):
+    elif isinstance(image, str | os.PathLike) or hasattr(image, "read"):
         image = open_file(image)  # type: ignore[arg-type]
     if not isinstance(image, Image.Image):
         raise ImageError(
@@ -82,8 +79,8 @@ def file_of(image: Any) -> list[Path]:
     kept = (
         "name" if hasattr(image, "read") else "filename"
     )  # an open file's, or of an image that Pillow opened
-    name = image if isinstance(image, str | Path) else getattr(image, kept, None)
-    return [user_path(name, ImageError).absolute()] if isinstance(name, str | Path) and str(name) else []
+    name = image if isinstance(image, str | os.PathLike) else getattr(image, kept, None)
+    return [user_path(name, ImageError).absolute()] if isinstance(name, str | os.PathLike) and name else []
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
@@ -117,15 +114,20 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 def _unit(values: Any) -> Any:
     """Floats, an array or a tensor, which are refused if they clearly lie outside [0, 1]."""
-    top = float(values.max()) if math.prod(values.shape) else 0.0
-    if math.isnan(top) or math.isinf(top):
+    bottom, top = (float(values.min()), float(values.max())) if math.prod(values.shape) else (0.0, 0.0)
+    if not math.isfinite(top - bottom):
         raise ImageError("The image has values that are not finite: the model or its input is broken.")
     if top > 2:
         raise ImageError(f"The image has values up to {top:g}, but 1 is white. Divide it by 255.")
+    if bottom < -0.5:
+        raise ImageError(
+            f"The image has values down to {bottom:g}, but 0 is black. If they count from -1 to 1, as those of an "
+            "autoencoder, pass (image + 1) / 2."
+        )
     return values
 
 
-def open_file(file: str | Path | BinaryIO) -> Image.Image:
+def open_file(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     """Read the header of an image file, without torch: is it an image, and small enough to be decoded?
 
     Args:
@@ -137,7 +139,7 @@ def open_file(file: str | Path | BinaryIO) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     path: Any = "The file"
-    if isinstance(file, str | Path):
+    if isinstance(file, str | os.PathLike):
         file = path = user_path(file, ImageError)
         if os.path.isdir(path):
             raise ImageError(f"{path} is a folder. Name one image in it.")
@@ -159,6 +161,8 @@ def open_file(file: str | Path | BinaryIO) -> Image.Image:
             f"{path} is not an image that can be read. Use PNG, JPEG, WebP, GIF, BMP or TIFF."
         ) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:  # of the file system, not of a decoder
+            raise ImageError(f"{path} cannot be read: {error.strerror}. Check where it leads to.") from error
         raise _damaged(str(path), error) from error
     if image.width * image.height > MOST_PIXELS:
         raise ImageError(f"{path} has {image.width} x {image.height} pixels, more {too_large}")
@@ -170,7 +174,7 @@ def _upright_rgb(image: Image.Image, alpha: bool) -> Image.Image:
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
-    grey, profile = image.mode.partition(";")[0] in GREYS, image.info.get("icc_profile")
+    profile = image.info.get("icc_profile")
     if image.mode[0] in "IF":
         image = _to_8_bits(image)
     if image.mode == "La":  # which Pillow turns into nothing else
@@ -179,34 +183,32 @@ def _upright_rgb(image: Image.Image, alpha: bool) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         opacity = image.getchannel("A")
-    image = _to_srgb(image if image.mode in ("CMYK", "LAB") else image.convert("RGB"), profile, grey)
+    image = _to_srgb(image if image.mode in ("CMYK", "LAB") else image.convert("RGB"), profile)
     if opacity is not None and alpha:
         image.putalpha(opacity)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None, grey: bool) -> Image.Image:
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """An image, RGB, CMYK or LAB, as RGB of the sRGB space.
 
     Args:
         image: The image.
         profile: What its numbers mean (an ICC profile, as bytes); without it they are sRGB. One that is damaged, or
-            is for other kinds of images, is left out, with a warning.
-        grey: Whether the image was grey: only then can the profile be one for grey.
+            is for other kinds of images, is left out, with a warning. One for grey fits any image without colours:
+            Pillow opens some grey files as RGB.
     """
     from PIL import ImageCms
 
-    lab = image.mode == "LAB"
-    fits = {"RGB": image.mode == "RGB", "GRAY": grey, "CMYK": image.mode == "CMYK", "Lab": lab}
+    fits = {"RGB": "RGB", "GRAY": "RGB", "CMYK": "CMYK", "Lab": "LAB"}
     try:
-        if lab or profile:
-            meant = ImageCms.ImageCmsProfile(
-                ImageCms.createProfile("LAB") if lab else io.BytesIO(profile or b"")
-            )
+        if profile or image.mode == "LAB":
+            lab = ImageCms.createProfile("LAB") if image.mode == "LAB" else None
+            meant = ImageCms.ImageCmsProfile(lab or io.BytesIO(profile or b""))
             space = meant.profile.xcolor_space.strip()
-            if not fits.get(space):
-                raise ValueError(f"it is for {space} and not for {'grey' if grey else image.mode}")
+            if fits.get(space) != image.mode or (space == "GRAY" and not _is_grey(image)):
+                raise ValueError(f"it is for {space} and not for {image.mode}")
             image = ImageCms.buildTransform(
                 meant, ImageCms.createProfile("sRGB"), "L" if space == "GRAY" else image.mode, "RGB",
                 ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION,
@@ -218,6 +220,12 @@ def _to_srgb(image: Image.Image, profile: bytes | None, grey: bool) -> Image.Ima
     image = image.convert("RGB")
     image.info.pop("icc_profile", None)
     return image
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether no pixel of an RGB image has a colour."""
+    red, green, blue = (channel.tobytes() for channel in image.split())
+    return red == green == blue
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

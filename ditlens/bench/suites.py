@@ -135,7 +135,7 @@ def records(path: str | Path) -> Suite:
         SuiteError: If it cannot be read, or no record can be used; of one that cannot, see `Suite.remarks`.
     """
     path = user_path(path, SuiteError)
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         entries = [line for line in read_lines(path, "a list of edits", SuiteError) if line.strip()]
     else:
         entries = read_json(path, "a list of edits", SuiteError, expect=object)
@@ -193,7 +193,7 @@ def open_suite(spec: str, count: int = 300) -> Suite:
     path = user_path(spec, SuiteError)
     if path.is_dir():
         suite = pie_bench(path)
-    elif path.suffix in (".json", ".jsonl"):
+    elif path.suffix.lower() in (".json", ".jsonl"):
         suite = records(path)
     else:
         raise SuiteError(

@@ -51,7 +51,7 @@ def check(
     if (
         suite.partition("-")[0] not in world.names()
         and not path.is_dir()
-        and not (path.is_file() and path.suffix in (".json", ".jsonl"))
+        and not (path.is_file() and path.suffix.lower() in (".json", ".jsonl"))
     ):
         raise SuiteError(
             f"There is no suite {suite!r}. Suites: {', '.join(f'{n}, {n}-dev' for n in world.names())}, a "

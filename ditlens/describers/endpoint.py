@@ -196,19 +196,26 @@ def parsed_body(body: str) -> Any:
     body = body.lstrip("\ufeff").strip()
     if not re.match(r"(?:data|event|id|retry)?:", body):
         return json.loads(body)
-    lines = [line.partition(":")[2].strip() for line in body.splitlines() if line.startswith("data:")]
+    lines = [
+        line.partition(":")[2].strip() for line in re.split(r"[\r\n]+", body) if line.startswith("data:")
+    ]
     events = [json.loads(line) for line in lines if line and line != "[DONE]"]
     message: dict[str, str] = {}
     finish = None
     for event in events:
-        if "error" in event or not isinstance(event.get("choices"), list):
+        if isinstance(event, dict) and "error" in event:
             return event
-        for choice in event["choices"][:1]:  # the last event may have none
-            for name, part in (choice.get("delta") or choice.get("message") or {}).items():
-                if isinstance(part, str):
-                    message[name] = part if name == "role" else message.get(name, "") + part
-            finish = choice.get("finish_reason") or finish
-    return {"choices": [{"message": message, "finish_reason": finish or "length"}] if events else []}
+        try:
+            choice = event["choices"][0]
+            parts = dict(choice.get("delta") or choice.get("message") or {})
+        except (LookupError, TypeError, ValueError, AttributeError):  # signs of life, and counts of tokens
+            continue
+        for name, part in parts.items():
+            message[name] = part if name == "role" else message.get(name, "") + _text(part)
+        finish = choice.get("finish_reason") or finish
+    if not message and not finish:
+        return events[-1] if events else {}
+    return {"choices": [{"message": message, "finish_reason": finish or "length"}]}
 
 
 def payload(image: Image.Image, messages: list[Message], side: int) -> list[dict[str, Any]]:

@@ -132,12 +132,12 @@ _THOUGHT = (
     r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|analysis|scratch_?pad|internal_monologue)"
 )
 _BEGINS = re.compile(
-    rf"[<[◁]\|?(?:\w+:)?(?:begin_of_)?{_THOUGHT}\|?[>\]▷]|<\|channel\|?>\s*(?!final){_THOUGHT}\w*|<unused94>",
+    rf"[<[◁]\|?(?:\w+:)?(?:begin_of_|start_)?{_THOUGHT}(?:\s[^<>\[\]]*)?\|?[>\]▷]|<\|channel\|?>\s*(?!final){_THOUGHT}\w*|<unused94>",
     re.IGNORECASE,
 )
 """What opens a model's reasoning: ``<think>``, ``[THINK]``, ``◁think▷``, ``<|channel|>analysis`` and the like."""
 _ENDS = re.compile(
-    rf"[<[◁]\|?(?:/|end_of_)(?:\w+:)?{_THOUGHT}\|?[>\]▷]|<\|channel\|>\s*final\s*<\|message\|>"
+    rf"[<[◁]\|?(?:/|end_(?:of_)?)(?:\w+:)?{_THOUGHT}\|?[>\]▷]|<\|channel\|>\s*final\s*<\|message\|>"
     r"|<channel\|>|<unused95>",
     re.IGNORECASE,
 )

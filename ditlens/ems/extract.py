@@ -204,7 +204,8 @@ def degree_of(degree: float) -> float:
     Raises:
         SettingError: If it is not a number, or out of range.
     """
-    if isinstance(degree, bool) or not isinstance(degree, numbers.Real):
+    one = isinstance(degree, numbers.Real) or getattr(degree, "shape", None) == ()  # of an array or a tensor
+    if isinstance(degree, bool) or not one:
         raise SettingError(f"degree is {degree!r}; give a number: 0 changes nothing, 1 is the full edit.")
     if not LOWEST <= degree <= HIGHEST:
         raise SettingError(

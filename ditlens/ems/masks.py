@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def read_mask(mask: Any) -> torch.Tensor:
     name = _name(mask)
     if isinstance(mask, str) and not Path(mask).suffix and not user_path(mask).exists():
         raise SettingError(f"mask={mask!r} is neither a file nor one of {', '.join(MASKS)}, auto.")
-    if isinstance(mask, str | Path | Image.Image) or hasattr(mask, "read"):
+    if isinstance(mask, str | os.PathLike | Image.Image) or hasattr(mask, "read"):
         mask = np.array(images.open_image(mask, alpha=False).convert("L"))
     try:
         values = mask if isinstance(mask, torch.Tensor) else torch.as_tensor(np.asarray(mask), device="cpu")
@@ -89,7 +90,7 @@ def check_values(mask: torch.Tensor) -> None:
 
 def _name(mask: Any) -> str:
     """What an error calls a mask."""
-    return f"The mask {mask}" if isinstance(mask, str | Path) else "This mask"
+    return f"The mask {mask}" if isinstance(mask, str | os.PathLike) else "This mask"
 
 
 def given_mask(mask: Any, image_size: images.Size, size: images.Size, cells: Sequence[int]) -> torch.Tensor:

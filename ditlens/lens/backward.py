@@ -19,9 +19,14 @@ REENTRANT = (
 )
 
 
+def backward_number() -> int:
+    """Number of the backward pass that runs in this thread; -1 for none."""
+    return torch._C._current_graph_task_id()
+
+
 def in_backward() -> bool:
     """Whether a backward pass runs in this thread; forward calls in it are those of gradient checkpointing."""
-    return bool(torch._C._current_graph_task_id() != -1)
+    return backward_number() != -1
 
 
 def is_checkpointed() -> bool:

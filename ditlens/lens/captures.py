@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ditlens.arguments import one_of, takes
+from ditlens.arguments import one_of, shown, takes
 from ditlens.errors import BudgetError, CaptureError
 from ditlens.lens.adapters.adapter import Port, SoftmaxPort
 from ditlens.lens.attention import AttentionRecord, Tap
@@ -204,7 +204,7 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         mask = real if real is None or len(real) != call.batch else real[row_index(rows)]
         value, mask = self._chosen_tokens(site, value, mask)
         if self.reducer is not None and not site.point.startswith("attn.to_"):
-            value = self.reducer(value, mask)
+            value = self._reduced(site, value, mask)
         key = CacheKey(str(site), call.step, pass_)
         if key in self._new or call.run in self._parts.get(key, ()):
             raise CaptureError(
@@ -270,6 +270,16 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
             mask = None if mask is None else mask[:, numbers]
         return value, mask
 
+    def _reduced(self, site: Site, value: Tensor, mask: Tensor | None) -> Tensor:
+        assert self.reducer is not None
+        found = self.reducer(value, mask)
+        if not isinstance(found, Tensor) or found.shape[:1] != value.shape[:1]:
+            raise CaptureError(
+                f"The function in reduce= gave a value that is {shown(found)}, from values of the shape "
+                f"{tuple(value.shape)} at {site}: it must return a tensor with as many rows."
+            )
+        return found
+
     def _own(self, value: Tensor) -> Tensor:
         """A copy that shares nothing with the model; from a GPU it travels while the model continues."""
         dtype = self.dtype or value.dtype
@@ -321,7 +331,8 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         if self.calls == 0:
             raise CaptureError(
                 "Nothing was captured: the transformer did not run inside the with-block. Call the model there; "
-                "if you did, it was another object than the one given to capture (a copy, or a reloaded pipeline)."
+                "if you did, it was another object than the one given to capture (a copy, or a reloaded pipeline), "
+                "or its forward() was called directly, which runs no hooks."
             )
         if short := self._missing():
             site, n = next(iter(short.items()))

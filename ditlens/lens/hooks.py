@@ -37,10 +37,10 @@ from ditlens.lens.calls import (
     timestep_of,
     wants,
 )
-from ditlens.lens.modes import EAGER, REMOVE, is_compiled, parts_within, replacements
+from ditlens.lens.modes import EAGER, REMOVE, parts_within, replacements
 from ditlens.lens.own import Hook, stay_out_of_copies
 from ditlens.lens.selection import Passes, Steps, Tokens, pass_names, step_filter, step_numbers, token_numbers
-from ditlens.tables import ranges
+from ditlens.tables import counted, ranges
 
 ACTIVE: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Session]]] = weakref.WeakKeyDictionary()
 """Sessions that are running, by transformer. Weak: the hooks keep them, so that a model can be freed with them."""
@@ -122,7 +122,6 @@ class Session(ABC):
         self.passes = pass_names(passes)
         self.tokens = token_numbers(tokens)
         self.transformer, self.pipe = parts_of(model)
-        self.given = given_part(model, self.pipe)
         self.adapter = Adapter(self.transformer)
         self.call = None
         self.clock = Clock()
@@ -168,8 +167,7 @@ class Session(ABC):
         try:
             self._everything = list(parts_within(self.transformer))
             self.refuse()
-            if is_compiled(self.given, *self._everything):
-                self._stack.enter_context(EAGER)
+            self._stack.enter_context(EAGER)  # also for a compiled function that calls the transformer
             OPEN.set(OPEN.get() | {self._key})
             with LOCK:
                 ACTIVE.setdefault(self.transformer, []).append(weakref.ref(self))
@@ -357,7 +355,7 @@ class Session(ABC):
             self.aborted(self.call)
         self.call, label = None, current_label()
         if in_backward():
-            self.call = self.recalled(args, kwargs)
+            self.call = self.recalled(module, args, kwargs)
             if self.call is not None:
                 self.call.timed.clear()
         elif (label is None or label.outside is self._outside) and not fills_cache(
@@ -371,10 +369,13 @@ class Session(ABC):
         self.guidance.called_by(caller_of(self.transformer), self.transformer)
         batch, moment = batch_of(bound), self._moment(bound, label)
         self.guidance.begin(self.clock.begins(moment))
-        if label is not None and len(label.passes) == batch:
-            passes = label.passes
-        else:
-            passes = self.guidance.passes(bound, batch)
+        said = label.passes if label is not None else ()
+        if said and len(said) != batch and self.guidance.pipe is None:
+            raise CaptureError(
+                f"The announced Label has the passes {said}, and the batch has {counted(batch, 'row')}: name the "
+                "pass of each row."
+            )
+        passes = said if len(said) == batch else self.guidance.passes(bound, batch)
         replaced = self.refuse(skipping=self.guidance.skipping())
         self.guidance.seen = self.guidance.seen | set(passes)
         step, run = self.clock.tick(moment, passes)
@@ -402,7 +403,7 @@ class Session(ABC):
         """Forget a forward call that raised, so that it can be repeated."""
         self.clock, self.guidance = self._before
 
-    def recalled(self, args: Any, kwargs: Any) -> Call | None:  # noqa: ARG002
+    def recalled(self, module: nn.Module, args: Any, kwargs: Any) -> Call | None:  # noqa: ARG002
         """The call that a backward pass runs again (gradient checkpointing), if it is to be followed again."""
         return None
 

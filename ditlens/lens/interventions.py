@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,7 +18,14 @@ from ditlens.errors import InterventionError, SettingError
 from ditlens.flow import seed_of
 from ditlens.lens.adapters.adapter import AnyPort, Block, Port, SoftmaxPort
 from ditlens.lens.attention import Tap, change_stream
-from ditlens.lens.backward import REENTRANT, PastCalls, in_backward, is_checkpointed, tensors_in
+from ditlens.lens.backward import (
+    REENTRANT,
+    PastCalls,
+    backward_number,
+    in_backward,
+    is_checkpointed,
+    tensors_in,
+)
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.calls import Call, wants
 from ditlens.lens.hooks import Session
@@ -309,6 +316,9 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
         self.applied: dict[str, int] = {str(site): 0 for site, _ in self.changes}
         self._new: Counter[str] = Counter()  # how often in the running call
         self._past = PastCalls()
+        self._arrived: dict[
+            nn.Module, tuple[int, Call]
+        ] = {}  # backward pass and call whose gradients came last
         self._again: Call | None = None  # the call of a block that a backward pass runs again
         self._grad = False  # whether the running call records gradients
 
@@ -329,7 +339,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
     def ended(self, call: Call, output: Any) -> None:
         super().ended(call, output)
         self._past.remember(call, call.model_args.values())
-        self._guard(output)
+        self._guard(call, self.transformer, output)
         for site, count in self._new.items():
             self.applied[site] += count
         self._new.clear()
@@ -347,7 +357,7 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
     def entering(self, block: Block, module: nn.Module, args: Any, kwargs: Any) -> None:
         super().entering(block, module, args, kwargs)
         if self.call is None:
-            self._again = self.recalled(args, kwargs) if in_backward() else None
+            self._again = self.recalled(module, args, kwargs) if in_backward() else None
         elif self._grad and not torch.is_grad_enabled():
             raise InterventionError(REENTRANT)
         else:
@@ -356,19 +366,24 @@ class intervene(Session):  # lower case like torch.no_grad: a verb behind `with`
     def _leaving(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
         self._again = None
         if self.call is not None:
-            self._guard(output)
+            self._guard(self.call, module, output)
 
-    def recalled(self, args: Any, kwargs: Any) -> Call | None:
-        return self._past.recall((*args, *kwargs.values()))
+    def recalled(self, module: nn.Module, args: Any, kwargs: Any) -> Call | None:
+        """By what enters; where other hooks on saved tensors made copies of it, by the gradients that came last."""
+        call = self._past.recall((*args, *kwargs.values()))
+        backward, arrived = self._arrived.pop(module, (-1, None))
+        return arrived if call is None and backward == backward_number() else call
 
-    def _guard(self, output: Any) -> None:
-        """Refuse gradients from a changed block or call after the end: it would be run again without the change."""
+    def _guard(self, call: Call, module: nn.Module, output: Any) -> None:
+        """Follow the gradients of a changed block or call, which will be run again just after they arrive."""
         if self._new and is_checkpointed():
+            arrive = partial(self._arrive, module, replace(call, model_args={}))
             for x in tensors_in([output]):
                 if x.requires_grad:
-                    x.register_hook(self._refuse_late)
+                    x.register_hook(arrive)
 
-    def _refuse_late(self, gradient: Tensor) -> None:  # noqa: ARG002
+    def _arrive(self, module: nn.Module, call: Call, gradient: Tensor) -> None:  # noqa: ARG002
+        self._arrived[module] = backward_number(), call
         if not self.handles:
             raise InterventionError(
                 "backward() came after the end of an intervention: gradient checkpointing runs the changed blocks "

@@ -28,7 +28,8 @@ class Eager:
     def __enter__(self) -> None:
         with self._lock:
             if not self._entered:
-                self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+                with contextlib.suppress(RuntimeError):  # of a with-block inside a compiled function
+                    self._stance.enter_context(torch.compiler.set_stance("force_eager"))
             self._entered += 1
 
     def __exit__(self, *_: object) -> None:
@@ -48,14 +49,6 @@ def parts_within(module: nn.Module) -> Iterator[nn.Module]:
         part = waiting.pop()
         yield part
         waiting += [child for child in part._modules.values() if child is not None]
-
-
-def is_compiled(*modules: nn.Module) -> bool:
-    """Whether torch.compile has been applied to one of the modules."""
-    return any(
-        getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule"
-        for module in modules
-    )
 
 
 def replacements(modules: Iterable[nn.Module]) -> Iterator[tuple[nn.Module, str, Any]]:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -21,6 +22,7 @@ class Hook:
     def __init__(self, fn: Callable[..., Any], is_here: Callable[[], bool]) -> None:
         self.fn, self.is_here = fn, is_here
 
+    @torch.compiler.disable  # a compiled function must not trace what happens here
     def __call__(self, *args: Any) -> Any:
         return self.fn(*args) if self.is_here() else None
 

@@ -187,7 +187,7 @@ def size_of(limit: str | float) -> float:
         SettingError: If it cannot be read.
     """
     if isinstance(limit, int | float) and limit >= 0:  # not a NaN
-        return float(limit)
+        return float(min(limit, 2**63))
     found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?b)\s*", str(limit).lower())
     if not found:
         raise SettingError(f"limit={limit!r}: write it like '500 MB' or '2 GB'.")

@@ -245,6 +245,26 @@ def test_a_recomputed_call_is_changed_at_its_own_step_and_captured_once(sd3, pla
     torch.testing.assert_close(again, plain)
 
 
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("how", ["nested", "offloaded"])
+def test_a_training_step_is_changed_again_where_checkpoints_take_copies(sd3, place, how):
+    """Hooks on saved tensors, an outer checkpoint's or those of offloading, hand a block copies of its inputs."""
+    model, inputs = sd3
+    model.requires_grad_(True)
+
+    def found(on):
+        model.zero_grad()
+        offloaded = (
+            torch.autograd.graph.save_on_cpu() if on and how == "offloaded" else contextlib.nullcontext()
+        )
+        run = whole(model) if on and how == "nested" else None
+        with checkpointing(model, on), dl.intervene(model, {place: dl.scale(0.5)}, steps=[0]), offloaded:
+            sum(loss(model, inputs, run, timestep=torch.full((2,), t)) for t in (900.0, 100.0)).backward()
+        return [p.grad for p in model.parameters()]
+
+    assert same(found(True), found(False))
+
+
 @pytest.mark.parametrize("how", ["blocks", "whole"])
 def test_a_recomputation_of_an_earlier_call_is_neither_changed_nor_captured(sd3, how):
     model, inputs = sd3

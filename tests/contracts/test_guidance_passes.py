@@ -287,6 +287,10 @@ def test_a_loop_of_your_own_says_what_its_rows_are(make, count):
             with dl.capture(pipe.transformer, place, passes=None) as alone:
                 loop()
             assert alone.passes == ["cond"]
+            for given in (pipe, pipe.transformer):  # one name for each text, not for each row
+                says = r"has the passes \('cond',\), and the batch has 2 rows: name the pass of each row"
+                with pytest.raises(CaptureError, match=says), dl.capture(given, place):
+                    loop([("cond",)])
 
 
 def test_a_guider_is_asked_only_while_it_guides():

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import gc
 import math
+import re
 import sys
 import types
 import weakref
@@ -790,6 +791,55 @@ def test_compiled_models(sd3, how, warm):
         torch.testing.assert_close(call(compiled, inputs), plain)
     finally:
         torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_compiled_function_that_calls_the_model(sd3, warm):
+    model, inputs = sd3
+    with dl.capture(model, OUT) as expected:
+        plain = call(model, inputs)
+    compiled = torch.compile(lambda inputs: call(model, inputs), backend="eager")
+    try:
+        if warm:
+            compiled(inputs)
+        with dl.capture(model, OUT) as cache:
+            torch.testing.assert_close(compiled(inputs), plain)
+        torch.testing.assert_close(cache["joint.0.image.out"], expected["joint.0.image.out"])
+        with dl.intervene(model, {"joint.0.image.out": dl.scale(2.0)}):
+            assert not torch.allclose(compiled(inputs), plain)
+        torch.testing.assert_close(compiled(inputs), plain)
+    finally:
+        torch._dynamo.reset()
+
+
+def test_a_with_block_inside_a_compiled_function(sd3, wrong_types):  # the checker of types cannot be compiled
+    model, inputs = sd3
+    plain = call(model, inputs)
+
+    def captured():
+        with dl.capture(model, OUT) as cache:
+            return call(model, inputs), cache.steps
+
+    try:
+        found, steps = torch.compile(captured, backend="eager")()
+        assert torch.equal(found, plain) and steps == [0]
+    finally:
+        torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    ("reduce", "got"),
+    [
+        (lambda values, mask: None, "None"),
+        (lambda values, mask: values.sum(), "shape ()"),
+        (lambda values, mask: values.mean(0), "shape (24, 32)"),
+    ],
+)
+def test_a_reducer_that_does_wrong_is_told(sd3, wrong_types, reduce, got):
+    model, inputs = sd3
+    says = rf"reduce= gave a value that is .*{re.escape(got)}, from values of the shape \(2, 24, 32\)"
+    with pytest.raises(CaptureError, match=says), dl.capture(model, "joint.0.image.out", reduce=reduce):
+        call(model, inputs)
 
 
 @pytest.mark.parametrize("before", ["default", "eager_on_recompile"])

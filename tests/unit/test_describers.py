@@ -25,7 +25,7 @@ from benchmarks import describer_faults as faults
 from ditlens.describers import endpoint, replies, transport
 from ditlens.describers.chat import ChatDescriber, image_hash
 from ditlens.describers.choice import ByHand, describer_from
-from ditlens.describers.endpoint import OpenAICompatible
+from ditlens.describers.endpoint import OpenAICompatible, parsed_body
 from ditlens.describers.huggingface import HuggingFace, payload
 from ditlens.describers.recorded import Recorded, Recorder
 from ditlens.describers.replies import (
@@ -134,7 +134,8 @@ MARKERS = [
     ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<unused94>thought\n", "<unused95>"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
-    ("<|channel>thought\n", "<channel|>"),
+    ("<|channel>thought\n", "<channel|>"), ('<think time="3">', "</think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
 ]  # fmt: skip
 
 
@@ -472,6 +473,39 @@ def test_no_stream_is_asked_for_and_one_is_read_all_the_same(picture, monkeypatc
     assert (found.source, found.target) == (SOURCE, TARGET)
     with pytest.raises(DescriberError, match="cut off by its token limit"):
         ask(faults.send(streamed({"content": GOOD[:half]}, finish="length")), picture, monkeypatch)
+
+
+def events(*values):
+    return "".join(f"data: {json.dumps(value, ensure_ascii=False)}\n\n" for value in values)
+
+
+def test_odd_events_of_a_stream():
+    """Signs of life, counts of tokens at the end, words in parts, and letters that Python takes for line ends."""
+    end = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+    alive, count, nobody = {"type": "ping"}, {"usage": {"total_tokens": 3}}, {"choices": None}
+    for words in ("a\u2028b", [{"type": "text", "text": "a\u2028b"}], "a\x85b"):
+        body = events(alive, {"choices": [{"delta": {"content": words}}]}, end, count, nobody)
+        (choice,) = parsed_body(body)["choices"]
+        assert choice["message"]["content"] in ("a\u2028b", "a\x85b") and choice["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        5,
+        None,
+        [1],
+        "x",
+        {},
+        {"choices": [None]},
+        {"choices": ["x"]},
+        {"choices": [{"delta": [1]}]},
+        {"choices": [{"delta": "x"}]},
+    ],
+)
+def test_a_stream_of_nothing_but_odd_events(picture, monkeypatch, odd):
+    with pytest.raises(DescriberError, match="answered without a choice"):
+        ask(faults.send(events(odd)), picture, monkeypatch)
 
 
 def test_a_byte_order_mark_before_the_answer(picture, monkeypatch):

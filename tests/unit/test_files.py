@@ -52,6 +52,7 @@ def test_paths_as_people_give_them(given, meant, tmp_path, monkeypatch):
         ("https://a.org/b.png", r"is an address \(https://\), not a file. Download it first"),
         ("s3://bucket/b.png", r"is an address \(s3://\)"),
         ("file://server/b.png", "is a file of another computer, server. Copy it to this one first"),
+        ("file://[home/b.png", "is no address that can be read"),
         ("~nobody-like-this/b.png", "There is no user 'nobody-like-this'. For a name that .* ./~nobody"),
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from ditlens import images
 from ditlens.ems.masks import read_mask
 from ditlens.errors import ImageError, SettingError
-from ditlens.images import fit, open_image, sizes, strip, to_image, to_tensor
+from ditlens.images import file_of, fit, open_image, sizes, strip, to_image, to_tensor
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -186,16 +186,17 @@ def test_profiles_of_transparent_images_and_palettes(tmp_path, mode):
     assert found.getpixel((0, 0)) == WHITE or mode != "RGBA", "the white behind it is that of sRGB"
 
 
-@pytest.mark.parametrize("kind", ["L", "LA", "I;16", "1"])
+@pytest.mark.parametrize("kind", ["L", "LA", "I;16", "1", "RGBA"])
 def test_profiles_of_grey(tmp_path, kind):
-    """Gamma 1 writes a middle grey as 0.2159 of white."""
+    """Gamma 1 writes a middle grey as 0.2159 of white. Pillow opens grey with alpha of 16 bits as RGBA."""
     image = Image.new("L", (4, 4), 55)
     if kind == "I;16":
         image = Image.fromarray(np.full((4, 4), 55 * 257, np.uint16))
     elif kind == "1":
         image = Image.new("1", (4, 4), 1)
-    elif kind == "LA":
+    elif kind in ("LA", "RGBA"):
         image.putalpha(255)
+        image = image.convert(kind)
     found = open_image(saved(tmp_path / "a.png", image, icc_profile=icc.grey(1.0)))
     assert near(found, (255,) * 3 if kind == "1" else (128,) * 3)
 
@@ -277,6 +278,23 @@ def refused(picture, *words: str) -> None:
 
 def test_missing_file(tmp_path):
     refused(tmp_path / "none.png", f"There is no file {tmp_path}/none.png", "Check the name")
+
+
+def test_any_path_like_object(tmp_path, photo):
+    class Entry:
+        def __fspath__(self) -> str:
+            return str(tmp_path / "a.png")
+
+    refused(Entry(), "There is no file", "a.png")
+    saved(tmp_path / "a.png", photo)
+    assert np.array_equal(open_image(Entry()), photo) and file_of(Entry()) == [tmp_path / "a.png"]
+    assert read_mask(Entry()).shape == (1, 1, 16, 24)
+
+
+def test_a_link_that_leads_nowhere(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    refused(tmp_path / "a.png", "cannot be read: Too many levels of symbolic links")
 
 
 def test_folder(tmp_path):
@@ -362,9 +380,15 @@ def test_tensors_of_other_numbers():
     refused(torch.zeros(3, 4, 4, dtype=torch.int64), "torch.int64", "Divide it by 255")
     refused(torch.full((3, 4, 4), 200.0), "values up to 200, but 1 is white", "Divide it by 255")
     refused(torch.full((3, 4, 4), float("nan")), "not finite")
+    for autoencoders in (torch.linspace(-1, 1, 48).view(3, 4, 4), np.linspace(-1, 1, 48).reshape(4, 4, 3)):
+        refused(autoencoders, "values down to -1, but 0 is black", "pass (image + 1) / 2")
+    assert open_image(torch.full((3, 4, 4), -0.1)).getpixel((0, 0)) == (0, 0, 0), "an autoencoder's overshoot"
 
 
+@pytest.mark.filterwarnings("error")
 def test_gradients_and_half_precision_are_no_obstacle():
+    assert open_image(torch.nn.Parameter(torch.ones(3, 2, 2))).getpixel((0, 0)) == WHITE
+    assert open_image(torch.ones(3, 2, 2).to(torch.float8_e4m3fn)).getpixel((0, 0)) == WHITE
     assert to_image(torch.ones(3, 2, 2, dtype=torch.bfloat16, requires_grad=True)).getpixel((0, 0)) == WHITE
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from ditlens.ems.extract import degree_of
 from ditlens.ems.manipulate import direction, manipulate
 from ditlens.errors import SettingError
 from ditlens.models.embedding import TextEmbedding
@@ -50,6 +52,11 @@ def test_routes_move_separately():
     assert values(0.5, pooled=False) == (4, 2)
     assert values({"tokens": 0.5, "pooled": 2.0}) == (4, 10)
     assert values({"tokens": 0.5}) == (4, 2)
+
+
+def test_degrees_may_come_from_arrays_and_tensors(wrong_types):
+    found = [degree_of(each) for each in (*np.linspace(0, 1, 3), *torch.linspace(0, 1, 3), np.array(2), 1)]
+    assert found == [0, 0.5, 1, 0, 0.5, 1, 2, 1] and {type(each) for each in found} == {float}
 
 
 def test_degree_is_checked():

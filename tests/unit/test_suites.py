@@ -159,7 +159,7 @@ def test_a_wrong_folder_is_told(tmp_path):
 # --- lists of edits ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "JSONL"])
 def test_records(tmp_path, suffix):
     Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
     mask = np.zeros((40, 40), np.uint8)

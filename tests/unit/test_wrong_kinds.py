@@ -6,6 +6,7 @@ import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -252,6 +253,8 @@ def test_what_the_entries_are_given_works(entries, tmp_path, monkeypatch):
          "torch.ones(width); an array becomes one by torch.from_numpy(array)."),
         (lambda m: m.generate(["a crown", "a hat"]), "prompt is ['a crown', 'a hat']; give a text, e.g. "
          "'a big smile', or for several texts use model.sample(prompts, seeds)."),
+        (lambda m: m.generate("half a \ud83d"), "prompt is 'half a \\ud83d'; give a text"),
+        (lambda m: m.generate("a crown", guidance=Fraction(3, 2)), "guidance is of type Fraction; give a number"),
         (lambda m: m.generate("a crown", steps=2.5), "steps is 2.5; give a whole number from 1, e.g. 20."),
         (lambda m: m.generate("a crown", seed=2**70),
          "seed is 1180591620717411303424; give a whole number from 0 to 2**63 - 1"),
