@@ -62,6 +62,7 @@ class Clause:
         unknown: Words that are not in the lexicon.
         misfits: Words that are, but say nothing about the nouns here.
         qualities: Pleasant adjectives.
+        is_also: Whether it ends in "too".
     """
 
     link: str
@@ -73,6 +74,7 @@ class Clause:
     unknown: list[Unit] = field(default_factory=list)
     misfits: list[Unit] = field(default_factory=list)
     qualities: list[Unit] = field(default_factory=list)
+    is_also: bool = False
 
     @property
     def text(self) -> str:
@@ -224,6 +226,9 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
         fits = unit.about(context) or any(unit.about((head,)) for head in _hinted(unit, clause))
         return "alone" if fits else "" if unit.roles or unit.is_filler else "misfit"
     fits_head = head is not None and unit.about(head.heads)
+    ends = later is not None and any("with" in u.before for u in clause.units[at + 1 : later[0] + 1])
+    if ends and not fits_head and unit.about(("",)):
+        return "alone"  # "bald with a long beard"
     fits_later = later is not None and unit.about(later[1].entry.heads)
     touches = later is not None and later[0] == at + 1 and not later[1].before
     if fits_later and (
@@ -263,6 +268,9 @@ def _lean_back(clause: Clause, waiting: list[str]) -> None:
     """Degrees that no word follows belong to what was said before: "open her mouth a little"."""
     if waiting and clause.phrases:
         phrase = clause.phrases[-1]
+        if waiting[-1] == "too":  # "shorter too"
+            waiting.pop()
+            clause.is_also = True
         for unit in phrase.values or [u for u in (phrase.noun,) if u]:
             unit.degrees += waiting
     elif waiting:
@@ -374,17 +382,17 @@ def _share(clauses: Sequence[Clause]) -> None:
     """Give nouns without a word their neighbour's: "eyes and mouth wide open", "close the eyes and the mouth"."""
     listed = [clause for clause in clauses if clause.phrases]
     pairs = [
-        (first.phrases[-1], second.phrases[0])
+        (first.phrases[-1], second.phrases[0], second.is_also)
         for first, second in itertools.pairwise(listed)
         if second.link in (",", "and", "or") and not second.phrases[0].verbs
     ]
-    for a, b in reversed(pairs):
+    for a, b, _ in reversed(pairs):
         if b.noun and is_bare(a) and not b.pre and all(unit.about(a.heads) for unit in b.post):
             a.post = list(b.post)
-    for a, b in pairs:
-        same = b.noun and "too" in b.noun.degrees and all(unit.about(b.heads) for unit in a.values)
-        if b.noun and same and is_bare(b):  # "the eyes wide open and the mouth too"
-            b.post, b.noun.degrees = list(a.values), []
+    for a, b, is_also in pairs:
+        same = is_also and a.values and all(unit.about(b.heads) for unit in a.values)
+        if b.noun and same and not b.values:  # "the eyes wide open and the mouth too"
+            b.post = list(a.values)
         elif a.noun and is_bare(b):
             verbs = [unit for unit in a.pre if is_verb(unit, a) or not a.noun.before and len(a.pre) == 1]
             b.pre = verbs if all(unit.about(b.heads) for unit in verbs) else []

@@ -33,6 +33,7 @@ from ditlens.worlds.portraits.clauses import (
 from ditlens.worlds.portraits.constraints import Source, known_levels
 from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, write
 from ditlens.worlds.portraits.lexicon import (
+    ASKING,
     AT_EASE,
     ENTRIES,
     FILLERS,
@@ -87,6 +88,7 @@ class Plan:
         understood: Whether it says anything.
         is_description: Whether it may only say how things are: "she looks sad, make her smile".
         barred: What is not wanted of something that an earlier clause wants: "a hat, but not a crown".
+        is_request: Whether a verb asks for it.
         open: Nouns of which another clause must say what they should become.
         last: The last phrase that wants something.
     """
@@ -97,6 +99,7 @@ class Plan:
     understood: bool = False
     is_description: bool = False
     barred: list[Ask] = field(default_factory=list)
+    is_request: bool = False
     open: list[Phrase] = field(default_factory=list)
     last: Phrase | None = None
 
@@ -104,7 +107,11 @@ class Plan:
 def _plan(clause: Clause) -> Plan:
     """What the phrases of a clause ask for."""
     looks = any(a.is_noun and b.typed in ("look", "seem") for a, b in itertools.pairwise(clause.units))
-    plan = Plan(is_description=looks or any(_is_finite(unit) for unit in clause.units))
+    verbs = [verb for phrase in clause.phrases for verb in phrase.verbs] + clause.verbs
+    plan = Plan(
+        is_description=looks or any(_is_finite(unit) for unit in clause.units),
+        is_request=bool(ASKING & {word for verb in verbs for word in verb.typed.split()}),
+    )
     phrases, origin = _target(clause)
     for phrase in phrases:
         noun_unit, found = phrase.noun, _senses(phrase)
@@ -115,9 +122,8 @@ def _plan(clause: Clause) -> Plan:
                 raise Unclear(f"it does not say what {noun_unit.typed!r} is")
             plan.understood = True
         elif phrase.action == "remove" or (phrase.action == "not" and _unwanted(phrase)):
-            if not (
-                plan.asks and noun_unit and noun_unit.stems[-1] in PLACES and not found
-            ):  # "off her face"
+            is_place = noun_unit and noun_unit.is_definite and noun_unit.stems[-1] in PLACES
+            if not (plan.asks and is_place and not found):  # "off her face", but not "with no hair"
                 _remove(plan, phrase, found)
         elif phrase.action == "keep" or (phrase.action == "not" and not _is_state(phrase, found)):
             _keep(plan, phrase, found)
@@ -141,7 +147,8 @@ def _ask(plan: Plan, phrase: Phrase, found: Sequence[Ask], *, refers: bool) -> N
     """Want something; what a noun was before gives way: "make the smile a frown"."""
     thing = phrase.noun.stems if phrase.noun else ()
     last = plan.last
-    if last is not None and (last.noun is None or last.noun.is_definite or last.verbs):
+    replaced = last is not None and last.noun is not None and (last.noun.is_definite or last.verbs)
+    if replaced or all(ask.sense.step for ask in plan.asks):  # "age him by thirty years"
         names = {ask.sense.attribute for ask in found}
         plan.asks = [ask for ask in plan.asks if ask.sense.attribute not in names]
     plan.last, plan.understood = phrase, True
@@ -156,7 +163,7 @@ def _remove(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
         plan.asks += [replace(ask, is_negated=True) for ask in found]
     else:
         thing = phrase.noun.stems if phrase.noun else ()
-        plan.asks.append(Ask(_removed(phrase, found), [], removes=True, thing=thing))
+        plan.asks += [Ask(rest, [], removes=True, thing=thing) for rest in _removed(phrase, found)]
 
 
 def _is_praise(phrase: Phrase) -> bool:
@@ -220,7 +227,7 @@ def _senses(phrase: Phrase) -> list[Ask]:
         )
         if sense is None or one_sided:
             raise Misfit(unit, what)
-        found.append(Ask(sense, unit.degrees, place=place))
+        found += [Ask(each, unit.degrees, place=place) for each in (sense, sense.also) if each]
     given = what.entry.given if what is not None else None
     if what is None or given is None:
         return found
@@ -254,6 +261,8 @@ PLACES = frozenset(
 def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
     """Whether "not" is about how things are: "make him not smile", but neither "not older" nor "not cut"."""
     compared = any({"more", "less", "most"} & set(ask.degrees) for ask in found)
+    if phrase.about is not None and is_bare(phrase.about) and not phrase.about.verbs and not acts(phrase.verbs):
+        return True  # "the mouth not open"
     if compared or any(unit.typed.endswith("ened") for unit in phrase.values):  # "straightened"
         return False
     at = next((i for i, verb in enumerate(phrase.verbs) if "not" in verb.roles), None)
@@ -296,16 +305,16 @@ def _keep(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
 COVERS = frozenset({"cover", "hide", "conceal", "camouflage", "protect", "shield"})
 
 
-def _removed(phrase: Phrase, found: Sequence[Ask]) -> Sense:
+def _removed(phrase: Phrase, found: Sequence[Ask]) -> list[Sense]:
     """What remains when something is removed, or stopped."""
     if phrase.noun is not None and phrase.noun.entry.gone is not None:
         if phrase.noun.stems == ("hair",) and any(verb.stems[0] in COVERS for verb in phrase.verbs):
             raise Unclear("hair can be cut, but not hidden")
-        return phrase.noun.entry.gone
+        return [phrase.noun.entry.gone]
     rest = NOTHING | AT_EASE
     names = {ask.sense.attribute for ask in found}
-    if len(names) == 1 and (name := min(names)) in rest:
-        return Sense(name, frozenset({rest[name]}))
+    if names and names <= rest.keys():
+        return [Sense(name, frozenset({rest[name]})) for name in sorted(names)]
     if phrase.noun is not None:
         names = names or set(attributes_of(phrase.noun.entry))
     what = noun(min(names)) if names else "this"
@@ -459,6 +468,7 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
             or (clause.verbs and len(clauses) == 1)
         ):
             raise Unclear(f"{clause.text!r} does not say what to change")
+    _refuse_descriptions(plans, clauses)
     for before, plan in itertools.pairwise(plans):
         wanted = {ask.sense.attribute for ask in before.asks if not ask.removes}
         plan.asks += [replace(ask, is_negated=True) for ask in plan.barred if ask.sense.attribute in wanted]
@@ -474,6 +484,18 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
             if not named and not any(other.about is phrase for c in clauses for other in c.phrases):
                 raise Unclear(f"it does not say what {phrase.first.typed!r} should become")
     return plans
+
+
+def _refuse_descriptions(plans: Sequence[Plan], clauses: Sequence[Clause]) -> None:
+    """Refuse what may only say how things are, beside a request: "he looks old, give him a hat"."""
+    requests = [plan for plan in plans if not plan.is_description and plan.is_request]
+    for plan in plans:
+        asks = [ask for ask in plan.asks if not (ask.removes or ask.is_stay or "too" in ask.degrees)]
+        names = {ask.sense.attribute for ask in asks}
+        others = {ask.sense.attribute for other in plans if other is not plan for ask in other.asks}
+        if requests and plan.is_description and not plan.is_request and names - others:
+            what = noun(min(names - others))
+            raise Unclear(f"it is not clear whether it says how {what} is, or how it is to be")
 
 
 def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constraints:

@@ -347,13 +347,22 @@ class Unit:
 _LONGEST = max(len(phrase) for phrase in (*ENTRIES, *ROLES))
 
 
+def _is_parted(words: Sequence[Word]) -> bool:
+    """Whether "with" joins two phrases here that are read one by one: "pale with raven black hair"."""
+    stems = tuple(word.text for word in words)
+    return any(
+        "with" in word.before and stems[:at] in ENTRIES and stems[at:] in ENTRIES
+        for at, word in enumerate(words[1:], 1)
+    )
+
+
 def units_of(words: Sequence[Word]) -> list[Unit]:
     """The longest phrases of the lexicon, from left to right."""
     found, at = [], 0
     while at < len(words):
         for n in range(min(_LONGEST, len(words) - at), 0, -1):
             stems = tuple(word.text for word in words[at : at + n])
-            if n == 1 or stems in ENTRIES or stems in ROLES:
+            if n == 1 or ((stems in ENTRIES or stems in ROLES) and not _is_parted(words[at : at + n])):
                 break
         typed = " ".join(dict.fromkeys(word.typed for word in words[at : at + n]))
         first, *others = words[at : at + n]
