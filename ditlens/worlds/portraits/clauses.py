@@ -188,7 +188,7 @@ def _read(clause: Clause, near: Sequence[Phrase]) -> None:
             clause.phrases[-1].post.append(unit)
         elif place == "alone":
             settle(unit)
-            about = next((p for p in near if unit.about(p.heads)), None)
+            about = next((p for p in near if _is_near(unit, p)), None)
             hints = _hinted(unit, clause)
             clause.phrases.append(Phrase(None, [unit], verbs=verbs, about=about, hints=hints))
             verbs = []
@@ -245,6 +245,13 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
     return "" if unit.is_quality else "misfit"
 
 
+def _is_near(unit: Unit, phrase: Phrase) -> bool:
+    """Whether a word is about the noun of a phrase before; of one to come, only if it says the same alone."""
+    sense, alone = unit.about(phrase.heads), unit.about(("",))
+    leads = phrase.action or unit.is_indefinite  # "a relaxed, ordinary opening of the eyes"
+    return sense is not None and bool(leads or alone is None or alone.attribute == sense.attribute)
+
+
 def _hinted(unit: Unit, clause: Clause) -> tuple[str, ...]:
     """What a word without a noun may be about: "in purple" is the shirt, "dye it pink" the hair."""
     worn = ("shirt",) if "in" in unit.before else ()
@@ -268,7 +275,7 @@ def _lean_back(clause: Clause, waiting: list[str]) -> None:
     """Degrees that no word follows belong to what was said before: "open her mouth a little"."""
     if waiting and clause.phrases:
         phrase = clause.phrases[-1]
-        if waiting[-1] == "too":  # "shorter too"
+        if waiting == ["too"] and clause.units[-1].stems == ("too",):  # "shorter too"
             waiting.pop()
             clause.is_also = True
         for unit in phrase.values or [u for u in (phrase.noun,) if u]:
@@ -416,8 +423,12 @@ def _cut_tail(clause: Clause, notes: Notes) -> None:
         said = any(u in head for u in clause.units[:at]) if at else clause.link == "," and not clause.phrases
         if opens and not swaps and said:
             tail = clause.units[at:]
-            if unit.stems[0] == "like" or "as" in unit.before:  # "grey, like an old man": not old
-                clause.phrases = [p for p in clause.phrases if p.first not in tail]
+            too = "for" in unit.before and any("too" in u.degrees for u in head)
+            if unit.stems[0] == "like" or "as" in unit.before or too:  # "grey, like an old man": not old
+                kept = [p for p in clause.phrases if p.first not in tail]
+                if kept != clause.phrases:
+                    notes.asides.append(" ".join(u.typed for u in tail))
+                clause.phrases = kept
             if any(u in clause.unknown for u in tail) and not any(u in head for u in tail):
                 notes.ignored.append(" ".join(u.typed for u in tail if u.stems[0] not in ("like", "because")))
                 clause.unknown = [u for u in clause.unknown if u not in tail]
@@ -481,6 +492,12 @@ def _account(clause: Clause, notes: Notes) -> list[str]:
             notes.ignored.append(unit.typed)
         else:
             missing.append(unit.typed)
+    for unit, following in itertools.pairwise([*clause.units, None]):
+        if unit in clause.qualities and unit.entry.senses:  # "a fresh light shirt", but not "fresh and light"
+            if following is None or not (following.is_noun or following.is_quality or following.entry.senses):
+                clause.misfits.append(unit)
+            else:
+                notes.ignored.append(unit.typed)
     return missing
 
 
@@ -516,10 +533,10 @@ def read_clauses(units: Sequence[Unit], notes: Notes) -> list[Clause]:
         near = _near(clause, before, clauses[at + 1 :])
         _read(clause, near)
         nouns = [phrase.noun for phrase in (*reversed(clause.phrases), *near) if phrase.noun]
-        misfits += [Misfit(unit, nouns[0] if nouns else None) for unit in clause.misfits]
         _decide(clause, before)
         _cut_tail(clause, notes)
         unknown += _account(clause, notes)
+        misfits += [Misfit(unit, nouns[0] if nouns else None) for unit in clause.misfits]
         if before is not None and not (clause.phrases or clause.unknown or clause.qualities):
             _follow(before, clause)
         if clause.phrases and not clause.is_origin:

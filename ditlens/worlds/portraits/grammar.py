@@ -183,7 +183,7 @@ def _is_finite(unit: Unit) -> bool:
     )
 
 
-FINITE = frozenset({"am", "is", "are", "has", "was", "were"})
+FINITE = frozenset({"am", "is", "are", "has", "was", "were", "been"})
 
 
 def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
@@ -237,7 +237,8 @@ def _senses(phrase: Phrase) -> list[Ask]:
             if ask.place < 0 and ask.sense.indices and given.indices.isdisjoint(ask.sense.indices):
                 raise Unclear(f"{phrase.values[0].typed!r} and {what.typed!r} are two different things")
     if said and (what.is_definite or not all(ask.sense.step for ask in said)):
-        return found
+        parts = [degree for degree in what.degrees if degree in ("mild", "strong")]
+        return [replace(ask, degrees=[*ask.degrees, *parts]) if ask.sense.step else ask for ask in found]
     if given.indices or given.step or set(what.degrees) & {"more", "less", "most"}:  # "grow a beard"
         found.append(Ask(given, what.degrees))
     return found
