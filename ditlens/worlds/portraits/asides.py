@@ -55,7 +55,9 @@ def without_asides(text: str, notes: Notes) -> str:
     for at, part in enumerate(parts[::2]):
         feels = {"smile"} if _SPEAKER.match(part.lower()) else set()
         asides[at] &= _named(part) <= rest | feels  # "I'm sad that he's bald; give him long hair"
-        asides[at] |= ":" in parts[max(at * 2 - 1, 0)] and bool(words := tokens(part)) and {*words} <= _OCCASIONS
+        asides[at] |= (
+            ":" in parts[max(at * 2 - 1, 0)] and bool(words := tokens(part)) and {*words} <= _OCCASIONS
+        )
     if all(aside or not part.strip() for aside, part in zip(asides, parts[::2], strict=True)):
         return text
     notes.asides += [part for aside, part in zip(asides, parts[::2], strict=True) if aside]
@@ -70,8 +72,10 @@ def without_asides(text: str, notes: Notes) -> str:
 def _named(part: str) -> set[str]:
     """The attributes of which words say something by themselves, or that nouns have."""
     units = units_of(words_of(part, Notes()))
-    said = {unit.entry.senses[""].attribute for unit in units if "" in (unit.entry.senses or {})}
-    return said.union(*(attributes_of(unit.entry) for unit in units if unit.is_noun))
+    alone = [sense for unit in units if (sense := unit.about(("",))) and not {*unit.stems} & PEOPLE]
+    return {sense.attribute for sense in alone}.union(
+        *(attributes_of(unit.entry) for unit in units if unit.is_noun)
+    )
 
 
 def _is_plain(word: str) -> bool:

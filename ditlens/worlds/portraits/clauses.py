@@ -127,13 +127,18 @@ def acts(units: Sequence[Unit]) -> bool:
     return any(u.roles & {"change", "remove", "keep"} or " ".join(u.stems) in ACTIVE for u in here)
 
 
+def _is_parted(units: Sequence[Unit]) -> bool:
+    """Whether something new begins at a "with" among these words."""
+    return any("with" in unit.before for unit in units)
+
+
 def _harden(units: Sequence[Unit]) -> None:
     """Make nouns of the verbs in `SOFT` where a word about that noun follows."""
     for at, unit in enumerate(units):
         heads = SOFT.get(unit.stems[0]) if len(unit.stems) == 1 else None
         if heads is None:
             continue
-        others = [u for u in units if u.is_noun]
+        others = [u for n, u in enumerate(units) if u.is_noun and not _is_parted(units[at + 1 : n + 1])]
         for i, word in enumerate(units[at + 1 :], at + 1):
             if word.is_indefinite and _is_color_only(word):
                 continue  # "wear a banana"
@@ -226,10 +231,12 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
         fits = unit.about(context) or any(unit.about((head,)) for head in _hinted(unit, clause))
         return "alone" if fits else "" if unit.roles or unit.is_filler else "misfit"
     fits_head = head is not None and unit.about(head.heads)
-    ends = later is not None and any("with" in u.before for u in clause.units[at + 1 : later[0] + 1])
-    if ends and not fits_head and unit.about(("",)):
+    parted = later is not None and _is_parted(clause.units[at + 1 : later[0] + 1])
+    if parted and not fits_head and unit.about(("",)):
         return "alone"  # "bald with a long beard"
-    fits_later = later is not None and unit.about(later[1].entry.heads)
+    if later is not None and clause.units[at + 1 :] == [later[1]] and later[1].is_definite:
+        parted = False  # "go red with the hair"
+    fits_later = later is not None and not parted and unit.about(later[1].entry.heads)
     touches = later is not None and later[0] == at + 1 and not later[1].before
     if fits_later and (
         not fits_head or touches or unit.is_definite or unit.is_indefinite or (head and head.pre)
@@ -492,12 +499,13 @@ def _account(clause: Clause, notes: Notes) -> list[str]:
             notes.ignored.append(unit.typed)
         else:
             missing.append(unit.typed)
-    for unit, following in itertools.pairwise([*clause.units, None]):
+    for at, unit in enumerate(clause.units):
         if unit in clause.qualities and unit.entry.senses:  # "a fresh light shirt", but not "fresh and light"
-            if following is None or not (following.is_noun or following.is_quality or following.entry.senses):
-                clause.misfits.append(unit)
-            else:
+            following = clause.units[at + 1 : at + 2]
+            if not _is_parted(following) and any(u.is_noun or u.entry.senses for u in following):
                 notes.ignored.append(unit.typed)
+            else:
+                clause.misfits.append(unit)
     return missing
 
 

@@ -194,6 +194,11 @@ def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
         if covers and {"with", "behind", "under", "underneath", "beneath"} & set(phrase.first.before):
             return [replace(p, action="do") for p in clause.phrases[at:]], clause.phrases[0]
     swaps = "change" in verbs or clause.has("into") or (clause.has("from") and clause.has("to"))
+    first = clause.phrases[0]
+    swaps |= any(
+        p.values and {"to", "into"} & set(p.first.before) and p.heads == first.heads
+        for p in clause.phrases[1:]
+    )  # "trim the long beard to a medium one"
     if (
         clause.has("from")
         and not clause.has("to", "into")
@@ -202,7 +207,6 @@ def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
         raise Unclear(f"{clause.text!r} only says from where")
     if not swaps or "not" in verbs or "keep" in verbs or not clause.phrases or clause.phrases[0].noun is None:
         return clause.phrases, None
-    first = clause.phrases[0]
     for at, unit in enumerate(first.pre):
         if at and {"to", "into"} & set(unit.before) and clause.has("from"):  # "from curly to straight hair"
             return [replace(first, pre=first.pre[at:]), *clause.phrases[1:]], first
@@ -262,7 +266,12 @@ PLACES = frozenset(
 def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
     """Whether "not" is about how things are: "make him not smile", but neither "not older" nor "not cut"."""
     compared = any({"more", "less", "most"} & set(ask.degrees) for ask in found)
-    if phrase.about is not None and is_bare(phrase.about) and not phrase.about.verbs and not acts(phrase.verbs):
+    if (
+        phrase.about is not None
+        and is_bare(phrase.about)
+        and not phrase.about.verbs
+        and not acts(phrase.verbs)
+    ):
         return True  # "the mouth not open"
     if compared or any(unit.typed.endswith("ened") for unit in phrase.values):  # "straightened"
         return False
@@ -469,7 +478,7 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
             or (clause.verbs and len(clauses) == 1)
         ):
             raise Unclear(f"{clause.text!r} does not say what to change")
-    _refuse_descriptions(plans, clauses)
+    _refuse_descriptions(plans)
     for before, plan in itertools.pairwise(plans):
         wanted = {ask.sense.attribute for ask in before.asks if not ask.removes}
         plan.asks += [replace(ask, is_negated=True) for ask in plan.barred if ask.sense.attribute in wanted]
@@ -487,7 +496,7 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
     return plans
 
 
-def _refuse_descriptions(plans: Sequence[Plan], clauses: Sequence[Clause]) -> None:
+def _refuse_descriptions(plans: Sequence[Plan]) -> None:
     """Refuse what may only say how things are, beside a request: "he looks old, give him a hat"."""
     requests = [plan for plan in plans if not plan.is_description and plan.is_request]
     for plan in plans:

@@ -251,6 +251,8 @@ def words_of(text: str, notes: Notes) -> list[Word]:
     text = re.sub(r"\s+[-–—]+\s+", ", ", re.sub(r"(\w)['’](d|ll|re|ve|m)\b", r"\1", text))  # "I'd", "they're"
     text = re.sub(r"\b(un|de|re|semi)-(?=\w)", r"\1", text)
     text = re.sub(r"\b(?:isn['’]?t|aren['’]?t|(?:is |are )?not) (\w+) enough\b", r"more \1", text)
+    text = re.sub(r"\b(?:not|n['’]?t|dont)(?: \w+ with| want| need)? such (?:an? )?", "less ", text)
+    text = re.sub(r"\b(?:do not|don['’]?t) (\w+) so much\b", r"\1 less", text)
     text = _COMPLAINS.sub("is change", text)  # "the wall is boring"
     text = re.sub(r"\b(no (?:\w+(?<!ing) ){1,2})left\b", r"\1", text)  # "no stubble left"
     raw = []
