@@ -11,7 +11,7 @@ import difflib
 import functools
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from ditlens.errors import CaptionError
@@ -430,8 +430,10 @@ def read_instruction(text: str, source: Source | None = None) -> Reading:
     notes = Notes()
     units = units_of(words_of(without_asides(text, notes), notes))
     try:
-        plans = _plans(read_clauses(units, notes), notes)
+        clauses = read_clauses(units, notes)
+        plans = _plans(clauses, notes)
         changes = _combine(plans, source, text)
+        _account(clauses, changes.keys() | {name for plan in plans for name in plan.kept})
     except Unclear as problem:
         raise CaptionError(_refusal(text, str(problem), units)) from None
     except CaptionError as problem:
@@ -442,6 +444,23 @@ def read_instruction(text: str, source: Source | None = None) -> Reading:
     if not changes:
         raise CaptionError(_refusal(text, "it does not say what to change", units))
     return Reading(changes, kept, notes.remarks())
+
+
+def _account(clauses: Sequence[Clause], told: Set[str]) -> None:
+    """Refuse an instruction with a word of which nothing came: it says something of no attribute in `told`."""
+    for clause in clauses:
+        for phrase in _target(clause)[0] if clause.phrases and not clause.is_origin else []:
+            heads = phrase.heads if phrase.noun or not phrase.about else phrase.about.heads
+            for unit in phrase.values:
+                sense = unit.about(heads) or unit.about(phrase.hints)
+                if sense is not None and sense.attribute not in told:
+                    raise Unclear(f"{unit.typed!r} has no part in it")
+            thing = phrase.noun
+            if thing is None or phrase.values or thing.entry.heads == ("rest",):
+                continue
+            is_place = thing.stems[-1] in PLACES and thing.before  # "a smile on his face"
+            if not (is_place or attributes_of(thing.entry) & told):
+                raise Unclear(f"{thing.typed!r} has no part in it")
 
 
 def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
