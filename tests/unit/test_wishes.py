@@ -322,6 +322,7 @@ def test_every_word_with_a_meaning_has_a_part(text, source, asked):
         "make her bald with long flowing hair",
         "he is such a sad man, make his hair red",
         "I've always been chubby, add earrings",
+        "I'm going bald so add a hat",
         "because she is blonde, give her a blue shirt",
         "very dark with white hair",
     ],

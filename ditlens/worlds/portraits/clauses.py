@@ -114,7 +114,9 @@ def clauses_of(units: Sequence[Unit]) -> list[Clause]:
             found.append(Clause("but"))
         if unit.typed == "without" and following and following[0].is_gerund:
             unit.roles = frozenset({"not"})  # "without removing the hat"
-        if unit.typed == "instead" or over:  # "instead of a cap", "I prefer a crown over a cap"
+        if unit.typed == "so" and said and following and following[0].roles & {*ACTIONS}:
+            found.append(Clause(","))  # "she is sad, so make her smile"
+        elif unit.typed == "instead" or over:  # "instead of a cap", "I prefer a crown over a cap"
             found[-1].is_origin = True
         else:
             found[-1].units.append(unit)

@@ -178,7 +178,8 @@ def _is_finite(unit: Unit) -> bool:
     """Whether it belongs to a sentence that may only say how things are: "her mouth hangs open, shut it"."""
     first = unit.typed.split()[0]
     told = first in ("look", "seem", "feel") and {"i", "you", "we", "they"} & set(unit.before)
-    return bool(told or FINITE & {first, *unit.before}) or (
+    is_mine = not unit.roles and {"i", "we"} & set(unit.before)  # "I'm going bald"
+    return bool(told or is_mine or FINITE & {first, *unit.before}) or (
         first.endswith("s") and not unit.is_noun and first != unit.stems[0]
     )
 
