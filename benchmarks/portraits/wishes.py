@@ -40,7 +40,8 @@ class Score:
         understood: Of these: everything wanted is on an accepted level, and nothing else changed.
         refused: Of these: refused.
         infeasible: Wishes that can only be refused.
-        refused_rightly: Of these: refused, with two wishes that are understood.
+        refused_rightly: Of these: refused, with two wishes that are understood; or, where nothing is to change,
+            nothing changes.
         misread: Wishes of both kinds that came to something else.
     """
 
@@ -76,7 +77,9 @@ def score(file: Path) -> Score:
         after = source | {name: settle(name, allowed, source[name]) for name, allowed in asked.items()}
         changed = {name: level for name, level in after.items() if level != source[name]}
         reached = all(after[name] in levels for name, levels in row["gold"].items())
-        if hopeless or not reached or changed.keys() - row["gold"].keys() - (row.get("may") or {}).keys():
+        if row.get("keep_only", False) and not changed:
+            found.refused_rightly += 1
+        elif hopeless or not reached or changed.keys() - row["gold"].keys() - (row.get("may") or {}).keys():
             found.misread.append(Case(row["wish"], changed, row["gold"]))
         else:
             found.understood += 1

@@ -288,6 +288,51 @@ def test_how_people_put_it(text, source, asked):
 
 
 @pytest.mark.parametrize(
+    ("text", "source", "asked"),
+    [
+        ("very pale with raven black hair", {}, {"skin_tone": {0}, "hair_color": {"black"}}),
+        (
+            "a nice old lady with grey curls",
+            {},
+            {"age": {2}, "hair_color": {"grey"}, "hair_style": {"curly"}},
+        ),
+        ("bald with a long beard", {}, {"hair_length": {0}, "beard": {3}}),
+        ("fat and old with no hair", {}, {"face_width": {2}, "age": {2}, "hair_length": {0}}),
+        ("look right with the head tilted left", {}, {"gaze": {2}, "head_tilt": {0}}),
+        ("a green wall and the head not tilted", {}, {"background": {"green"}, "head_tilt": {1}}),
+        ("rounder face, and less beard too", {"beard": 0.9}, {"face_width": {2}, "beard": {2}}),
+        ("a bit happier and tanned too", {"smile": 0}, {"smile": {3}, "skin_tone": {2}}),
+        ("those hoops have got to go", {"earrings": "hoops"}, {"earrings": {"none"}}),
+        ("he's old. he's bald. he's got a beard", {}, {"age": {2}, "hair_length": {0}, "beard": {1, 2, 3}}),
+        ("chop off most of her hair", {"hair_length": 0.9}, {"hair_length": {1}}),
+        ("laugh out loud", {}, {"smile": {4}, "mouth_open": {1, 2}}),
+        ("stop looking surprised", {"eye_open": 0.9}, {"eye_open": {1}, "mouth_open": {0}}),
+        ("not such a huge grin", {"smile": 1}, {"smile": {3}}),
+        ("white shirt, no beard: passport picture", {}, {"shirt": {"white"}, "beard": {0}}),
+        ("trim the long beard to a medium one", {"beard": 0.9}, {"beard": {2}}),
+    ],
+)
+def test_every_word_with_a_meaning_has_a_part(text, source, asked):
+    assert ask(text, **source) == asked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "make her bald with long flowing hair",
+        "he is such a sad man, make his hair red",
+        "I've always been chubby, add earrings",
+        "I'm going bald so add a hat",
+        "because she is blonde, give her a blue shirt",
+        "very dark with white hair",
+    ],
+)
+def test_a_word_with_a_meaning_and_no_part_is_refused(text):
+    with pytest.raises(CaptionError):
+        parse_instruction(text)
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("he must not look any older", "only says what is to stay"),
@@ -319,13 +364,21 @@ def test_what_cannot_be_drawn_suggests_what_is_like_it(text, about):
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("wishes_open", 0.97), ("wishes_open2", 0.90), ("wishes_open3", 0.97)]
+    ("name", "least"),
+    [("wishes_open", 0.97), ("wishes_open2", 0.90), ("wishes_open3", 0.97), ("wishes_open4", 0.92)],
 )
 def test_the_open_lists_are_understood(name, least):
     found = scores.score(LISTS / f"{name}.jsonl")
     assert found.misread == []
     assert found.understood / found.feasible >= least
     assert found.refused_rightly == found.infeasible
+
+
+def test_a_wish_to_keep_that_changes_nothing_is_rightly_refused(tmp_path):
+    row = {"wish": "no hat", "source": dict.fromkeys(ATTRIBUTES, 0), "gold": {}, "refuse": True}
+    file = tmp_path / "list.jsonl"
+    file.write_text(json.dumps(row | {"keep_only": True}))
+    assert scores.score(file).refused_rightly == 1
 
 
 def test_a_wish_that_changes_something_else_is_misread(tmp_path):

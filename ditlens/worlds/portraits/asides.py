@@ -15,6 +15,7 @@ from ditlens.worlds.portraits.lexicon import (
     SKIPPED,
     UNDRAWABLE,
     Entry,
+    attributes_of,
     base,
 )
 from ditlens.worlds.portraits.phrases import tokens
@@ -29,6 +30,7 @@ _CUTS = re.compile(
     r"|\s+so\s+(?=(?:he|she|it|they|i|we|have|make|give|put|let|please|an?|no|some)\b)"
     r"|\s+(?=(?:because|cos|cuz|coz|since)\b|(?:as|like) (?:if|though|he|she|it|they|i|we)\b))"
 )
+_OCCASIONS = OCCASIONS | {"photo", "picture"}
 _NO_PHRASES = FILLERS | SKIPPED | QUALITIES | SEPARATORS | {",", "?"}
 _SPEAKER = re.compile(r"(?:i['’]?m|i am|i feel|we are|we['’]re) (?!\w+ing\b)")
 _SIGNS = re.compile(r":|['’]s |\b(?:i['’]?m|i am|i feel|we are) |\b(?:it|them)\b")
@@ -49,6 +51,13 @@ def without_asides(text: str, notes: Notes) -> str:
         return text
     parts = [*_CUTS.split(text), ""]
     asides = [_is_aside(part, cut) for part, cut in zip(parts[::2], parts[1::2], strict=True)]
+    rest = _named(" , ".join(part for aside, part in zip(asides, parts[::2], strict=True) if not aside))
+    for at, part in enumerate(parts[::2]):
+        feels = {"smile"} if _SPEAKER.match(part.lower()) else set()
+        asides[at] &= _named(part) <= rest | feels  # "I'm sad that he's bald; give him long hair"
+        asides[at] |= (
+            ":" in parts[max(at * 2 - 1, 0)] and bool(words := tokens(part)) and {*words} <= _OCCASIONS
+        )
     if all(aside or not part.strip() for aside, part in zip(asides, parts[::2], strict=True)):
         return text
     notes.asides += [part for aside, part in zip(asides, parts[::2], strict=True) if aside]
@@ -58,6 +67,15 @@ def without_asides(text: str, notes: Notes) -> str:
             parts[at] = subject
     kept = [part + cut for aside, part, cut in zip(asides, parts[::2], parts[1::2], strict=True) if not aside]
     return "".join(kept)
+
+
+def _named(part: str) -> set[str]:
+    """The attributes of which words say something by themselves, or that nouns have."""
+    units = units_of(words_of(part, Notes()))
+    alone = [sense for unit in units if (sense := unit.about(("",))) and not {*unit.stems} & PEOPLE]
+    return {sense.attribute for sense in alone}.union(
+        *(attributes_of(unit.entry) for unit in units if unit.is_noun)
+    )
 
 
 def _is_plain(word: str) -> bool:

@@ -62,6 +62,7 @@ class Clause:
         unknown: Words that are not in the lexicon.
         misfits: Words that are, but say nothing about the nouns here.
         qualities: Pleasant adjectives.
+        is_also: Whether it ends in "too".
     """
 
     link: str
@@ -73,6 +74,7 @@ class Clause:
     unknown: list[Unit] = field(default_factory=list)
     misfits: list[Unit] = field(default_factory=list)
     qualities: list[Unit] = field(default_factory=list)
+    is_also: bool = False
 
     @property
     def text(self) -> str:
@@ -112,7 +114,9 @@ def clauses_of(units: Sequence[Unit]) -> list[Clause]:
             found.append(Clause("but"))
         if unit.typed == "without" and following and following[0].is_gerund:
             unit.roles = frozenset({"not"})  # "without removing the hat"
-        if unit.typed == "instead" or over:  # "instead of a cap", "I prefer a crown over a cap"
+        if unit.typed == "so" and said and following and following[0].roles & {*ACTIONS}:
+            found.append(Clause(","))  # "she is sad, so make her smile"
+        elif unit.typed == "instead" or over:  # "instead of a cap", "I prefer a crown over a cap"
             found[-1].is_origin = True
         else:
             found[-1].units.append(unit)
@@ -125,13 +129,18 @@ def acts(units: Sequence[Unit]) -> bool:
     return any(u.roles & {"change", "remove", "keep"} or " ".join(u.stems) in ACTIVE for u in here)
 
 
+def _is_parted(units: Sequence[Unit]) -> bool:
+    """Whether something new begins at a "with" among these words."""
+    return any("with" in unit.before for unit in units)
+
+
 def _harden(units: Sequence[Unit]) -> None:
     """Make nouns of the verbs in `SOFT` where a word about that noun follows."""
     for at, unit in enumerate(units):
         heads = SOFT.get(unit.stems[0]) if len(unit.stems) == 1 else None
         if heads is None:
             continue
-        others = [u for u in units if u.is_noun]
+        others = [u for n, u in enumerate(units) if u.is_noun and not _is_parted(units[at + 1 : n + 1])]
         for i, word in enumerate(units[at + 1 :], at + 1):
             if word.is_indefinite and _is_color_only(word):
                 continue  # "wear a banana"
@@ -186,7 +195,7 @@ def _read(clause: Clause, near: Sequence[Phrase]) -> None:
             clause.phrases[-1].post.append(unit)
         elif place == "alone":
             settle(unit)
-            about = next((p for p in near if unit.about(p.heads)), None)
+            about = next((p for p in near if _is_near(unit, p)), None)
             hints = _hinted(unit, clause)
             clause.phrases.append(Phrase(None, [unit], verbs=verbs, about=about, hints=hints))
             verbs = []
@@ -224,7 +233,12 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
         fits = unit.about(context) or any(unit.about((head,)) for head in _hinted(unit, clause))
         return "alone" if fits else "" if unit.roles or unit.is_filler else "misfit"
     fits_head = head is not None and unit.about(head.heads)
-    fits_later = later is not None and unit.about(later[1].entry.heads)
+    parted = later is not None and _is_parted(clause.units[at + 1 : later[0] + 1])
+    if parted and not fits_head and unit.about(("",)):
+        return "alone"  # "bald with a long beard"
+    if later is not None and clause.units[at + 1 :] == [later[1]] and later[1].is_definite:
+        parted = False  # "go red with the hair"
+    fits_later = later is not None and not parted and unit.about(later[1].entry.heads)
     touches = later is not None and later[0] == at + 1 and not later[1].before
     if fits_later and (
         not fits_head or touches or unit.is_definite or unit.is_indefinite or (head and head.pre)
@@ -238,6 +252,13 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
     if unit.about(("",)) and not (touches or governs or of_image):
         return "alone"
     return "" if unit.is_quality else "misfit"
+
+
+def _is_near(unit: Unit, phrase: Phrase) -> bool:
+    """Whether a word is about the noun of a phrase before; of one to come, only if it says the same alone."""
+    sense, alone = unit.about(phrase.heads), unit.about(("",))
+    leads = phrase.action or unit.is_indefinite  # "a relaxed, ordinary opening of the eyes"
+    return sense is not None and bool(leads or alone is None or alone.attribute == sense.attribute)
 
 
 def _hinted(unit: Unit, clause: Clause) -> tuple[str, ...]:
@@ -263,6 +284,9 @@ def _lean_back(clause: Clause, waiting: list[str]) -> None:
     """Degrees that no word follows belong to what was said before: "open her mouth a little"."""
     if waiting and clause.phrases:
         phrase = clause.phrases[-1]
+        if waiting == ["too"] and clause.units[-1].stems == ("too",):  # "shorter too"
+            waiting.pop()
+            clause.is_also = True
         for unit in phrase.values or [u for u in (phrase.noun,) if u]:
             unit.degrees += waiting
     elif waiting:
@@ -374,17 +398,17 @@ def _share(clauses: Sequence[Clause]) -> None:
     """Give nouns without a word their neighbour's: "eyes and mouth wide open", "close the eyes and the mouth"."""
     listed = [clause for clause in clauses if clause.phrases]
     pairs = [
-        (first.phrases[-1], second.phrases[0])
+        (first.phrases[-1], second.phrases[0], second.is_also)
         for first, second in itertools.pairwise(listed)
         if second.link in (",", "and", "or") and not second.phrases[0].verbs
     ]
-    for a, b in reversed(pairs):
+    for a, b, _ in reversed(pairs):
         if b.noun and is_bare(a) and not b.pre and all(unit.about(a.heads) for unit in b.post):
             a.post = list(b.post)
-    for a, b in pairs:
-        same = b.noun and "too" in b.noun.degrees and all(unit.about(b.heads) for unit in a.values)
-        if b.noun and same and is_bare(b):  # "the eyes wide open and the mouth too"
-            b.post, b.noun.degrees = list(a.values), []
+    for a, b, is_also in pairs:
+        same = is_also and a.values and all(unit.about(b.heads) for unit in a.values)
+        if b.noun and same and not b.values:  # "the eyes wide open and the mouth too"
+            b.post = list(a.values)
         elif a.noun and is_bare(b):
             verbs = [unit for unit in a.pre if is_verb(unit, a) or not a.noun.before and len(a.pre) == 1]
             b.pre = verbs if all(unit.about(b.heads) for unit in verbs) else []
@@ -408,8 +432,12 @@ def _cut_tail(clause: Clause, notes: Notes) -> None:
         said = any(u in head for u in clause.units[:at]) if at else clause.link == "," and not clause.phrases
         if opens and not swaps and said:
             tail = clause.units[at:]
-            if unit.stems[0] == "like" or "as" in unit.before:  # "grey, like an old man": not old
-                clause.phrases = [p for p in clause.phrases if p.first not in tail]
+            too = "for" in unit.before and any("too" in u.degrees for u in head)
+            if unit.stems[0] == "like" or "as" in unit.before or too:  # "grey, like an old man": not old
+                kept = [p for p in clause.phrases if p.first not in tail]
+                if kept != clause.phrases:
+                    notes.asides.append(" ".join(u.typed for u in tail))
+                clause.phrases = kept
             if any(u in clause.unknown for u in tail) and not any(u in head for u in tail):
                 notes.ignored.append(" ".join(u.typed for u in tail if u.stems[0] not in ("like", "because")))
                 clause.unknown = [u for u in clause.unknown if u not in tail]
@@ -473,6 +501,13 @@ def _account(clause: Clause, notes: Notes) -> list[str]:
             notes.ignored.append(unit.typed)
         else:
             missing.append(unit.typed)
+    for at, unit in enumerate(clause.units):
+        if unit in clause.qualities and unit.entry.senses:  # "a fresh light shirt", but not "fresh and light"
+            following = clause.units[at + 1 : at + 2]
+            if not _is_parted(following) and any(u.is_noun or u.entry.senses for u in following):
+                notes.ignored.append(unit.typed)
+            else:
+                clause.misfits.append(unit)
     return missing
 
 
@@ -508,10 +543,10 @@ def read_clauses(units: Sequence[Unit], notes: Notes) -> list[Clause]:
         near = _near(clause, before, clauses[at + 1 :])
         _read(clause, near)
         nouns = [phrase.noun for phrase in (*reversed(clause.phrases), *near) if phrase.noun]
-        misfits += [Misfit(unit, nouns[0] if nouns else None) for unit in clause.misfits]
         _decide(clause, before)
         _cut_tail(clause, notes)
         unknown += _account(clause, notes)
+        misfits += [Misfit(unit, nouns[0] if nouns else None) for unit in clause.misfits]
         if before is not None and not (clause.phrases or clause.unknown or clause.qualities):
             _follow(before, clause)
         if clause.phrases and not clause.is_origin:

@@ -11,7 +11,7 @@ import difflib
 import functools
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from ditlens.errors import CaptionError
@@ -33,6 +33,7 @@ from ditlens.worlds.portraits.clauses import (
 from ditlens.worlds.portraits.constraints import Source, known_levels
 from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, write
 from ditlens.worlds.portraits.lexicon import (
+    ASKING,
     AT_EASE,
     ENTRIES,
     FILLERS,
@@ -87,6 +88,7 @@ class Plan:
         understood: Whether it says anything.
         is_description: Whether it may only say how things are: "she looks sad, make her smile".
         barred: What is not wanted of something that an earlier clause wants: "a hat, but not a crown".
+        is_request: Whether a verb asks for it.
         open: Nouns of which another clause must say what they should become.
         last: The last phrase that wants something.
     """
@@ -97,6 +99,7 @@ class Plan:
     understood: bool = False
     is_description: bool = False
     barred: list[Ask] = field(default_factory=list)
+    is_request: bool = False
     open: list[Phrase] = field(default_factory=list)
     last: Phrase | None = None
 
@@ -104,7 +107,11 @@ class Plan:
 def _plan(clause: Clause) -> Plan:
     """What the phrases of a clause ask for."""
     looks = any(a.is_noun and b.typed in ("look", "seem") for a, b in itertools.pairwise(clause.units))
-    plan = Plan(is_description=looks or any(_is_finite(unit) for unit in clause.units))
+    verbs = [verb for phrase in clause.phrases for verb in phrase.verbs] + clause.verbs
+    plan = Plan(
+        is_description=looks or any(_is_finite(unit) for unit in clause.units),
+        is_request=bool(ASKING & {word for verb in verbs for word in verb.typed.split()}),
+    )
     phrases, origin = _target(clause)
     for phrase in phrases:
         noun_unit, found = phrase.noun, _senses(phrase)
@@ -115,9 +122,8 @@ def _plan(clause: Clause) -> Plan:
                 raise Unclear(f"it does not say what {noun_unit.typed!r} is")
             plan.understood = True
         elif phrase.action == "remove" or (phrase.action == "not" and _unwanted(phrase)):
-            if not (
-                plan.asks and noun_unit and noun_unit.stems[-1] in PLACES and not found
-            ):  # "off her face"
+            is_place = noun_unit and noun_unit.is_definite and noun_unit.stems[-1] in PLACES
+            if not (plan.asks and is_place and not found):  # "off her face", but not "with no hair"
                 _remove(plan, phrase, found)
         elif phrase.action == "keep" or (phrase.action == "not" and not _is_state(phrase, found)):
             _keep(plan, phrase, found)
@@ -141,7 +147,8 @@ def _ask(plan: Plan, phrase: Phrase, found: Sequence[Ask], *, refers: bool) -> N
     """Want something; what a noun was before gives way: "make the smile a frown"."""
     thing = phrase.noun.stems if phrase.noun else ()
     last = plan.last
-    if last is not None and (last.noun is None or last.noun.is_definite or last.verbs):
+    replaced = last is not None and last.noun is not None and (last.noun.is_definite or last.verbs)
+    if replaced or all(ask.sense.step for ask in plan.asks):  # "age him by thirty years"
         names = {ask.sense.attribute for ask in found}
         plan.asks = [ask for ask in plan.asks if ask.sense.attribute not in names]
     plan.last, plan.understood = phrase, True
@@ -156,7 +163,7 @@ def _remove(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
         plan.asks += [replace(ask, is_negated=True) for ask in found]
     else:
         thing = phrase.noun.stems if phrase.noun else ()
-        plan.asks.append(Ask(_removed(phrase, found), [], removes=True, thing=thing))
+        plan.asks += [Ask(rest, [], removes=True, thing=thing) for rest in _removed(phrase, found)]
 
 
 def _is_praise(phrase: Phrase) -> bool:
@@ -171,12 +178,13 @@ def _is_finite(unit: Unit) -> bool:
     """Whether it belongs to a sentence that may only say how things are: "her mouth hangs open, shut it"."""
     first = unit.typed.split()[0]
     told = first in ("look", "seem", "feel") and {"i", "you", "we", "they"} & set(unit.before)
-    return bool(told or FINITE & {first, *unit.before}) or (
+    is_mine = not unit.roles and {"i", "we"} & set(unit.before)  # "I'm going bald"
+    return bool(told or is_mine or FINITE & {first, *unit.before}) or (
         first.endswith("s") and not unit.is_noun and first != unit.stems[0]
     )
 
 
-FINITE = frozenset({"am", "is", "are", "has", "was", "were"})
+FINITE = frozenset({"am", "is", "are", "has", "was", "were", "been"})
 
 
 def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
@@ -187,6 +195,11 @@ def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
         if covers and {"with", "behind", "under", "underneath", "beneath"} & set(phrase.first.before):
             return [replace(p, action="do") for p in clause.phrases[at:]], clause.phrases[0]
     swaps = "change" in verbs or clause.has("into") or (clause.has("from") and clause.has("to"))
+    first = clause.phrases[0]
+    swaps |= any(
+        p.values and {"to", "into"} & set(p.first.before) and p.heads == first.heads
+        for p in clause.phrases[1:]
+    )  # "trim the long beard to a medium one"
     if (
         clause.has("from")
         and not clause.has("to", "into")
@@ -195,7 +208,6 @@ def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
         raise Unclear(f"{clause.text!r} only says from where")
     if not swaps or "not" in verbs or "keep" in verbs or not clause.phrases or clause.phrases[0].noun is None:
         return clause.phrases, None
-    first = clause.phrases[0]
     for at, unit in enumerate(first.pre):
         if at and {"to", "into"} & set(unit.before) and clause.has("from"):  # "from curly to straight hair"
             return [replace(first, pre=first.pre[at:]), *clause.phrases[1:]], first
@@ -220,7 +232,7 @@ def _senses(phrase: Phrase) -> list[Ask]:
         )
         if sense is None or one_sided:
             raise Misfit(unit, what)
-        found.append(Ask(sense, unit.degrees, place=place))
+        found += [Ask(each, unit.degrees, place=place) for each in (sense, sense.also) if each]
     given = what.entry.given if what is not None else None
     if what is None or given is None:
         return found
@@ -230,7 +242,8 @@ def _senses(phrase: Phrase) -> list[Ask]:
             if ask.place < 0 and ask.sense.indices and given.indices.isdisjoint(ask.sense.indices):
                 raise Unclear(f"{phrase.values[0].typed!r} and {what.typed!r} are two different things")
     if said and (what.is_definite or not all(ask.sense.step for ask in said)):
-        return found
+        parts = [degree for degree in what.degrees if degree in ("mild", "strong")]
+        return [replace(ask, degrees=[*ask.degrees, *parts]) if ask.sense.step else ask for ask in found]
     if given.indices or given.step or set(what.degrees) & {"more", "less", "most"}:  # "grow a beard"
         found.append(Ask(given, what.degrees))
     return found
@@ -254,6 +267,13 @@ PLACES = frozenset(
 def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
     """Whether "not" is about how things are: "make him not smile", but neither "not older" nor "not cut"."""
     compared = any({"more", "less", "most"} & set(ask.degrees) for ask in found)
+    if (
+        phrase.about is not None
+        and is_bare(phrase.about)
+        and not phrase.about.verbs
+        and not acts(phrase.verbs)
+    ):
+        return True  # "the mouth not open"
     if compared or any(unit.typed.endswith("ened") for unit in phrase.values):  # "straightened"
         return False
     at = next((i for i, verb in enumerate(phrase.verbs) if "not" in verb.roles), None)
@@ -296,16 +316,16 @@ def _keep(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
 COVERS = frozenset({"cover", "hide", "conceal", "camouflage", "protect", "shield"})
 
 
-def _removed(phrase: Phrase, found: Sequence[Ask]) -> Sense:
+def _removed(phrase: Phrase, found: Sequence[Ask]) -> list[Sense]:
     """What remains when something is removed, or stopped."""
     if phrase.noun is not None and phrase.noun.entry.gone is not None:
         if phrase.noun.stems == ("hair",) and any(verb.stems[0] in COVERS for verb in phrase.verbs):
             raise Unclear("hair can be cut, but not hidden")
-        return phrase.noun.entry.gone
+        return [phrase.noun.entry.gone]
     rest = NOTHING | AT_EASE
     names = {ask.sense.attribute for ask in found}
-    if len(names) == 1 and (name := min(names)) in rest:
-        return Sense(name, frozenset({rest[name]}))
+    if names and names <= rest.keys():
+        return [Sense(name, frozenset({rest[name]})) for name in sorted(names)]
     if phrase.noun is not None:
         names = names or set(attributes_of(phrase.noun.entry))
     what = noun(min(names)) if names else "this"
@@ -411,8 +431,10 @@ def read_instruction(text: str, source: Source | None = None) -> Reading:
     notes = Notes()
     units = units_of(words_of(without_asides(text, notes), notes))
     try:
-        plans = _plans(read_clauses(units, notes), notes)
+        clauses = read_clauses(units, notes)
+        plans = _plans(clauses, notes)
         changes = _combine(plans, source, text)
+        _account(clauses, changes.keys() | {name for plan in plans for name in plan.kept})
     except Unclear as problem:
         raise CaptionError(_refusal(text, str(problem), units)) from None
     except CaptionError as problem:
@@ -423,6 +445,23 @@ def read_instruction(text: str, source: Source | None = None) -> Reading:
     if not changes:
         raise CaptionError(_refusal(text, "it does not say what to change", units))
     return Reading(changes, kept, notes.remarks())
+
+
+def _account(clauses: Sequence[Clause], told: Set[str]) -> None:
+    """Refuse an instruction with a word of which nothing came: it says something of no attribute in `told`."""
+    for clause in clauses:
+        for phrase in _target(clause)[0] if clause.phrases and not clause.is_origin else []:
+            heads = phrase.heads if phrase.noun or not phrase.about else phrase.about.heads
+            for unit in phrase.values:
+                sense = unit.about(heads) or unit.about(phrase.hints)
+                if sense is not None and sense.attribute not in told:
+                    raise Unclear(f"{unit.typed!r} has no part in it")
+            thing = phrase.noun
+            if thing is None or phrase.values or thing.entry.heads == ("rest",):
+                continue
+            is_place = thing.stems[-1] in PLACES and thing.before  # "a smile on his face"
+            if not (is_place or attributes_of(thing.entry) & told):
+                raise Unclear(f"{thing.typed!r} has no part in it")
 
 
 def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
@@ -459,6 +498,7 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
             or (clause.verbs and len(clauses) == 1)
         ):
             raise Unclear(f"{clause.text!r} does not say what to change")
+    _refuse_descriptions(plans)
     for before, plan in itertools.pairwise(plans):
         wanted = {ask.sense.attribute for ask in before.asks if not ask.removes}
         plan.asks += [replace(ask, is_negated=True) for ask in plan.barred if ask.sense.attribute in wanted]
@@ -474,6 +514,18 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
             if not named and not any(other.about is phrase for c in clauses for other in c.phrases):
                 raise Unclear(f"it does not say what {phrase.first.typed!r} should become")
     return plans
+
+
+def _refuse_descriptions(plans: Sequence[Plan]) -> None:
+    """Refuse what may only say how things are, beside a request: "he looks old, give him a hat"."""
+    requests = [plan for plan in plans if not plan.is_description and plan.is_request]
+    for plan in plans:
+        asks = [ask for ask in plan.asks if not (ask.removes or ask.is_stay or "too" in ask.degrees)]
+        names = {ask.sense.attribute for ask in asks}
+        others = {ask.sense.attribute for other in plans if other is not plan for ask in other.asks}
+        if requests and plan.is_description and not plan.is_request and names - others:
+            what = noun(min(names - others))
+            raise Unclear(f"it is not clear whether it says how {what} is, or how it is to be")
 
 
 def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constraints:

@@ -25,12 +25,14 @@ class Sense:
         indices: The levels (or values) that are meant; empty for words that only make sense after "more".
         step: Levels to move by: "widen", "trim".
         lean: Where "more" of it leads: +1 towards the last level, -1 towards the first, 0 nowhere.
+        also: What it says about another attribute besides: who laughs out loud opens the mouth.
     """
 
     attribute: str
     indices: frozenset[int] = frozenset()
     step: int = 0
     lean: int = 0
+    also: Sense | None = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,11 @@ def _senses() -> dict[Stems, dict[str, Sense]]:
             old = known.get(head, Sense(name))
             if old.attribute == name and not old.step:
                 known[head] = replace(old, lean=int(lean))
+    for _, name, levels, listed in _tables("also"):
+        indices = _indices(name, levels)
+        for phrase in listed:
+            known = found[_stems(phrase)]
+            known[""] = replace(known[""], also=Sense(name, indices, lean=_direction(name, indices)))
     return found
 
 

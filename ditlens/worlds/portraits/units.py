@@ -251,6 +251,8 @@ def words_of(text: str, notes: Notes) -> list[Word]:
     text = re.sub(r"\s+[-–—]+\s+", ", ", re.sub(r"(\w)['’](d|ll|re|ve|m)\b", r"\1", text))  # "I'd", "they're"
     text = re.sub(r"\b(un|de|re|semi)-(?=\w)", r"\1", text)
     text = re.sub(r"\b(?:isn['’]?t|aren['’]?t|(?:is |are )?not) (\w+) enough\b", r"more \1", text)
+    text = re.sub(r"\b(?:not|n['’]?t|dont)(?: \w+ with| want| need)? such (?:an? )?", "less ", text)
+    text = re.sub(r"\b(?:do not|don['’]?t) (\w+) so much\b", r"\1 less", text)
     text = _COMPLAINS.sub("is change", text)  # "the wall is boring"
     text = re.sub(r"\b(no (?:\w+(?<!ing) ){1,2})left\b", r"\1", text)  # "no stubble left"
     raw = []
@@ -347,13 +349,22 @@ class Unit:
 _LONGEST = max(len(phrase) for phrase in (*ENTRIES, *ROLES))
 
 
+def _is_parted(words: Sequence[Word]) -> bool:
+    """Whether "with" joins two phrases here that are read one by one: "pale with raven black hair"."""
+    stems = tuple(word.text for word in words)
+    return any(
+        "with" in word.before and stems[:at] in ENTRIES and stems[at:] in ENTRIES
+        for at, word in enumerate(words[1:], 1)
+    )
+
+
 def units_of(words: Sequence[Word]) -> list[Unit]:
     """The longest phrases of the lexicon, from left to right."""
     found, at = [], 0
     while at < len(words):
         for n in range(min(_LONGEST, len(words) - at), 0, -1):
             stems = tuple(word.text for word in words[at : at + n])
-            if n == 1 or stems in ENTRIES or stems in ROLES:
+            if n == 1 or ((stems in ENTRIES or stems in ROLES) and not _is_parted(words[at : at + n])):
                 break
         typed = " ".join(dict.fromkeys(word.typed for word in words[at : at + n]))
         first, *others = words[at : at + n]
