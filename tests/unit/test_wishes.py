@@ -365,13 +365,27 @@ def test_what_cannot_be_drawn_suggests_what_is_like_it(text, about):
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("wishes_open", 0.97), ("wishes_open2", 0.90), ("wishes_open3", 0.97), ("wishes_open4", 0.92)],
+    [
+        ("wishes_open", 0.97),
+        ("wishes_open2", 0.90),
+        ("wishes_open3", 0.97),
+        ("wishes_open4", 0.92),
+        ("wishes_open5", 0.92),
+    ],
 )
 def test_the_open_lists_are_understood(name, least):
     found = scores.score(LISTS / f"{name}.jsonl")
     assert found.misread == []
     assert found.understood / found.feasible >= least
     assert found.refused_rightly == found.infeasible
+
+
+def test_what_is_to_stay_is_not_changed_all_the_same():
+    shut = {name: frozenset({0}) for name in ATTRIBUTES}
+    with pytest.raises(CaptionError, match="two different things of the mouth"):
+        parse_instruction("open the mouth wide but keep it shut", shut)
+    assert parse_instruction("make her an old lady, grey hair") == {"age": {2}, "hair_color": {4}}
+    assert parse_instruction("strighten the hair") == {"hair_style": {0}}
 
 
 def test_a_wish_to_keep_that_changes_nothing_is_rightly_refused(tmp_path):

@@ -532,12 +532,14 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constra
     """The levels that all clauses allow."""
     result: Constraints = {}
     first: dict[str, tuple[Plan, list[Ask]]] = {}
+    held: Constraints = {}
     for plan in plans:
         for name in dict.fromkeys(ask.sense.attribute for ask in plan.asks):
             asks = [ask for ask in plan.asks if ask.sense.attribute == name]
             allowed = _together(asks, source)
             if all(ask.is_stay for ask in asks) and _stays(asks, allowed, source):
                 plan.kept.add(name)
+                held[name] = allowed
                 continue
             if name in result and not allowed & result[name]:
                 known, said = first[name]
@@ -556,6 +558,9 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constra
                 del result[name]
             result[name] = allowed & result.get(name, allowed)
             first[name] = plan, asks
+    for name in held.keys() & result.keys():  # "open the mouth wide but keep it shut"
+        if not held[name] & result[name] and not _only_moves(first[name][1]):
+            raise CaptionError(_both(text, name))
     firm = {name for plan in plans if plan.is_firm for name in plan.kept}
     for name in firm & result.keys():
         groups = [plan.kept for plan in plans if plan.is_firm and name in plan.kept]
