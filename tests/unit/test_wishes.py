@@ -385,6 +385,10 @@ def test_what_is_to_stay_is_not_changed_all_the_same():
     with pytest.raises(CaptionError, match="two different things of the mouth"):
         parse_instruction("open the mouth wide but keep it shut", shut)
     assert parse_instruction("make her an old lady, grey hair") == {"age": {2}, "hair_color": {4}}
+    assert parse_instruction("curly hair please, but don't touch the colour") == {"hair_style": {2}}
+    assert parse_instruction("red hair but keep the length") == {"hair_color": {3}}
+    other = parse_instruction("a red shirt and short hair, keep the colour of the background")
+    assert other.keys() == {"shirt", "hair_length"}
     assert parse_instruction("strighten the hair") == {"hair_style": {0}}
 
 

@@ -244,6 +244,13 @@ _COMPLAINS = re.compile(
 )
 
 
+_OF_HAIR = re.compile(
+    r"\b((?:keep|leave|preserve|retain|touch|touching|change|changing) (?:the|her|his|their|its)) "
+    r"(colou?r|length|style)\b(?! of| to| into)"
+)
+"""What is to stay of the hair, where hair is spoken of: "curly hair, but keep the colour"."""
+
+
 def words_of(text: str, notes: Notes) -> list[Word]:
     """The words of a text that carry meaning."""
     text = re.sub(r"\b(he|she|it|that|there)['’]s\b", r"\1 is", text.lower())
@@ -254,6 +261,8 @@ def words_of(text: str, notes: Notes) -> list[Word]:
     text = re.sub(r"\b(?:not|n['’]?t|dont)(?: \w+ with| want| need)? such (?:an? )?", "less ", text)
     text = re.sub(r"\b(?:do not|don['’]?t) (\w+) so much\b", r"\1 less", text)
     text = _COMPLAINS.sub("is change", text)  # "the wall is boring"
+    if re.search(r"\bhair\b", text):
+        text = _OF_HAIR.sub(r"\1 hair \2", text)
     text = re.sub(r"\b(no (?:\w+(?<!ing) ){1,2})left\b", r"\1", text)  # "no stubble left"
     raw = []
     for typed in _in_years([word if word != "?" else "," for word in tokens(text)]):
