@@ -35,14 +35,6 @@ OPTIONS = {
 """Options of `ditlens.capture` by what they ask for."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny models: threads only wait for each other
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module", params=list(tiny.TINY))
 def trained(request):
     """Name, model in training mode, and inputs; texts are of unequal length where the class takes a mask."""

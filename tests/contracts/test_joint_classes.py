@@ -33,14 +33,6 @@ GRIDS = {"SD3Transformer2DModel": (4, 6), "FluxTransformer2DModel": (4, 6), "Flu
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny models: threads only wait for each other
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module", params=list(tiny.TINY))
 def tried(request):
     """Name, model, inputs, output without hooks, output while capturing, and what was captured."""
