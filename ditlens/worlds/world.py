@@ -196,6 +196,19 @@ class World(Protocol):
     def redraw(self, images: torch.Tensor) -> torch.Tensor | None:
         """The images as this world draws what it reads in them, of the same shape; None if it cannot draw."""
 
+    def sample(self, count: int, seed: int) -> list[dict[str, float | str]]:
+        """Attributes of images drawn at random, independent of one another."""
+
+    def draw(self, values: Sequence[Values], side: int) -> torch.Tensor:
+        """Images with these attributes, (batch, 3, side, side); attributes that are left out are neutral.
+
+        Raises:
+            SettingError: If this world cannot draw.
+        """
+
+    def hidden(self, values: Values) -> set[str]:
+        """Attributes that nobody can see in an image with these values."""
+
     def change_mask(self, before: Values, wanted: Wanted, side: int) -> torch.Tensor:
         """Where an image with these attributes changes if it becomes as wanted: (1, 1, side, side), 0 or 1.
 
@@ -235,6 +248,14 @@ class World(Protocol):
 
     def phrase(self, attribute: str, level: int) -> str:
         """How captions name a level or value."""
+
+    def caption(self, levels: Wanted, seed: int | None = None) -> str:
+        """A text that names exactly these levels or values.
+
+        Args:
+            levels: Index of the level or value of each attribute to name.
+            seed: Decides synonyms, order and sentence; None writes the canonical text.
+        """
 
     # --- judging an edit ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,15 @@ from ditlens.arguments import PIXELS, takes
 from ditlens.description import Describer
 from ditlens.errors import CaptionError, DitlensError, ModelError, SettingError, SuiteError
 from ditlens.worlds.portraits import examples
-from ditlens.worlds.portraits.attributes import ATTRIBUTES, NAMES, describe_values, neutral, sample
+from ditlens.worlds.portraits.attributes import (
+    ATTRIBUTES,
+    NAMES,
+    concatenate,
+    describe_values,
+    neutral,
+    sample,
+)
+from ditlens.worlds.portraits.captions import compose
 from ditlens.worlds.portraits.constraints import satisfies
 from ditlens.worlds.portraits.describer import OracleDescriber, PortraitDescriber, change_indices
 from ditlens.worlds.portraits.instructions import check_instruction, parse_instruction
@@ -91,6 +99,15 @@ class Portraits:
     def redraw(self, images: torch.Tensor) -> torch.Tensor:
         return render(self.oracle.read(images), images.shape[-1])
 
+    def sample(self, count: int, seed: int) -> list[dict[str, float | str]]:
+        drawn = sample(count, torch.Generator().manual_seed(seed))
+        return [describe_values(drawn, k) for k in range(count)]
+
+    def draw(self, values: Sequence[Values], side: int = 128) -> torch.Tensor:
+        return render(concatenate([neutral(1, **dict(each)) for each in values]), side)
+
+    hidden = staticmethod(hidden)
+
     def change_mask(self, before: Values, wanted: Wanted, side: int) -> torch.Tensor:
         if not wanted:
             raise SettingError(
@@ -111,6 +128,9 @@ class Portraits:
 
     check_instruction = staticmethod(check_instruction)
     check_caption = staticmethod(remarks)
+    def caption(self, levels: Wanted, seed: int | None = None) -> str:
+        return compose(levels, None if seed is None else random.Random(seed))
+
     wanted = staticmethod(change_indices)
     phrase = staticmethod(phrase)
 
