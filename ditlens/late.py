@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import Any
 
 
-def view(name: str) -> Any:
-    """A function of `ditlens.views.plots`, by name; matplotlib is imported with it.
+def view(name: str, module: str = "plots") -> Any:
+    """A function of a module of `ditlens.views`, by name; matplotlib is imported with it.
 
     Raises:
         MissingDependencyError: If matplotlib is not installed.
     """
-    return getattr(import_module("ditlens.views.plots"), name)
+    return getattr(import_module(f"ditlens.views.{module}"), name)
