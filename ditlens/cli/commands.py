@@ -29,7 +29,7 @@ from ditlens.tables import counted, progress_bar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ditlens.lens.study.store import Manifest
+    from ditlens.lens.study.manifest import Manifest
 
 OUT = Path("outputs")
 METHODS = f"One of {', '.join(get_args(o.Method))}; else the model's own."

@@ -15,9 +15,10 @@ import pytest
 
 from ditlens.errors import MissingDependencyError, ModelError, SettingError, StudyError
 from ditlens.lens.study import ray_engine
+from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.ray_engine import run_with_ray
 from ditlens.lens.study.run import ATTEMPTS, plan_study, run_study
-from ditlens.lens.study.store import Manifest, Study
+from ditlens.lens.study.store import Study
 
 
 @pytest.fixture(scope="module")

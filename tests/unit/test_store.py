@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from ditlens.errors import SettingError, SiteError, StudyError
 from ditlens.files import remove_leftovers, write_whole
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
+from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.run import record_failure
 from ditlens.lens.study.shards import Shard, write_item
-from ditlens.lens.study.store import Manifest, Study
+from ditlens.lens.study.store import Study
 
 SITE = "joint.0.image.out"
 SETTINGS = {"sites": [SITE], "steps": None, "passes": ["cond"], "reduce": None, "dtype": None,

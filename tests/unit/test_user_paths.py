@@ -26,7 +26,7 @@ from ditlens.errors import DitlensError
 from ditlens.images import open_file, open_image
 from ditlens.lens.study import ray_engine
 from ditlens.lens.study import run as studies
-from ditlens.lens.study.store import Manifest
+from ditlens.lens.study.manifest import Manifest
 from ditlens.metrics import networks
 from ditlens.models.find import find
 from ditlens.worlds.portraits import examples

@@ -41,8 +41,8 @@ from ditlens.errors import SettingError, WriteError
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.study import run as studies
 from ditlens.lens.study.claims import claim
+from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.shards import write_item
-from ditlens.lens.study.store import Manifest
 from ditlens.train import data
 from ditlens.train.loop import Budget, Training
 from ditlens.worlds.portraits import examples

@@ -18,8 +18,9 @@ from typing import Any
 
 from ditlens.errors import MissingDependencyError, ModelError, StudyError
 from ditlens.files import user_path
+from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.run import ATTEMPTS, attempt, begin_study, record_failure
-from ditlens.lens.study.store import Manifest, Study
+from ditlens.lens.study.store import Study
 from ditlens.models.loading import load
 from ditlens.models.model import Model
 from ditlens.tables import Progress, progress_bar

@@ -35,8 +35,9 @@ from ditlens.lens.estimates import Estimate, estimate
 from ditlens.lens.selection import size_of
 from ditlens.lens.site import Site
 from ditlens.lens.study.claims import claim
+from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.shards import item_name, write_item
-from ditlens.lens.study.store import Manifest, Study, failure_path, read_failure
+from ditlens.lens.study.store import Study, failure_path, read_failure
 from ditlens.models.identity import fingerprint, setup
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import Progress, human, progress_bar

@@ -13,11 +13,9 @@ stays bf16). `ditlens.lens.study.shards` writes and reads the shards.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,13 @@ import torch
 
 from ditlens.arguments import COUNT, PATH, TEXT, Kind, instance, is_whole, list_of, takes
 from ditlens.errors import SiteError, StudyError
-from ditlens.files import read_json, user_path, write_json
+from ditlens.files import read_json, user_path
 from ditlens.lens.cache import SITE, CachedItem, CacheKey, LatentCache
 from ditlens.lens.site import Site
+from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.shards import MASK, Shard, item_name
 from ditlens.tables import human
 
-FORMAT = 1
 WHOLE = Kind("a whole number", is_whole)
 CHOICE = WHOLE | list_of(WHOLE, "a list of them") | instance("a slice", slice)
 ITEMS = list_of(
@@ -41,93 +39,6 @@ ITEMS = list_of(
 )
 Choice = int | Sequence[int] | slice | None
 """Which steps or tokens: one, several, a slice, or all."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a study captures.
-
-    Attributes:
-        model: Name of the model.
-        fingerprint: Of its weights, adapters and scheduler, see `ditlens.models.identity`.
-        prompts: The texts.
-        seeds: Seeds, each used with every prompt.
-        settings: Everything else that decides the values: sites, steps, passes, reduce, dtype, sampling.
-        setup: Number format, adapters and attention of the model in words; the fingerprint has them, too.
-    """
-
-    model: str
-    fingerprint: str
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    settings: Mapping[str, Any]
-    setup: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def items(self) -> list[tuple[int, int]]:
-        """(number of the prompt, seed) of every item, in order."""
-        return [(i, seed) for i in range(len(self.prompts)) for seed in self.seeds]
-
-    @property
-    def key(self) -> str:
-        """Identity: equal for equal values."""
-        text = json.dumps([FORMAT, self.fingerprint, self.prompts, self.seeds, self.settings], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """The manifest of a study.
-
-        Raises:
-            StudyError: If there is none, or it is damaged or of another version.
-        """
-        path = folder / "manifest.json"
-        if not path.is_file():
-            raise StudyError(
-                f"{folder} has no manifest.json. Make one: `ditlens capture --out {folder} ...`."
-            )
-        data = read_json(path, "the manifest of a study", StudyError)
-        try:
-            if data.pop("format") != FORMAT:
-                raise StudyError(f"{path} is of another version of ditlens; capture the study again.")
-            key = data.pop("key")
-            manifest = cls(data["model"], data["fingerprint"], tuple(data["prompts"]), tuple(data["seeds"]),
-                           data["settings"], data.get("setup", {}))  # fmt: skip
-        except (KeyError, TypeError) as error:
-            raise StudyError(f"{path} is damaged: {error}. Capture it again in a new folder.") from error
-        if key != manifest.key:
-            raise StudyError(f"{path} was edited: its key does not match. Restore it, or start a new folder.")
-        return manifest
-
-    def begin(self, folder: Path) -> None:
-        """Write the manifest, or check that the one there is the same.
-
-        Raises:
-            StudyError: If the folder holds another study; the message says where they differ.
-        """
-        path = folder / "manifest.json"
-        if not path.is_file():
-            write_json(path, {"format": FORMAT, "key": self.key, **vars(self)})
-        elif (there := Manifest.read(folder)).key != self.key:
-            raise StudyError(
-                f"{folder} holds another study: {', '.join(differences(there, self))} differ. Give a new folder "
-                "with --out, or the same settings to resume."
-            )
-
-
-def differences(one: Manifest, other: Manifest) -> list[str]:
-    """What differs between two studies, in words."""
-    parts = {"fingerprint": "the model's weights, number format, adapters or scheduler", "prompts": "prompts",
-             "seeds": "seeds"}  # fmt: skip
-    found = [words for name, words in parts.items() if getattr(one, name) != getattr(other, name)]
-    if one.setup and other.setup:
-        found += [f"the model's {name}" for name in _unequal(one.setup, other.setup)]
-    return found + _unequal(one.settings, other.settings)
-
-
-def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names under which two mappings hold something else."""
-    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -128,6 +128,7 @@ class Portraits:
 
     check_instruction = staticmethod(check_instruction)
     check_caption = staticmethod(remarks)
+
     def caption(self, levels: Wanted, seed: int | None = None) -> str:
         return compose(levels, None if seed is None else random.Random(seed))
 
