@@ -416,3 +416,10 @@ def save_image(path: Path, image: Image.Image, **options: Any) -> None:
     memory = io.BytesIO()  # on a full disk, Pillow's JPEG writer ends half-way and says nothing
     image.save(memory, form, **options)
     write_whole(path, memory.getvalue())
+
+
+def to_jpeg(image: Image.Image) -> bytes:
+    """An image as a JPEG file of good quality, with its colours at full resolution."""
+    with io.BytesIO() as memory:
+        image.save(memory, "JPEG", quality=90, subsampling=0)
+        return memory.getvalue()

@@ -132,7 +132,8 @@ def facts(result: dl.Edit, folder: Path) -> dict[str, Any]:
 @command('capture --prompts prompts.txt --seeds 0:4 --sites "joint.*.image.out"')
 def capture(
     context: typer.Context,
-    prompts: Annotated[Path, o.Place(help="Text file with one prompt on each line.")],
+    prompts: Annotated[Path, o.Place(help="Text file with one prompt on each line, or a .csv with a "
+                                     "column prompt and others that the study keeps.")],
     seeds: Annotated[Any, Option(parser=o.numbers, metavar="LIST", help="0:4 is 0 to 3; or 1,5,7.")] = "0",
     sites: Annotated[str, Option(help="Hook points, e.g. joint.*.image.out; see ditlens.sites.")] = "*.*.*.out",
     steps: Annotated[Any, Option(parser=o.numbers, metavar="LIST", help="Steps to keep; all if not given.")] = None,
@@ -157,14 +158,21 @@ def capture(
     from ditlens.lens.study.ray_engine import run_with_ray
     from ditlens.workers import Worker, launch, leave_to_launcher
 
-    texts, worker = studies.read_prompts(prompts), Worker.here()
+    (texts, columns), worker = studies.read_prompts(prompts), Worker.here()
     if engine == "local" and workers > 1 and worker.world == 1 and not dry_run:
         return captured_by(launch(context.obj, workers, restarts=3), out)
     kept = {"steps": steps, "passes": passes, "reduce": reduce, "dtype": dtype}
     try:
         loaded = dl.load(model, device=worker.device(device))
         plan = studies.plan_study(
-            loaded, texts, seeds, sites, sampling_steps=sampling_steps, guidance=guidance, **kept
+            loaded,
+            texts,
+            seeds,
+            sites,
+            columns=columns,
+            sampling_steps=sampling_steps,
+            guidance=guidance,
+            **kept,
         )
         run = partial(studies.run_study, loaded, worker=worker)
         if engine == "ray":

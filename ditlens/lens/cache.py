@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import safetensors
+import safetensors.torch
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ditlens.arguments import INDEX, NAME, TEXT, instance, list_of, one_of, takes
+from ditlens.arguments import COUNT, INDEX, NAME, PATH, TEXT, instance, list_of, one_of, takes
 from ditlens.errors import CaptureError, SiteError
+from ditlens.files import user_path, write_whole
 from ditlens.lens.selection import keeps_tokens
-from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, select
+from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
 from ditlens.lens.spans import no_tokenizers
 from ditlens.tables import columns, counted, human, ranges
 
@@ -53,6 +58,26 @@ class CachedItem:
     run: int
     row: int
     prompt: str = ""
+
+
+class Part(NamedTuple):
+    """The hidden states of some images at one site and step.
+
+    Attributes:
+        site: Printed `Site`.
+        step: Index of the timestep.
+        pass_: Guidance pass.
+        rows: Which images, counted in the cache or study that they are from.
+        values: (images, tokens, width); (images, width) where tokens were reduced to one.
+        mask: Real tokens of the text, (images, tokens); None if all are, or if it is unknown.
+    """
+
+    site: str
+    step: int
+    pass_: str
+    rows: list[int]
+    values: Tensor
+    mask: Tensor | None
 
 
 @dataclass(eq=False)
@@ -223,18 +248,8 @@ class LatentCache:
             SiteError: If nothing fits.
         """
         self._check_whole()
-        here = [Site.parse(s) for s in self.sites]
-        if sites is not None:
-            here = select(sites, here, {})
-        blocks = [block] if isinstance(block, int) else block
+        names = fitting(self.sites, sites, stream=stream, block=block, kind=kind, point=point)
         steps = [step] if isinstance(step, int) else step
-        asked = {"stream": stream, "kind": kind, "point": point}
-        names = {
-            str(site)
-            for site in here
-            if all(value in (None, getattr(site, name)) for name, value in asked.items())
-            and (blocks is None or (site.block in blocks and site.kind != "cond"))
-        }
         kept = {
             key: tensor
             for key, tensor in self.tensors.items()
@@ -243,6 +258,82 @@ class LatentCache:
         if not kept:
             raise SiteError(f"Nothing in this cache fits. It holds:\n{self!r}")
         return replace(self, tensors=kept)
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """What is known of every image: its prompt."""
+        return {"prompt": [item.prompt for item in self.items]}
+
+    @takes(size=COUNT)
+    def parts(self, size: int = 64) -> Iterator[Part]:
+        """All tensors in parts of at most `size` images, as `ditlens.PCA` and the like read them."""
+        self._check_whole()
+        for first in range(0, len(self.items), size):
+            for key in sorted(self.tensors, key=lambda key: (Site.parse(key.site).sort_key(), key.step)):
+                values, mask = self.tensors[key][first : first + size], self.mask(key.pass_)
+                text = mask is not None and Site.parse(key.site).stream == "text"
+                there = mask[first : first + size] if text and mask is not None else None
+                rows = list(range(first, first + len(values)))
+                yield Part(key.site, key.step, key.pass_, rows, values, there)
+
+    @takes(path=PATH)
+    def save(self, path: str | Path) -> Path:
+        """Write the cache as one safetensors file, whole or not at all.
+
+        >>> with dl.capture(model, "joint.0.image.out", steps=0) as cache:
+        ...     image = model.generate("a big smile", seed=0)
+        >>> dl.LatentCache.load(cache.save("cache.safetensors"))
+        LatentCache: 1 site, 1 image, 16 kB
+        site               shape        steps  pass  size
+        -----------------  -----------  -----  ----  -----
+        joint.0.image.out  1 x 64 x 64  0      cond  16 kB
+
+        Args:
+            path: The file; its name should end in ``.safetensors``.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            CaptureError: If the capture was interrupted.
+            WriteError: If it cannot be written.
+        """
+        self._check_whole()
+        tensors = {f"{k.site}|{k.step}|{k.pass_}": t.contiguous() for k, t in self.tensors.items()}
+        tensors |= {f"mask|{name}": mask.contiguous() for name, mask in self.masks.items()}
+        about = {
+            "items": [[item.run, item.row, item.prompt] for item in self.items],
+            "grids": list(self.grids.items()), "tokens": self.tokens, "reduced": self.reduced,
+        }  # fmt: skip
+        file = user_path(path)
+        write_whole(file, safetensors.torch.save(tensors, {"ditlens.cache": json.dumps(about)}))
+        return file
+
+    @classmethod
+    @takes(path=PATH)
+    def load(cls, path: str | Path) -> LatentCache:
+        """Read what `save` wrote; the tokens of words are not known any more.
+
+        Raises:
+            CaptureError: If the file cannot be read or is no cache.
+        """
+        file = user_path(path, CaptureError)
+        try:
+            with safetensors.safe_open(file, "pt") as opened:
+                about = json.loads((opened.metadata() or {})["ditlens.cache"])
+                found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            keys = {name: name.split("|") for name in found if not name.startswith("mask|")}
+            return cls(
+                tensors={CacheKey(s, int(step), pass_): found[n] for n, (s, step, pass_) in keys.items()},
+                items=[CachedItem(*item) for item in about["items"]],
+                grids={run: grid and tuple(grid) for run, grid in about["grids"]},
+                masks={n.removeprefix("mask|"): t for n, t in found.items() if n not in keys},
+                tokens=about["tokens"], reduced=about["reduced"],
+            )  # fmt: skip
+        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+            raise CaptureError(
+                f"{file} holds no cache that can be read ({error}). Give a file that cache.save(...) wrote."
+            ) from error
 
     def stack(self) -> Float[Tensor, "sites steps items *shape"]:
         """All tensors as one: (sites, steps, items, tokens, width), sites and steps in order.

@@ -184,6 +184,29 @@ def select(patterns: str | Iterable[str], sites: Sequence[Site], absent: Mapping
     return sorted(chosen, key=Site.sort_key)
 
 
+def fitting(
+    names: Iterable[str],
+    patterns: str | Iterable[str] | None = None,
+    *,
+    block: int | Sequence[int] | None = None,
+    **fields: str | None,
+) -> list[str]:
+    """Those of some sites that fit patterns, blocks and fields (stream, kind, point); None fits all.
+
+    >>> fitting(["joint.0.text.out", "joint.0.image.out", "joint.1.image.out"], stream="image", block=1)
+    ['joint.1.image.out']
+    """
+    here = [Site.parse(name) for name in names]
+    here = here if patterns is None else select(patterns, here, {})
+    blocks = [block] if isinstance(block, int) else block
+    return [
+        str(site)
+        for site in here
+        if all(value in (None, getattr(site, name)) for name, value in fields.items())
+        and (blocks is None or (site.block in blocks and site.kind != "cond"))
+    ]
+
+
 def _fits(pattern: str, site: Site, counts: Mapping[str, int]) -> bool:
     if pattern == "cond" or site.kind == "cond":
         return pattern == str(site)

@@ -440,7 +440,7 @@ def test_prompts_that_cannot_be_read(tmp_path):
 def test_prompts_of_an_editor_on_windows(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_bytes("a man\r\n# none\r\n\r\n  a café,\u2028at night \r\n".encode("utf-16"))
-    assert studies.read_prompts(path) == ["a man", "a café,\u2028at night"]
+    assert studies.read_prompts(path) == (["a man", "a café,\u2028at night"], {})
 
 
 @pytest.fixture

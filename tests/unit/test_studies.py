@@ -193,9 +193,9 @@ def test_one_item_is_in_memory_at_a_time(portraits, tmp_path, monkeypatch):
     def watched(*arguments):
         gc.collect()
         assert [ref() for ref in alive] == [None] * len(alive)
-        cache = real(*arguments)
-        alive.append(weakref.ref(cache))
-        return cache
+        found = real(*arguments)
+        alive.append(weakref.ref(found[0]))
+        return found
 
     monkeypatch.setattr(studies, "capture_item", watched)
     plan = studies.plan_study(portraits, ["a man", "a woman"], [0, 1], OUT, sampling_steps=1)

@@ -101,7 +101,7 @@ ENTRIES: dict[str, tuple[str, Callable]] = {
     "study by its class": ("study", lambda path: ditlens.Study(path).folder),
     "new study": ("new", captured),
     "new study by Ray": ("new", captured_by_ray),
-    "prompts": ("prompts.txt", lambda path: studies.read_prompts(path) == ["a man"]),
+    "prompts": ("prompts.txt", lambda path: studies.read_prompts(path)[0] == ["a man"]),
     "recorded": ("texts.json", lambda path: Recorded(path).name == "me, recorded"),
     "recorder": ("texts.json", lambda path: Recorder(SimpleNamespace(name="n"), path).path),
     "describer of a file": ("texts.json", lambda path: describer_from(path).name == "me, recorded"),

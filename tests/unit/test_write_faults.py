@@ -451,6 +451,8 @@ SAFE = {
     "bare.save(buffer, 'PNG')": "into memory",
     "clean.save(file, 'PNG')": "into memory",
     "image.save(memory, form, **options)": "into memory",
+    "image.save(memory, 'JPEG', quality=90, subsampling=0)": "into memory",
+    "safetensors.torch.save(tensors, {'ditlens.cache': json.dumps(about)})": "into memory",
     "Image.fromarray(levels.numpy()).save(buffer, 'PNG')": "into memory",
     "self.image.save(image, 'PNG', pnginfo=info)": "into memory",
     "self.savefig(file, format='jpeg', dpi=80, pil_kwargs={'quality': 85, 'optimize': True})": "into memory",

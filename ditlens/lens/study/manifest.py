@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class Manifest:
         seeds: Seeds, each used with every prompt.
         settings: Everything else that decides the values: sites, steps, passes, reduce, dtype, sampling.
         setup: Number format, adapters and attention of the model in words; the fingerprint has them, too.
+        columns: What else is known of every prompt, by name, e.g. which sentence carries it.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Manifest:
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
     setup: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def items(self) -> list[tuple[int, int]]:
@@ -43,7 +45,8 @@ class Manifest:
     @property
     def key(self) -> str:
         """Identity: equal for equal values."""
-        text = json.dumps([FORMAT, self.fingerprint, self.prompts, self.seeds, self.settings], sort_keys=True)
+        decisive = [FORMAT, self.fingerprint, self.prompts, self.seeds, self.settings]
+        text = json.dumps([*decisive, *([self.columns] if self.columns else [])], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
@@ -64,7 +67,7 @@ class Manifest:
                 raise StudyError(f"{path} is of another version of ditlens; capture the study again.")
             key = data.pop("key")
             manifest = cls(data["model"], data["fingerprint"], tuple(data["prompts"]), tuple(data["seeds"]),
-                           data["settings"], data.get("setup", {}))  # fmt: skip
+                           data["settings"], data.get("setup", {}), data.get("columns", {}))  # fmt: skip
         except (KeyError, TypeError) as error:
             raise StudyError(f"{path} is damaged: {error}. Capture it again in a new folder.") from error
         if key != manifest.key:
@@ -90,7 +93,7 @@ class Manifest:
 def differences(one: Manifest, other: Manifest) -> list[str]:
     """What differs between two studies, in words."""
     parts = {"fingerprint": "the model's weights, number format, adapters or scheduler", "prompts": "prompts",
-             "seeds": "seeds"}  # fmt: skip
+             "seeds": "seeds", "columns": "columns"}  # fmt: skip
     found = [words for name, words in parts.items() if getattr(one, name) != getattr(other, name)]
     if one.setup and other.setup:
         found += [f"the model's {name}" for name in _unequal(one.setup, other.setup)]

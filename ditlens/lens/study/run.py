@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ditlens import flow
-from ditlens.arguments import COUNT, INDEX, NOTHING, NUMBER, TEXT, list_of, one_of, takes
+from ditlens.arguments import COUNT, FLAG, INDEX, NOTHING, NUMBER, TEXT, list_of, one_of, shown, takes
 from ditlens.errors import (
     ArchitectureError,
     BudgetError,
@@ -28,16 +28,17 @@ from ditlens.errors import (
     StudyError,
     WriteError,
 )
-from ditlens.files import read_lines, remove_leftovers, user_path, write_json
-from ditlens.lens.cache import SITE
+from ditlens.files import read_csv, read_lines, remove_leftovers, user_path, write_json
+from ditlens.images import to_image, to_jpeg
+from ditlens.lens.cache import SITE, LatentCache
 from ditlens.lens.captures import capture
 from ditlens.lens.estimates import Estimate, estimate
-from ditlens.lens.selection import size_of
+from ditlens.lens.selection import Tokens, size_of, token_numbers
 from ditlens.lens.site import Site
 from ditlens.lens.study.claims import claim
 from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.shards import item_name, write_item
-from ditlens.lens.study.store import Study, failure_path, read_failure
+from ditlens.lens.study.store import RESERVED, Study, failure_path, read_failure
 from ditlens.models.identity import fingerprint, setup
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import Progress, human, progress_bar
@@ -63,7 +64,7 @@ FORMATS = ("float16", "bfloat16", "float32")
 @takes(
     model=MODEL, prompts=list_of(TEXT, "a list of texts"), sites=SITES, sampling_steps=COUNT, guidance=NUMBER,
     seeds=list_of(INDEX, "a list of whole numbers from 0 to 2**63 - 1"), dtype=one_of(*FORMATS),
-    reduce=TEXT | NOTHING,
+    reduce=TEXT | NOTHING, images=FLAG,
     steps=list_of(INDEX, "a list of step numbers from 0"),
     passes=list_of(one_of("cond", "uncond"), "a list of 'cond', 'uncond' or both"),
 )  # fmt: skip
@@ -77,6 +78,9 @@ def plan_study(
     passes: Sequence[str] = ("cond",),
     reduce: str | None = "sketch:64",
     dtype: str | None = None,
+    tokens: Tokens = None,
+    images: bool = True,
+    columns: Mapping[str, Sequence[Any]] | None = None,
     sampling_steps: int | None = None,
     guidance: float | None = None,
 ) -> Manifest:
@@ -92,25 +96,58 @@ def plan_study(
         reduce: ``"sketch:64"`` keeps every token, projected to a width of 64; None keeps them whole; ``"mean"``
             keeps their mean, from which little can be told of what lies in one place, like a smile.
         dtype: One of `FORMATS`, or None for the model's own.
+        tokens: Tokens to keep, by stream; None for all.
+        images: Whether to keep the images too, as JPEG, and what the oracle of the model's world reads in them.
+        columns: What else is known of every prompt, by name: one number or text for each, e.g.
+            ``{"carrier": [0, 0, 1]}``.
         sampling_steps: Sampling steps; the model's own number by default.
         guidance: Guidance; the model's own by default.
 
     Raises:
-        SettingError: If there are no prompts or seeds, or a setting keeps nothing.
+        SettingError: If there are no prompts or seeds, a setting keeps nothing, or columns are not as long as the
+            prompts.
+
+    >>> plan = plan_study(model, ["a man", "a woman"], [0, 1], "joint.*.image.out", columns={"name": ["m", "w"]})
+    >>> plan.items
+    [(0, 0), (0, 1), (1, 0), (1, 1)]
     """
     seeds = [flow.seed_of(seed) for seed in seeds]
     if len(set(seeds)) < len(seeds):
         raise SettingError(f"seeds has one twice: {list(seeds)}. Name every seed once.")
+    columns = {str(name): list(values) for name, values in (columns or {}).items()}
+    check_columns(columns, len(prompts))
     settings: dict[str, Any] = {
         "sites": [str(site) for site in ([sites] if isinstance(sites, str | Site) else sites)],
         "steps": None if steps is None else list(steps),
         "passes": list(passes), "reduce": reduce, "dtype": dtype,
+        "tokens": token_numbers(tokens) or None, "images": images,
         "sampling_steps": sampling_steps or model.defaults["steps"],
         "guidance": model.defaults["guidance"] if guidance is None else guidance,
     }  # fmt: skip
+    settings["sigmas"] = model.sigmas(settings["sampling_steps"])[:-1].tolist()
     check_steps(settings["steps"], settings["sampling_steps"])
     check_passes(settings["passes"], settings["guidance"], model.distilled)
-    return Manifest(model.name, fingerprint(model), tuple(prompts), tuple(seeds), settings, setup(model))
+    return Manifest(
+        model.name, fingerprint(model), tuple(prompts), tuple(seeds), settings, setup(model), columns
+    )
+
+
+def check_columns(columns: Mapping[str, Sequence[Any]], count: int) -> None:
+    """Compare what is known of every prompt with the prompts.
+
+    Raises:
+        SettingError: If a column has another length, a reserved name, or values that are no numbers or texts.
+    """
+    for name, values in columns.items():
+        if name in RESERVED:
+            raise SettingError(f"columns has {name!r}, which every study has already. Give it another name.")
+        if len(values) != count:
+            raise SettingError(
+                f"The column {name!r} has {len(values)} values for {count} prompts; give one each."
+            )
+        wrong = [value for value in values if type(value) not in (bool, int, float, str, type(None))]
+        if wrong:
+            raise SettingError(f"The column {name!r} holds {shown(wrong[0])}; give numbers or texts.")
 
 
 def check_steps(steps: Sequence[int] | None, sampling_steps: int) -> None:
@@ -158,17 +195,19 @@ def capturing(model: Model, manifest: Manifest, limit: str | float) -> capture:
     return capture(model, s["sites"], steps=s["steps"], limit=limit, **_kept(s))
 
 
-def capture_item(model: Model, manifest: Manifest, prompt: int, seed: int, limit: str | float) -> Any:
-    """The cache of one item."""
+def capture_item(
+    model: Model, manifest: Manifest, prompt: int, seed: int, limit: str | float
+) -> tuple[LatentCache, torch.Tensor]:
+    """The cache of one item, and the latents of its image."""
     with capturing(model, manifest, limit) as cache:
-        sample_item(model, manifest, prompt, seed, manifest.settings["sampling_steps"])
-    return cache
+        latents = sample_item(model, manifest, prompt, seed, manifest.settings["sampling_steps"])
+    return cache, latents
 
 
-def sample_item(model: Model, manifest: Manifest, prompt: int, seed: int, steps: int) -> None:
-    """Generate the image of one item."""
+def sample_item(model: Model, manifest: Manifest, prompt: int, seed: int, steps: int) -> torch.Tensor:
+    """Sample the latents of one item."""
     guidance = manifest.settings["guidance"]
-    flow.sample(
+    return flow.sample(
         model, model.noise([seed]), model.sigmas(steps), model.encode_text([manifest.prompts[prompt]]),
         null_text=model.encode_text("").named("uncond") if guidance != 1 else None, guidance=guidance,
     )  # fmt: skip
@@ -177,7 +216,7 @@ def sample_item(model: Model, manifest: Manifest, prompt: int, seed: int, steps:
 def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that capturing and estimating share."""
     dtype = settings["dtype"]
-    return {"passes": settings["passes"], "reduce": settings["reduce"],
+    return {"passes": settings["passes"], "reduce": settings["reduce"], "tokens": settings.get("tokens"),
             "dtype": getattr(torch, dtype) if dtype else None}  # fmt: skip
 
 
@@ -310,8 +349,9 @@ def attempt(model: Model, study: Study, item: tuple[int, int], limit: str | floa
         if not mine or study.path(item).is_file():
             return None
         try:
-            cache = capture_item(model, study.manifest, *item, limit)
-            write_item(study.folder, *item, cache, study.manifest.key)
+            cache, latents = capture_item(model, study.manifest, *item, limit)
+            shown_as = image_of(model, latents) if study.manifest.settings.get("images") else (b"", {})
+            write_item(study.folder, *item, cache, study.manifest.key, *shown_as)
             failure_path(study.folder, item).unlink(missing_ok=True)
         except Exception as error:
             known = isinstance(error, DitlensError)
@@ -320,6 +360,12 @@ def attempt(model: Model, study: Study, item: tuple[int, int], limit: str | floa
             record_failure(study.folder, item, error)
             return ATTEMPTS if known else 1
     return 0
+
+
+def image_of(model: Model, latents: torch.Tensor) -> tuple[bytes, dict[str, float | str]]:
+    """The image of latents as a JPEG file, and its attributes, if the model has a world to read them."""
+    pixels = model.decode(latents)
+    return to_jpeg(to_image(pixels)), {} if model.world is None else model.world.measure(pixels)[0]
 
 
 def record_failure(folder: Path, item: tuple[int, int], error: Exception) -> None:
@@ -336,16 +382,40 @@ def record_failure(folder: Path, item: tuple[int, int], error: Exception) -> Non
     )
 
 
-def read_prompts(path: str | Path) -> list[str]:
-    """Prompts of a text file, one on each line; empty lines and lines that begin with # are skipped.
+def read_prompts(path: str | Path) -> tuple[list[str], dict[str, list[float | str]]]:
+    """Prompts of a file, and what else it says of each.
+
+    Args:
+        path: A text file with one prompt on each line; empty lines and lines that begin with # are skipped. Or a
+            ``.csv`` file with a column ``prompt``; its other columns become those of the study, as numbers where
+            all of their values are.
+
+    Returns:
+        The prompts, and the other columns by name.
 
     Raises:
         StudyError: If the file cannot be read or has no prompts.
     """
-    lines = [
-        line.strip() for line in read_lines(user_path(path, StudyError), "a list of prompts", StudyError)
-    ]
-    prompts = [line for line in lines if line and not line.startswith("#")]
-    if not prompts:
+    file, columns = user_path(path, StudyError), {}
+    if file.suffix.lower() == ".csv":
+        names, rows = read_csv(file, "a list of prompts", StudyError)
+        if "prompt" not in names:
+            raise StudyError(
+                f"{path} has the columns {', '.join(names) or 'none'}; one must be named prompt."
+            )
+        prompts = [row["prompt"].strip() for row in rows]
+        columns = {name: as_numbers([row[name] for row in rows]) for name in names if name != "prompt"}
+    else:
+        lines = [line.strip() for line in read_lines(file, "a list of prompts", StudyError)]
+        prompts = [line for line in lines if line and not line.startswith("#")]
+    if not any(prompts):
         raise StudyError(f"{path} has no prompts. Write one on each line.")
-    return prompts
+    return prompts, columns
+
+
+def as_numbers(values: list[str]) -> list[float | str]:
+    """Texts as numbers, if all of them are."""
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        return [*values]

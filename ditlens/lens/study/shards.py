@@ -33,7 +33,8 @@ DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-MASK = "mask|"
+MASK, IMAGE = "mask|", "image|"
+"""Names of tensors that are no hidden states: masks of real tokens by pass, and the image as a JPEG file."""
 DAMAGE = (AttributeError, KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError,
           struct.error)  # fmt: skip
 """What reading a damaged header raises."""
@@ -45,7 +46,20 @@ def item_name(prompt: int, seed: int) -> str:
     return f"{prompt:05d}-{seed}"
 
 
-def write_item(folder: Path, prompt: int, seed: int, cache: LatentCache, key: str) -> Path:
+def is_site(name: str) -> bool:
+    """Whether a tensor of a shard holds hidden states."""
+    return not name.startswith((MASK, IMAGE))
+
+
+def write_item(
+    folder: Path,
+    prompt: int,
+    seed: int,
+    cache: LatentCache,
+    key: str,
+    image: bytes = b"",
+    measured: Mapping[str, float | str] | None = None,
+) -> Path:
     """Write the shard of one item.
 
     Args:
@@ -54,14 +68,19 @@ def write_item(folder: Path, prompt: int, seed: int, cache: LatentCache, key: st
         seed: Its seed.
         cache: What was captured of it: one item.
         key: Key of the manifest.
+        image: The image that was made, as a JPEG file; empty if it is not kept.
+        measured: Its attributes, as an oracle reads them.
 
     Returns:
         The shard's path.
     """
     tensors = tensors_of(cache)
+    if image:
+        tensors[IMAGE] = [torch.frombuffer(bytearray(image), dtype=torch.uint8)]
     about = {
         "study": key, "item": item_name(prompt, seed), "steps": json.dumps(cache.steps),
         "grid": json.dumps(cache.grids.get(0)), "reduced": cache.reduced,
+        "measured": json.dumps(measured or {}),
     }  # fmt: skip
     layout = layout_of(tensors)
     about["sha256"] = digest_of(tensors, about, layout)
@@ -96,7 +115,7 @@ def layout_of(tensors: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, Any]:
     layout, at = {}, 0
     for name, parts in tensors.items():
         end = at + sum(part.nbytes for part in parts)
-        shape = [*([] if name.startswith(MASK) else [len(parts)]), *parts[0].shape]
+        shape = [*([len(parts)] if is_site(name) else []), *parts[0].shape]
         layout[name] = {"dtype": NAMES[parts[0].dtype], "shape": shape, "data_offsets": [at, end]}
         at = end
     return layout
@@ -132,6 +151,7 @@ class Shard:
         header: Number format, shape and place of every tensor.
         steps: Captured steps.
         grid: Rows and columns of the image tokens, if known.
+        measured: Attributes of the image, as an oracle read them.
 
     Raises:
         StudyError: If the file is damaged, or is the shard of another item.
@@ -153,6 +173,7 @@ class Shard:
             self.grid = tuple(map(int, json.loads(self.about["grid"]) or ())) or None
             if not isinstance(self.about["reduced"], str):
                 raise ValueError("its 'reduced' is not a text")
+            self.measured = dict(json.loads(self.about.get("measured", "{}")))
             if (item := self.about.get("item", path.stem)) != path.stem:
                 raise ValueError(f"it is the shard of item {item}")
         except DAMAGE as error:
@@ -216,13 +237,16 @@ def check_layout(header: Mapping[str, Any], steps: int, length: int) -> None:
     at = 0
     for name, entry in sorted(header.items(), key=lambda each: each[1]["data_offsets"]):
         site, _ = name.split("|")
-        mask = name.startswith(MASK)
-        if not mask:
+        if is_site(name):
             Site.parse(site)
         shape, (begin, end) = entry["shape"], entry["data_offsets"]
         whole = all(type(size) is int and size >= 0 for size in (*shape, begin, end))
         bytes_ = math.prod(shape) * DTYPES[entry["dtype"]].itemsize
-        if not (whole and shape) or (shape[0] != steps and not mask) or (begin, end) != (at, at + bytes_):
+        if (
+            not (whole and shape)
+            or (shape[0] != steps and is_site(name))
+            or (begin, end) != (at, at + bytes_)
+        ):
             raise ValueError(f"{name} has the shape {shape} at the bytes {begin} to {end}")
         at = end
     if at != length:

@@ -13,23 +13,26 @@ stays bf16). `ditlens.lens.study.shards` writes and reads the shards.
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 
-from ditlens.arguments import COUNT, PATH, TEXT, Kind, instance, is_whole, list_of, takes
+from ditlens.arguments import COUNT, INDEX, PATH, TEXT, Kind, instance, is_whole, list_of, one_of, takes
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import read_json, user_path
-from ditlens.lens.cache import SITE, CachedItem, CacheKey, LatentCache
-from ditlens.lens.site import Site
+from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part
+from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
+from ditlens.lens.study import export
 from ditlens.lens.study.manifest import Manifest
-from ditlens.lens.study.shards import MASK, Shard, item_name
-from ditlens.tables import human
+from ditlens.lens.study.shards import IMAGE, MASK, Shard, is_site, item_name
+from ditlens.tables import human, ranges
 
 WHOLE = Kind("a whole number", is_whole)
 CHOICE = WHOLE | list_of(WHOLE, "a list of them") | instance("a slice", slice)
@@ -37,6 +40,13 @@ ITEMS = list_of(
     Kind("", lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(WHOLE.fits, value))),
     "pairs (number of the prompt, seed), e.g. study.items[:10]",
 )
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas
+    import xarray
+
+RESERVED = ("prompt", "prompt_number", "seed")
+"""Columns that every study has."""
 Choice = int | Sequence[int] | slice | None
 """Which steps or tokens: one, several, a slice, or all."""
 
@@ -69,16 +79,24 @@ class Study:
         manifest: What it captures.
 
     >>> from ditlens.lens.study.run import plan_study, run_study
-    >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.0.image.out", sampling_steps=2)
-    >>> run_study(model, plan, "study")
-    Study of ...: 2 of 2 items, ... kB, in study
+    >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.*.image.out", sampling_steps=2)
+    >>> study = run_study(model, plan, "both")
+    >>> study
+    Study of ...: 2 of 2 items, ... kB, in both
       joint.0.image.out  steps x 64 x 64
+      joint.1.image.out  steps x 64 x 64
       steps [0, 1], passes cond
+      images, ... measured attributes
+    >>> study.columns["prompt"], study.image(0).size
+    (['a man', 'a woman'], (128, 128))
+    >>> study.select(stream="image", block=1, step=[0]).steps
+    [0]
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = user_path(folder, StudyError)
         self.manifest = Manifest.read(self.folder)
+        self._kept: dict[str, Any] = {}  # what `select` has chosen: sites, steps, passes, items
 
     def path(self, item: tuple[int, int]) -> Path:
         """Shard of an item."""
@@ -87,7 +105,8 @@ class Study:
     @cached_property
     def items(self) -> list[tuple[int, int]]:
         """(number of the prompt, seed) of the finished items."""
-        return [item for item in self.manifest.items if self.path(item).is_file()]
+        found = [item for item in self.manifest.items if self.path(item).is_file()]
+        return [item for item in self._kept["items"] if item in found] if "items" in self._kept else found
 
     @cached_property
     def _first(self) -> Shard:
@@ -95,23 +114,45 @@ class Study:
 
     @cached_property
     def _names(self) -> list[list[str]]:
-        """Site and pass of every tensor in a shard."""
-        return [name.split("|") for name in self._first.header if not name.startswith(MASK)]
+        """Site and pass of every tensor of hidden states in a shard."""
+        return [name.split("|") for name in self._first.header if is_site(name)]
 
     @property
     def sites(self) -> list[str]:
-        """Captured sites."""
-        return sorted({site for site, _ in self._names}, key=lambda s: Site.parse(s).sort_key())
+        """Captured sites, in the order of the forward pass."""
+        found = sorted({site for site, _ in self._names}, key=lambda s: Site.parse(s).sort_key())
+        return [site for site in found if site in self._kept.get("sites", found)]
 
     @property
     def passes(self) -> list[str]:
         """Captured guidance passes."""
-        return sorted({pass_ for _, pass_ in self._names})
+        return sorted({p for _, p in self._names if self._kept.get("pass_") in (None, p)})
 
     @property
     def steps(self) -> list[int]:
         """Captured steps."""
-        return self._first.steps
+        return [step for step in self._first.steps if step in self._kept.get("steps", self._first.steps)]
+
+    @property
+    def sigmas(self) -> list[float] | None:
+        """Noise level of every captured step, from 1 to 0; None in a study of an earlier version."""
+        known = self.manifest.settings.get("sigmas")
+        return known and [known[step] for step in self.steps]
+
+    @property
+    def tokens(self) -> dict[str, list[int]]:
+        """Kept tokens of each stream, where only some were."""
+        return dict(self.manifest.settings.get("tokens") or {})
+
+    @property
+    def grid(self) -> tuple[int, ...] | None:
+        """Rows and columns of the image tokens, if known."""
+        return self._first.grid
+
+    @property
+    def reduced(self) -> str:
+        """What was done to the tokens; empty for nothing."""
+        return self._first.about["reduced"]
 
     @property
     def missing(self) -> list[tuple[int, int]]:
@@ -138,16 +179,171 @@ class Study:
             ]
             lines += [f"  ... {len(shapes) - 12} more sites"] * (len(shapes) > 12)
             lines.append(f"  steps {self.steps}, passes {', '.join(self.passes)}")
+            lines += [f"  columns {', '.join(self.manifest.columns)}"] if self.manifest.columns else []
+            measured = f"{len(self._first.measured) or 'no'} measured attributes"
+            lines.append(f"  {'images' if IMAGE in self._first.header else 'no images'}, {measured}")
         for name, what in list(self.failures.items())[:5]:
             times = "" if what["attempts"] < 2 else f" {what['attempts']} times"
             lines.append(f"  {name} failed{times}: {what['error'][:200]}")
-        if done < total and not self.failures:
+        if done < total and not self.failures and not self._kept:
             lines.append("  Run the same `ditlens capture` again to resume.")
         return "\n".join(lines)
 
     def prompt(self, item: tuple[int, int]) -> str:
         """Text of an item."""
         return self.manifest.prompts[item[0]]
+
+    # --- what is known of the images -----------------------------------------------------------------
+
+    @cached_property
+    def columns(self) -> dict[str, list[Any]]:
+        """What is known of every item, by name.
+
+        Number and text of its prompt, its seed, the columns of the plan, and every attribute that the oracle of the
+        model's world has measured.
+        """
+        numbers = [prompt for prompt, _ in self.items]
+        found: dict[str, list[Any]] = {
+            "prompt": [self.prompt(item) for item in self.items],
+            "prompt_number": numbers,
+            "seed": [seed for _, seed in self.items],
+        }
+        given = {name: [values[i] for i in numbers] for name, values in self.manifest.columns.items()}
+        read = [Shard(self.path(item)).measured for item in self.items]
+        return found | given | {name: [row.get(name) for row in read] for name in (read[0] if read else {})}
+
+    @takes(name=TEXT)
+    def column(self, name: str) -> list[Any]:
+        """One of the columns.
+
+        Raises:
+            StudyError: If there is none of this name.
+        """
+        if name not in self.columns:
+            raise StudyError(f"This study has no column {name!r}. It has: {', '.join(self.columns)}.")
+        return self.columns[name]
+
+    @takes(number=INDEX)
+    def image(self, number: int) -> Image.Image:
+        """The image of one of the items.
+
+        Args:
+            number: Which, counted in `items` from 0.
+
+        Raises:
+            StudyError: If the study was made without images, or has fewer items.
+        """
+        if number >= len(self.items):
+            raise StudyError(f"Item {number} is not there: this study has {len(self.items)}, from 0.")
+        shard = Shard(self.path(self.items[number]))
+        if IMAGE not in shard.header:
+            raise StudyError(f"{self.folder} was captured without images. Plan it again with images=True.")
+        return Image.open(io.BytesIO(bytes(shard.read(IMAGE).numpy()))).convert("RGB")
+
+    @takes(
+        stream=one_of(*STREAMS), block=INDICES, kind=one_of(*KINDS), point=one_of(*POINTS), step=CHOICE,
+        pass_=TEXT, items=ITEMS,
+    )  # fmt: skip
+    def select(
+        self,
+        sites: str | Iterable[str] | None = None,
+        *,
+        stream: str | None = None,
+        block: int | Sequence[int] | None = None,
+        kind: str | None = None,
+        point: str | None = None,
+        step: Choice = None,
+        pass_: str | None = None,
+        items: Sequence[tuple[int, int]] | None = None,
+    ) -> Study:
+        """The part of the study that fits; nothing is read.
+
+        Args:
+            sites: Patterns as in `ditlens.capture`.
+            stream: ``"text"`` or ``"image"``.
+            block: One block or several.
+            kind: ``"joint"`` or ``"single"``.
+            point: One of `ditlens.lens.site.POINTS`.
+            step: As in `read`.
+            pass_: Guidance pass.
+            items: Some of `items`.
+
+        Raises:
+            SiteError: If nothing fits.
+            StudyError: If an item is missing.
+        """
+        found = fitting(self.sites, sites, stream=stream, block=block, kind=kind, point=point)
+        if not found or pass_ not in (None, *self.passes):
+            raise SiteError(f"Nothing in this study fits. It holds:\n{self!r}")
+        part = object.__new__(Study)
+        part.folder, part.manifest = self.folder, self.manifest
+        part._kept = {**self._kept, "sites": found, "steps": self._steps(step), "items": self._chosen(items)}
+        part._kept |= {"pass_": pass_} if pass_ else {}
+        return part
+
+    @takes(size=COUNT)
+    def parts(self, size: int = 64) -> Iterator[Part]:
+        """All chosen tensors in parts of at most `size` items, as `ditlens.PCA` and the like read them.
+
+        No more than one part is in memory.
+        """
+        steps, passes = self.steps, self.passes
+        rows = [self._first.steps.index(step) for step in steps]
+        for first in range(0, len(self.items), size):
+            chosen = self.items[first : first + size]
+            numbers = list(range(first, first + len(chosen)))
+            for site in self.sites:
+                for pass_ in passes:
+                    values = self._gather(f"{site}|{pass_}", rows, None, chosen)
+                    mask = self.mask(pass_, chosen) if Site.parse(site).stream == "text" else None
+                    for step, part in zip(steps, values, strict=True):
+                        yield Part(site, step, pass_, numbers, part, mask)
+
+    def mask(self, pass_: str, items: Sequence[tuple[int, int]] | None = None) -> torch.Tensor | None:
+        """Which text tokens are real, not padding, (items, tokens); None if unknown."""
+        name = f"{MASK}{pass_}"
+        if name not in self._first.header:
+            return None
+        found = torch.stack([s.read(name) for s in self._shards(self._chosen(items), [name])]).bool()
+        return found[:, self.tokens["text"]] if "text" in self.tokens else found
+
+    # --- for other libraries -------------------------------------------------------------------------
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The columns as a table with one row for each item.
+
+        Raises:
+            MissingDependencyError: If pandas is not installed.
+        """
+        return export.to_pandas(self)
+
+    @takes(site=SITE)
+    def to_xarray(self, site: str, **choice: Any) -> xarray.DataArray:
+        """The values of `read`, which takes the same arguments, as a labelled array.
+
+        Raises:
+            MissingDependencyError: If xarray is not installed.
+        """
+        return export.to_xarray(self, site, **choice)
+
+    def to_numpy(self, site: str, **choice: Any) -> np.ndarray:
+        """The values of `read`, which takes the same arguments, in float32."""
+        return self.get(site, **choice).float().numpy()
+
+    @takes(path=PATH)
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write everything as one Parquet file, a row for each token, a few items at a time.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            MissingDependencyError: If pyarrow is not installed.
+            WriteError: If it cannot be written.
+        """
+        return export.to_parquet(self, path)
+
+    # --- reading hidden states -----------------------------------------------------------------------
 
     @takes(site=SITE, step=CHOICE, tokens=CHOICE, pass_=TEXT, items=ITEMS)
     def read(
@@ -191,14 +387,16 @@ class Study:
             done = self._first.about["reduced"]
             raise SiteError(f"{site} has no tokens in this study: it was reduced ({done}). Leave tokens out.")
         steps = self._steps(step)
-        places = None if tokens is None else _tokens(tokens, shape[1])
+        there = self.tokens.get(Site.parse(site).stream or "")
+        places = None if tokens is None else _tokens(tokens, shape[1], there)
         chosen = self._chosen(items)
-        values = self._gather(entry, [self.steps.index(s) for s in steps], places, chosen)
+        values = self._gather(entry, [self._first.steps.index(s) for s in steps], places, chosen)
         names = ["token", "key" if ".attn.to_" in entry else "width"][3 - len(shape) :]
         labels: dict[str, Sequence[Any]] = {"step": steps, "item": chosen}
         labels |= {name: range(size) for name, size in zip(names, shape[1:], strict=True)}
-        if places is not None:
-            labels["token"] = places
+        if "token" in labels and (there or places):
+            numbers = there or range(shape[1])
+            labels["token"] = [numbers[place] for place in (range(shape[1]) if places is None else places)]
         for name, choice, axis in (("token", tokens, 2), ("step", step, 0)):
             if not isinstance(choice, (slice, Iterable, type(None))):  # one number removes its axis
                 values = values.squeeze(axis)
@@ -234,7 +432,11 @@ class Study:
             shard = Shard(self.path(item))
             for name in entries:
                 shape = shard.header.get(name, {}).get("shape")
-                if shape is None or shape != shapes.setdefault(name, shape) or shard.steps != self.steps:
+                if (
+                    shape is None
+                    or shape != shapes.setdefault(name, shape)
+                    or shard.steps != self._first.steps
+                ):
                     raise StudyError(
                         f"{shard.path} differs from the items before it in its steps, or in the shape of {name}. "
                         "Read it alone, items=[...]; `study.verify()` lists damaged files."
@@ -290,11 +492,12 @@ class Study:
             StudyError: If a shard is damaged, an item is missing, or none was asked for.
         """
         chosen = self._chosen(items)
-        shards = list(self._shards(chosen, self._first.header))
+        shards = list(self._shards(chosen, [name for name in self._first.header if name != IMAGE]))
+        rows = [self._first.steps.index(step) for step in self.steps]
         tensors: dict[CacheKey, torch.Tensor] = {}
         for site in self.sites:
             for pass_ in self.passes:
-                values = torch.stack([shard.read(f"{site}|{pass_}") for shard in shards], 1)
+                values = torch.stack([shard.read(f"{site}|{pass_}", rows) for shard in shards], 1)
                 tensors |= {CacheKey(site, step, pass_): values[i] for i, step in enumerate(self.steps)}
         masks = {
             name.removeprefix(MASK): torch.stack([s.read(name) for s in shards]).bool()
@@ -303,7 +506,7 @@ class Study:
         }
         return LatentCache(
             tensors=tensors, items=[CachedItem(0, row, self.prompt(item)) for row, item in enumerate(chosen)],
-            grids={0: self._first.grid}, masks=masks, reduced=self._first.about["reduced"],
+            grids={0: self.grid}, masks=masks, tokens=self.tokens, reduced=self.reduced,
         )  # fmt: skip
 
     def verify(self) -> list[str]:
@@ -343,8 +546,12 @@ def _listed(choice: int | Iterable[int]) -> list[int]:
     return [int(number) for number in choice] if isinstance(choice, Iterable) else [int(choice)]
 
 
-def _tokens(choice: int | Sequence[int] | slice, count: int) -> list[int]:
-    """Token numbers from 0; negative ones count from the end."""
+def _tokens(choice: int | Sequence[int] | slice, count: int, kept: list[int] | None) -> list[int]:
+    """Places of tokens; negative numbers count from the end. Where only some tokens were kept, by their numbers."""
+    if kept is not None and not isinstance(choice, slice):
+        if absent := [number for number in _listed(choice) if number not in kept]:
+            raise SiteError(f"Token {absent[0]} is not in this study, which has the tokens {ranges(kept)}.")
+        return [kept.index(number) for number in _listed(choice)]
     numbers = list(range(count)[choice]) if isinstance(choice, slice) else _listed(choice)
     wrong = [number for number in numbers if not -count <= number < count]
     if wrong or not numbers:
