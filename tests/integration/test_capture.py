@@ -286,7 +286,7 @@ def test_the_stock_flux_pipeline(guidance):
 @pytest.fixture
 def plan(portraits):
     return studies.plan_study(
-        portraits, ["a man", "a woman", TEXT], [0, 1], "joint.0.{text,image}.out", steps=[0, 3]
+        portraits, ["a man", "a woman", TEXT], [0, 1], "joint.0.{text,image}.out", steps=[0, 3], images=False
     )
 
 

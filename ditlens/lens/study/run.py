@@ -221,7 +221,10 @@ def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def estimate_study(model: Model, manifest: Manifest) -> Estimate:
-    """The size of a study, measured on its first item with one sampling step; see `ditlens.estimate`."""
+    """The size of a study's hidden states, measured on its first item with one sampling step.
+
+    See `ditlens.estimate`. The images, which are JPEG files, are not counted.
+    """
     s = manifest.settings
     return estimate(
         model, s["sites"], steps=s["steps"], sampling_steps=s["sampling_steps"], items=len(manifest.items),
