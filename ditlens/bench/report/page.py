@@ -11,7 +11,7 @@ from ditlens.bench.report.gallery import gallery
 from ditlens.bench.report.tables import attribute_table, main_table, shown, summary_table, unlike
 from ditlens.files import write_whole
 
-PAGES.filters["shown"] = shown
+PAGES.jinja.filters["shown"] = shown
 
 
 def write_page(folder: str | Path | BenchFolder) -> Path:
