@@ -139,18 +139,18 @@ class FluxModel(Model):
     def __call__(self, latents: torch.Tensor, sigma: float, text: TextEmbedding) -> torch.Tensor:
         """The velocity field, (B, C, H, W) float32; see `Model.__call__`."""
         height, width = latents.shape[-2:]
-        guidance = None
+        guidance, device, dtype = None, self.device, self.dtype
         if text.guidance is not None and self.distilled:
-            guidance = torch.tensor(text.guidance, dtype=torch.float32, device=self.device)
+            guidance = torch.tensor(text.guidance, dtype=torch.float32, device=device)
         with announce(Label(text.roles, text.prompts, text.mask)):
             velocity = self.transformer(
-                hidden_states=pack(latents).to(self.device, self.dtype),
-                encoder_hidden_states=text.tokens.to(self.device, self.dtype),
-                pooled_projections=text.pooled.to(self.device, self.dtype),
-                timestep=torch.full((len(latents),), float(sigma), device=self.device, dtype=self.dtype),
+                hidden_states=pack(latents).to(device, dtype),
+                encoder_hidden_states=text.tokens.to(device, dtype),
+                pooled_projections=text.pooled.to(device, dtype),
+                timestep=torch.full((len(latents),), float(sigma), device=device, dtype=dtype),
                 guidance=guidance,
-                img_ids=positions(height, width).to(self.device, self.dtype),
-                txt_ids=torch.zeros(text.tokens.shape[1], 3, device=self.device, dtype=self.dtype),
+                img_ids=positions(height, width).to(device, dtype),
+                txt_ids=torch.zeros(text.tokens.shape[1], 3, device=device, dtype=dtype),
                 return_dict=False,
             )[0]
         return unpack(velocity.float(), height, width)

@@ -122,6 +122,7 @@ class Model:
         if not self.fits(pipe):
             raise ModelError(not_wrapped(pipe, self.pipeline))
         self.pipe, self.name, self.folder, self.world = pipe, name, folder, world
+        self._placed: tuple[Any, Any] = (None, None)  # where the weights are, and where it computes
         self.sigmas(2)  # refuses schedulers that are none of rectified flow
         if world is not None and (missing := missing_of(world)):
             raise ModelError(
@@ -170,7 +171,15 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where it computes; offloaded weights lie elsewhere in the meantime."""
-        return self.pipe._execution_device
+        module = (
+            self.transformer
+        )  # diffusers asks all modules, 2 ms; these tell whether its answer may have changed
+        placed = (
+            id(module), next(module.parameters()).device, hasattr(module, "_hf_hook"), hasattr(module, "_diffusers_hook")
+        )  # fmt: skip
+        if placed != self._placed[0]:
+            self._placed = placed, self.pipe._execution_device
+        return self._placed[1]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -300,12 +309,13 @@ class Model:
 
         diffusers calls this output `noise_pred`; it is a velocity. The transformer is fed 1000 * sigma.
         """
-        timestep = torch.full((len(latents),), float(sigma) * 1000, dtype=torch.float32, device=self.device)
+        device, dtype = self.device, self.dtype
+        timestep = torch.full((len(latents),), float(sigma) * 1000, dtype=torch.float32, device=device)
         with announce(Label(text.roles, text.prompts, text.mask)):  # for captures and interventions
             return self.transformer(
-                hidden_states=latents.to(self.device, self.dtype),
-                encoder_hidden_states=text.tokens.to(self.device, self.dtype),
-                pooled_projections=text.pooled.to(self.device, self.dtype),
+                hidden_states=latents.to(device, dtype),
+                encoder_hidden_states=text.tokens.to(device, dtype),
+                pooled_projections=text.pooled.to(device, dtype),
                 timestep=timestep,
                 return_dict=False,
             )[0].float()

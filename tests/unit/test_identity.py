@@ -16,6 +16,7 @@ from ditlens.ems.loops import SDEDIT
 from ditlens.errors import ModelError, StudyError
 from ditlens.lens.study.run import plan_study, run_study
 from ditlens.models.identity import SLICE, byte_hash, fingerprint, setup
+from ditlens.models.loading import load
 
 
 class Scheduler:
@@ -233,3 +234,27 @@ def test_recipes_and_benchmarks_say_what_acted(portraits, lora, tmp_path):
     made_with = about["made_with"]
     lora(1.0)
     assert runner.made_with(portraits, runner.Scorer(portraits)) != made_with
+
+
+# --- where it computes --------------------------------------------------------------------------------------
+
+
+def test_the_device_follows_the_weights_and_their_hooks(portraits_folder):
+    """It is looked up anew where weights or hooks have changed, and only then."""
+    model, asked = load(portraits_folder), []
+
+    class Pipe(type(model.pipe)):
+        @property
+        def _execution_device(self):
+            asked.append(1)
+            hook = getattr(self.transformer, "_hf_hook", None)
+            return hook.execution_device if hook else next(self.transformer.parameters()).device
+
+    model.pipe.__class__ = Pipe
+    model._placed = (None, None)
+    assert [model.device.type for _ in range(3)] == ["cpu"] * 3 and len(asked) == 1
+    model.transformer._hf_hook = types.SimpleNamespace(execution_device=torch.device("cuda", 1))
+    assert [str(model.device) for _ in range(2)] == ["cuda:1"] * 2 and len(asked) == 2
+    del model.transformer._hf_hook
+    model.transformer.to("meta")
+    assert model.device.type == "meta" and len(asked) == 3
