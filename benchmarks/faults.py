@@ -6,7 +6,6 @@ last. Most keys count tests: a fault is mended when the tests that hold its righ
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,8 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 from benchmarks import RESULTS, ROOT
-from benchmarks.report import Result, record, shown
+from benchmarks.keys import MeasureError, measure_keys
+from benchmarks.report import Result
 from ditlens.metrics.statistics import wilson
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -148,32 +148,11 @@ HELD_OUT = ROOT / "benchmarks" / "portraits" / "wishes_held_out.jsonl"
 """Wishes in other people's words that the lexicon was not written from."""
 
 
-class MeasureError(Exception):
-    """Something could not be measured."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code: 1 if something could not be measured."""
-    parser = argparse.ArgumentParser(
-        description="Measure how faults end that were found from outside.",
-        epilog="Example: python -m benchmarks.faults --only raw_errors",
+    return measure_keys(
+        RESULTS / "faults.json", MEASURES, "Measure how faults end that were found from outside.", argv
     )
-    parser.add_argument("--only", metavar="KEY,...", type=lambda text: text.split(","), default=list(MEASURES),
-                        help=f"measure these only: {', '.join(MEASURES)}")  # fmt: skip
-    keys = parser.parse_args(argv).only
-    if unknown := set(keys) - set(MEASURES):
-        parser.error(f"unknown key {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
-    path, code = RESULTS / "faults.json", 0
-    for key in (key for key in MEASURES if key in keys):
-        try:
-            measured = MEASURES[key]()
-        except MeasureError as error:
-            print(f"error: {key} not measured: {error}", file=sys.stderr)
-            code = 1
-            continue
-        result = record(path, {key: measured}, "make bench-faults", order=MEASURES)[key]
-        print(f"{key}: {shown(result['value'])} {result['unit']}")
-    return code
 
 
 # --- tests -------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ last. Compared is with the commit `BEFORE`, whose figures come from git, or from
 
 from __future__ import annotations
 
-import argparse
 import ast
 import graphlib
 import io
@@ -25,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS, ROOT
-from benchmarks.report import Result, record, shown
+from benchmarks.keys import MeasureError, measure_keys
+from benchmarks.report import Result
 
 PACKAGE = ROOT / "ditlens"
 BEFORE, LINES_BEFORE = "498532f", 14682
@@ -41,29 +41,7 @@ REPEATS = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code: 1 if something could not be measured."""
-    parser = argparse.ArgumentParser(
-        description="Measure the package itself.", epilog="Example: python -m benchmarks.house --only rooms"
-    )
-    parser.add_argument("--only", metavar="KEY,...", type=lambda text: text.split(","), default=list(MEASURES),
-                        help=f"measure these only: {', '.join(MEASURES)}")  # fmt: skip
-    keys = parser.parse_args(argv).only
-    if unknown := set(keys) - set(MEASURES):
-        parser.error(f"unknown key {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
-    path, code = RESULTS / "house.json", 0
-    for key in (key for key in MEASURES if key in keys):
-        try:
-            measured = MEASURES[key]()
-        except MeasureError as error:
-            print(f"error: {key} not measured: {error}", file=sys.stderr)
-            code = 1
-            continue
-        result = record(path, {key: measured}, "make bench-house", order=MEASURES)[key]
-        print(f"{key}: {shown(result['value'])} {result['unit']}")
-    return code
-
-
-class MeasureError(Exception):
-    """Something could not be measured."""
+    return measure_keys(RESULTS / "house.json", MEASURES, "Measure the package itself.", argv)
 
 
 def run(*command: str | Path, folder: Path = ROOT, ok: bool = True) -> tuple[str, float]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ditlens.lens.spans import words as words
     from ditlens.lens.study.store import Study as Study
     from ditlens.lens.study.store import open_study as open_study
+    from ditlens.metrics.disentanglement import disentanglement as disentanglement
     from ditlens.models.embedding import TextEmbedding as TextEmbedding
     from ditlens.models.loading import load as load
     from ditlens.models.loading import wrap as wrap
@@ -61,6 +62,7 @@ _PUBLIC = {
     "ditlens.lens.listing": ("sites",),
     "ditlens.lens.spans": ("words",),
     "ditlens.lens.study.store": ("Study", "open_study"),
+    "ditlens.metrics.disentanglement": ("disentanglement",),
     "ditlens.models.embedding": ("TextEmbedding",),
     "ditlens.models.loading": ("load", "wrap"),
     "ditlens.models.model": ("Model",),
