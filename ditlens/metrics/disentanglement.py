@@ -330,13 +330,10 @@ class Disentanglement:
     information: np.ndarray = field(repr=False, compare=False)
 
     def __repr__(self) -> str:
-        of = [
-            counted(number, noun)
-            for number, noun in zip(self.importance.shape, ("code", "factor"), strict=True)
-        ]
+        codes, factors = self.importance.shape
+        of = f"{counted(codes, 'code')} and {counted(factors, 'factor')} in {counted(self.samples, 'sample')}"
         rows = [(name, f"{value:.3f}", f"{self.shuffled[name]:.3f}") for name, value in self.scores.items()]
-        table = columns(rows, header=("metric", "value", "shuffled"))
-        return f"disentanglement of {of[0]} and {of[1]} in {counted(self.samples, 'sample')}\n{table}"
+        return f"disentanglement of {of}\n{columns(rows, header=('metric', 'value', 'shuffled'))}"
 
 
 @table_arguments
@@ -348,7 +345,7 @@ def disentanglement(
     Codes are what is judged, e.g. amounts along directions or principal components of hidden states; factors are
     what is true of the same samples, e.g. the levels of attributes. Each metric has its definition and its traps in
     the docstring of its function: `mig`, `dci`, `sap`, `modularity`, `explicitness`, `infomec`, `factor_vae`,
-    `beta_vae`.
+    `beta_vae`. All of them take about a minute for 500 samples of 32 codes and 18 factors.
 
     Args:
         codes: (samples, codes), numbers: an array, a data frame, a tensor on the CPU. At least two.
@@ -377,23 +374,20 @@ def disentanglement(
 
 
 def _scores(table: FactorTable, seed: int) -> tuple[dict[str, float], DCI, InfoMEC]:
-    tables, seeded = (
-        (table.codes, table.factors, table.discrete),
-        (table.codes, table.factors, table.discrete, seed),
-    )
-    parts, learned = dci(*seeded), infomec(*seeded)
+    given = (table.codes, table.factors, table.discrete)
+    parts, learned = dci(*given, seed), infomec(*given, seed)
     scores = {
-        "mig": mig(*tables),
+        "mig": mig(*given),
         "dci_disentanglement": parts.disentanglement,
         "dci_completeness": parts.completeness,
         "dci_informativeness": parts.informativeness,
-        "sap": sap(*seeded),
-        "modularity": modularity(*tables),
-        "explicitness": explicitness(*seeded),
+        "sap": sap(*given, seed),
+        "modularity": modularity(*given),
+        "explicitness": explicitness(*given, seed),
         "info_m": learned.info_m,
         "info_c": learned.info_c,
         "info_e": learned.info_e,
-        "factor_vae": factor_vae(*seeded),
-        "beta_vae": beta_vae(*seeded),
+        "factor_vae": factor_vae(*given, seed),
+        "beta_vae": beta_vae(*given, seed),
     }
     return scores, parts, learned

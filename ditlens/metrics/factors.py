@@ -70,7 +70,7 @@ class FactorTable:
         column = self.factors[:, factor]
         if self.discrete[factor]:
             return numbered(column)
-        return numbered((stats.rankdata(column) - 1) * PARTS // len(column))
+        return (stats.rankdata(column, method="ordinal") - 1) * PARTS // len(column)
 
     def shuffled(self, seed: int) -> FactorTable:
         """The same codes and factors, but each code row beside the factors of another sample."""
@@ -90,10 +90,10 @@ def read_table(codes: Any, factors: Any, discrete: Sequence[bool] | None = None)
     Raises:
         SettingError: If there are fewer than two codes or factors, the samples are not the same, a value is not
             finite, a factor or all codes are constant, a level has fewer than `LEAST` samples, or there are fewer
-            samples than bins.
+            than 50 samples.
 
     Example:
-        >>> table = read_table(np.random.default_rng(0).normal(size=(40, 2)), [["red", 1.5], ["grey", 2.5]] * 20)
+        >>> table = read_table(np.random.default_rng(0).normal(size=(60, 2)), [["red", 1.5], ["grey", 2.5]] * 30)
         >>> table.factors[:2], table.discrete
         (array([[1. , 1.5], [0. , 2.5]]), (True, True))
     """
@@ -103,8 +103,10 @@ def read_table(codes: Any, factors: Any, discrete: Sequence[bool] | None = None)
         raise SettingError(
             f"There are {len(z)} rows of codes and {len(columns[0])} of factors; give one row of each per sample."
         )
-    if len(z) < BINS:
-        raise SettingError(f"There are {len(z)} samples; give at least {BINS}, better several hundred.")
+    if len(z) < LEAST * PARTS:
+        raise SettingError(
+            f"There are {len(z)} samples; give at least {LEAST * PARTS}, better several hundred."
+        )
     if not any(not is_constant(column) for column in z.T):
         raise SettingError("All codes are constant: there is nothing to compare. Check where they come from.")
     if discrete is None:

@@ -115,7 +115,7 @@ REFUSED = {
     "codes is of type ndarray and shape \\(200, 1\\); .* at least two columns": (CODES[:, :1], FACTORS),
     "factors is .* with at least two columns": (CODES, FACTORS[:, :1]),
     "200 rows of codes and 199 of factors": (CODES, FACTORS[1:]),
-    "There are 12 samples; give at least 20": (CODES[:12], FACTORS[:12]),
+    "There are 12 samples; give at least 50": (CODES[:12], FACTORS[:12]),
     "Column 2 of codes has 1 values that are NaN or infinite": (changed(3, 2, np.nan, CODES), FACTORS),
     "Column 1 of factors has 1 values that are NaN": (CODES, changed(3, 1, np.inf, FACTORS)),
     "Column 0 of codes has values that are not numbers": ([["a", "b"]] * 200, FACTORS),

@@ -143,6 +143,11 @@ def entries(portraits, tmp_path_factory) -> dict[str, Entry]:
         "study[]": Entry(lambda key: study[key], {"key": SITE}),
         "study.cache": Entry(study.cache, {"items": [(0, 0)]}),
         "redraw": Entry(model.world.redraw, {"images": torch.zeros(1, 3, 128, 128)}),
+        "disentanglement": Entry(
+            dl.disentanglement,
+            {"codes": np.eye(2)[[0, 1] * 40], "factors": [[0, 1], [1, 1], [1, 0], [0, 0]] * 20, "discrete": None,
+             "seed": 0},
+        ),
         "sigmas_linear": Entry(dl.flow.sigmas_linear, {"steps": 3}),
         "Distillation": Entry(dl.Distillation, {"name": "mine", "steps": 3, "lr": 0.1}),
         "plot_portraits": Entry(
