@@ -348,7 +348,7 @@ def disentanglement(
     `beta_vae`. All of them take about a minute for 500 samples of 32 codes and 18 factors.
 
     Args:
-        codes: (samples, codes), numbers: an array, a data frame, a tensor on the CPU. At least two.
+        codes: (samples, codes), numbers: an array, a data frame, a tensor. At least two.
         factors: (samples, factors), numbers or words. At least two.
         discrete: For each factor, whether it is discrete; by default those are with words or at most 20 different
             values.

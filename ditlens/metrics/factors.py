@@ -82,7 +82,7 @@ def read_table(codes: Any, factors: Any, discrete: Sequence[bool] | None = None)
     """Check codes and factors.
 
     Args:
-        codes: (samples, codes), numbers: an array, a data frame, a tensor on the CPU. Constant codes are allowed.
+        codes: (samples, codes), numbers: an array, a data frame, a tensor. Constant codes are allowed.
         factors: (samples, factors), numbers or words.
         discrete: For each factor, whether it is discrete; by default those are with words or at most `BINS`
             different values.
@@ -134,8 +134,8 @@ def _columns(values: Any, name: str, words: bool) -> list[np.ndarray]:
     """The columns of a table, numbers or, where allowed, words."""
     what = "numbers or words" if words else "numbers"
     try:
-        table = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError):  # rows of several lengths; a tensor on a GPU
+        table = np.asarray(values.detach().cpu().float() if hasattr(values, "detach") else values)
+    except (TypeError, ValueError):  # rows of several lengths
         table = np.empty(0)
     if table.ndim != 2 or table.shape[1] < 2 or table.dtype.kind in "cmM":
         raise SettingError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from pandas import DataFrame
 from test_known_values import mixture
 
@@ -98,6 +99,11 @@ def test_which_factors_are_discrete():
     assert table.levels(1)[:4].tolist() == [0, 1, 2, 2]
     assert np.bincount(table.levels(2)).tolist() == [100 // BINS] * BINS
     assert np.bincount(table.groups(2)).tolist() == [100 // PARTS] * PARTS
+
+
+def test_tensors_are_tables():
+    codes = torch.tensor(CODES, dtype=torch.bfloat16, requires_grad=True)
+    assert (read_table(codes, torch.tensor(FACTORS)).codes == codes.detach().float().numpy()).all()
 
 
 def test_bins_have_equal_width():
