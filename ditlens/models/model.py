@@ -171,12 +171,10 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where it computes; offloaded weights lie elsewhere in the meantime."""
-        module = (
-            self.transformer
-        )  # diffusers asks all modules, 2 ms; these tell whether its answer may have changed
-        placed = (
-            id(module), next(module.parameters()).device, hasattr(module, "_hf_hook"), hasattr(module, "_diffusers_hook")
-        )  # fmt: skip
+        module = self.transformer
+        weight = next(module.parameters())
+        # diffusers asks all modules, which takes 2 ms; these tell whether its answer may have changed
+        placed = id(module), weight.device, hasattr(module, "_hf_hook"), hasattr(module, "_diffusers_hook")
         if placed != self._placed[0]:
             self._placed = placed, self.pipe._execution_device
         return self._placed[1]
