@@ -14,6 +14,10 @@ from ditlens.version import __version__ as __version__
 if TYPE_CHECKING:
     from ditlens import errors as errors
     from ditlens import flow as flow
+    from ditlens.analysis.ablation import Ablation as Ablation
+    from ditlens.analysis.ablation import knock_out as knock_out
+    from ditlens.analysis.patching import CausalMap as CausalMap
+    from ditlens.analysis.patching import patch as patch
     from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
     from ditlens.models.model import Model as Model
 
 _PUBLIC = {
+    "ditlens.analysis.ablation": ("Ablation", "knock_out"),
+    "ditlens.analysis.patching": ("CausalMap", "patch"),
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
     "ditlens.ems.extract": ("extract",),

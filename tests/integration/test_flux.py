@@ -217,3 +217,17 @@ def test_load_knows_flux_and_says_what_else_it_takes(tmp_path):
 
     with pytest.raises(ModelError, match=r"QwenImagePipeline.*ditlens\.capture"):
         wrap(QwenImagePipeline())
+
+
+def test_patching_goes_over_both_kinds_of_blocks(model):
+    def spot(images):
+        return images[:, 0, :8, :8].mean((1, 2))
+
+    found = dl.patch(
+        model, TARGET, "two dogs", measure=spot, stream=["text", "pooled"], steps=1, sampling_steps=2, seeds=[0],
+    )  # fmt: skip
+    assert found.places == ("joint.0", "joint.1", "single.0")
+    assert found.guidance == (3.5 if model.distilled else 1)
+    assert found.effects[0, 0, 0, 0] == pytest.approx(1, abs=0.02)
+    lost = dl.knock_out(model, [TARGET, "two dogs"], measure=spot, how="zero", seeds=[0], sampling_steps=2)
+    assert lost.places == found.places and (lost.table() > 0).all()
