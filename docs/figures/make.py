@@ -1,5 +1,6 @@
-"""Draw the figures of the documentation that need no model: ``python docs/figures/make.py``.
+"""Draw the figures of the documentation: ``python docs/figures/make.py``.
 
+``causal_map.png`` runs the shipped model, 20 to 40 seconds on two cores.
 ``sweep.png`` is the demo's: ``ditlens demo`` writes it to ``outputs/demo``.
 """
 
@@ -8,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
+import ditlens as dl
 from ditlens import images
 from ditlens.worlds.portraits.attributes import sample
 from ditlens.worlds.portraits.render import render
@@ -29,5 +32,13 @@ def portraits(columns: int = 8, side: int = 96, gap: int = 4, seed: int = 4) -> 
     return sheet
 
 
+def causal_map() -> Figure:
+    """Which blocks read the smile from the text, and when."""
+    text = "a portrait of a young person with {}, light skin, clean shaven, red hair"
+    clean, corrupt = text.format("a big smile"), text.format("a big frown")
+    return dl.patch(dl.load("portraits"), clean, corrupt, measure="smile").plot()
+
+
 if __name__ == "__main__":
     portraits().save(HERE / "portraits.jpg", quality=88, optimize=True)
+    causal_map().savefig(HERE / "causal_map.png", dpi=80)
