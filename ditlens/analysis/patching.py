@@ -215,7 +215,8 @@ def patch(
     Args:
         model: A model, from `load` or `wrap`.
         clean: One or more prompts that show what is measured. With neither prompt, the model's world writes a
-            pair of sentences for each seed that name opposite values of the attribute.
+            pair of sentences for each seed that name opposite values of the attribute; a pair whose images do not
+            differ in it is replaced.
         corrupt: As many prompts that show its opposite.
         measure: An attribute of the model's world, or a function that gets images (n, 3, height, width), values in
             [0, 1], and gives n numbers. A categorical attribute counts 1 where it has the clean prompt's value,
@@ -232,7 +233,7 @@ def patch(
         window: Blocks that are patched together: k to k + window - 1.
         steps: Columns of the map. A number: the patch lasts from the first step for one, two ... fifths of the run
             (5, the default; 1 is the whole run only, the default for patches). Or stretches, (first step, step
-            after the last); the whole run is added. A short stretch alone does little: the other steps draw back
+            after the last); the whole run is added. A short stretch alone may do little: others draw back
             to the recipient's prompt.
         direction: "sufficiency", "necessity" or "both".
         seeds: Seeds of the noise. Each pair of prompts is drawn with each of them: an item. Intervals are over

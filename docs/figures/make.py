@@ -1,6 +1,6 @@
 """Draw the figures of the documentation: ``python docs/figures/make.py``.
 
-``causal_map.png`` runs the shipped model, 20 to 40 seconds on two cores.
+``causal_map.png`` runs the shipped model: half a minute of processor time.
 ``sweep.png`` is the demo's: ``ditlens demo`` writes it to ``outputs/demo``.
 """
 
