@@ -14,6 +14,10 @@ from ditlens.version import __version__ as __version__
 if TYPE_CHECKING:
     from ditlens import errors as errors
     from ditlens import flow as flow
+    from ditlens.analysis.leakage import Leakage as Leakage
+    from ditlens.analysis.leakage import leakage as leakage
+    from ditlens.analysis.sde import SDE as SDE
+    from ditlens.analysis.sde import sde as sde
     from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
     from ditlens.models.model import Model as Model
 
 _PUBLIC = {
+    "ditlens.analysis.leakage": ("Leakage", "leakage"),
+    "ditlens.analysis.sde": ("SDE", "sde"),
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
     "ditlens.ems.extract": ("extract",),
