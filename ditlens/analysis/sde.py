@@ -313,7 +313,7 @@ def sde(
     """
     items, groups = _items(model, what, between, count, seed)
     if len(set(groups)) < 2:
-        raise SettingError("Give two people or edits at least: a random text is that of another image.")
+        raise SettingError("Give two people or edits at least: the intervals are over them.")
     if isinstance(move, str):
         move = method_for(model, move)
     run = Run(
@@ -321,17 +321,12 @@ def sde(
         move or default_method(model), start, distance, steps,
         model.defaults["guidance"] if guidance is None else guidance, seed,
     )  # fmt: skip
-    others = [
-        next(j for j in (*range(i, len(items)), *range(i)) if groups[j] != groups[i])
-        for i in range(len(items))
-    ]
+    texts = [item.source_text for item in items]
+    randoms = [_another(texts[i:] + texts[:i]) for i in range(len(items))]
     parts = []
     for first in range(0, len(items), ROWS):
-        chosen = range(first, min(first + ROWS, len(items)))
-        randoms = [items[others[i]].source_text for i in chosen]
-        parts.append(
-            run([items[i] for i in chosen], [groups[i] for i in chosen], randoms, keep=2 if first == 0 else 0)
-        )
+        part = slice(first, first + ROWS)
+        parts.append(run(items[part], groups[part], randoms[part], keep=0 if first else 2))
     values = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
     loss = np.concatenate([part[2] for part in parts]).mean()
     recipe = {
@@ -351,6 +346,11 @@ def _items(
         return items, [k // 2 for k in range(len(items))]
     items = [each if isinstance(each, SuiteItem) else _given(model, *each) for each in what]
     return items, list(range(len(items)))
+
+
+def _another(texts: Sequence[str]) -> str:
+    """The next text that differs in more than the edit's partner does; the empty one if there is none."""
+    return next((text for text in texts[2:] if text != texts[0]), "")
 
 
 def _given(model: Model, image: ImageLike, own: str, flipped: str) -> SuiteItem:

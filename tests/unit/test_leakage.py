@@ -19,7 +19,7 @@ from ditlens.analysis.channels import (
     token_mask,
     written,
 )
-from ditlens.analysis.leakage import Leakage, LeakageRow, classify
+from ditlens.analysis.leakage import Leakage, LeakageRow, classify, size_of
 from ditlens.errors import ModelError, SettingError
 
 
@@ -45,7 +45,7 @@ def test_no_leak_is_chance_also_with_more_features_than_prompts():
     features = np.random.default_rng(1).normal(size=(96, 2000))
     features[:, :40] += 3 * b[:, None]
     leak, own, shuffled = classify(features, a, b)
-    assert leak["low"] < 0.5 < leak["high"] and own["value"] > 0.95
+    assert leak["low"] <= 0.5 <= leak["high"] and own["value"] > 0.95
     assert shuffled["low"] <= leak["value"] <= shuffled["high"]
 
 
@@ -61,6 +61,19 @@ def test_equal_features_are_exactly_chance():
     a, b = cells(8)
     leak, own, _ = classify(np.stack([b, b], 1) * 1.0, a, b)
     assert leak["value"] == 0.5 and own["value"] == 1.0
+
+
+def test_the_size_of_a_leak_is_the_ratio_of_both_moves():
+    a, b = cells(30)
+    rng = np.random.default_rng(3)
+    carriers = np.repeat(10 * rng.normal(size=(30, 50)), 4, 0)
+    of_a, of_b = rng.normal(size=(2, 50))
+    of_a, of_b = of_a / np.linalg.norm(of_a), of_b / np.linalg.norm(of_b)
+    features = carriers + 0.2 * a[:, None] * of_a + 2 * b[:, None] * of_b
+    size = size_of(features)
+    assert (size["value"], size["low"], size["high"]) == pytest.approx((0.1, 0.1, 0.1))
+    assert size_of(features, side=1)["value"] == pytest.approx(10)
+    assert size_of(carriers + 2 * b[:, None] * of_b)["value"] == pytest.approx(0, abs=1e-9), "exactly none"
 
 
 def test_the_parts_of_all_keys_add_up_to_the_attention(portraits):
@@ -130,7 +143,9 @@ def estimate(value: float) -> dict[str, float]:
 def test_many_pairs_make_a_matrix_for_each_block_and_figures():
     names = ("smile", "hat", "age")
     rows = [
-        LeakageRow(s, i, order, where, block, step, estimate(0.5 + names.index(s) / 10), estimate(1), estimate(0.5))
+        LeakageRow(
+            s, i, order, where, block, step, estimate(0.5 + names.index(s) / 10), estimate(1), *[estimate(0.5)] * 2
+        )
         for s in names for i in names if s != i for order in ("before", "after")
         for where, block, step in (("text", "embedding", -1), ("text", "joint.0", 0), ("image", "joint.0", 0))
     ]  # fmt: skip
