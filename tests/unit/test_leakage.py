@@ -19,7 +19,8 @@ from ditlens.analysis.channels import (
     token_mask,
     written,
 )
-from ditlens.analysis.leakage import Leakage, LeakageRow, classify, size_of
+from ditlens.analysis.classifying import classify, size_of
+from ditlens.analysis.leakage import Leakage, LeakageRow
 from ditlens.errors import ModelError, SettingError
 
 
