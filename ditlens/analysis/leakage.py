@@ -103,6 +103,12 @@ class Leakage:
         names: The attributes.
         rows: One for each pair, order, stream, block and step.
         recipe: Settings of the run.
+
+    Example:
+        >>> given = {"carriers": 4, "where": ("text",), "steps": (0,), "sampling_steps": 1}
+        >>> found = dl.leakage(model, ["smile", "hat"], **given)
+        >>> isinstance(found, dl.Leakage), found.matrix("joint.0").shape
+        (True, (2, 2))
     """
 
     names: tuple[str, ...]

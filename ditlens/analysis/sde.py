@@ -116,6 +116,13 @@ class SDE:
         examples: The first two images, (2, 3, height, width) "source", and (sigmas, 2, 3, height, width) for "own"
             (R0) and each setting (R1).
         recipe: Settings of the run.
+
+    Example:
+        >>> found = dl.sde(model, "glasses", count=2, sigmas=(1.0,), steps=1)
+        >>> isinstance(found, dl.SDE), found.settings, found.groups.tolist()
+        (True, ('text',), [0, 0, 1, 1])
+        >>> sorted(found.best("effectiveness"))
+        ['high', 'low', 'n', 'nan', 'value']
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,8 @@ def plot_sde(result: SDE) -> NotebookFigure:
     rows = 1 + len(result.settings)
     side = WIDTH / (len(result.sigmas) + 1.6)
     figure = NotebookFigure(figsize=(WIDTH, 4.6 + side * rows), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(4.4, side * rows + 0.3))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(4.4, side * rows + 0.3))
+    upper, lower = parts
     upper.suptitle(f"SDE-recon (our reading) of “{result.name.replace('_', ' ')}”", fontsize=12)
     axes = upper.subplots(2, 3, sharex=True).ravel()
     for ax, name in zip(axes, names, strict=False):
@@ -71,17 +73,17 @@ def plot_sde(result: SDE) -> NotebookFigure:
     for ax in axes[3:]:
         ax.set_xlabel("noise level t (1: pure noise)", fontsize=9)
     if len(result.settings) > 1:
-        axes[0].legend(
-            title="edit carried by", fontsize=8, title_fontsize=8, loc="lower left", framealpha=0.9
-        )
+        handles, labels = axes[0].get_legend_handles_labels()
+        labels[0] = f"edit carried by: {labels[0]}"
+        upper.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     _strip(lower, result)
     return figure
 
 
-def _strip(figure: object, result: SDE) -> None:
+def _strip(figure: Any, result: SDE) -> None:
     """The first image: R0 and R1 of every setting (rows) at every noise level (columns)."""
     runs = ("own", *result.settings)
-    axes = figure.subplots(len(runs), len(result.sigmas) + 1, squeeze=False)  # type: ignore[attr-defined]
+    axes = figure.subplots(len(runs), len(result.sigmas) + 1, squeeze=False)
     for row, run in enumerate(runs):
         axes[row, 0].set_axis_off()
         if row == 0:

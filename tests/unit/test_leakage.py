@@ -31,13 +31,13 @@ def cells(carriers: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_planted_leak_has_its_known_accuracy():
     """Two unit Gaussians whose means are 2 apart are told apart with accuracy Phi(1) = 0.84."""
-    a, b = cells(500)
+    a, b = cells(250)
     rng = np.random.default_rng(0)
     features = np.stack([2.0 * a, 20.0 * b], 1) + rng.normal(size=(len(a), 2))
     leak, own, shuffled = classify(features, a, b)
-    assert leak["value"] == pytest.approx(norm.cdf(1), abs=0.02)
-    assert leak["low"] < norm.cdf(1) < leak["high"] and leak["n"] == 2000
-    assert own["value"] == 1.0 and 0.99 < own["low"] < 1
+    assert leak["value"] == pytest.approx(norm.cdf(1), abs=0.03)
+    assert leak["low"] < norm.cdf(1) < leak["high"] and leak["n"] == 1000
+    assert own["value"] == 1.0 and 0.98 < own["low"] < 1
     assert shuffled["value"] == pytest.approx(0.5, abs=0.01) and shuffled["high"] < 0.55
 
 
