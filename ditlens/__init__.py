@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from ditlens import flow as flow
     from ditlens.analysis.ablation import Ablation as Ablation
     from ditlens.analysis.ablation import knock_out as knock_out
+    from ditlens.analysis.leakage import Leakage as Leakage
+    from ditlens.analysis.leakage import leakage as leakage
     from ditlens.analysis.patching import CausalMap as CausalMap
     from ditlens.analysis.patching import patch as patch
+    from ditlens.analysis.sde import SDE as SDE
+    from ditlens.analysis.sde import sde as sde
     from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "ditlens.analysis.ablation": ("Ablation", "knock_out"),
     "ditlens.analysis.patching": ("CausalMap", "patch"),
+    "ditlens.analysis.leakage": ("Leakage", "leakage"),
+    "ditlens.analysis.sde": ("SDE", "sde"),
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
     "ditlens.ems.extract": ("extract",),
