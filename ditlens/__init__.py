@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from ditlens import flow as flow
     from ditlens.analysis.ablation import Ablation as Ablation
     from ditlens.analysis.ablation import knock_out as knock_out
+    from ditlens.analysis.decompose import PCA as PCA
     from ditlens.analysis.leakage import Leakage as Leakage
     from ditlens.analysis.leakage import leakage as leakage
+    from ditlens.analysis.neighbours import UMAP as UMAP
     from ditlens.analysis.patching import CausalMap as CausalMap
     from ditlens.analysis.patching import patch as patch
+    from ditlens.analysis.projection import Projection as Projection
     from ditlens.analysis.sde import SDE as SDE
     from ditlens.analysis.sde import sde as sde
     from ditlens.description import Description as Description
@@ -54,12 +57,20 @@ if TYPE_CHECKING:
     from ditlens.models.loading import load as load
     from ditlens.models.loading import wrap as wrap
     from ditlens.models.model import Model as Model
+    from ditlens.views.projections import plot_scree as plot_scree
+    from ditlens.views.projections import plot_token_map as plot_token_map
+    from ditlens.views.projections import plot_trajectory as plot_trajectory
+    from ditlens.views.projections import plot_words as plot_words
+    from ditlens.views.scatter import plot_projection as plot_projection
 
 _PUBLIC = {
     "ditlens.analysis.ablation": ("Ablation", "knock_out"),
     "ditlens.analysis.patching": ("CausalMap", "patch"),
     "ditlens.analysis.leakage": ("Leakage", "leakage"),
     "ditlens.analysis.sde": ("SDE", "sde"),
+    "ditlens.analysis.decompose": ("PCA",),
+    "ditlens.analysis.neighbours": ("UMAP",),
+    "ditlens.analysis.projection": ("Projection",),
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
     "ditlens.ems.extract": ("extract",),
@@ -78,6 +89,8 @@ _PUBLIC = {
     "ditlens.models.embedding": ("TextEmbedding",),
     "ditlens.models.loading": ("load", "wrap"),
     "ditlens.models.model": ("Model",),
+    "ditlens.views.projections": ("plot_scree", "plot_token_map", "plot_trajectory", "plot_words"),
+    "ditlens.views.scatter": ("plot_projection",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _MODULES = ("errors", "flow")

@@ -27,6 +27,10 @@ class SettingError(DitlensError, ValueError):
     """A numerical or named setting is out of its stated range."""
 
 
+class NotFittedError(DitlensError, ValueError, AttributeError):
+    """What is asked of a PCA, UMAP or the like is known only after ``fit``."""
+
+
 class WriteError(DitlensError, OSError):
     """A file could not be written; what was there before is unharmed."""
 
