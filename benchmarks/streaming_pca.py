@@ -1,11 +1,10 @@
-"""Measure the streaming PCA beside scikit-learn's IncrementalPCA: ``python -m benchmarks.streaming_pca``.
+"""The streaming PCA beside scikit-learn's IncrementalPCA: ``streaming_pca_speedup`` of `benchmarks.analyse`.
 
 Both read the same rows in the same batches, in turns, in one process; what counts is CPU time.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -89,11 +88,6 @@ def measure() -> Result:
         f"smaller batches, one round, cheaper for IncrementalPCA; {load_note()}"
     )
     return {
-        "value": first["ratio"], "low": first["lowest"], "high": first["highest"], "n": ROUNDS,
-        "unit": "x less CPU time", "note": note,
+        "value": first["ratio"], "n": ROUNDS, "unit": "x less CPU time", "note": note,
         "parts": {f"batches of {batch}": each for batch, each in found.items()},
     }  # fmt: skip
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))

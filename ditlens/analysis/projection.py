@@ -155,8 +155,8 @@ class Projection:
     def _site_labels(self) -> dict[str, np.ndarray]:
         """`DERIVED` labels of every row."""
         names, which = np.unique(self.labels["site"], return_inverse=True)
-        sites = [Site.parse(name) if name else Site("cond") for name in names.tolist()]
-        return {name: np.asarray([getattr(site, name) for site in sites])[which] for name in DERIVED}
+        sites = [Site.parse(name) if name else None for name in names.tolist()]
+        return {name: np.asarray([getattr(site, name, "") for site in sites])[which] for name in DERIVED}
 
     @property
     def names(self) -> list[str]:

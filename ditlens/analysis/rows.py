@@ -181,5 +181,6 @@ def tokens_in_words(source: Source, tokens: Tokens) -> str:
         done = "mean" if kept or not source.reduced else source.reduced
         return f"{done} over the tokens of each image{text}, which hides what lies in single ones"
     what = {"image": "patch", "text": "text token"}.get(streams.pop() if len(streams) == 1 else "", "token")
-    which = f"every {what} a row" if isinstance(tokens, str) else f"tokens {ranges(tokens)}"
+    some = "" if isinstance(tokens, str) else f"token{'s' * (len(tokens) > 1)} {ranges(tokens)} of each image"
+    which = some or f"every {what} a row"
     return f"{which}{text}{f', {kept}' if kept else ''}"

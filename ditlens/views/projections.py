@@ -42,6 +42,8 @@ ROBUST = (1, 99)
 """Percentiles of a component that are black and full colour."""
 PANELS = 60
 """Most panels of a figure."""
+ACROSS = 12
+"""Most panels side by side."""
 LINES = 8
 """Most images whose way is drawn."""
 COMPONENTS = list_of(COUNT, "the numbers of two components, counted from 1")
@@ -71,9 +73,9 @@ def plot_token_map(
 
     Args:
         view: Fitted, with three components or more.
-        source: A cache or a study with all image tokens, of the image stream.
+        source: A cache or a study with all image tokens. Of several points of a block, its output is shown.
         step: One step, several, or None for all.
-        block: One block, several, or None for all.
+        block: One block, several, or None for those that the view was fitted on.
         item: Which image, counted in the source.
         image: The image, shown first; a study has its own.
 
@@ -94,8 +96,8 @@ def plot_token_map(
     chosen = source.select(stream="image", block=block, step=step)
     one, whose, own = _one_item(chosen, item)
     shown = own if image is None else image_files.open_image(getattr(image, "image", image))
-    sites = [site for site in one.sites if Site.parse(site).point == "out"] or one.sites
-    check_panels(len(sites) * len(one.steps))
+    sites = _mapped(one.sites, view, block is None)
+    check_panels(len(sites) * len(one.steps), len(sites))
     maps = {}
     for site in sites:
         for at in one.steps:
@@ -103,6 +105,13 @@ def plot_token_map(
             index = [i for i, each in enumerate(one.items) if each.run == one.items[whose].run].index(whose)
             maps[site, at] = view.project(grid[index], site)[..., :3]
     return _token_figure(view, maps, sites, one.steps, shown, f"image {item}")
+
+
+def _mapped(sites: list[str], view: View, fitted_only: bool) -> list[str]:
+    """The outputs of blocks, or all sites if there are none; of these, those that a view was fitted on, if any."""
+    outputs = [site for site in sites if Site.parse(site).point == "out"] or sites
+    fitted = view.source.sites if isinstance(view.source, LatentCache | Study) else outputs
+    return ([site for site in outputs if site in fitted] if fitted_only else []) or outputs
 
 
 def _one_item(source: LatentCache | Study, item: int) -> tuple[LatentCache, int, Image.Image | None]:
@@ -128,16 +137,17 @@ def _one_item(source: LatentCache | Study, item: int) -> tuple[LatentCache, int,
     return source.cache([source.items[item]]), 0, image
 
 
-def check_panels(count: int) -> None:
+def check_panels(count: int, across: int = 1) -> None:
     """Refuse a figure with too many panels.
 
     Raises:
-        SettingError: If there are more than `PANELS`.
+        SettingError: If there are more than `PANELS`, or than `ACROSS` side by side.
     """
-    if count > PANELS:
+    if count > PANELS or across > ACROSS:
+        many = f"{count} panels" if count > PANELS else f"{across} panels side by side"
         raise SettingError(
-            f"That would be {count} panels, and more than {PANELS} are too small to be seen. Choose some with "
-            "step= and block=."
+            f"That would be {many}, and more than {PANELS if count > PANELS else ACROSS} are too small to be seen. "
+            "Choose some with step= and block=."
         )
 
 
@@ -151,10 +161,10 @@ def _token_figure(
 ) -> Figure:
     """The panels of `plot_token_map`: a row for each step, a column for each block; the image comes first."""
     joint = getattr(view, "joint", True)
-    scaled = {
-        key: robust(grid, [each for other, each in maps.items() if joint or other[0] == key[0]])
-        for key, grid in maps.items()
-    }
+    groups = [list(maps)] if joint else [[(site, step) for step in steps] for site in sites]
+    scaled: dict[tuple[str, int], np.ndarray] = {}
+    for keys in groups:
+        scaled |= zip(keys, robust([maps[key] for key in keys]), strict=True)
     first = int(image is not None)
     side = min(2.4 if len(maps) < 4 else 1.7, (WIDTH - 0.4) / (len(sites) + first))
     wide = max(side * (len(sites) + first) + 0.4, 6.5)
@@ -193,16 +203,16 @@ def _shares(view: PCA) -> list[str]:
     return [f"{100 * share:.0f} %" for share in view.explained_variance_ratio_[:3]]
 
 
-def robust(grid: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
-    """Values from 0 to 1: each channel from its 1st to its 99th percentile over some grids, clipped.
+def robust(grids: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Values from 0 to 1: each channel from its 1st to its 99th percentile over all grids, clipped.
 
-    >>> robust(np.array([[[0.0], [50.0], [1000.0]]]), [np.arange(101.0)[:, None]]).ravel().tolist()
+    >>> (colours,) = robust([np.array([-1e6, *range(400), 1e6]).reshape(3, 134, 1)])
+    >>> [round(float(colours[at]), 2) for at in ((0, 0, 0), (1, 66, 0), (2, 133, 0))]
     [0.0, 0.5, 1.0]
     """
-    everything = np.concatenate([each.reshape(-1, each.shape[-1]) for each in others])
+    everything = np.concatenate([each.reshape(-1, each.shape[-1]) for each in grids])
     low, high = np.percentile(everything, ROBUST, axis=0)
-    found: np.ndarray = np.clip((grid - low) / np.where(high > low, high - low, 1), 0, 1)
-    return found
+    return [np.clip((grid - low) / np.where(high > low, high - low, 1), 0, 1) for grid in grids]
 
 
 # --- over the steps ----------------------------------------------------------------------------------------

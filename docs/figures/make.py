@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from PIL import Image
 
 import ditlens as dl
 from ditlens import images
+from ditlens.lens.study.run import plan_study, run_study
 from ditlens.worlds.portraits.attributes import sample
 from ditlens.worlds.portraits.render import render
 
@@ -49,7 +52,33 @@ def leakage_smile_hat() -> Figure:
     return dl.leakage(dl.load("portraits"), "smile", "hat", steps=(0,), guidance=1.0).plot()
 
 
-FIGURES = (causal_map, sde_hat, leakage_smile_hat)
+@functools.cache
+def study(count: int = 60) -> dl.Study:
+    """Image states of random portraits, in a temporary folder, at steps 0, 3 and 6 of 8: a minute and a half."""
+    model = dl.load("portraits")
+    world, prompts = model.world, []
+    for number, person in enumerate(world.sample(count, 1)):
+        seen = set(person) - world.hidden(person)
+        levels = {name: world.attributes[name].level_of(person[name]) for name in person if name in seen}
+        prompts.append(world.caption(levels, number))
+    plan = plan_study(
+        model, prompts, [0], "joint.*.image.out", steps=[0, 3, 6], reduce=None, sampling_steps=8
+    )
+    return run_study(model, plan, tempfile.mkdtemp())
+
+
+def token_map() -> Figure:
+    """One portrait: its patches in three components that all blocks and steps share."""
+    return dl.plot_token_map(dl.PCA(3).fit(study()), study(), item=1)
+
+
+def mouth() -> Figure:
+    """The patch at the mouth: one component goes with how far it is open, another with the smile."""
+    view = dl.PCA(3, tokens=[43]).fit(study().select(block=3, step=[6]))
+    return view.plot("smile", components=[1, 3])
+
+
+FIGURES = (causal_map, sde_hat, leakage_smile_hat, token_map, mouth)
 """Each is written to a file of its name."""
 
 

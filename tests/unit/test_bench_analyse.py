@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import analyse, faults
+from benchmarks import analyse, faults, streaming_pca
 
 TESTS = """
 import pytest
@@ -30,6 +30,17 @@ def test_known_values_that_are_found_are_counted(monkeypatch, tmp_path):
     )
     with pytest.raises(analyse.MeasureError, match="no test of test_values.py ran"):
         analyse.metrics_known_values()
+
+
+def test_streaming_and_incremental_pca_are_compared_on_the_same_rows(monkeypatch):
+    for name, value in {"ROWS": 400, "WIDTH": 30, "COMPONENTS": 4, "BATCHES": (200, 100)}.items():
+        monkeypatch.setattr(streaming_pca, name, value)
+    found = streaming_pca.measure()
+    first, second = found["parts"]["batches of 200"], found["parts"]["batches of 100"]
+    assert first["lowest"] <= found["value"] == first["ratio"] <= first["highest"]
+    assert (
+        first["ditlens_angle"] < 0.01 and second["ditlens_angle"] < 0.01 < second["IncrementalPCA_angle"] < 20
+    )
 
 
 def test_every_key_has_a_target():

@@ -70,7 +70,9 @@ def test_equal_to_scikit_learn(image):
     assert np.allclose(view.explained_variance_, theirs.explained_variance_, rtol=1e-5)
     assert np.allclose(view.explained_variance_ratio_, theirs.explained_variance_ratio_, rtol=1e-5)
     assert (view.n_features_in_, view.n_samples_) == (WIDTH, 2 * 2 * IMAGES * 9)
-    ours = np.asarray(view.transform(all_rows(image)))
+    plain = view.transform(all_rows(image))
+    assert plain.values("block").tolist() == [""] * 216 and "kind" in plain.to_pandas()
+    ours = np.asarray(plain)
     assert np.allclose(ours, theirs.transform(all_rows(image)), atol=1e-4)
 
 

@@ -16,7 +16,6 @@ from ditlens.errors import CaptureError, SettingError, SiteError
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.captures import capture
 from ditlens.lens.study.run import plan_study, run_study
-from ditlens.views import projections
 from ditlens.views.projections import plot_scree, plot_token_map, plot_trajectory, plot_words
 from ditlens.views.scatter import OKABE_ITO, OTHER, Colour, plot_projection, spread
 
@@ -73,6 +72,12 @@ def test_token_maps_by_step_and_block(view, image):
     )
 
 
+def test_blocks_that_were_fitted_are_shown(image, cache):
+    view = PCA(3).fit(image.select(block=1, step=1))
+    assert [ax.get_title() for ax in plot_token_map(view, cache, step=0).axes] == ["block 1"]
+    assert len(plot_token_map(view, cache, step=0, block=[0, 1]).axes) == 2
+
+
 def test_colours_are_components_where_the_patches_lie(view, image):
     figure = plot_token_map(view, image, item=1)
     shown = {
@@ -124,6 +129,11 @@ def test_token_maps_that_cannot_be(view, image, cache, study, portraits, tmp_pat
     ):
         plot_token_map(view, means)
     tensors = {CacheKey("joint.0.image.out", step, "cond"): torch.rand(1, 4, 64) for step in range(61)}
+    blocks = {CacheKey(f"joint.{k}.image.out", 0, "cond"): torch.rand(1, 4, 64) for k in range(13)}
+    with pytest.raises(
+        SettingError, match="That would be 13 panels side by side, and more than 12 are too small"
+    ):
+        plot_token_map(view, LatentCache(blocks, [CachedItem(0, 0)], {0: (2, 2)}), block=list(range(13)))
     with pytest.raises(SettingError, match="That would be 61 panels"):
         plot_token_map(view, LatentCache(tensors, [CachedItem(0, 0)], {0: (2, 2)}))
 
@@ -276,9 +286,3 @@ def test_scree(view, image):
     assert np.allclose(ax.lines[0].get_ydata()[-1], 100 * view.explained_variance_ratio_.sum())
     assert ax.get_ylabel() == "share of the variance (%)"
     assert legend(plot_scree(PCA(2, joint=False).fit(image))) == ["joint.0.image.out", "joint.1.image.out"]
-
-
-def test_outliers_do_not_decide_the_colours():
-    grid = np.arange(400.0).reshape(20, 20, 1)
-    grid[0, 0] = -1e6
-    assert projections.robust(grid, [grid])[10, 0, 0] == pytest.approx(0.5, abs=0.01)
