@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ditlens.analysis.patching import patch as patch
     from ditlens.analysis.sde import SDE as SDE
     from ditlens.analysis.sde import sde as sde
+    from ditlens.analysis.entanglement import Entanglement as Entanglement
+    from ditlens.analysis.entanglement import entanglement as entanglement
     from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
@@ -60,6 +62,7 @@ _PUBLIC = {
     "ditlens.analysis.patching": ("CausalMap", "patch"),
     "ditlens.analysis.leakage": ("Leakage", "leakage"),
     "ditlens.analysis.sde": ("SDE", "sde"),
+    "ditlens.analysis.entanglement": ("Entanglement", "entanglement"),
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
     "ditlens.ems.extract": ("extract",),
