@@ -1,8 +1,9 @@
-"""Whether the entanglement matrix finds the bias of the twin: key `bias_found` of ``benchmarks/results/analyse.json``.
+"""Whether the entanglement matrix finds the bias of the twin: `bias_found` of ``benchmarks/results/analyse.json``.
 
 The twin's training ties age, grey hair and glasses (`ditlens.train.twin`), so the six cells between these three are
-biased, by construction and named here before anything is measured. Grey hair or other, glasses or none count; so does
-the sign. What moves is the text: young to old, brown hair to grey, no glasses to round ones, and nothing else is named.
+biased, by construction and named here before anything is measured. Grey hair or other, glasses or none is what
+counts, and the sign. What moves is the text: young to old, brown hair to grey, no glasses to round ones. Nothing
+else is named.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ def measure() -> dict[str, Any]:
     parts["seconds of an 18 x 18 matrix"] = seconds
     twin, base = (np.mean(np.abs(tables[name].mean(0))) for name in reversed(NAMES))
     note = (
-        f"mean of the six cells between age, grey hair and glasses, the twin's ({twin:.2f}) over the mean size of those of "
-        f"portraits ({base:.3f}, most of it noise); signed change of the age, of the share of grey hair and of any "
-        f"glasses in a move of the text, less the null; {PAIRS} pairs of texts for each row, 8 steps, guidance 1"
+        f"mean of the six cells between age, grey hair and glasses, the twin's ({twin:.2f}) over the mean size of "
+        f"those of portraits ({base:.3f}, most of it noise); signed change of age, of the share of grey hair and "
+        f"of any glasses in a move of the text, less the null; {PAIRS} pairs of texts a row, 8 steps, guidance 1"
     )
     keys = ("value", "low", "high")
     return {**{key: found[key] for key in keys}, "n": PAIRS, "unit": "x", "note": note, "parts": parts}

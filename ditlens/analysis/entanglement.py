@@ -12,18 +12,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ditlens.analysis.wordings import Ends, Plan, plan
 from ditlens.arguments import COUNT, FLAG, NAME, NOTHING, NUMBER, SEED, Kind, list_of, takes
 from ditlens.errors import MissingDependencyError, ModelError, UnknownAttributeError
 from ditlens.late import view
 from ditlens.metrics.statistics import Estimate, estimate
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import columns, counted, progress_bar
-from ditlens.worlds.world import Attribute, Continuous, Values, Wanted, World
+from ditlens.worlds.world import Attribute, Continuous, Values, World
 
 if TYPE_CHECKING:
     import pandas
@@ -31,11 +31,8 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Images drawn at once."""
-WORDINGS = 8
-"""Captions that are tried for each pair, to find two that differ in one place only."""
 Sampler: TypeAlias = "Callable[[list[str], list[int]], torch.Tensor]"
 Score: TypeAlias = Callable[[Any], float]
-Ends: TypeAlias = tuple["float | str", "float | str"]
 MOVES = NOTHING | Kind(
     "for each attribute two of its values, e.g. {'hair_color': ('brown', 'grey')}",
     lambda moves: (
@@ -46,7 +43,7 @@ MOVES = NOTHING | Kind(
 
 
 @dataclass(frozen=True)
-class Pair:
+class ReadPair:
     """Two texts that differ in one attribute, the first one in other words, and what is read in their images.
 
     Attributes:
@@ -92,7 +89,7 @@ class Entanglement:
     attributes: Mapping[str, Attribute] = field(repr=False)
     rows: tuple[str, ...]
     directed: tuple[str, ...]
-    pairs: tuple[Pair, ...] = field(repr=False)
+    pairs: tuple[ReadPair, ...] = field(repr=False)
 
     def changes(
         self, moved: str, read: str, *, signed: bool = False, score: Score | None = None
@@ -121,7 +118,7 @@ class Entanglement:
             found.append(math.nan if read in pair.hidden else change)
         return np.array(found)
 
-    def pairs_of(self, moved: str) -> list[Pair]:
+    def pairs_of(self, moved: str) -> list[ReadPair]:
         """The pairs of a row."""
         return [pair for pair in self.pairs if pair.moved == moved]
 
@@ -281,81 +278,7 @@ def entanglement(
     return Entanglement(model.name, world.attributes, rows, tuple(directed), read)
 
 
-Plan: TypeAlias = tuple[str, int, tuple[str, str, str]]
-"""What a pair is drawn from: the attribute that is moved, the seed of the noise, and the three texts."""
-
-
-def plan(
-    world: World, rows: Sequence[str], pairs: int, moves: Mapping[str, Ends], name_others: bool, seed: int
-) -> list[Plan]:
-    """The texts of all pairs.
-
-    Raises:
-        UnknownAttributeError: If the world has no such attribute or value.
-    """
-    for name in (*rows, *moves):
-        if name not in world.attributes:
-            raise UnknownAttributeError(
-                f"This world has no attribute {name!r}. Use one of: {', '.join(world.attributes)}."
-            )
-    plans: list[Plan] = []
-    for name in rows:
-        spec = world.attributes[name]
-        for k in range(pairs):
-            if name in moves:
-                first, last = map(spec.level_of, moves[name])
-            else:
-                first, last = ends_of(spec, k)
-            others = others_of(world, name, (first, last), 1000 * seed + k) if name_others else {}
-            texts = write(world, {**others, name: first}, {**others, name: last}, 100 * (1000 * seed + k))
-            plans.append((name, 1000 * seed + k, texts))
-    return plans
-
-
-def ends_of(spec: Attribute, k: int) -> tuple[int, int]:
-    """The levels between which pair k moves: the two ends, or in turn all ordered pairs of different values."""
-    if isinstance(spec, Continuous):
-        return 0, len(spec.levels) - 1
-    count = len(spec.values)
-    first, turn = k % count, k // count
-    return first, (first + 1 + turn % (count - 1)) % count
-
-
-def others_of(world: World, name: str, ends: tuple[int, int], seed: int) -> dict[str, int]:
-    """Levels of all other attributes, at random, of an image in which the moved attribute can be seen at both ends.
-
-    Those that are hidden at one of the ends are left out.
-    """
-    spec, hidden = world.attributes[name], set[str]()
-    for values in world.sample(50, seed):
-        hidden = set().union(*(world.hidden({**values, name: spec.value_of(end)}) for end in ends))
-        if name not in hidden:
-            break
-    return {n: world.attributes[n].level_of(values[n]) for n in values if n != name and n not in hidden}
-
-
-def write(world: World, before: Wanted, after: Wanted, seed: int) -> tuple[str, str, str]:
-    """Before, after, and before in other words: the first two differ in as few words as some wordings allow."""
-    tried = [(world.caption(before, s), world.caption(after, s)) for s in range(seed, seed + WORDINGS)]
-    first, last = min(tried, key=lambda texts: different_words(*texts))
-    others = (world.caption(before, s) for s in range(seed + WORDINGS, seed + 4 * WORDINGS))
-    return first, last, next((text for text in others if text != first), first)
-
-
-def different_words(first: str, last: str) -> int:
-    """How many words of the longer rest differ once the beginning and the end that two texts share are taken off.
-
-    >>> different_words("a face with a big smile, red hair", "a face with a slight frown, red hair")
-    2
-    """
-    a, b = first.split(), last.split()
-    for _ in range(2):  # from the front, then from the back
-        shared = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(a, b, strict=False)))
-        a, b = a[shared:][::-1], b[shared:][::-1]
-    return max(len(a), len(b))
-
-
-def read_pairs(world: World, plans: Sequence[Plan], draw: Sampler, show: bool) -> Iterator[Pair]:
+def read_pairs(world: World, plans: Sequence[Plan], draw: Sampler, show: bool) -> Iterator[ReadPair]:
     """Draw the images of all pairs in batches, and read them."""
     jobs = [(text, seed) for _, seed, texts in plans for text in texts]
     readings: list[Values] = []
@@ -367,4 +290,4 @@ def read_pairs(world: World, plans: Sequence[Plan], draw: Sampler, show: bool) -
     for k, (name, seed, texts) in enumerate(plans):
         before, after, reworded = readings[3 * k : 3 * k + 3]
         hidden = frozenset().union(*map(world.hidden, (before, after, reworded)))
-        yield Pair(name, seed, texts, (before, after, reworded), hidden)
+        yield ReadPair(name, seed, texts, (before, after, reworded), hidden)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,17 +135,10 @@ def texts_of_part(part: int, each: int, tokenizer: Any) -> tuple[np.ndarray, np.
         Token ids (captions, MAX_LENGTH) as int16, and the index of each caption's image in the training set.
         Arrays, since tensors travel between processes in shared files.
     """
-    ids, shown = texts_of(data.part_attributes(part), each, tokenizer, data.DATA_SEED + part)
-    return ids.numpy(), (shown + part * data.PART).numpy()
-
-
-def texts_of(
-    attributes: Attributes, each: int, tokenizer: Any, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Captions of portraits, without the combinations that are held out: token ids as int16, and whose they are."""
+    attributes = data.part_attributes(part)
     shown = (~held_out(attributes)).nonzero()[:, 0].repeat(each)
-    texts = captions.caption_all(take(attributes, shown), rng=random.Random(seed))
-    return tokenize(tokenizer, texts).to(torch.int16), shown
+    texts = captions.caption_all(take(attributes, shown), rng=random.Random(data.DATA_SEED + part))
+    return tokenize(tokenizer, texts).to(torch.int16).numpy(), (shown + part * data.PART).numpy()
 
 
 def texts_of_parts(
@@ -166,11 +159,6 @@ def draw_texts(budget: Budget, tokenizer: Any) -> Texts:
     workers = max(1, min(cpu_count() // team.size(), 16)) if budget.gpu else 1
     found = texts_of_parts(tasks, workers)
     ids, images = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*found, strict=True))
-    return shortest_first(ids, images, tokenizer, budget)
-
-
-def shortest_first(ids: torch.Tensor, images: torch.Tensor, tokenizer: Any, budget: Budget) -> Texts:
-    """Sort captions by length; `ids` and `images` as of `texts_of`."""
     lengths = (ids == tokenizer.eos_token_id).int().argmax(1) + 1
     order = lengths.argsort(stable=True)
     return Texts(
@@ -186,22 +174,40 @@ def fitting(batch: int, free: float) -> int:
     return batch
 
 
-def velocity_loss(
-    budget: Budget, transformer: Any, encoders: list[Any], texts: Texts, latents: torch.Tensor,
-    telling: torch.Tensor, batch: int,
-) -> Callable[[int], dict[str, torch.Tensor]]:  # fmt: skip
-    """The loss of one step, for `fit`: the weighted squared error of the velocity, ``noise - clean``.
+def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transformer: Any = None):
+    """Train an `SD3Transformer2DModel` beside frozen text encoders.
+
+    The loss is the squared error of the velocity, ``noise - clean``, at logit-normal ``sigma``, a share of it
+    weighted by `importance`. The second phase uses lower noise levels and a smaller weighted share.
 
     Args:
-        budget: Its progress decides the phase.
-        transformer: What is trained.
-        encoders: Both text encoders.
-        texts: Captions of the training set.
-        latents: The training set, (images, channels, height, width).
-        telling: Weights of the latent values, from `importance`.
-        batch: Samples of a step.
+        budget: Time, folder and device.
+        vae: The trained autoencoder.
+        tokenizer: The grammar's tokenizer.
+        encoders: The two trained text encoders.
+        transformer: Weights to start from; by default new ones.
+
+    Returns:
+        The transformer with averaged weights, and the loop's report.
     """
+    from diffusers import SD3Transformer2DModel
+
+    torch.manual_seed(budget.seed)
+    transformer = (transformer or SD3Transformer2DModel(**CONFIG)).to(budget.device)
+    encoders = [e.to(budget.device) for e in encoders]
+    with team.leader_first():
+        latents, attributes = data.latents(vae, budget), data.attributes(budget)
+    texts = draw_texts(budget, tokenizer)
+    shown = (~held_out(attributes)).nonzero()[:, 0]
+    some = shown[:20_000]
+    telling = importance(latents[some], take(attributes, some)).to(budget.device)
     weights = [flat + (1 - flat) * telling for flat in FLAT_SHARE]
+    batch = budget.choose(BATCH)
+    if budget.gpu:
+        data.images_on.cache_clear()  # only their latents are needed from here on
+        torch.cuda.empty_cache()
+        latents = latents.to(budget.device)
+        batch = fitting(batch, torch.cuda.mem_get_info(budget.device)[0])
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         phase = int(budget.progress >= SECOND_PHASE)
@@ -229,42 +235,6 @@ def velocity_loss(
         )[0]  # fmt: skip
         return {"velocity": ((velocity.float() - (noise - clean)).square() * weights[phase]).mean()}
 
-    return loss
-
-
-def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transformer: Any = None):
-    """Train an `SD3Transformer2DModel` beside frozen text encoders.
-
-    The loss is the squared error of the velocity, ``noise - clean``, at logit-normal ``sigma``, a share of it
-    weighted by `importance`. The second phase uses lower noise levels and a smaller weighted share.
-
-    Args:
-        budget: Time, folder and device.
-        vae: The trained autoencoder.
-        tokenizer: The grammar's tokenizer.
-        encoders: The two trained text encoders.
-        transformer: Weights to start from; by default new ones.
-
-    Returns:
-        The transformer with averaged weights, and the loop's report.
-    """
-    from diffusers import SD3Transformer2DModel
-
-    torch.manual_seed(budget.seed)
-    transformer = (transformer or SD3Transformer2DModel(**CONFIG)).to(budget.device)
-    encoders = [e.to(budget.device) for e in encoders]
-    with team.leader_first():
-        latents, attributes = data.latents(vae, budget), data.attributes(budget)
-    texts = draw_texts(budget, tokenizer)
-    some = (~held_out(attributes)).nonzero()[:20_000, 0]
-    telling = importance(latents[some], take(attributes, some)).to(budget.device)
-    batch = budget.choose(BATCH)
-    if budget.gpu:
-        data.images_on.cache_clear()  # only their latents are needed from here on
-        torch.cuda.empty_cache()
-        latents = latents.to(budget.device)
-        batch = fitting(batch, torch.cuda.mem_get_info(budget.device)[0])
-    loss = velocity_loss(budget, transformer, encoders, texts, latents, telling, batch)
     report = fit(
         "mmdit", {"transformer": transformer}, loss, budget, batch=batch, lr=1.5e-3, muon_lr=0.02,
         adam_only=ADAM_ONLY, ema=budget.choose(EMA),

@@ -11,6 +11,7 @@ import torch
 
 import ditlens as dl
 from ditlens.analysis import entanglement as ent
+from ditlens.analysis import wordings
 from ditlens.errors import ModelError, UnknownAttributeError
 from ditlens.worlds.world import Categorical, Continuous, Level
 
@@ -75,7 +76,7 @@ def draw(texts, seeds):
 
 def measured(rows, pairs=60, moves=None, name_others=False) -> ent.Entanglement:
     world = Toy()
-    plans = ent.plan(world, rows, pairs, moves or {}, name_others, 0)
+    plans = wordings.plan(world, rows, pairs, moves or {}, name_others, 0)
     found = tuple(ent.read_pairs(world, plans, draw, show=False))
     return ent.Entanglement("toy", world.attributes, tuple(rows), ("heat", "glow"), found)
 
