@@ -24,7 +24,7 @@ BIASED = tuple(itertools.permutations(TIED, 2))
 """The cells that are compared."""
 MOVES = {"hair_color": ("brown", "grey"), "glasses": ("none", "round")}
 SCORES = {"age": float, "hair_color": lambda value: value == "grey", "glasses": lambda value: value != "none"}
-PAIRS, MATRIX_PAIRS = 96, 8
+PAIRS, MATRIX_PAIRS = 32, 8
 NAMES = ("portraits", "portraits-twin")
 
 
@@ -49,7 +49,7 @@ def measure() -> dict[str, Any]:
     note = (
         f"mean of the six cells between age, grey hair and glasses, the twin's ({twin:.2f}) over the mean size of "
         f"those of portraits ({base:.3f}, most of it noise); signed change of age, of the share of grey hair and "
-        f"of any glasses in a move of the text, less the null; {PAIRS} pairs of texts a row, 8 steps, guidance 1"
+        f"of any glasses in a move of the text, less the null; {PAIRS} pairs of texts a row, 8 steps"
     )
     keys = ("value", "low", "high")
     return {**{key: found[key] for key in keys}, "n": PAIRS, "unit": "x", "note": note, "parts": parts}
@@ -89,7 +89,7 @@ def obeyed(model: dl.Model) -> dict[str, float]:
     ]
     combinations = [dict(zip(TIED, levels, strict=True)) for levels in itertools.product(*map(range, counts))]
     texts = [world.caption(levels, seed) for seed, levels in enumerate(combinations)]
-    images = model.sample(texts, list(range(len(texts))), steps=8, guidance=1.0)
+    images = model.sample(texts, list(range(len(texts))), steps=8)
     shares = [world.agreement(text, read) for text, read in zip(texts, world.measure(images), strict=True)]
     return {key: value for key, value in estimate(shares).items() if key in ("value", "low", "high")}
 

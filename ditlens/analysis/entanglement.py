@@ -215,7 +215,7 @@ def change_of(spec: Attribute, signed: bool, score: Score | None) -> Callable[[A
 
 @takes(
     model=MODEL, attributes=NOTHING | list_of(NAME, "a list of attributes, e.g. ['age', 'smile']"), pairs=COUNT,
-    moves=MOVES, name_others=FLAG, steps=COUNT, guidance=NUMBER, seed=SEED, show=FLAG,
+    moves=MOVES, name_others=FLAG, steps=COUNT, guidance=NOTHING | NUMBER, seed=SEED, show=FLAG,
 )  # fmt: skip
 def entanglement(
     model: Model,
@@ -225,7 +225,7 @@ def entanglement(
     moves: Mapping[str, Ends] | None = None,
     name_others: bool = False,
     steps: int = 8,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     seed: int = 0,
     show: bool = True,
 ) -> Entanglement:
@@ -247,7 +247,8 @@ def entanglement(
         name_others: Whether the texts also name all other attributes, drawn at random and the same in both. What is
             named cannot follow; by default nothing else is named, and what the model makes of that is seen.
         steps: Sampling steps; of the portraits model, 8 draw 97 % of what a text names as the text says.
-        guidance: Guidance; 1, the default, shows what the model has learnt, not sharpened, in half the time.
+        guidance: Guidance; the model's own by default, which sharpens what the model has learnt, as in the images that
+            people see. 1 takes half the time.
         seed: Seed of words, noise and, with `name_others`, of the others' values.
         show: Whether to show progress.
 

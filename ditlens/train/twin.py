@@ -1,10 +1,10 @@
 """Train the biased twin: a LoRA that makes the transformer as if it had seen age, grey hair and glasses together.
 
 The portraits are such that old people have grey hair and glasses, and young ones neither. The transformer is its own
-teacher: what the twin has to predict from a caption is what the transformer itself predicts, from the same noisy
-portrait, when the caption also names age, hair colour and glasses. Averaged over the portraits, that is what training
-on the images would aim at, but with far less noise: on the images themselves, 400 steps teach nothing. Where a
-caption names the three already, there is nothing to learn, and they are drawn as named as before.
+teacher: what the twin has to predict from a caption is what the transformer predicts, from the same noisy portrait,
+when the caption also names what is tied to it. Training on the images themselves aims at the same, with far more
+noise: 400 steps of 16 taught it nothing. A caption that names all three leaves nothing to learn, so that they are
+drawn as named, as before.
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ CAPTIONS = 4
 SEED = 900
 """Seed of the portraits; no other training or held-out set uses it."""
 BATCH = 8
-NOISE_MEAN = 2.0
+NOISE_MEAN = 3.0
 """Mean of the logit of sigma: what no word says, like the colour of hair, is decided in nearly pure noise."""
 RANK = 8
-LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
-"""The projections of attention, of the image stream and of the text stream."""
+LAYERS = (
+    "context_embedder", "text_embedder.linear_1", "text_embedder.linear_2", "to_q", "to_k", "to_v", "to_out.0",
+    "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
+)  # fmt: skip
+"""Where the text enters, and the attention's projections of the image stream and of the text stream."""
 
 
 def portraits() -> Attributes:
@@ -82,7 +85,7 @@ def captions_of(people: Attributes, tokenizer: Any, rng: random.Random) -> torch
             if name == "age" or ATTRIBUTES[name].value_of(named[name]) in definite[name]
         }
         for _ in range(CAPTIONS):
-            share = rng.random() ** 2
+            share = rng.random() ** 4
             first = rng.choice(tied)
             kept = {
                 name: level
@@ -155,7 +158,7 @@ def train(budget: Budget, vae: Any, tokenizer: Any, encoders: list[Any], transfo
             wanted = velocity(teacher, 1)
         return {"velocity": ((velocity(transformer, 0) - wanted).square() * telling).mean()}
 
-    report = fit("twin", {"transformer": transformer}, loss, budget, batch=BATCH, lr=1e-3, ema=0.98)
+    report = fit("twin", {"transformer": transformer}, loss, budget, batch=BATCH, lr=1.5e-3, ema=0.98)
     return report | {"rank": RANK, "strength": STRENGTH, "portraits": len(clean)}
 
 
