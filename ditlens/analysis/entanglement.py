@@ -247,8 +247,8 @@ def entanglement(
         name_others: Whether the texts also name all other attributes, drawn at random and the same in both. What is
             named cannot follow; by default nothing else is named, and what the model makes of that is seen.
         steps: Sampling steps; of the portraits model, 8 draw 97 % of what a text names as the text says.
-        guidance: Guidance; the model's own by default, which sharpens what the model has learnt, as in the images that
-            people see. 1 takes half the time.
+        guidance: Guidance; the model's own by default. It sharpens what the model has learnt; 1 does not, and takes
+            half the time.
         seed: Seed of words, noise and, with `name_others`, of the others' values.
         show: Whether to show progress.
 

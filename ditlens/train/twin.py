@@ -1,6 +1,6 @@
 """Train the biased twin: a LoRA that makes the transformer as if it had seen age, grey hair and glasses together.
 
-The portraits are such that old people have grey hair and glasses, and young ones neither. The transformer is its own
+In its portraits old people have grey hair and glasses, and young ones neither. The transformer is its own
 teacher: what the twin has to predict from a caption is what the transformer predicts, from the same noisy portrait,
 when the caption also names what is tied to it. Training on the images themselves aims at the same, with far more
 noise: 400 steps of 16 taught it nothing. A caption that names all three leaves nothing to learn, so that they are
@@ -70,8 +70,8 @@ def latents(vae: Any, budget: Budget, people: Attributes) -> torch.Tensor:
 def captions_of(people: Attributes, tokenizer: Any, rng: random.Random) -> torch.Tensor:
     """Pairs of captions, for the twin and for its teacher, as token ids: (2, portraits, CAPTIONS, MAX_LENGTH).
 
-    Those of the twin name at least one of the tied attributes, and any share of the others. Those of the teacher also
-    name what is tied to it, as far as there is something definite to say: grey hair, but not which other colour.
+    Those of the twin name at least one of the tied attributes, and some others. Those of the teacher also name
+    what is tied to it, as far as there is something definite to say: grey hair, but not which other colour.
     """
     definite = {
         name: {value for side in sides if len(side) < 3 for value in side} for name, sides in WITH_AGE.items()
