@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from ditlens import flow as flow
     from ditlens.analysis.ablation import Ablation as Ablation
     from ditlens.analysis.ablation import knock_out as knock_out
+    from ditlens.analysis.entanglement import Entanglement as Entanglement
+    from ditlens.analysis.entanglement import entanglement as entanglement
     from ditlens.analysis.leakage import Leakage as Leakage
     from ditlens.analysis.leakage import leakage as leakage
     from ditlens.analysis.patching import CausalMap as CausalMap
     from ditlens.analysis.patching import patch as patch
     from ditlens.analysis.sde import SDE as SDE
     from ditlens.analysis.sde import sde as sde
-    from ditlens.analysis.entanglement import Entanglement as Entanglement
-    from ditlens.analysis.entanglement import entanglement as entanglement
     from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit

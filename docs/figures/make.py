@@ -1,13 +1,10 @@
 """Draw the figures of the documentation: ``python docs/figures/make.py``, or with a name to draw one of them.
-"""Draw the figures of the documentation: ``python docs/figures/make.py NAME ...``, or all of them without names.
 
-``entanglement.png`` and ``twins.jpg`` need the models and some minutes; ``ditlens demo`` writes ``sweep.png`` to
-``outputs/demo``.
+``sweep.png`` is the demo's: ``ditlens demo`` writes it to ``outputs/demo``.
 """
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from PIL import Image
 
 import ditlens as dl
 from ditlens import images
+from ditlens.views.plots import plot_portraits
 from ditlens.worlds.portraits.attributes import sample
 from ditlens.worlds.portraits.render import render
 
@@ -52,7 +50,31 @@ def leakage_smile_hat() -> Figure:
     return dl.leakage(dl.load("portraits"), "smile", "hat", steps=(0,), guidance=1.0).plot()
 
 
-FIGURES = (causal_map, sde_hat, leakage_smile_hat)
+def entanglement_portraits() -> Figure:
+    """Which attribute moves which in portraits: 4 minutes."""
+    return dl.entanglement(dl.load("portraits")).plot()
+
+
+def entanglement_twin() -> Figure:
+    """The same in its biased twin."""
+    return dl.entanglement(dl.load("portraits-twin")).plot()
+
+
+def twins() -> Figure:
+    """Old and young people as portraits and its biased twin draw them from the same noise: 20 seconds."""
+    rows = [(who, name) for who in ("old", "young") for name in ("portraits", "portraits-twin")]
+    drawn = [
+        image[None]
+        for who, name in rows
+        for image in dl.load(name).sample(
+            [f"a portrait of a {who} person".replace("a old", "an old")] * 6, range(6)
+        )
+    ]
+    labels = [f"{who}: {name}" if column == 0 else "" for who, name in rows for column in range(6)]
+    return plot_portraits(drawn, labels, columns=6, title="the same noise, without and with the bias")
+
+
+FIGURES = (causal_map, sde_hat, leakage_smile_hat, entanglement_portraits, entanglement_twin, twins)
 """Each is written to a file of its name."""
 
 
@@ -62,36 +84,3 @@ if __name__ == "__main__":
     for draw in FIGURES:
         if not sys.argv[1:] or draw.__name__ in sys.argv:
             draw().savefig(HERE / f"{draw.__name__}.png", dpi=80)
-def entanglement(pairs: int = 24) -> Image.Image:
-    """The entanglement matrices of portraits and of its biased twin, one below the other."""
-    from ditlens.views.matrices import draw_matrix
-    from ditlens.views.plots import WIDTH, NotebookFigure
-
-    figure = NotebookFigure(figsize=(WIDTH, 1.8 * WIDTH), layout="constrained", dpi=100)
-    for ax, name in zip(figure.subplots(2, 1), ("portraits", "portraits-twin"), strict=True):
-        draw_matrix(figure, ax, dl.entanglement(dl.load(name, device="cpu"), pairs=pairs))
-    file = io.BytesIO()
-    figure.savefig(file)
-    return Image.open(file)
-
-
-def twins(count: int = 8) -> Image.Image:
-    """Old and young people as both models draw them, from the same noise."""
-    rows = []
-    for text in ("a portrait of an old person", "a portrait of a young person"):
-        for name in ("portraits", "portraits-twin"):
-            model = dl.load(name, device="cpu")
-            rows.append(model.sample([text] * count, list(range(count))))
-    sheet = torch.cat([torch.cat(list(row), -1) for row in rows], -2)
-    return images.to_image(sheet[None])
-
-
-FIGURES = {
-    "portraits.jpg": lambda: portraits().save(HERE / "portraits.jpg", quality=88, optimize=True),
-    "entanglement.png": lambda: entanglement().save(HERE / "entanglement.png", optimize=True),
-    "twins.jpg": lambda: twins().save(HERE / "twins.jpg", quality=88, optimize=True),
-}
-
-if __name__ == "__main__":
-    for name in sys.argv[1:] or FIGURES:
-        FIGURES[name]()
