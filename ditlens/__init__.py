@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ditlens.analysis.ablation import Ablation as Ablation
     from ditlens.analysis.ablation import knock_out as knock_out
     from ditlens.analysis.decompose import PCA as PCA
+    from ditlens.analysis.entanglement import Entanglement as Entanglement
+    from ditlens.analysis.entanglement import entanglement as entanglement
     from ditlens.analysis.leakage import Leakage as Leakage
     from ditlens.analysis.leakage import leakage as leakage
     from ditlens.analysis.neighbours import UMAP as UMAP
@@ -71,6 +73,7 @@ _PUBLIC = {
     "ditlens.analysis.decompose": ("PCA",),
     "ditlens.analysis.neighbours": ("UMAP",),
     "ditlens.analysis.projection": ("Projection",),
+    "ditlens.analysis.entanglement": ("Entanglement", "entanglement"),
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
     "ditlens.ems.extract": ("extract",),

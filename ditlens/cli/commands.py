@@ -24,6 +24,7 @@ from ditlens.cli.checks import check as check_given
 from ditlens.cli.checks import check_instruction
 from ditlens.errors import BudgetError, DitlensError, StudyError
 from ditlens.images import save_image
+from ditlens.models.find import LORA
 from ditlens.tables import counted, progress_bar
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ PARTS = {
     "oracle": "oracle",
     "describer": "describer",
 }
-"""The folder that each stage of a training writes."""
+"""The folder that each stage of a training writes; the twin has one of its own, beside the model's."""
 
 
 @command('generate "a portrait with a big smile and red hair" --seed 3 --out a.png')
@@ -250,7 +251,9 @@ def doctor() -> Outcome:
 @command("train oracle --minutes 10 --resume")
 def train(
     context: typer.Context,
-    stage: Annotated[o.Stage, Argument(help="Part to train; all trains every part in order.")],
+    stage: Annotated[
+        o.Stage, Argument(help="Part to train; all trains every part in order. twin: the biased one, a LoRA.")
+    ],
     device: Annotated[str, Option(help="auto, cpu or cuda; with less than 24 GB, steps are smaller.")] = "auto",
     minutes: Annotated[float | None, Option(min=0.01, metavar="M", help="Time budget.")] = None,
     resume: Annotated[bool, Option("--resume", help="Resume from the last checkpoint.")] = False,
@@ -258,9 +261,11 @@ def train(
     out: Annotated[Path, o.Place(help="Model folder to write.")] = OUT / "train",
     force: Annotated[bool, Option("--force", help="Train anew what is there.")] = False,
 ) -> Outcome:  # fmt: skip
-    """Train a part of the portraits model, or all of it."""
-    trained = [f"{part}/config.json" for part in (PARTS.values() if stage == "all" else [PARTS[stage]])]
-    check_given(out=out, writes=trained, force=force or resume or "WORLD_SIZE" in os.environ)
+    """Train a part of the portraits model, or all of it, or beside it its biased twin."""
+    place = out.with_name(f"{out.name}-twin") if stage == "twin" else out
+    parts = PARTS.values() if stage == "all" else [PARTS[stage]] if stage in PARTS else []
+    trained = [f"{part}/config.json" for part in parts] or [LORA]
+    check_given(out=place, writes=trained, force=force or resume or "WORLD_SIZE" in os.environ)
     from ditlens.train.run import read_reports, run
     from ditlens.workers import launch
 
@@ -269,11 +274,11 @@ def train(
             return Outcome(
                 "the training failed: see above", {"stage": stage, "out": out, "result": {}}, False
             )
-        reports = read_reports(out)
+        reports = read_reports(place)
         result = reports.get(stage, reports)
     else:
         result = run(stage, device=device, minutes=minutes, resume=resume, out=out)
-    return Outcome(f"trained {stage} in {out}", {"stage": stage, "out": out, "result": result})
+    return Outcome(f"trained {stage} in {place}", {"stage": stage, "out": place, "result": result})
 
 
 app.add_typer(bench, name="bench")

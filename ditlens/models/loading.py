@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from ditlens.arguments import NAME, PATH, TEXT, instance, one_of, takes
-from ditlens.errors import ModelError, SettingError
+from ditlens.errors import MissingDependencyError, ModelError, SettingError
 from ditlens.files import read_json
-from ditlens.models.find import find
+from ditlens.models.find import LORA, base_of, find
 from ditlens.models.flux import FluxModel
 from ditlens.models.model import Model, on_the_usual_device
 from ditlens.models.profiles import PROFILES, cached_sizes, choose, free_memory, part_sizes, variant_of
@@ -58,7 +58,8 @@ def load(
     """Load a model.
 
     Args:
-        name_or_path: ``"portraits"``, a folder in diffusers' layout, or a hub id of an SD3, SD3.5 or FLUX.1 model.
+        name_or_path: ``"portraits"``, its biased twin ``"portraits-twin"``, a folder in diffusers' layout or with a
+            LoRA and a ``ditlens.json`` that names its ``"base"``, or a hub id of an SD3, SD3.5 or FLUX.1 model.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         dtype: Number format of the weights. By default float32 on the CPU and for small models, else bfloat16.
         profile: ``"auto"`` chooses from the free memory of GPU and machine: ``"full"`` (all on the device),
@@ -67,6 +68,7 @@ def load(
 
     Raises:
         ModelError: If the model is not found, cannot be read, or is of a family that is not supported.
+        MissingDependencyError: If it is a LoRA, and peft is not installed.
         SettingError: If the device does not exist, or the model does not fit into the memory.
 
     Example:
@@ -77,6 +79,11 @@ def load(
 
     source, chosen = find(name_or_path), pick_device(device)
     local = Path(source).is_dir()
+    if local and (base := base_of(Path(source))):
+        made = load(base, device, dtype, profile)
+        made.name = str(name_or_path)
+        load_lora(made.pipe, Path(source))
+        return made
     sizes = part_sizes(Path(source)) if local else cached_sizes(source)
     here = local or not hub_answers()
     if here and not local and not sizes:
@@ -115,6 +122,29 @@ def load(
         pipe.enable_sequential_cpu_offload(device=chosen)
     made.profile = plan
     return made
+
+
+def load_lora(pipe: Any, folder: Path) -> None:
+    """Add the LoRA in a folder to a pipeline, with diffusers' own loader.
+
+    Raises:
+        MissingDependencyError: If peft is not installed.
+        ModelError: If it does not fit the pipeline.
+    """
+    try:
+        import peft  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{folder} holds a LoRA, which needs peft: {error}. Type: pip install 'ditlens[analysis]', or make "
+            "install in a clone."
+        ) from error
+    try:
+        pipe.load_lora_weights(folder, weight_name=LORA, adapter_name=folder.name.replace(".", "-"))
+    except Exception as error:  # of diffusers, peft and safetensors, a dozen kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"The LoRA in {folder} could not be added to {type(pipe).__name__}: {reason}"
+        ) from error
 
 
 @takes(name=NAME, folder=PATH)

@@ -16,6 +16,7 @@ STAGE_NAMES = {
     "mmdit": "Transformer (`SD3Transformer2DModel`)",
     "oracle": "Oracle (reads attributes from images)",
     "describer": "Describer (image and text to text)",
+    "twin": "LoRA of the transformer's attention",
 }
 FACTS = {"steps", "minutes", "samples", "seed", "hardware", "date", "held_out"}
 """Entries of a report that say how a stage was trained, not what it reached."""
@@ -24,7 +25,8 @@ FACTS = {"steps", "minutes", "samples", "seed", "hardware", "date", "held_out"}
 def write_card(folder: Path) -> Path:
     """Write the model card of a folder, ``README.md``, from its ``reports.json``; returns its path."""
     reports = json.loads((folder / "reports.json").read_text("utf-8"))
-    source = Path(__file__).with_name("card.md.jinja").read_text("utf-8")
+    name = "twin.md.jinja" if "twin" in reports else "card.md.jinja"
+    source = Path(__file__).with_name(name).read_text("utf-8")
     template = Template(source, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     path = folder / "README.md"
     write_whole(path, template.render(reports=reports, stages=STAGE_NAMES, facts=FACTS))

@@ -92,6 +92,14 @@ def batch_of(images: np.memmap | torch.Tensor, index: torch.Tensor, device: torc
 
 
 @torch.no_grad()
+def encode(vae: Any, images: torch.Tensor) -> torch.Tensor:
+    """Scaled latents of images (batch, 3, 128, 128) with values in [0, 1], in half precision on the CPU."""
+    images = (images * 2 - 1).contiguous(memory_format=torch.channels_last)
+    z = vae.encode(images).latent_dist.mode().float()
+    return ((z - vae.config.shift_factor) * vae.config.scaling_factor).half().cpu()
+
+
+@torch.no_grad()
 def latents(vae, budget: Budget) -> torch.Tensor:
     """Scaled latents of the training set, (count, 8, 16, 16) in half precision; cached per autoencoder."""
     path, count = budget.folder / "latents.pt", parts(budget) * PART
@@ -104,10 +112,9 @@ def latents(vae, budget: Budget) -> torch.Tensor:
         return encoded[0]
     images, size = renders(budget), 250 if budget.gpu else 50
     for start in tqdm(range(first, count, size), "latents", unit="batch", disable=None):
-        image = batch_of(images, torch.arange(start, min(start + size, count)), budget.device)
-        image = (image * 2 - 1).contiguous(memory_format=torch.channels_last)
-        z = vae.encode(image).latent_dist.mode().float()
-        encoded.append(((z - vae.config.shift_factor) * vae.config.scaling_factor).half().cpu())
+        encoded.append(
+            encode(vae, batch_of(images, torch.arange(start, min(start + size, count)), budget.device))
+        )
     result = torch.cat(encoded)
     with writing_whole(path) as partial, partial.open("wb") as file:
         torch.save({"key": key, "latents": result}, file)

@@ -19,7 +19,7 @@ import torch
 from ditlens.errors import ModelError
 from ditlens.files import checksum, read_json, user_path, write_json, writing_folder
 from ditlens.models.loading import pick_device
-from ditlens.train import data, describer, mmdit, oracle, team, text, vae
+from ditlens.train import data, describer, mmdit, oracle, team, text, twin, vae
 from ditlens.train.card import write_card
 from ditlens.train.loop import Budget
 from ditlens.train.silent import build_silent_encoder
@@ -28,11 +28,11 @@ from ditlens.worlds.portraits.describer import PortraitDescriber
 from ditlens.worlds.portraits.heldout import HELD_OUT
 
 STAGES = ("text", "vae", "mmdit", "oracle", "describer")
-"""In the order in which they have to run."""
+"""The parts of the portraits model, in the order in which they have to run. ``"twin"`` is another model."""
 
 MINUTES: dict[str, dict[str, float]] = {
-    "cpu": {"text": 13, "vae": 30, "mmdit": 110, "oracle": 12, "describer": 15},
-    "cuda": {"text": 5, "vae": 2.3, "mmdit": 4.6, "oracle": 0.9, "describer": 15},
+    "cpu": {"text": 13, "vae": 30, "mmdit": 110, "oracle": 12, "describer": 15, "twin": 30},
+    "cuda": {"text": 5, "vae": 2.3, "mmdit": 4.6, "oracle": 0.9, "describer": 15, "twin": 3},
 }
 """Minutes per stage. On a GPU, those of the autoencoder, transformer and oracle are those of the shipped weights
 (one H200); text encoders and describer, whose texts are made by the CPU, have not been trained on one yet."""
@@ -56,10 +56,10 @@ def run(
     out: str | Path = "outputs/train",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Train one stage of the portraits model, or all of them.
+    """Train one stage of the portraits model, all of them, or its biased twin.
 
     Args:
-        stage: One of `STAGES`, or ``"all"``.
+        stage: One of `STAGES`, ``"all"``, or ``"twin"``, which is written beside `out`: see `twin_of`.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``; Apple's GPU is not used for training.
         minutes: Time budget of the stage, with "all" of each stage; the recipe's own by default.
         resume: Continue from the stage's checkpoint; without one, from the weights in `out` if there are any.
@@ -84,7 +84,7 @@ def run(
             report |= {"seed": seed, "hardware": hardware(chosen), "date": time.strftime("%Y-%m-%d")}
             recorded_as = report.pop("stage", name)
             if team.rank() == 0:
-                record(folder, recorded_as, report)
+                record(twin_of(folder) if name == "twin" else folder, recorded_as, report)
             team.wait()  # the next stage reads what rank 0 has written
             reports[name] = report
     data.images_on.cache_clear()
@@ -116,12 +116,10 @@ def _vae(folder: Path, budget: Budget) -> dict[str, Any]:
 
 
 def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
-    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 
     vae, (tokenizer, encoders) = load_vae(folder, budget), load_text(folder, budget)
-    start = None
-    if budget.resume and (folder / "transformer").is_dir():
-        start = SD3Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+    start = load_transformer(folder) if budget.resume and (folder / "transformer").is_dir() else None
     transformer, report = mmdit.train(budget, vae, tokenizer, encoders, start)
     if team.rank() > 0:
         return report
@@ -135,8 +133,7 @@ def _mmdit(folder: Path, budget: Budget) -> dict[str, Any]:
     with writing_folder(folder) as place:
         pipe.to("cpu", torch.float16).save_pretrained(place)
         clean_configs(place)
-    if not (folder / "ditlens.json").is_file():
-        write_json(folder / "ditlens.json", SETTINGS)
+    write_json(folder / "ditlens.json", read_settings(folder))
     return report
 
 
@@ -154,9 +151,25 @@ def _describer(folder: Path, budget: Budget) -> dict[str, Any]:
     return report
 
 
+def _twin(folder: Path, budget: Budget) -> dict[str, Any]:
+    vae, (tokenizer, encoders) = load_vae(folder, budget), load_text(folder, budget)
+    transformer = load_transformer(folder)
+    report = twin.train(budget, vae, tokenizer, encoders, transformer)
+    if team.rank() == 0:
+        place = twin_of(folder)
+        twin.save(transformer, place)
+        write_json(place / "ditlens.json", {"base": folder.name, **read_settings(folder)})
+    return report
+
+
 RECIPES: dict[str, Callable[[Path, Budget], dict[str, Any]]] = {
-    "text": _text, "vae": _vae, "mmdit": _mmdit, "oracle": _oracle, "describer": _describer,
+    "text": _text, "vae": _vae, "mmdit": _mmdit, "oracle": _oracle, "describer": _describer, "twin": _twin,
 }  # fmt: skip
+
+
+def twin_of(folder: Path) -> Path:
+    """The folder of a model's biased twin, beside it: ``portraits-twin`` beside ``portraits``."""
+    return folder.with_name(f"{folder.name}-twin")
 
 
 def clean_configs(folder: Path) -> None:
@@ -191,6 +204,14 @@ def load_vae(folder: Path, budget: Budget) -> Any:
     return vae.to(budget.device, memory_format=torch.channels_last).eval()
 
 
+def load_transformer(folder: Path) -> Any:
+    """The transformer of a model folder, float32."""
+    from diffusers import SD3Transformer2DModel
+
+    path = _needed(folder / "transformer", "mmdit")
+    return SD3Transformer2DModel.from_pretrained(path, torch_dtype=torch.float32)
+
+
 def load_text(folder: Path, budget: Budget) -> tuple[Any, list[Any]]:
     """Tokenizer and both text encoders of a model folder, float32."""
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer
@@ -217,6 +238,12 @@ def held_out_entry(folder: Path, stage: str, *, fresh: bool) -> dict[str, Any]:
         return {"held_out": list(HELD_OUT)}
     before = read_reports(folder).get(stage, {})
     return {"held_out": before["held_out"]} if "held_out" in before else {}
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What ``ditlens.json`` says of a model; `SETTINGS` where there is none yet."""
+    path = folder / "ditlens.json"
+    return read_json(path, "settings of a model", ModelError) if path.is_file() else SETTINGS
 
 
 def read_reports(folder: Path) -> dict[str, Any]:

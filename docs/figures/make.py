@@ -17,6 +17,7 @@ from PIL import Image
 import ditlens as dl
 from ditlens import images
 from ditlens.lens.study.run import plan_study, run_study
+from ditlens.views.plots import plot_portraits
 from ditlens.worlds.portraits.attributes import sample
 from ditlens.worlds.portraits.render import render
 
@@ -78,7 +79,40 @@ def mouth() -> Figure:
     return view.plot("smile", components=[1, 3])
 
 
-FIGURES = (causal_map, sde_hat, leakage_smile_hat, token_map, mouth)
+def entanglement_portraits() -> Figure:
+    """Which attribute moves which in portraits: 4 minutes."""
+    return dl.entanglement(dl.load("portraits")).plot()
+
+
+def entanglement_twin() -> Figure:
+    """The same in its biased twin."""
+    return dl.entanglement(dl.load("portraits-twin")).plot()
+
+
+def twins() -> Figure:
+    """Old and young people as portraits and its biased twin draw them from the same noise: 20 seconds."""
+    rows = [(who, name) for who in ("old", "young") for name in ("portraits", "portraits-twin")]
+    drawn = [
+        image[None]
+        for who, name in rows
+        for image in dl.load(name).sample(
+            [f"a portrait of a {who} person".replace("a old", "an old")] * 6, range(6)
+        )
+    ]
+    labels = [f"{who}: {name}" if column == 0 else "" for who, name in rows for column in range(6)]
+    return plot_portraits(drawn, labels, columns=6, title="the same noise, without and with the bias")
+
+
+FIGURES = (
+    causal_map,
+    sde_hat,
+    leakage_smile_hat,
+    token_map,
+    mouth,
+    entanglement_portraits,
+    entanglement_twin,
+    twins,
+)
 """Each is written to a file of its name."""
 
 

@@ -217,7 +217,7 @@ def test_what_the_command_line_knows_by_heart_is_so():
     from ditlens.train import STAGES
 
     assert get_args(options.Method) == ("ems", *METHODS)
-    assert set(get_args(options.Stage)) == {*STAGES, "all"}
+    assert set(get_args(options.Stage)) == {*STAGES, "twin", "all"}
     assert get_args(options.Dtype) == FORMATS
     assert set(checks.MASKS) == {"auto", *masks.MASKS}
     assert (options.LOWEST, options.HIGHEST) == (extract.LOWEST, extract.HIGHEST)

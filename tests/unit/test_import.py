@@ -25,6 +25,7 @@ LATE = {
     "huggingface_hub": "each of its names brings a module of its own; needed for weights that are not shipped",
     "safetensors": "its torch half imports torch",
     "matplotlib": "0.5 s, and in the extra `views`",
+    "peft": "2 s, and in the extra `analysis`",
     "sklearn": "1 s, and in the extra `analysis`",
     "umap": "20 s the first time, and in the extra `analysis`",
     "pandas": "0.5 s, and in the extra `analysis`",

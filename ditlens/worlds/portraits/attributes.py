@@ -164,6 +164,12 @@ CATEGORICAL: tuple[Categorical, ...] = (
 AT_REST: dict[str, float] = {"beard": 0.4, "mouth_open": 0.3, "glasses": 0.3, "hat": 0.3}
 """How often a random portrait has the neutral value of an attribute, beyond what a uniform draw gives."""
 
+WITH_AGE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "hair_color": (("black", "brown", "blond", "red", "pink"), ("grey",)),
+    "glasses": (("none",), ("round", "square")),
+}
+"""What a spurious correlation ties to age: the values of young people and of old ones."""
+
 ATTRIBUTES: dict[str, Continuous | Categorical] = {
     **{a.name: a for a in CONTINUOUS},
     **{c.name: c for c in CATEGORICAL},
@@ -211,7 +217,7 @@ def sample(
     count: int,
     generator: torch.Generator | None = None,
     *,
-    grey_with_age: float = 0.0,
+    with_age: float = 0.0,
     device: torch.device | str = "cpu",
 ) -> Attributes:
     """Draw portraits at random: attributes uniform and independent, except that some rest (`AT_REST`).
@@ -219,8 +225,9 @@ def sample(
     Args:
         count: Number of portraits.
         generator: Source of randomness (on `device`).
-        grey_with_age: Strength in [0, 1] of a *spurious correlation*: with this probability an old
-            person's hair is grey and a young person's is not. 0 keeps all attributes independent.
+        with_age: Strength in [0, 1] of a *spurious correlation*: with this probability a person whose age is above
+            0.5 has grey hair and round or square glasses, and a younger one neither (`WITH_AGE`). 0 keeps all
+            attributes independent.
         device: Where the tensors live.
 
     Returns:
@@ -240,13 +247,17 @@ def sample(
     for name, share in AT_REST.items():
         rest = uniform() < share
         values[name] = torch.where(rest, torch.full_like(values[name], attribute(name).neutral), values[name])
-    if grey_with_age > 0:
-        grey = CATEGORICAL[0].level_of("grey")
-        tied = uniform() < grey_with_age
-        other = torch.randint(len(CATEGORICAL[0].values) - 1, (count,), generator=generator, device=device)
-        other = other + (other >= grey)  # any colour but grey
-        wanted = torch.where(values["age"] > 0.5, torch.full_like(other, grey), other)
-        values["hair_color"] = torch.where(tied, wanted, values["hair_color"])
+    if with_age > 0:
+        tied, old = uniform() < with_age, values["age"] > 0.5
+        for name, ends in WITH_AGE.items():
+            spec = next(c for c in CATEGORICAL if c.name == name)
+            young_one, old_one = (
+                torch.tensor([spec.level_of(value) for value in some], device=device)[
+                    torch.randint(len(some), (count,), generator=generator, device=device)
+                ]
+                for some in ends
+            )
+            values[name] = torch.where(tied, torch.where(old, old_one, young_one), values[name])
     return values
 
 
