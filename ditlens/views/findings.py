@@ -113,7 +113,8 @@ def _over_blocks(result: Leakage) -> NotebookFigure:
     streams = [each for each in STREAMS if any(row.where == each for row in result.rows if row.step >= 0)]
     figure = NotebookFigure(figsize=(WIDTH, 6.2), layout="constrained")
     figure.suptitle(
-        f"Is “{source.replace('_', ' ')}” told from the channel of “{into.replace('_', ' ')}”?", fontsize=12
+        f"Is “{source.replace('_', ' ')}” (A) told from the channel of “{into.replace('_', ' ')}” (B)?",
+        fontsize=12,
     )
     axes = figure.subplots(2, len(streams), sharex=True, sharey=True, squeeze=False)
     for line, order in zip(axes, ORDERS, strict=True):
