@@ -371,6 +371,7 @@ def test_what_cannot_be_drawn_suggests_what_is_like_it(text, about):
         ("wishes_open3", 0.97),
         ("wishes_open4", 0.92),
         ("wishes_open5", 0.92),
+        ("wishes_open6", 0.97),
     ],
 )
 def test_the_open_lists_are_understood(name, least):

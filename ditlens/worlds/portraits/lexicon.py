@@ -97,18 +97,14 @@ def _listed(text: str) -> list[str]:
     return [" ".join(phrase.split()) for phrase in text.split(",")]
 
 
-def _small(name: str) -> frozenset[str]:
-    return frozenset(_FILE["small"][name].split())
-
-
-SKIPPED, FILLERS, QUALITIES, STATIVE = map(_small, ("skipped", "fillers", "qualities", "stative"))
-COMPLAINTS = _small("complaints")
-PEOPLE, KIN, ASKING, OCCASIONS = map(_small, ("people", "kin", "asking", "occasions"))
+LISTS = {name: frozenset(words.split()) for name, words in _FILE["small"].items()}
+SKIPPED, FILLERS, QUALITIES, STATIVE = (LISTS[name] for name in "skipped fillers qualities stative".split())
+PEOPLE, ASKING, OCCASIONS, REAL_WORDS = (LISTS[name] for name in "people asking occasions real".split())
 UNDRAWABLE = {word: name for name, listed in _FILE["undrawable"].items() for word in listed.split()}
 """What other worlds draw, with the attribute that is most like it here ("-" if none is)."""
-REAL_WORDS = _small("real")
-REWRITES = dict(_FILE["rewrites"])
-IRREGULAR = dict(_FILE["irregular"])
+REWRITES = {p: "" if to == "-" else to for to, listed in _FILE["rewrites"].items() for p in _listed(listed)}
+PATTERNS = [[part.strip() for part in line.split("->")] for line in _FILE["patterns"]["all"].strip().splitlines()]
+IRREGULAR = {form: word for word, listed in _FILE["irregular"].items() for form in _listed(listed)}
 VERBS = {role: _listed(listed) for role, listed in _FILE["verbs"].items()}
 ACTIVE = frozenset(VERBS["do"]) - STATIVE
 """Verbs that bring about a change; "not" before one of them means that it stays away."""
@@ -317,7 +313,7 @@ def _compared(word: str) -> str:
 
 def _spelt() -> frozenset[str]:
     """Common words, not those of idioms, with their usual endings."""
-    common, nouns = _small("common"), _one_word(_NOUNS)
+    common, nouns = LISTS["common"], _one_word(_NOUNS)
     said = {
         word
         for table in PHRASES.values()
