@@ -19,7 +19,7 @@ from ditlens.worlds.portraits.lexicon import (
     base,
 )
 from ditlens.worlds.portraits.phrases import tokens
-from ditlens.worlds.portraits.units import OWNERS, SEPARATORS, Notes, Unit, units_of, words_of
+from ditlens.worlds.portraits.units import ARTICLES, OWNERS, SEPARATORS, Notes, Unit, units_of, words_of
 
 _SUBJECTS = frozenset("youll youre he she it they i we you that this there who".split())
 _OPENERS = frozenset("for like because since after unless when cos cuz coz".split())
@@ -33,6 +33,7 @@ _CUTS = re.compile(
 _OCCASIONS = OCCASIONS | {"photo", "picture"}
 _NO_PHRASES = FILLERS | SKIPPED | QUALITIES | SEPARATORS | {",", "?"}
 _SPEAKER = re.compile(r"(?:i['’]?m|i am|i feel|we are|we['’]re) (?!\w+ing\b)")
+_FREE = re.compile(r"(?:the )?(?:sun|wind|rain|light|snow)(?: is|['’]s|s)? |(?:i|you|we) can(?:not|['’]?t)? (?:even )?see ")
 _SIGNS = re.compile(r":|['’]s |\b(?:i['’]?m|i am|i feel|we are) |\b(?:it|them)\b")
 _OBJECT = re.compile(
     r"\b(?!joining|starting|leaving|entering|visiting|attending|celebrating|meeting|catching|missing|losing|quitting)"
@@ -54,7 +55,7 @@ def without_asides(text: str, notes: Notes) -> str:
     rest = _named(" , ".join(part for aside, part in zip(asides, parts[::2], strict=True) if not aside))
     for at, part in enumerate(parts[::2]):
         feels = {"smile"} if _SPEAKER.match(part.lower()) else set()
-        asides[at] &= _named(part) <= rest | feels  # "I'm sad that he's bald; give him long hair"
+        asides[at] &= bool(_FREE.match(part.lower())) or _named(part) <= rest | feels  # "I'm sad that he's bald; give him long hair"
         asides[at] |= (
             ":" in parts[max(at * 2 - 1, 0)] and bool(words := tokens(part)) and {*words} <= _OCCASIONS
         )
@@ -93,6 +94,8 @@ def _is_aside(part: str, cut: str) -> bool:
     part = part.lower()
     words = [word for word in tokens(re.sub(r"['’](s|m)\b", " is", part)) if word not in ",?"]
     announces = ":" in cut
+    if _FREE.match(part):
+        return True
     if (
         len(words) < 2
         or _asks(words, for_all=announces and words[0] == "for", wants=announces)
@@ -124,14 +127,14 @@ def _subject(part: str, following: str) -> str:
     """The thing that a complaint is about, if what follows says what to do: "his beard itches, shave it"."""
     words = tokens(part)
     refers = {"it", "them"} & set(tokens(following)) and not {"it", "them", "too"} & set(words)
-    if not refers or words[:1] == [] or words[0] not in OWNERS or _asks(words, for_all=False, wants=False):
+    if not refers or not {*words[:1]} & {*OWNERS, "he", "she", "i"} or _asks(words, for_all=False, wants=False):
         return ""
     units = units_of(words_of(part, Notes()))
     nouns = [unit.is_noun for unit in units]
-    if nouns.count(True) != 1 or not nouns[0]:
+    if nouns.count(True) != 1 or not (nouns[0] or words[0] not in OWNERS):
         return ""
-    strange = [
-        _is_strange(unit) or bool(unit.entry.senses and not unit.about(units[0].entry.heads))
-        for unit in units[1:]
-    ]
-    return f"{words[0]} {units[0].typed} is change" if any(strange) else ""
+    thing = units[nouns.index(True)]
+    if words[0] not in OWNERS and not {*OWNERS, *ARTICLES} & {*thing.before}:
+        return ""  # "he is grinning like a lunatic, ..."
+    strange = [_is_strange(u) or bool(u.entry.senses and not u.about(thing.entry.heads)) for u in units]
+    return f"the {thing.typed} is change" if any(strange) else ""

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ditlens.worlds.portraits.lexicon import ACTIVE, AT_EASE, SOFT, Entry
+from ditlens.worlds.portraits.lexicon import ACTIVE, AT_EASE, ENTRIES, SOFT, THINGS, Entry
 from ditlens.worlds.portraits.units import ARTICLES, NUMBERS, OWNERS, SEPARATORS, Notes, Unit
 
 GIVES_WAY = frozenset({"to", "into", "for", "with", "by", "as"})
@@ -423,35 +423,45 @@ def is_bare(phrase: Phrase) -> bool:
     )
 
 
-def _cut_tail(clause: Clause, notes: Notes) -> None:
+def _cut_tail(clause: Clause, before: Clause | None, notes: Notes) -> None:
     """Leave out what a clause is compared with, or for: "for a job interview", "like in the movies"."""
-    swaps = "change" in roles_of([v for p in clause.phrases for v in p.verbs])
+    head = [u for p in clause.phrases for u in (*p.values, *([p.noun] if p.noun else []))]
+    if "change" in roles_of([v for p in clause.phrases for v in p.verbs]):
+        return
     for at, unit in enumerate(clause.units):
-        opens = {"for", "as"} & set(unit.before) or unit.stems[0] in ("like", "because", "under")
-        head = [u for p in clause.phrases for u in (*p.values, *([p.noun] if p.noun else []))]
-        said = any(u in head for u in clause.units[:at]) if at else clause.link == "," and not clause.phrases
-        if opens and not swaps and said:
-            tail = clause.units[at:]
-            too = "for" in unit.before and any("too" in u.degrees for u in head)
-            if unit.stems[0] == "like" or "as" in unit.before or too:  # "grey, like an old man": not old
-                kept = [p for p in clause.phrases if p.first not in tail]
-                if kept != clause.phrases:
-                    notes.asides.append(" ".join(u.typed for u in tail))
-                clause.phrases = kept
-            if any(u in clause.unknown for u in tail) and not any(u in head for u in tail):
-                notes.ignored.append(" ".join(u.typed for u in tail if u.stems[0] not in ("like", "because")))
-                clause.unknown = [u for u in clause.unknown if u not in tail]
-                clause.misfits = [u for u in clause.misfits if u not in tail]
-                clause.verbs = [u for u in clause.verbs if u not in tail]
+        is_too = "for" in unit.before and any("too" in u.degrees for u in head)
+        compares = unit.typed.split()[0] == "like" and not SUBJECTS & set(unit.before) or "as" in unit.before or is_too
+        if not (compares or "for" in unit.before or unit.stems[0] in ("because", "under")):
+            continue
+        tail = clause.units[at:]
+        lost = [p for p in clause.phrases if p.first in tail and (p.noun or not p.about or _is_told(p.about))]
+        if not (any(u in head for u in clause.units[:at]) if at else before and clause.link == ","):
+            continue
+        if compares:  # "grey, like an old man": not old
+            clause.phrases = [p for p in clause.phrases if p not in lost]
+        elif any(u in head for u in tail) or not any(u in clause.unknown for u in tail):
             return
+        if lost or any(u in tail for u in (*clause.unknown, *clause.misfits)):
+            notes.asides.append(" ".join(u.typed for u in tail))
+        for listed in (clause.unknown, clause.misfits, clause.verbs, clause.qualities):
+            listed[:] = [u for u in listed if u not in tail]
+        return
 
 
+def _is_told(phrase: Phrase) -> bool:
+    """Whether something says how a thing is to be: not only "paler"."""
+    return bool(phrase.values) and not any(unit.degrees for unit in phrase.values)
+
+
+SUBJECTS = frozenset("i we he she they you".split())
 FIXES = frozenset({"fix", "sort", "correct"})
 
 
 def _follow(before: Clause, clause: Clause) -> None:
     """Let verbs alone be about the clause before: "the hat: remove it"."""
     action = next((a for a in ACTIONS[1:3] if a in roles_of(clause.verbs)), "")
+    if clause.verbs[:1] and clause.verbs[0].stems == ("put",):
+        action = action or "do"  # "she forgot her glasses, put them on"
     if any(verb.typed == "no" for verb in clause.verbs):
         return  # "a hat? no, glasses"
     last = before.phrases[-1]
@@ -468,20 +478,28 @@ def _follow(before: Clause, clause: Clause) -> None:
         and all(p.action in ("do", "change") for p in before.phrases)
     ):
         last.action = action
-        clause.units, clause.verbs = [], []
+        before.verbs, clause.units, clause.verbs = [], [], []
+
+
+def _thing(phrase: Phrase) -> Phrase | None:
+    """The thing that words without a noun are about: "she is too blonde, make it black"."""
+    sense = phrase.first.about(phrase.hints)
+    stems = (THINGS[sense.attribute],) if sense and sense.attribute in THINGS else None
+    return Phrase(Unit(stems, stems[0], (), ENTRIES[stems], frozenset())) if stems else None
 
 
 def _near(clause: Clause, before: Clause | None, following: Sequence[Clause]) -> list[Phrase]:
     """The nouns that words without one may be about: of the clause before, or of one that goes on with a list."""
     found: list[Phrase] = []
     last = before.phrases[-1] if before is not None and before.phrases else None
-    named = last.about if last is not None and last.noun is None else last
+    named = (last.about or _thing(last)) if last is not None and last.noun is None else last
     if named is not None:
         found.append(named)
     for later in following:
         if later.link not in (",", "and", "or", "but"):
             break
-        if nouns := [unit for unit in later.units if unit.is_noun and not _acts_alone(unit)]:
+        nouns = [unit for unit in later.units if unit.is_noun and not _acts_alone(unit)]
+        if nouns and not _is_parted(later.units[1 : later.units.index(nouns[0]) + 1]):
             comes = Phrase(nouns[0])
             told = last is not None and (last.post or not (last.values or last.verbs))
             found = [*found, comes] if told else [comes, *found]
@@ -544,7 +562,7 @@ def read_clauses(units: Sequence[Unit], notes: Notes) -> list[Clause]:
         _read(clause, near)
         nouns = [phrase.noun for phrase in (*reversed(clause.phrases), *near) if phrase.noun]
         _decide(clause, before)
-        _cut_tail(clause, notes)
+        _cut_tail(clause, before, notes)
         unknown += _account(clause, notes)
         misfits += [Misfit(unit, nouns[0] if nouns else None) for unit in clause.misfits]
         if before is not None and not (clause.phrases or clause.unknown or clause.qualities):

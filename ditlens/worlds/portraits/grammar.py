@@ -65,6 +65,7 @@ class Ask:
         removes: Whether something is removed.
         thing: The noun that it is about.
         refers: Whether it is about a noun of another clause: "keep the beard but shorter".
+        moves: Whether a verb says it: "slim the face".
     """
 
     sense: Sense
@@ -75,6 +76,7 @@ class Ask:
     removes: bool = False
     thing: tuple[str, ...] = ()
     refers: bool = False
+    moves: bool = False
 
 
 @dataclass(eq=False)
@@ -103,18 +105,25 @@ class Plan:
     open: list[Phrase] = field(default_factory=list)
     last: Phrase | None = None
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it says how things are, and asks for nothing."""
+        return self.is_description and not self.is_request
+
 
 def _plan(clause: Clause) -> Plan:
     """What the phrases of a clause ask for."""
     looks = any(a.is_noun and b.typed in ("look", "seem") for a, b in itertools.pairwise(clause.units))
     verbs = [verb for phrase in clause.phrases for verb in phrase.verbs] + clause.verbs
     plan = Plan(
-        is_description=looks or any(_is_finite(unit) for unit in clause.units),
-        is_request=bool(ASKING & {word for verb in verbs for word in verb.typed.split()}),
+        is_description=looks or any(_is_finite(u) or u.typed == "why" for u in clause.units),
+        is_request=bool(ASKING & {word for v in verbs if not _complaint(v) for word in v.typed.split()}),
     )
     phrases, origin = _target(clause)
     for phrase in phrases:
+        _forget_what_is(clause, phrase)
         noun_unit, found = phrase.noun, _senses(phrase)
+        is_place = noun_unit is not None and noun_unit.is_definite and noun_unit.stems[-1] in PLACES and not found
         if phrase.action == "do" and noun_unit and noun_unit.is_definite and _is_praise(phrase):
             phrase.action = "keep"
         if noun_unit is not None and noun_unit.entry.heads == ("rest",):
@@ -122,11 +131,11 @@ def _plan(clause: Clause) -> Plan:
                 raise Unclear(f"it does not say what {noun_unit.typed!r} is")
             plan.understood = True
         elif phrase.action == "remove" or (phrase.action == "not" and _unwanted(phrase)):
-            is_place = noun_unit and noun_unit.is_definite and noun_unit.stems[-1] in PLACES
-            if not (plan.asks and is_place and not found):  # "off her face", but not "with no hair"
+            if not (plan.asks and is_place):  # "off her face", but not "with no hair"
                 _remove(plan, phrase, found)
         elif phrase.action == "keep" or (phrase.action == "not" and not _is_state(phrase, found)):
-            _keep(plan, phrase, found)
+            if not (plan.kept and is_place and {"on", "in"} & set(phrase.first.before)):  # "on his head"
+                _keep(plan, phrase, found)
         elif found:
             fixes = any(verb.stems[0] in FIXES for verb in phrase.verbs)
             if fixes and any({"they", "it"} & set(unit.before) for unit in phrase.values):
@@ -141,6 +150,17 @@ def _plan(clause: Clause) -> Plan:
         elif not _is_scenery(phrase, phrases):
             plan.open.append(phrase)
     return plan
+
+
+def _complaint(verb: Unit) -> bool:
+    """Whether it stands for a complaint: "is boring"."""
+    return verb.stems == ("change",) and bool({"is", "are"} & set(verb.before))
+
+
+def _forget_what_is(clause: Clause, phrase: Phrase) -> None:
+    """Leave out how a thing is that is to change: "the red shirt is boring"."""
+    if any(map(_complaint, clause.verbs)) and phrase.noun:
+        phrase.pre, phrase.post, phrase.action = [], [], "change"
 
 
 def _ask(plan: Plan, phrase: Phrase, found: Sequence[Ask], *, refers: bool) -> None:
@@ -232,7 +252,8 @@ def _senses(phrase: Phrase) -> list[Ask]:
         )
         if sense is None or one_sided:
             raise Misfit(unit, what)
-        found += [Ask(each, unit.degrees, place=place) for each in (sense, sense.also) if each]
+        moves = is_verb(unit, phrase)
+        found += [Ask(each, unit.degrees, place=place, moves=moves) for each in (sense, sense.also) if each]
     given = what.entry.given if what is not None else None
     if what is None or given is None:
         return found
@@ -363,6 +384,9 @@ def _levels(ask: Ask, source: Source | None) -> frozenset[int]:
         raise Unclear(f"it does not say what {noun(sense.attribute)} should become")
     if indices == {1, 2, 3} and sense.attribute == "beard" and known_levels("beard", source) == {1}:
         indices = frozenset({2})  # who has stubble and wants a beard wants more than that
+    known = known_levels(sense.attribute, source)
+    if ask.moves and "mild" in degrees and not (known & indices or named or sense.attribute in ("gaze", "head_tilt")):
+        return frozenset(level + (1 if level < min(indices) else -1) for level in known)  # "slim the face a bit"
     if not isinstance(spec, Categorical):
         if "mild" in degrees:
             indices = _milder(sense, spec.rest)
@@ -433,13 +457,14 @@ def read_instruction(text: str, source: Source | None = None) -> Reading:
     try:
         clauses = read_clauses(units, notes)
         plans = _plans(clauses, notes)
-        changes = _combine(plans, source, text)
-        _account(clauses, changes.keys() | {name for plan in plans for name in plan.kept})
+        changes, held = _combine(plans, source, text)
+        kept = held | {name for plan in plans for name in plan.kept}
+        _account(clauses, changes.keys() | kept)
     except Unclear as problem:
         raise CaptionError(_refusal(text, str(problem), units)) from None
     except CaptionError as problem:
         raise CaptionError(f"{problem} {_suggestion(text)}") from None
-    kept = frozenset(name for plan in plans for name in plan.kept) - changes.keys()
+    kept = frozenset(kept - changes.keys())
     if not changes and (kept or any(plan.understood for plan in plans)):
         raise CaptionError(f"{text!r} only says what is to stay: nothing changes. {_suggestion(text)}")
     if not changes:
@@ -498,7 +523,6 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
             or (clause.verbs and len(clauses) == 1)
         ):
             raise Unclear(f"{clause.text!r} does not say what to change")
-    _refuse_descriptions(plans)
     for before, plan in itertools.pairwise(plans):
         wanted = {ask.sense.attribute for ask in before.asks if not ask.removes}
         plan.asks += [replace(ask, is_negated=True) for ask in plan.barred if ask.sense.attribute in wanted]
@@ -509,67 +533,74 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
             plans[-1].asks.append(Ask(gone, [], removes=True))
     for plan in plans:
         for phrase in plan.open:
-            told = phrase.noun is not None and not phrase.verbs and attributes_of(phrase.noun.entry)
-            named = told and any(asked[name].thing == () for name in told & asked.keys())  # "curly, the hair"
+            named = phrase.noun is not None and attributes_of(phrase.noun.entry) & asked.keys()  # "curly, the hair"
             if not named and not any(other.about is phrase for c in clauses for other in c.phrases):
                 raise Unclear(f"it does not say what {phrase.first.typed!r} should become")
     return plans
 
 
-def _refuse_descriptions(plans: Sequence[Plan]) -> None:
-    """Refuse what may only say how things are, beside a request: "he looks old, give him a hat"."""
-    requests = [plan for plan in plans if not plan.is_description and plan.is_request]
-    for plan in plans:
-        asks = [ask for ask in plan.asks if not (ask.removes or ask.is_stay or "too" in ask.degrees)]
-        names = {ask.sense.attribute for ask in asks}
-        others = {ask.sense.attribute for other in plans if other is not plan for ask in other.asks}
-        if requests and plan.is_description and not plan.is_request and names - others:
-            what = noun(min(names - others))
-            raise Unclear(f"it is not clear whether it says how {what} is, or how it is to be")
+def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> tuple[Constraints, Set[str]]:
+    """The levels that all clauses allow, and the attributes that stay as they are asked to be.
 
+    How things are ("he looks old", "the hair is too long") gives way to how they are to be, a removal to what takes
+    its place ("remove the hat, put on a crown"), and a direction ("longer") to a level.
 
-def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> Constraints:
-    """The levels that all clauses allow."""
-    result: Constraints = {}
-    first: dict[str, tuple[Plan, list[Ask]]] = {}
-    held: Constraints = {}
+    Raises:
+        CaptionError: If clauses contradict each other.
+        Unclear: If something may only say how things are, beside a request about something else.
+    """
+    said: dict[str, list[tuple[Plan, list[Ask]]]] = {}
     for plan in plans:
         for name in dict.fromkeys(ask.sense.attribute for ask in plan.asks):
-            asks = [ask for ask in plan.asks if ask.sense.attribute == name]
-            allowed = _together(asks, source)
-            if all(ask.is_stay for ask in asks) and _stays(asks, allowed, source):
-                plan.kept.add(name)
-                held[name] = allowed
-                continue
-            if name in result and not allowed & result[name]:
-                known, said = first[name]
-                if _gives_way(asks, said):  # "cap on, beanie off", but not "cap on, every hat off"
-                    named = {level for ask in asks for level in _given(ask)}
-                    if named & result[name]:
-                        raise CaptionError(_both(text, name))
-                    continue
-                if (
-                    _only_moves(asks) and not _only_moves(said) and not known.is_description
-                ):  # "down to the waist, longer"
-                    continue
-                more = _only_moves(said) and not _only_moves(asks)
-                if not (_gives_way(said, asks) or known.is_description or more):
-                    raise CaptionError(_both(text, name))
-                del result[name]
-            result[name] = allowed & result.get(name, allowed)
-            first[name] = plan, asks
-    for name in held.keys() & result.keys():  # "open the mouth wide but keep it shut"
-        if not held[name] & result[name] and not _only_moves(first[name][1]):
-            raise CaptionError(_both(text, name))
-    firm = {name for plan in plans if plan.is_firm for name in plan.kept}
-    for name in firm & result.keys():
-        groups = [plan.kept for plan in plans if plan.is_firm and name in plan.kept]
-        refers = all(ask.refers for ask in first[name][1])
-        if all(len(group) == 1 for group in groups) and not refers:
-            raise CaptionError(
-                f"The instruction {text!r} wants {noun(name)} to stay and to change. Keep one of them."
-            )
-    return result
+            said.setdefault(name, []).append((plan, [a for a in plan.asks if a.sense.attribute == name]))
+    is_asked = any(plan.is_request and not plan.is_description for plan in plans)
+    result: Constraints = {}
+    held: Constraints = {}
+    for name, groups in said.items():
+        wishes = [asks for plan, asks in groups if not (plan.is_told or _complains(asks))]
+        tells = any(plan.is_told and not _changes(asks) for plan, asks in groups)
+        if not wishes and is_asked and tells:
+            raise Unclear(f"it is not clear whether it says how {noun(name)} is, or how it is to be")
+        if all(ask.is_negated for asks in wishes for ask in asks):
+            wishes = [asks for _, asks in groups]
+        levels = [_together(asks, source) for asks in wishes]
+        stay = [all(ask.is_stay for ask in asks) and _stays(asks, found, source)
+                for asks, found in zip(wishes, levels, strict=True)]  # fmt: skip
+        firm = [pair for pair, is_held in zip(zip(wishes, levels, strict=True), stay, strict=True) if not is_held]
+        if any(stay):
+            held[name] = frozenset.intersection(*itertools.compress(levels, stay))
+        if firm:
+            firm = _without_weak(firm)
+            result[name] = frozenset.intersection(*(found for _, found in firm))
+            kept = [plan for plan in plans if name in plan.kept]
+            asks = [ask for some, _ in firm for ask in some]
+            spared = kept and all(ask.removes for ask in asks)  # "hat off, but do not remove the crown"
+            forced = name in held and not held[name] & result[name] and not _only_moves(asks)
+            if not result[name] or spared or forced:
+                raise CaptionError(_both(text, name))
+            if any(plan.is_firm and plan.kept == {name} for plan in kept) and not all(a.refers for a in asks):
+                raise CaptionError(
+                    f"The instruction {text!r} wants {noun(name)} to stay and to change. Keep one of them."
+                )
+    return result, held.keys()
+
+
+def _without_weak(groups: list[tuple[list[Ask], frozenset[int]]]) -> list[tuple[list[Ask], frozenset[int]]]:
+    """The asks of clauses that count, of those that contradict each other: not removals, nor directions."""
+    for is_weak in (_gives_way, _only_moves):
+        strong = [group for group in groups if not is_weak(group[0], *(g for g, _ in groups))]
+        if not frozenset.intersection(*(levels for _, levels in groups)):
+            groups = strong or groups
+    return groups
+
+
+def _changes(asks: Sequence[Ask]) -> bool:
+    """Whether words about how things are ask for a change all the same."""
+    return all(ask.removes or ask.is_stay or "too" in ask.degrees for ask in asks)
+
+
+def _complains(asks: Sequence[Ask]) -> bool:
+    return all("too" in ask.degrees for ask in asks)
 
 
 def _both(text: str, name: str) -> str:
@@ -588,16 +619,18 @@ def _stays(asks: Sequence[Ask], allowed: frozenset[int], source: Source | None) 
     return known or all(ask.sense.step for ask in asks)
 
 
-def _only_moves(asks: Sequence[Ask]) -> bool:
+def _only_moves(asks: Sequence[Ask], *_: Sequence[Ask]) -> bool:
     """Whether words only say in which direction: "longer"."""
     return all(ask.sense.step or set(ask.degrees) & {"more", "less", "most"} for ask in asks)
 
 
-def _gives_way(some: Sequence[Ask], others: Sequence[Ask]) -> bool:
-    """Whether some words only clear the place for others: "remove the hat and put on a crown"."""
-    return all(ask.removes for ask in some) and not {ask.thing for ask in some} & {
-        ask.thing for ask in others
-    }
+def _gives_way(asks: Sequence[Ask], *groups: Sequence[Ask]) -> bool:
+    """Whether words only clear the place for others: "remove the hat, put on a crown", not "cap on, all hats off"."""
+    at, things = groups.index(asks), {ask.thing for ask in asks}
+    named = frozenset[int]().union(*map(_given, asks))
+    others = [ask for n, some in enumerate(groups) for ask in some if n != at]
+    wanted = frozenset[int]().union(*(a.sense.indices for some in groups[:at] for a in some if not a.removes))
+    return all(ask.removes for ask in asks) and not (things & {ask.thing for ask in others} or named & wanted)
 
 
 def _together(asks: Sequence[Ask], source: Source | None) -> frozenset[int]:
@@ -612,6 +645,8 @@ def _together(asks: Sequence[Ask], source: Source | None) -> frozenset[int]:
     later = [found for ask, found in zip(chosen, levels, strict=True) if ask.place > 0]
     if later and len(later) < len(levels) and (common := frozenset.intersection(*later)):
         return common  # "make the red shirt blue"
+    if len({ask.sense.lean for ask in chosen} - {0}) == 1 and all(a.place < 0 and a.sense.lean for a in chosen):
+        return frozenset[int]().union(*levels)  # "a big full beard"
     raise Unclear(f"it asks two different things of {noun(asks[0].sense.attribute)}")
 
 

@@ -61,6 +61,17 @@ AT_EASE = {"mouth_open": 0, "eye_open": 1, "brow_tilt": 1, "gaze": 1, "head_tilt
 STRONG = {("hair_length", 1): 0, ("skin_tone", 1): 0, ("skin_tone", 3): 4}
 """What "very" makes of a level: "very short"."""
 
+THINGS = {
+    "gaze": "gaze",
+    "head_tilt": "head",
+    "hair_length": "hair",
+    "hair_color": "hair",
+    "hair_style": "hair",
+    "skin_tone": "skin",
+    "face_width": "face",
+}
+"""What is spoken of where a word stands alone: who is blond has hair."""
+
 SOFT = {"look": ("gaze",), "peek": ("gaze",), "wear": ("shirt",), "clothe": ("shirt",)}
 """Verbs that stand for a noun if a word about that noun follows: "look left", "wear white"."""
 
@@ -330,7 +341,7 @@ def _spelt() -> frozenset[str]:
     leaning = _one_word(_phrases_of("leans")) & ADJECTIVES
     compared = {_compared(word) for word in leaning & (common | said)}
     plurals = {word + "s" for word in nouns if not word.endswith("s")}
-    return frozenset(word for word in nouns | plurals | leaning | compared | said | common if len(word) > 3)
+    return frozenset(word for word in nouns | plurals | leaning | compared | said | common if len(word) > 2)
 
 
 SPELT: frozenset[str] = _spelt()

@@ -70,17 +70,21 @@ def is_known(word: str) -> bool:
 
 @functools.lru_cache(1024)
 def corrected(word: str) -> str | None:
-    """The one known word that is a single typo away; None if there is none, or several."""
-    if len(word) < 4 or not word.isalpha() or is_known(word):
+    """The one known word that is a single typo away; None if there is none, or several.
+
+    Letters that changed places or were doubled count most, then one that is missing. A word of three letters has no
+    other typos, and becomes one only that way.
+    """
+    if len(word) < 3 or not word.isalpha() or is_known(word):
         return None
     if word in REAL_WORDS or {word, word[:-1]} & UNDRAWABLE.keys():
         return None
-    found = _typos(word) & SPELT
-    found = {
-        w for w in found if w[0] == word[0] or sorted(w) == sorted(word)
-    }  # the first letter is seldom wrong
-    slips = {w for w in found if sorted(w) == sorted(word) or _undoubled(w) == _undoubled(word)}
-    for some in (slips, {w for w in found if ENTRIES.get(base(w), Entry()).heads}, found):
+    near = {w for w in _typos(word) & SPELT if w[0] == word[0] or sorted(w) == sorted(word)}
+    slips = {w for w in near if sorted(w) == sorted(word) or _undoubled(w) == _undoubled(word)}
+    longer = {w for w in near if len(w) > len(word)}
+    nouns = {w for w in near if ENTRIES.get(base(w), Entry()).heads}
+    found = {w for w in near if len(w) > 3}
+    for some in (slips, nouns & longer, longer) if len(word) == 3 else (slips, nouns & found, found):
         if some:
             return min(some) if len({base(w) for w in some}) == 1 else None
     return None
