@@ -153,6 +153,7 @@ def _soften(units: Sequence[Unit]) -> None:
     """Make words of the nouns that say something about another noun: "squinting eyes", "a frowning mouth"."""
     for unit, following in itertools.pairwise(units):
         touches = following.is_noun and not GIVES_WAY & set(following.before)
+        touches &= unit.is_gerund or not following.is_definite
         if unit.is_noun and touches and unit.about(following.entry.heads):
             unit.entry = replace(unit.entry, heads=(), given=None, gone=None)
     for unit in units:
@@ -264,9 +265,11 @@ def _is_near(unit: Unit, phrase: Phrase) -> bool:
 def _hinted(unit: Unit, clause: Clause) -> tuple[str, ...]:
     """What a word without a noun may be about: "in purple" is the shirt, "dye it pink" the hair."""
     worn = ("shirt",) if "in" in unit.before else ()
+    told = [sense.attribute for other in clause.units if (sense := other.about(("",))) and other is not unit]
+    things = tuple(THINGS[name] for name in told if name in THINGS and not unit.about(("",)))  # "blond and short"
     dyed = ("hair",) if DYES & {other.stems[0] for other in clause.units} else ()
     sense = unit.about(dyed)
-    return ("", *worn, *(dyed if sense and sense.attribute == "hair_color" else ()))
+    return ("", *worn, *things, *(dyed if sense and sense.attribute == "hair_color" else ()))
 
 
 def _is_color_only(unit: Unit) -> bool:
@@ -472,11 +475,9 @@ def _follow(before: Clause, clause: Clause) -> None:
         if not names <= AT_EASE.keys():
             raise Unclear(f"{clause.text!r} does not say how")
         action = "remove"  # "he is squinting, fix it"
-    if (
-        action
-        and roles_of(before.verbs) <= {"change"}
-        and all(p.action in ("do", "change") for p in before.phrases)
-    ):
+    liked = any(verb.stems == ("like",) for p in before.phrases for verb in p.verbs)
+    goes = {"do", "change", action, *(["not"] if liked else [])}  # "I never liked that hat, take it off"
+    if action and roles_of(before.verbs) <= {"change"} and all(p.action in goes for p in before.phrases):
         last.action = action
         before.verbs, clause.units, clause.verbs = [], [], []
 

@@ -229,7 +229,7 @@ def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
     if not swaps or "not" in verbs or "keep" in verbs or not clause.phrases or clause.phrases[0].noun is None:
         return clause.phrases, None
     for at, unit in enumerate(first.pre):
-        if at and {"to", "into"} & set(unit.before) and clause.has("from"):  # "from curly to straight hair"
+        if at and GIVES_WAY & set(unit.before):  # "from curly to straight hair"
             return [replace(first, pre=first.pre[at:]), *clause.phrases[1:]], first
     for at, unit in enumerate(first.post):
         if GIVES_WAY & set(unit.before):
@@ -636,6 +636,8 @@ def _gives_way(asks: Sequence[Ask], *groups: Sequence[Ask]) -> bool:
 def _together(asks: Sequence[Ask], source: Source | None) -> frozenset[int]:
     """What the words of one clause allow: "more" counts most, then levels, then verbs that move by one."""
     compared = [ask for ask in asks if set(ask.degrees) & {"more", "less", "most", "too"}]
+    if any(ask.moves for ask in asks):  # "chop off her long hair"
+        asks = [ask for ask in asks if ask.place >= 0]
     plain = [ask for ask in asks if ask.sense.indices]
     chosen = compared or plain or list(asks)
     levels = [_levels(ask, source) for ask in chosen]

@@ -72,7 +72,7 @@ THINGS = {
 }
 """What is spoken of where a word stands alone: who is blond has hair."""
 
-SOFT = {"look": ("gaze",), "peek": ("gaze",), "wear": ("shirt",), "clothe": ("shirt",)}
+SOFT = {"look": ("gaze",), "peek": ("gaze",), "peer": ("gaze",), "wear": ("shirt",), "clothe": ("shirt",)}
 """Verbs that stand for a noun if a word about that noun follows: "look left", "wear white"."""
 
 

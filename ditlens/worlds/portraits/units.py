@@ -192,13 +192,19 @@ def words_of(text: str, notes: Notes) -> list[Word]:
                 typed = last
             forms = base(typed) or (typed,)
             found += [Word(form, typed, () if i else tuple(before)) for i, form in enumerate(forms)]
-            last = typed if _is_noun(typed) else last
+            last = _kind(typed) or last
             before = []
     return found
 
 
 _CLOSING = {"on": "put", "in": "put", "out": "off", "go": "off", "goes": "off"}
 """Small words that are verbs at the end of a clause: "glasses on, hat out"."""
+
+
+def _kind(word: str) -> str:
+    """What a thing is one of: a cap is a hat; itself if it is of no kind, nothing if it is no thing."""
+    heads = ENTRIES.get(base(word)[-1:], Entry()).heads
+    return next((head for head in heads if ENTRIES.get((head,), Entry()).heads), word if heads else "")
 
 
 def _is_noun(word: str) -> bool:
