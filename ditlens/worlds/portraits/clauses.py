@@ -155,10 +155,12 @@ def _soften(units: Sequence[Unit]) -> None:
         touches = following.is_noun and not GIVES_WAY & set(following.before)
         touches &= unit.is_gerund or not following.is_definite
         if unit.is_noun and touches and unit.about(following.entry.heads):
-            unit.entry = replace(unit.entry, heads=(), given=None, gone=None)
+            unit.entry = unit.entry.as_word()
+        elif unit.is_noun and following.is_noun and not following.before and following.about(unit.entry.heads):
+            following.entry = following.entry.as_word()  # "make the brows frown"
     for unit in units:
         if _acts_alone(unit):
-            unit.entry = replace(unit.entry, heads=(), given=None, gone=None)
+            unit.entry = unit.entry.as_word()
 
 
 def _acts_alone(unit: Unit) -> bool:
@@ -433,8 +435,8 @@ def _cut_tail(clause: Clause, before: Clause | None, notes: Notes) -> None:
         return
     for at, unit in enumerate(clause.units):
         is_too = "for" in unit.before and any("too" in u.degrees for u in head)
-        compares = unit.typed.split()[0] == "like" and not SUBJECTS & set(unit.before) or "as" in unit.before or is_too
-        if not (compares or "for" in unit.before or unit.stems[0] in ("because", "under")):
+        compares = unit.stems[0] == "because" or unit.typed.split()[0] == "like" and not SUBJECTS & set(unit.before) or "as" in unit.before or is_too
+        if not (compares or "for" in unit.before or unit.stems[0] == "under"):
             continue
         tail = clause.units[at:]
         lost = [p for p in clause.phrases if p.first in tail and (p.noun or not p.about or _is_told(p.about))]
@@ -556,7 +558,8 @@ def read_clauses(units: Sequence[Unit], notes: Notes) -> list[Clause]:
     misfits: list[Misfit] = []
     for first, second in itertools.pairwise(units):
         touch = first.is_noun and second.is_noun and not second.before
-        if touch and second.entry.heads != first.entry.heads and not first.about(second.entry.heads):
+        said = first.about(second.entry.heads) or second.about(first.entry.heads)
+        if touch and second.entry.heads != first.entry.heads and not said:
             raise Misfit(first, second)  # "a pearl crown"
     for at, clause in enumerate(clauses):
         near = _near(clause, before, clauses[at + 1 :])

@@ -142,7 +142,7 @@ def _plan(clause: Clause) -> Plan:
                 raise Unclear(f"{clause.text!r} does not say how")  # "fix his eyes, they are half shut"
             unchanged = (
                 phrase.action == "change" and not phrase.values and origin is None and len(phrases) == 1
-            )
+            ) and not {"for", "into", "to"} & set(phrase.first.before)  # "swap them for pearls"
             if unchanged and noun_unit is not None and not found[0].degrees:
                 plan.open.append(phrase)
                 continue
@@ -301,7 +301,8 @@ def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
     if at is None or any(is_verb(unit, phrase) for unit in phrase.pre):
         return False
     word = phrase.verbs[at]
-    stated = word.stems[0] in STATES and not {"you", "we"} & set(word.before)
+    doing = word.typed == "not" and phrase.first.is_gerund  # "not smiling"
+    stated = (doing or word.stems[0] in STATES) and not {"you", "we"} & set(word.before)
     return (stated or any("do" in verb.roles for verb in phrase.verbs[:at])) and not acts(
         phrase.verbs[at + 1 :]
     )
@@ -507,6 +508,8 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
                 plans.append(plan)
             else:
                 origins += [phrase for phrase in clause.phrases if phrase.noun]
+        elif not plans and len(clauses) > 1 and {*roles_of(clause.verbs)} == {"keep"}:
+            notes.asides.append(clause.text)  # "it is fine, but ..."
         elif clause.degrees and plans:
             for ask in plans[-1].asks:
                 ask.degrees += clause.degrees

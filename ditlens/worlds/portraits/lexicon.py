@@ -51,6 +51,10 @@ class Entry:
     gone: Sense | None = None
     senses: Mapping[str, Sense] | None = None
 
+    def as_word(self) -> Entry:
+        """The same where it is no noun: "age him"."""
+        return Entry(senses=self.senses)
+
 
 NOTHING = {"glasses": 0, "hat": 0, "earrings": 0, "beard": 0, "smile": 2}
 """The level or value that remains when something is removed."""
