@@ -14,11 +14,11 @@ from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical, describ
 from ditlens.worlds.portraits.edits import command, commands
 from ditlens.worlds.portraits.grammar import nearest, read_instruction
 from ditlens.worlds.portraits.instructions import check_instruction, parse_instruction
-from ditlens.worlds.portraits.lexicon import ENTRIES, ROLES
+from ditlens.worlds.portraits.lexicon import ENTRIES, LISTS, ROLES
 from ditlens.worlds.portraits.phrases import PHRASES
-from ditlens.worlds.portraits.units import REAL_WORDS, corrected
+from ditlens.worlds.portraits.units import corrected
 
-LISTS = Path(scores.__file__).parent
+FOLDER = Path(scores.__file__).parent
 
 
 def ask(text: str, **values: float | str) -> dict[str, set]:
@@ -188,8 +188,8 @@ def test_other_words_are_no_typos(word):
 
 
 def test_real_words_are_listed_only_where_they_would_be_corrected():
-    assert all(len(word) > 2 for word in REAL_WORDS)
-    assert not REAL_WORDS & {phrase[0] for phrase in (*ENTRIES, *ROLES) if len(phrase) == 1}
+    assert all(len(word) > 2 for word in LISTS["real"])
+    assert not LISTS["real"] & {phrase[0] for phrase in (*ENTRIES, *ROLES) if len(phrase) == 1}
 
 
 def test_adjectives_that_cannot_be_drawn_are_named():
@@ -375,7 +375,7 @@ def test_what_cannot_be_drawn_suggests_what_is_like_it(text, about):
     ],
 )
 def test_the_open_lists_are_understood(name, least):
-    found = scores.score(LISTS / f"{name}.jsonl")
+    found = scores.score(FOLDER / f"{name}.jsonl")
     assert found.misread == []
     assert found.understood / found.feasible >= least
     assert found.refused_rightly == found.infeasible

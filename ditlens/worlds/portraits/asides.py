@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import re
 
-from ditlens.worlds.portraits.lexicon import (
-    ASKING,
-    ENTRIES,
-    FILLERS,
-    OCCASIONS,
-    PEOPLE,
-    QUALITIES,
-    ROLES,
-    SKIPPED,
-    UNDRAWABLE,
-    Entry,
-    attributes_of,
-    base,
-)
+from ditlens.worlds.portraits.lexicon import ENTRIES, LISTS, ROLES, UNDRAWABLE, Entry, attributes_of, base
 from ditlens.worlds.portraits.phrases import tokens
-from ditlens.worlds.portraits.units import ARTICLES, OWNERS, SEPARATORS, Notes, Unit, units_of, words_of
-
-_SUBJECTS = frozenset("youll youre he she it they i we you that this there who".split())
-_OPENERS = frozenset("for like because since after unless when cos cuz coz".split())
-_CLOSERS = frozenset("vibe vibes style look time stuff mode theme aesthetic".split())
+from ditlens.worlds.portraits.units import Notes, Unit, units_of, words_of
 
 _CUTS = re.compile(
     r"(\s*[,;:!?()\n]+\s*|\.(?=\s|$)|\s+[-–—]+\s+"
     r"|\s+so\s+(?=(?:he|she|it|they|i|we|have|make|give|put|let|please|an?|no|some)\b)"
     r"|\s+(?=(?:because|cos|cuz|coz|since)\b|(?:as|like) (?:if|though|he|she|it|they|i|we)\b))"
 )
-_OCCASIONS = OCCASIONS | {"photo", "picture"}
-_NO_PHRASES = FILLERS | SKIPPED | QUALITIES | SEPARATORS | {",", "?"}
+_OCCASIONS = LISTS["occasions"] | {"photo", "picture"}
+_NO_PHRASES = LISTS["fillers"] | LISTS["skipped"] | LISTS["qualities"] | LISTS["separators"] | {",", "?"}
 _SPEAKER = re.compile(r"(?:i['’]?m|i am|i feel|we are|we['’]re) (?!\w+ing\b)")
-_FREE = re.compile(r"(?:the )?(?:sun|wind|rain|light|snow)(?: is|['’]s|s)? |(?:i|you|we) can(?:not|['’]?t)? (?:even )?see ")
+_FREE = re.compile(
+    r"(?:the )?(?:sun|wind|rain|light|snow)(?: is|['’]s|s)? |(?:i|you|we) can(?:not|['’]?t)? (?:even )?see "
+)
 _SIGNS = re.compile(r":|['’]s |\b(?:i['’]?m|i am|i feel|we are) |\b(?:it|them)\b")
 _OBJECT = re.compile(
     r"\b(?!joining|starting|leaving|entering|visiting|attending|celebrating|meeting|catching|missing|losing|quitting)"
@@ -55,7 +40,9 @@ def without_asides(text: str, notes: Notes) -> str:
     rest = _named(" , ".join(part for aside, part in zip(asides, parts[::2], strict=True) if not aside))
     for at, part in enumerate(parts[::2]):
         feels = {"smile"} if _SPEAKER.match(part.lower()) else set()
-        asides[at] &= bool(_FREE.match(part.lower())) or _named(part) <= rest | feels  # "I'm sad that he's bald; give him long hair"
+        asides[at] &= (
+            bool(_FREE.match(part.lower())) or _named(part) <= rest | feels
+        )  # "I'm sad that he's bald; give him long hair"
         asides[at] |= (
             ":" in parts[max(at * 2 - 1, 0)] and bool(words := tokens(part)) and {*words} <= _OCCASIONS
         )
@@ -73,7 +60,7 @@ def without_asides(text: str, notes: Notes) -> str:
 def _named(part: str) -> set[str]:
     """The attributes of which words say something by themselves, or that nouns have."""
     units = units_of(words_of(part, Notes()))
-    alone = [sense for unit in units if (sense := unit.about(("",))) and not {*unit.stems} & PEOPLE]
+    alone = [sense for unit in units if (sense := unit.about(("",))) and not {*unit.stems} & LISTS["people"]]
     return {sense.attribute for sense in alone}.union(
         *(attributes_of(unit.entry) for unit in units if unit.is_noun)
     )
@@ -86,7 +73,7 @@ def _is_plain(word: str) -> bool:
 
 
 def _is_strange(unit: Unit) -> bool:
-    read = unit.roles or unit.is_filler or unit.is_quality or unit.stems[0] in SEPARATORS
+    read = unit.roles or unit.is_filler or unit.is_quality or unit.stems[0] in LISTS["separators"]
     return not read and unit.entry == Entry()
 
 
@@ -103,23 +90,23 @@ def _is_aside(part: str, cut: str) -> bool:
     ):
         return False
     units = units_of(words_of(part, Notes()))
-    is_a = words[0] in _SUBJECTS and words[1] == "is" and {*words[2:3]} & {"such", "a", "an", "off"}
+    is_a = words[0] in LISTS["tellers"] and words[1] == "is" and {*words[2:3]} & {"such", "a", "an", "off"}
     is_told = words[0] == "youll" or (announces and words[0] == "for") or _SPEAKER.match(part)
     if not (is_a or is_told or any(map(_is_strange, units))):
         return False
-    purpose = words[0] in _OPENERS or words[-1] in _CLOSERS
-    person = words[0] in ("the", "my", "our") and PEOPLE & set(words[1:4])
-    if not (announces or purpose or person or words[0] in _SUBJECTS):
+    purpose = words[0] in LISTS["openers"] or words[-1] in LISTS["closers"]
+    person = words[0] in ("the", "my", "our") and LISTS["people"] & set(words[1:4])
+    if not (announces or purpose or person or words[0] in LISTS["tellers"]):
         return False
-    free = words[0] in ("i", "we", "youll") or (words[0] == "like" and words[1] in _SUBJECTS)
+    free = words[0] in ("i", "we", "youll") or (words[0] == "like" and words[1] in LISTS["tellers"])
     return free or not any(unit.is_noun or "" in (unit.entry.senses or {}) for unit in units)
 
 
 def _asks(words: list[str], *, for_all: bool, wants: bool) -> bool:
     """Whether words ask for something, or name what a portrait of another world could show."""
     named = {word.removesuffix(end) for word in words for end in ("", "s", "es")} & UNDRAWABLE.keys()
-    has = {"has", "have", "had", "got"} & set(words) and not OCCASIONS & set(words)
-    asks = ASKING - ({"want", "wants"} if wants else set())
+    has = {"has", "have", "had", "got"} & set(words) and not LISTS["occasions"] & set(words)
+    asks = LISTS["asking"] - ({"want", "wants"} if wants else set())
     return bool((named and not for_all) or has or asks & set(words))
 
 
@@ -127,14 +114,18 @@ def _subject(part: str, following: str) -> str:
     """The thing that a complaint is about, if what follows says what to do: "his beard itches, shave it"."""
     words = tokens(part)
     refers = {"it", "them"} & set(tokens(following)) and not {"it", "them", "too"} & set(words)
-    if not refers or not {*words[:1]} & {*OWNERS, "he", "she", "i"} or _asks(words, for_all=False, wants=False):
+    if (
+        not refers
+        or not {*words[:1]} & {*LISTS["owners"], "he", "she", "i"}
+        or _asks(words, for_all=False, wants=False)
+    ):
         return ""
     units = units_of(words_of(part, Notes()))
     nouns = [unit.is_noun for unit in units]
-    if nouns.count(True) != 1 or not (nouns[0] or words[0] not in OWNERS):
+    if nouns.count(True) != 1 or not (nouns[0] or words[0] not in LISTS["owners"]):
         return ""
     thing = units[nouns.index(True)]
-    if words[0] not in OWNERS and not {*OWNERS, *ARTICLES} & {*thing.before}:
+    if words[0] not in LISTS["owners"] and not {*LISTS["owners"], *LISTS["articles"]} & {*thing.before}:
         return ""  # "he is grinning like a lunatic, ..."
     strange = [_is_strange(u) or bool(u.entry.senses and not u.about(thing.entry.heads)) for u in units]
     return f"the {thing.typed} is change" if any(strange) else ""

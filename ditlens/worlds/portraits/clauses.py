@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from ditlens.worlds.portraits.lexicon import ACTIVE, AT_EASE, ENTRIES, SOFT, THINGS, Entry
-from ditlens.worlds.portraits.units import ARTICLES, NUMBERS, OWNERS, SEPARATORS, Notes, Unit
-
-GIVES_WAY = frozenset({"to", "into", "for", "with", "by", "as"})
-"""What stands between the old and the new: "swap the cap for a crown"."""
+from ditlens.worlds.portraits.lexicon import ACTIVE, AT_EASE, ENTRIES, LISTS, SOFT, THINGS, Entry
+from ditlens.worlds.portraits.units import NUMBERS, Notes, Unit
 
 
 @dataclass(eq=False)
@@ -90,7 +87,7 @@ ACTIONS = ("not", "keep", "remove", "change", "do")
 
 
 def _is_separator(unit: Unit) -> bool:
-    return len(unit.stems) == 1 and unit.stems[0] in SEPARATORS
+    return len(unit.stems) == 1 and unit.stems[0] in LISTS["separators"]
 
 
 def clauses_of(units: Sequence[Unit]) -> list[Clause]:
@@ -152,11 +149,13 @@ def _harden(units: Sequence[Unit]) -> None:
 def _soften(units: Sequence[Unit]) -> None:
     """Make words of the nouns that say something about another noun: "squinting eyes", "a frowning mouth"."""
     for unit, following in itertools.pairwise(units):
-        touches = following.is_noun and not GIVES_WAY & set(following.before)
+        touches = following.is_noun and not LISTS["towards"] & set(following.before)
         touches &= unit.is_gerund or not following.is_definite
         if unit.is_noun and touches and unit.about(following.entry.heads):
             unit.entry = unit.entry.as_word()
-        elif unit.is_noun and following.is_noun and not following.before and following.about(unit.entry.heads):
+        elif (
+            unit.is_noun and following.is_noun and not following.before and following.about(unit.entry.heads)
+        ):
             following.entry = following.entry.as_word()  # "make the brows frown"
     for unit in units:
         if _acts_alone(unit):
@@ -166,7 +165,7 @@ def _soften(units: Sequence[Unit]) -> None:
 def _acts_alone(unit: Unit) -> bool:
     """Whether a noun is a verb here: "age him"."""
     alone = unit.about(("",)) if unit.is_noun else None
-    return bool(alone and alone.step) and not {*OWNERS, *ARTICLES, "of"} & set(unit.before)
+    return bool(alone and alone.step) and not {*LISTS["owners"], *LISTS["articles"], "of"} & set(unit.before)
 
 
 def _read(clause: Clause, near: Sequence[Phrase]) -> None:
@@ -227,7 +226,9 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
     nouns = [(i, u) for i, u in enumerate(clause.units) if u.is_noun]
     later = next(((i, u) for i, u in nouns if i > at), None)
     head = clause.phrases[-1] if clause.phrases and clause.phrases[-1].noun else None
-    of_image = any(other.stems[0] in MEDIA for other in clause.units[at + 1 : at + 2])  # "an old photo"
+    of_image = any(
+        other.stems[0] in LISTS["media"] for other in clause.units[at + 1 : at + 2]
+    )  # "an old photo"
     if not nouns:
         if of_image:
             return "misfit"
@@ -251,7 +252,11 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
         return "post"
     if unit.roles or unit.is_filler:
         return ""
-    governs = later is not None and later[0] == at + 1 and not set(later[1].before) - OWNERS - ARTICLES
+    governs = (
+        later is not None
+        and later[0] == at + 1
+        and not set(later[1].before) - LISTS["owners"] - LISTS["articles"]
+    )
     if unit.about(("",)) and not (touches or governs or of_image):
         return "alone"
     return "" if unit.is_quality else "misfit"
@@ -268,8 +273,10 @@ def _hinted(unit: Unit, clause: Clause) -> tuple[str, ...]:
     """What a word without a noun may be about: "in purple" is the shirt, "dye it pink" the hair."""
     worn = ("shirt",) if "in" in unit.before else ()
     told = [sense.attribute for other in clause.units if (sense := other.about(("",))) and other is not unit]
-    things = tuple(THINGS[name] for name in told if name in THINGS and not unit.about(("",)))  # "blond and short"
-    dyed = ("hair",) if DYES & {other.stems[0] for other in clause.units} else ()
+    things = tuple(
+        THINGS[name] for name in told if name in THINGS and not unit.about(("",))
+    )  # "blond and short"
+    dyed = ("hair",) if LISTS["dyes"] & {other.stems[0] for other in clause.units} else ()
     sense = unit.about(dyed)
     return ("", *worn, *things, *(dyed if sense and sense.attribute == "hair_color" else ()))
 
@@ -279,10 +286,6 @@ def _is_color_only(unit: Unit) -> bool:
     senses = unit.entry.senses or {}
     colors = ("shirt", "background", "hair_color", "skin_tone")
     return "" not in senses and all(sense.attribute in colors for sense in senses.values())
-
-
-MEDIA = frozenset("photo picture image portrait photograph selfie drawing cartoon".split())
-DYES = frozenset({"dye", "bleach", "go", "tint", "recolor"})
 
 
 def _lean_back(clause: Clause, waiting: list[str]) -> None:
@@ -351,7 +354,7 @@ def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
         raise Unclear(
             f"it is not clear whether {clause.text!r} is to stay or to be made so. Begin it with 'make' or 'keep'"
         )
-    doing = " ".join(phrase.noun.stems) in VERB_NOUNS and not phrase.noun.is_definite and not phrase.pre
+    doing = " ".join(phrase.noun.stems) in LISTS["calls"] and not phrase.noun.is_definite and not phrase.pre
     gone = phrase.noun.entry.gone
     instead = gone is not None and any(
         p.noun and p.noun.entry.gone == gone and p.noun.stems != phrase.noun.stems for p in before.phrases
@@ -370,12 +373,6 @@ def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
             f"it is not clear whether {clause.text!r} is still about what to {past}. Begin it with a verb"
         )
     return past
-
-
-VERB_NOUNS = frozenset(
-    {"smile", "grin", "smirk", "frown", "pout", "grimace", "yawn", "scream", "gasp", "squint"}
-)
-"""Nouns that are commands as well."""
 
 
 class Unclear(Exception):
@@ -435,7 +432,13 @@ def _cut_tail(clause: Clause, before: Clause | None, notes: Notes) -> None:
         return
     for at, unit in enumerate(clause.units):
         is_too = "for" in unit.before and any("too" in u.degrees for u in head)
-        compares = unit.stems[0] == "because" or unit.typed.split()[0] == "like" and not SUBJECTS & set(unit.before) or "as" in unit.before or is_too
+        compares = (
+            unit.stems[0] == "because"
+            or unit.typed.split()[0] == "like"
+            and not LISTS["subjects"] & set(unit.before)
+            or "as" in unit.before
+            or is_too
+        )
         if not (compares or "for" in unit.before or unit.stems[0] == "under"):
             continue
         tail = clause.units[at:]
@@ -458,10 +461,6 @@ def _is_told(phrase: Phrase) -> bool:
     return bool(phrase.values) and not any(unit.degrees for unit in phrase.values)
 
 
-SUBJECTS = frozenset("i we he she they you".split())
-FIXES = frozenset({"fix", "sort", "correct"})
-
-
 def _follow(before: Clause, clause: Clause) -> None:
     """Let verbs alone be about the clause before: "the hat: remove it"."""
     action = next((a for a in ACTIONS[1:3] if a in roles_of(clause.verbs)), "")
@@ -470,7 +469,7 @@ def _follow(before: Clause, clause: Clause) -> None:
     if any(verb.typed == "no" for verb in clause.verbs):
         return  # "a hat? no, glasses"
     last = before.phrases[-1]
-    if any(verb.stems[0] in FIXES for verb in clause.verbs) and not clause.has("him", "her"):
+    if any(verb.stems[0] in LISTS["fixes"] for verb in clause.verbs) and not clause.has("him", "her"):
         gone = last.noun.entry.gone if last.noun else None
         senses = [sense for unit in last.values if (sense := unit.about(last.heads))]
         names = {sense.attribute for sense in (*senses, *([gone] if gone else []))}

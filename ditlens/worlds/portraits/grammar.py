@@ -18,8 +18,6 @@ from ditlens.errors import CaptionError
 from ditlens.worlds.portraits.asides import without_asides
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical
 from ditlens.worlds.portraits.clauses import (
-    FIXES,
-    GIVES_WAY,
     Clause,
     Misfit,
     Phrase,
@@ -33,12 +31,10 @@ from ditlens.worlds.portraits.clauses import (
 from ditlens.worlds.portraits.constraints import Source, known_levels
 from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, write
 from ditlens.worlds.portraits.lexicon import (
-    ASKING,
     AT_EASE,
     ENTRIES,
-    FILLERS,
+    LISTS,
     NOTHING,
-    SKIPPED,
     STRONG,
     UNDRAWABLE,
     Entry,
@@ -47,7 +43,7 @@ from ditlens.worlds.portraits.lexicon import (
     base,
 )
 from ditlens.worlds.portraits.phrases import PHRASES, Constraints, noun, tokens
-from ditlens.worlds.portraits.units import ARTICLES, OWNERS, SEPARATORS, Notes, Unit, units_of, words_of
+from ditlens.worlds.portraits.units import Notes, Unit, units_of, words_of
 
 # --- what a clause asks for -------------------------------------------------------------------------------------
 
@@ -117,13 +113,20 @@ def _plan(clause: Clause) -> Plan:
     verbs = [verb for phrase in clause.phrases for verb in phrase.verbs] + clause.verbs
     plan = Plan(
         is_description=looks or any(_is_finite(u) or u.typed == "why" for u in clause.units),
-        is_request=bool(ASKING & {word for v in verbs if not _complaint(v) for word in v.typed.split()}),
+        is_request=bool(
+            LISTS["asking"] & {word for v in verbs if not _complaint(v) for word in v.typed.split()}
+        ),
     )
     phrases, origin = _target(clause)
     for phrase in phrases:
         _forget_what_is(clause, phrase)
         noun_unit, found = phrase.noun, _senses(phrase)
-        is_place = noun_unit is not None and noun_unit.is_definite and noun_unit.stems[-1] in PLACES and not found
+        is_place = (
+            noun_unit is not None
+            and noun_unit.is_definite
+            and noun_unit.stems[-1] in LISTS["places"]
+            and not found
+        )
         if phrase.action == "do" and noun_unit and noun_unit.is_definite and _is_praise(phrase):
             phrase.action = "keep"
         if noun_unit is not None and noun_unit.entry.heads == ("rest",):
@@ -137,7 +140,7 @@ def _plan(clause: Clause) -> Plan:
             if not (plan.kept and is_place and {"on", "in"} & set(phrase.first.before)):  # "on his head"
                 _keep(plan, phrase, found)
         elif found:
-            fixes = any(verb.stems[0] in FIXES for verb in phrase.verbs)
+            fixes = any(verb.stems[0] in LISTS["fixes"] for verb in phrase.verbs)
             if fixes and any({"they", "it"} & set(unit.before) for unit in phrase.values):
                 raise Unclear(f"{clause.text!r} does not say how")  # "fix his eyes, they are half shut"
             unchanged = (
@@ -199,19 +202,16 @@ def _is_finite(unit: Unit) -> bool:
     first = unit.typed.split()[0]
     told = first in ("look", "seem", "feel") and {"i", "you", "we", "they"} & set(unit.before)
     is_mine = not unit.roles and {"i", "we"} & set(unit.before)  # "I'm going bald"
-    return bool(told or is_mine or FINITE & {first, *unit.before}) or (
+    return bool(told or is_mine or LISTS["finite"] & {first, *unit.before}) or (
         first.endswith("s") and not unit.is_noun and first != unit.stems[0]
     )
-
-
-FINITE = frozenset({"am", "is", "are", "has", "was", "were", "been"})
 
 
 def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
     """The phrases that are wanted, and the one that gives way: "swap the cap for a crown"."""
     verbs = roles_of([v for phrase in clause.phrases for v in phrase.verbs] + clause.verbs)
     for at, phrase in enumerate(clause.phrases[1:], 1):  # "hide his hair under a cap"
-        covers = any(verb.stems[0] in COVERS for verb in clause.phrases[0].verbs)
+        covers = any(verb.stems[0] in LISTS["covers"] for verb in clause.phrases[0].verbs)
         if covers and {"with", "behind", "under", "underneath", "beneath"} & set(phrase.first.before):
             return [replace(p, action="do") for p in clause.phrases[at:]], clause.phrases[0]
     swaps = "change" in verbs or clause.has("into") or (clause.has("from") and clause.has("to"))
@@ -229,13 +229,13 @@ def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
     if not swaps or "not" in verbs or "keep" in verbs or not clause.phrases or clause.phrases[0].noun is None:
         return clause.phrases, None
     for at, unit in enumerate(first.pre):
-        if at and GIVES_WAY & set(unit.before):  # "from curly to straight hair"
+        if at and LISTS["towards"] & set(unit.before):  # "from curly to straight hair"
             return [replace(first, pre=first.pre[at:]), *clause.phrases[1:]], first
     for at, unit in enumerate(first.post):
-        if GIVES_WAY & set(unit.before):
+        if LISTS["towards"] & set(unit.before):
             return [replace(first, pre=[], post=first.post[at:]), *clause.phrases[1:]], first
     for at, phrase in enumerate(clause.phrases[1:], 1):
-        if GIVES_WAY & set(phrase.first.before):
+        if LISTS["towards"] & set(phrase.first.before):
             return [replace(p, action="do") for p in clause.phrases[at:]], first
     return clause.phrases, None
 
@@ -274,15 +274,12 @@ def _is_scenery(phrase: Phrase, phrases: Sequence[Phrase]) -> bool:
     """Whether a noun only says where, or what another one says better: "a smile on his face", "hair in waves"."""
     if phrase.noun is None or len(phrases) < 2 or not is_bare(phrase):
         return False
-    placed = phrase.noun.stems[-1] in PLACES and set(phrase.noun.before) - OWNERS - ARTICLES
+    placed = (
+        phrase.noun.stems[-1] in LISTS["places"]
+        and set(phrase.noun.before) - LISTS["owners"] - LISTS["articles"]
+    )
     again = any(p is not phrase and p.noun and p.noun.entry.heads == phrase.heads for p in phrases)
     return bool(placed) or again or phrase.noun.stems == ("dress",)
-
-
-PLACES = frozenset(
-    "face cheek head noggin bonce skull mug ear earlobe chin mouth lip jaw eye hair skin expression brow".split()
-)
-"""Nouns that say where something is."""
 
 
 def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
@@ -302,19 +299,15 @@ def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
         return False
     word = phrase.verbs[at]
     doing = word.typed == "not" and phrase.first.is_gerund  # "not smiling"
-    stated = (doing or word.stems[0] in STATES) and not {"you", "we"} & set(word.before)
+    stated = (doing or word.stems[0] in LISTS["states"]) and not {"you", "we"} & set(word.before)
     return (stated or any("do" in verb.roles for verb in phrase.verbs[:at])) and not acts(
         phrase.verbs[at + 1 :]
     )
 
 
-STATES = frozenset({"shouldnt", "mustnt", "neednt", "doesnt", "isnt", "arent", "hasnt", "havent"})
-WANTS = frozenset({"want", "need", "like"})
-
-
 def _unwanted(phrase: Phrase) -> bool:
     """Whether the thing itself is not wanted: "I do not want a hat"."""
-    wants = any(verb.stems[0] in WANTS for verb in phrase.verbs) and not acts(phrase.verbs)
+    wants = any(verb.stems[0] in LISTS["wants"] for verb in phrase.verbs) and not acts(phrase.verbs)
     return wants and phrase.noun is not None and phrase.noun.entry.gone is not None and not phrase.values
 
 
@@ -335,13 +328,10 @@ def _keep(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
     plan.is_firm |= phrase.action == "keep"
 
 
-COVERS = frozenset({"cover", "hide", "conceal", "camouflage", "protect", "shield"})
-
-
 def _removed(phrase: Phrase, found: Sequence[Ask]) -> list[Sense]:
     """What remains when something is removed, or stopped."""
     if phrase.noun is not None and phrase.noun.entry.gone is not None:
-        if phrase.noun.stems == ("hair",) and any(verb.stems[0] in COVERS for verb in phrase.verbs):
+        if phrase.noun.stems == ("hair",) and any(verb.stems[0] in LISTS["covers"] for verb in phrase.verbs):
             raise Unclear("hair can be cut, but not hidden")
         return [phrase.noun.entry.gone]
     rest = NOTHING | AT_EASE
@@ -386,8 +376,14 @@ def _levels(ask: Ask, source: Source | None) -> frozenset[int]:
     if indices == {1, 2, 3} and sense.attribute == "beard" and known_levels("beard", source) == {1}:
         indices = frozenset({2})  # who has stubble and wants a beard wants more than that
     known = known_levels(sense.attribute, source)
-    if ask.moves and "mild" in degrees and not (known & indices or named or sense.attribute in ("gaze", "head_tilt")):
-        return frozenset(level + (1 if level < min(indices) else -1) for level in known)  # "slim the face a bit"
+    if (
+        ask.moves
+        and "mild" in degrees
+        and not (known & indices or named or sense.attribute in ("gaze", "head_tilt"))
+    ):
+        return frozenset(
+            level + (1 if level < min(indices) else -1) for level in known
+        )  # "slim the face a bit"
     if not isinstance(spec, Categorical):
         if "mild" in degrees:
             indices = _milder(sense, spec.rest)
@@ -485,7 +481,7 @@ def _account(clauses: Sequence[Clause], told: Set[str]) -> None:
             thing = phrase.noun
             if thing is None or phrase.values or thing.entry.heads == ("rest",):
                 continue
-            is_place = thing.stems[-1] in PLACES and thing.before  # "a smile on his face"
+            is_place = thing.stems[-1] in LISTS["places"] and thing.before  # "a smile on his face"
             if not (is_place or attributes_of(thing.entry) & told):
                 raise Unclear(f"{thing.typed!r} has no part in it")
 
@@ -501,7 +497,7 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
             plan.is_description |= (
                 bare and clause.link == "and" and plans[-1:] != [] and plans[-1].is_description
             )
-            modal = clause.units[0].stems[0] in STATES and not plan.asks and plans[-1:] != []
+            modal = clause.units[0].stems[0] in LISTS["states"] and not plan.asks and plans[-1:] != []
             if modal:  # "the curls should not be straightened"
                 plans[-1].asks = [ask for ask in plans[-1].asks if ask.sense.attribute not in plan.kept]
             if not clause.is_origin:
@@ -536,7 +532,9 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
             plans[-1].asks.append(Ask(gone, [], removes=True))
     for plan in plans:
         for phrase in plan.open:
-            named = phrase.noun is not None and attributes_of(phrase.noun.entry) & asked.keys()  # "curly, the hair"
+            named = (
+                phrase.noun is not None and attributes_of(phrase.noun.entry) & asked.keys()
+            )  # "curly, the hair"
             if not named and not any(other.about is phrase for c in clauses for other in c.phrases):
                 raise Unclear(f"it does not say what {phrase.first.typed!r} should become")
     return plans
@@ -569,7 +567,9 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> tuple[C
         levels = [_together(asks, source) for asks in wishes]
         stay = [all(ask.is_stay for ask in asks) and _stays(asks, found, source)
                 for asks, found in zip(wishes, levels, strict=True)]  # fmt: skip
-        firm = [pair for pair, is_held in zip(zip(wishes, levels, strict=True), stay, strict=True) if not is_held]
+        firm = [
+            pair for pair, is_held in zip(zip(wishes, levels, strict=True), stay, strict=True) if not is_held
+        ]
         if any(stay):
             held[name] = frozenset.intersection(*itertools.compress(levels, stay))
         if firm:
@@ -650,7 +650,9 @@ def _together(asks: Sequence[Ask], source: Source | None) -> frozenset[int]:
     later = [found for ask, found in zip(chosen, levels, strict=True) if ask.place > 0]
     if later and len(later) < len(levels) and (common := frozenset.intersection(*later)):
         return common  # "make the red shirt blue"
-    if len({ask.sense.lean for ask in chosen} - {0}) == 1 and all(a.place < 0 and a.sense.lean for a in chosen):
+    if len({ask.sense.lean for ask in chosen} - {0}) == 1 and all(
+        a.place < 0 and a.sense.lean for a in chosen
+    ):
         return frozenset[int]().union(*levels)  # "a big full beard"
     raise Unclear(f"it asks two different things of {noun(asks[0].sense.attribute)}")
 
@@ -701,7 +703,7 @@ def nearest(text: str, count: int = 2) -> list[str]:
 def _content(text: str) -> frozenset[str]:
     """The words of a text that are more than filling, in their base form."""
     words = {word for typed in tokens(text) for word in base(typed) or (typed,)}
-    return frozenset(words - FILLERS - SKIPPED - SEPARATORS)
+    return frozenset(words - LISTS["fillers"] - LISTS["skipped"] - LISTS["separators"])
 
 
 @functools.cache

@@ -65,17 +65,6 @@ AT_EASE = {"mouth_open": 0, "eye_open": 1, "brow_tilt": 1, "gaze": 1, "head_tilt
 STRONG = {("hair_length", 1): 0, ("skin_tone", 1): 0, ("skin_tone", 3): 4}
 """What "very" makes of a level: "very short"."""
 
-THINGS = {
-    "gaze": "gaze",
-    "head_tilt": "head",
-    "hair_length": "hair",
-    "hair_color": "hair",
-    "hair_style": "hair",
-    "skin_tone": "skin",
-    "face_width": "face",
-}
-"""What is spoken of where a word stands alone: who is blond has hair."""
-
 SOFT = {"look": ("gaze",), "peek": ("gaze",), "peer": ("gaze",), "wear": ("shirt",), "clothe": ("shirt",)}
 """Verbs that stand for a noun if a word about that noun follows: "look left", "wear white"."""
 
@@ -113,15 +102,17 @@ def _listed(text: str) -> list[str]:
 
 
 LISTS = {name: frozenset(words.split()) for name, words in _FILE["small"].items()}
-SKIPPED, FILLERS, QUALITIES, STATIVE = (LISTS[name] for name in "skipped fillers qualities stative".split())
-PEOPLE, ASKING, OCCASIONS, REAL_WORDS = (LISTS[name] for name in "people asking occasions real".split())
 UNDRAWABLE = {word: name for name, listed in _FILE["undrawable"].items() for word in listed.split()}
 """What other worlds draw, with the attribute that is most like it here ("-" if none is)."""
 REWRITES = {p: "" if to == "-" else to for to, listed in _FILE["rewrites"].items() for p in _listed(listed)}
-PATTERNS = [[part.strip() for part in line.split("->")] for line in _FILE["patterns"]["all"].strip().splitlines()]
+PATTERNS = [
+    [part.strip() for part in line.split("->")] for line in _FILE["patterns"]["all"].strip().splitlines()
+]
+THINGS = dict(_FILE["things"])
+"""What is spoken of where a word stands alone: who is blond has hair."""
 IRREGULAR = {form: word for word, listed in _FILE["irregular"].items() for form in _listed(listed)}
 VERBS = {role: _listed(listed) for role, listed in _FILE["verbs"].items()}
-ACTIVE = frozenset(VERBS["do"]) - STATIVE
+ACTIVE = frozenset(VERBS["do"]) - LISTS["stative"]
 """Verbs that bring about a change; "not" before one of them means that it stays away."""
 
 # --- words ------------------------------------------------------------------------------------------------------
@@ -142,8 +133,8 @@ _ALL = [
     *(phrase for listed in VERBS.values() for phrase in listed),
 ]
 _COLORS = [phrase for _, name, _, listed in _tables("about") if name == "hair_color" for phrase in listed]
-ADJECTIVES = _one_word([*_phrases_of("leans"), *_COLORS]) | QUALITIES
-SINGLES = _one_word(_ALL) | QUALITIES | FILLERS | SKIPPED | SOFT.keys()
+ADJECTIVES = _one_word([*_phrases_of("leans"), *_COLORS]) | LISTS["qualities"]
+SINGLES = _one_word(_ALL) | LISTS["qualities"] | LISTS["fillers"] | LISTS["skipped"] | SOFT.keys()
 """Words that are phrases of their own."""
 
 WORDS = frozenset(word for phrase in _ALL for word in phrase.split())
@@ -196,7 +187,7 @@ def base(word: str) -> Stems:
 
 def _stems(phrase: str) -> Stems:
     """The key of a phrase; empty if all its words are skipped."""
-    words = [word for word in phrase.split() if word not in SKIPPED]
+    words = [word for word in phrase.split() if word not in LISTS["skipped"]]
     return tuple(stem for word in words for stem in base(word) or (word,))
 
 

@@ -11,15 +11,11 @@ from dataclasses import dataclass, field
 
 from ditlens.worlds.portraits.lexicon import (
     ENTRIES,
-    FILLERS,
     LISTS,
     PATTERNS,
-    QUALITIES,
-    REAL_WORDS,
     REWRITES,
     ROLES,
     SINGLES,
-    SKIPPED,
     SPELT,
     UNDRAWABLE,
     Entry,
@@ -27,11 +23,6 @@ from ditlens.worlds.portraits.lexicon import (
     base,
 )
 from ditlens.worlds.portraits.phrases import tokens
-
-SEPARATORS = frozenset(", and but then while plus or nor yet although whilst except besides".split())
-"""What stands between two clauses."""
-ARTICLES = frozenset({"a", "an"})
-OWNERS = frozenset("the this that these those his her their its my your".split())
 
 
 @dataclass(frozen=True)
@@ -57,7 +48,7 @@ VOCABULARY = frozenset(
     | {word for phrase in REWRITES for word in phrase.split()}
     | {word for pattern, _ in PATTERNS for word in re.findall(r"[a-z]{3,}", pattern)}
     | SINGLES
-    | SEPARATORS
+    | LISTS["separators"]
     | NUMBERS.keys()
     | DECADES.keys()
 )
@@ -77,7 +68,7 @@ def corrected(word: str) -> str | None:
     """
     if len(word) < 3 or not word.isalpha() or is_known(word):
         return None
-    if word in REAL_WORDS or {word, word[:-1]} & UNDRAWABLE.keys():
+    if word in LISTS["real"] or {word, word[:-1]} & UNDRAWABLE.keys():
         return None
     near = {w for w in _typos(word) & SPELT if w[0] == word[0] or sorted(w) == sorted(word)}
     slips = {w for w in near if sorted(w) == sorted(word) or _undoubled(w) == _undoubled(word)}
@@ -130,9 +121,7 @@ _PATTERNS = [(_whole(pattern), put) for pattern, put in PATTERNS]
 _REWRITES = _whole("|".join(sorted(REWRITES, key=len, reverse=True)))
 
 _NUMBER = rf"(?:(?:{'|'.join(_TENS)})(?: (?:{'|'.join(_ONES[:9])}))?|{'|'.join(_ONES)}|\d+)"
-_BEFORE = (
-    "is|be|look|looks|aged|age|at|like|turned|about|around|being|he|she|they|hit|past|nearly|almost"
-)
+_BEFORE = "is|be|look|looks|aged|age|at|like|turned|about|around|being|he|she|they|hit|past|nearly|almost"
 _AGES = [
     _whole(rf"()({_NUMBER}) (?:something|or so|ish|years? old|years of age)"),
     _whole(rf"((?:{_BEFORE}|his|her|their|your|the|early|mid|late) )({'|'.join(DECADES)}|\d+s)"),
@@ -183,9 +172,13 @@ def words_of(text: str, notes: Notes) -> list[Word]:
     last = ""  # the noun for which "one" stands
     for typed, following in itertools.zip_longest(raw, raw[1:], fillvalue=","):
         after_noun = bool(found) and _is_noun(found[-1].text)
-        if following in SEPARATORS and typed in _CLOSING and (after_noun or _CLOSING[typed] == "put"):
+        if (
+            following in LISTS["separators"]
+            and typed in _CLOSING
+            and (after_noun or _CLOSING[typed] == "put")
+        ):
             found += [Word(_CLOSING[typed], typed)] if found else []
-        elif typed in SKIPPED:
+        elif typed in LISTS["skipped"]:
             before.append(typed)
         else:
             if typed in ("one", "ones") and last and not _is_noun(following):
@@ -242,7 +235,7 @@ class Unit:
 
     @property
     def is_filler(self) -> bool:
-        return all(word in FILLERS for word in self.stems)
+        return all(word in LISTS["fillers"] for word in self.stems)
 
     @property
     def is_gerund(self) -> bool:
@@ -251,15 +244,15 @@ class Unit:
 
     @property
     def is_quality(self) -> bool:
-        return all(word in QUALITIES for word in self.stems)
+        return all(word in LISTS["qualities"] for word in self.stems)
 
     @property
     def is_definite(self) -> bool:
-        return bool(OWNERS & set(self.before))
+        return bool(LISTS["owners"] & set(self.before))
 
     @property
     def is_indefinite(self) -> bool:
-        return bool(ARTICLES & set(self.before))
+        return bool(LISTS["articles"] & set(self.before))
 
     def about(self, heads: Iterable[str]) -> Sense | None:
         """What it says about a noun."""
