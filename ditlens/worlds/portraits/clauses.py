@@ -41,8 +41,16 @@ class Phrase:
         return self.noun.entry.heads if self.noun else ("",)
 
     @property
+    def words(self) -> list[Unit]:
+        return [*self.pre, *([self.noun] if self.noun else []), *self.post]
+
+    @property
     def first(self) -> Unit:
-        return [*self.pre, *([self.noun] if self.noun else []), *self.post][0]
+        return self.words[0]
+
+    def does(self, small: str) -> bool:
+        """Whether one of its verbs is in a list of this name."""
+        return any(verb.stems[0] in LISTS[small] for verb in self.verbs)
 
 
 @dataclass(eq=False)
@@ -149,7 +157,7 @@ def _harden(units: Sequence[Unit]) -> None:
 def _soften(units: Sequence[Unit]) -> None:
     """Make words of the nouns that say something about another noun: "squinting eyes", "a frowning mouth"."""
     for unit, following in itertools.pairwise(units):
-        touches = following.is_noun and not LISTS["towards"] & set(following.before)
+        touches = following.is_noun and not following.follows("towards")
         touches &= unit.is_gerund or not following.is_definite
         if unit.is_noun and touches and unit.about(following.entry.heads):
             unit.entry = unit.entry.as_word()
@@ -338,7 +346,7 @@ def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
     closed = any(verb.roles & {past} for verb in before.verbs)
     if past not in ("remove", "keep", "not") or clause.link not in (",", "and", "or", "nor"):
         return "do"
-    degrees = any(unit.degrees for unit in (*phrase.values, *([phrase.noun] if phrase.noun else [])))
+    degrees = any(unit.degrees for unit in phrase.words)
     if clause.link in ("or", "nor"):
         return past
     if (
@@ -427,7 +435,7 @@ def is_bare(phrase: Phrase) -> bool:
 
 def _cut_tail(clause: Clause, before: Clause | None, notes: Notes) -> None:
     """Leave out what a clause is compared with, or for: "for a job interview", "like in the movies"."""
-    head = [u for p in clause.phrases for u in (*p.values, *([p.noun] if p.noun else []))]
+    head = [u for p in clause.phrases for u in p.words]
     if "change" in roles_of([v for p in clause.phrases for v in p.verbs]):
         return
     for at, unit in enumerate(clause.units):
@@ -435,7 +443,7 @@ def _cut_tail(clause: Clause, before: Clause | None, notes: Notes) -> None:
         compares = (
             unit.stems[0] == "because"
             or unit.typed.split()[0] == "like"
-            and not LISTS["subjects"] & set(unit.before)
+            and not unit.follows("subjects")
             or "as" in unit.before
             or is_too
         )

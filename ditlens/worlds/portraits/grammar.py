@@ -83,7 +83,6 @@ class Plan:
         asks: What it wants.
         kept: Attributes that are to stay.
         is_firm: Whether they are to stay for their own sake, not only because something is not to be done.
-        understood: Whether it says anything.
         is_description: Whether it may only say how things are: "she looks sad, make her smile".
         barred: What is not wanted of something that an earlier clause wants: "a hat, but not a crown".
         is_request: Whether a verb asks for it.
@@ -94,7 +93,6 @@ class Plan:
     asks: list[Ask] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
     is_firm: bool = False
-    understood: bool = False
     is_description: bool = False
     barred: list[Ask] = field(default_factory=list)
     is_request: bool = False
@@ -122,34 +120,27 @@ def _plan(clause: Clause) -> Plan:
         _forget_what_is(clause, phrase)
         noun_unit, found = phrase.noun, _senses(phrase)
         is_place = (
-            noun_unit is not None
-            and noun_unit.is_definite
-            and noun_unit.stems[-1] in LISTS["places"]
-            and not found
+            noun_unit and noun_unit.is_definite and noun_unit.stems[-1] in LISTS["places"] and not found
         )
         if phrase.action == "do" and noun_unit and noun_unit.is_definite and _is_praise(phrase):
             phrase.action = "keep"
         if noun_unit is not None and noun_unit.entry.heads == ("rest",):
             if phrase.action not in ("keep", "not") and noun_unit.stems[0] != "nothing":
                 raise Unclear(f"it does not say what {noun_unit.typed!r} is")
-            plan.understood = True
         elif phrase.action == "remove" or (phrase.action == "not" and _unwanted(phrase)):
             if not (plan.asks and is_place):  # "off her face", but not "with no hair"
                 _remove(plan, phrase, found)
         elif phrase.action == "keep" or (phrase.action == "not" and not _is_state(phrase, found)):
-            if not (plan.kept and is_place and {"on", "in"} & set(phrase.first.before)):  # "on his head"
+            if not (plan.kept and is_place and phrase.first.follows("on", "in")):  # "on his head"
                 _keep(plan, phrase, found)
         elif found:
-            fixes = any(verb.stems[0] in LISTS["fixes"] for verb in phrase.verbs)
-            if fixes and any({"they", "it"} & set(unit.before) for unit in phrase.values):
+            if phrase.does("fixes") and any(unit.follows("they", "it") for unit in phrase.values):
                 raise Unclear(f"{clause.text!r} does not say how")  # "fix his eyes, they are half shut"
-            unchanged = (
-                phrase.action == "change" and not phrase.values and origin is None and len(phrases) == 1
-            ) and not {"for", "into", "to"} & set(phrase.first.before)  # "swap them for pearls"
-            if unchanged and noun_unit is not None and not found[0].degrees:
-                plan.open.append(phrase)
-                continue
-            _ask(plan, phrase, found, refers=phrase.about is not None or clause.has("it", "them"))
+            alone = phrase.action == "change" and origin is None and len(phrases) == 1 and noun_unit
+            if alone and not (phrase.values or found[0].degrees or phrase.first.follows("for", "into", "to")):
+                plan.open.append(phrase)  # "change the hat", but not "swap them for pearls"
+            else:
+                _ask(plan, phrase, found, refers=phrase.about is not None or clause.has("it", "them"))
         elif not _is_scenery(phrase, phrases):
             plan.open.append(phrase)
     return plan
@@ -157,7 +148,7 @@ def _plan(clause: Clause) -> Plan:
 
 def _complaint(verb: Unit) -> bool:
     """Whether it stands for a complaint: "is boring"."""
-    return verb.stems == ("change",) and bool({"is", "are"} & set(verb.before))
+    return verb.stems == ("change",) and verb.follows("is", "are")
 
 
 def _forget_what_is(clause: Clause, phrase: Phrase) -> None:
@@ -174,14 +165,13 @@ def _ask(plan: Plan, phrase: Phrase, found: Sequence[Ask], *, refers: bool) -> N
     if replaced or all(ask.sense.step for ask in plan.asks):  # "age him by thirty years"
         names = {ask.sense.attribute for ask in found}
         plan.asks = [ask for ask in plan.asks if ask.sense.attribute not in names]
-    plan.last, plan.understood = phrase, True
+    plan.last = phrase
     negated = phrase.action == "not"
     plan.asks += [replace(ask, is_negated=negated, thing=thing, refers=refers) for ask in found]
 
 
 def _remove(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
     """Want something away: the thing, or only the look of hair ("cover the grey hair")."""
-    plan.understood = True
     if phrase.values and all(ask.sense.attribute in ("hair_color", "hair_style") for ask in found):
         plan.asks += [replace(ask, is_negated=True) for ask in found]
     else:
@@ -191,53 +181,39 @@ def _remove(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
 
 def _is_praise(phrase: Phrase) -> bool:
     """Whether somebody likes a thing as it is: "I love his beard", but "I would love a beard"."""
-    return any(
-        verb.stems in (("like",), ("love",)) and {"i", "we", "he", "she", "they"} & set(verb.before)
-        for verb in phrase.verbs
-    )
+    return any(v.stems in (("like",), ("love",)) and v.follows("subjects") for v in phrase.verbs)
 
 
 def _is_finite(unit: Unit) -> bool:
     """Whether it belongs to a sentence that may only say how things are: "her mouth hangs open, shut it"."""
     first = unit.typed.split()[0]
-    told = first in ("look", "seem", "feel") and {"i", "you", "we", "they"} & set(unit.before)
-    is_mine = not unit.roles and {"i", "we"} & set(unit.before)  # "I'm going bald"
-    return bool(told or is_mine or LISTS["finite"] & {first, *unit.before}) or (
-        first.endswith("s") and not unit.is_noun and first != unit.stems[0]
-    )
+    told = first in ("look", "seem", "feel") and unit.follows("i", "you", "we", "they")
+    is_mine = not unit.roles and unit.follows("i", "we")  # "I'm going bald"
+    inflected = first.endswith("s") and not unit.is_noun and first != unit.stems[0]
+    return told or is_mine or inflected or bool(LISTS["finite"] & {first, *unit.before})
 
 
 def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
     """The phrases that are wanted, and the one that gives way: "swap the cap for a crown"."""
-    verbs = roles_of([v for phrase in clause.phrases for v in phrase.verbs] + clause.verbs)
-    for at, phrase in enumerate(clause.phrases[1:], 1):  # "hide his hair under a cap"
-        covers = any(verb.stems[0] in LISTS["covers"] for verb in clause.phrases[0].verbs)
-        if covers and {"with", "behind", "under", "underneath", "beneath"} & set(phrase.first.before):
-            return [replace(p, action="do") for p in clause.phrases[at:]], clause.phrases[0]
-    swaps = "change" in verbs or clause.has("into") or (clause.has("from") and clause.has("to"))
-    first = clause.phrases[0]
-    swaps |= any(
-        p.values and {"to", "into"} & set(p.first.before) and p.heads == first.heads
-        for p in clause.phrases[1:]
-    )  # "trim the long beard to a medium one"
-    if (
-        clause.has("from")
-        and not clause.has("to", "into")
-        and any("from" in unit.before and unit.entry.senses for p in clause.phrases for unit in p.values)
-    ):
+    first, *later = clause.phrases
+    words = [(phrase, unit) for phrase in clause.phrases for unit in phrase.words]
+    verbs = roles_of([verb for phrase in clause.phrases for verb in phrase.verbs] + clause.verbs)
+    goes_to, comes_from = clause.has("to", "into"), clause.has("from")
+    if comes_from and not goes_to and any(u.follows("from") and u.entry.senses and not u.is_noun for _, u in words):
         raise Unclear(f"{clause.text!r} only says from where")
-    if not swaps or "not" in verbs or "keep" in verbs or not clause.phrases or clause.phrases[0].noun is None:
+    covers = first.does("covers")  # "hide his hair under a cap"
+    again = any(p.values and p.first.follows("to", "into") and p.heads == first.heads for p in later)
+    swaps = covers or again or "change" in verbs or clause.has("into") or (comes_from and goes_to)
+    small = "coverings" if covers else "towards"
+    at = next((n for n, (_, unit) in enumerate(words) if n and unit is not first.noun and unit.follows(small)), 0)
+    if not (swaps and at and first.noun) or ({"not", "keep"} & verbs and not covers):
         return clause.phrases, None
-    for at, unit in enumerate(first.pre):
-        if at and LISTS["towards"] & set(unit.before):  # "from curly to straight hair"
-            return [replace(first, pre=first.pre[at:]), *clause.phrases[1:]], first
-    for at, unit in enumerate(first.post):
-        if LISTS["towards"] & set(unit.before):
-            return [replace(first, pre=[], post=first.post[at:]), *clause.phrases[1:]], first
-    for at, phrase in enumerate(clause.phrases[1:], 1):
-        if LISTS["towards"] & set(phrase.first.before):
-            return [replace(p, action="do") for p in clause.phrases[at:]], first
-    return clause.phrases, None
+    phrase, tail = words[at][0], [unit for _, unit in words[at:]]
+    cut = replace(
+        phrase, pre=[u for u in phrase.pre if u in tail], post=[u for u in phrase.post if u in tail]
+    )
+    rest = [cut, *clause.phrases[clause.phrases.index(phrase) + 1 :]]
+    return rest if phrase is first else [replace(p, action="do") for p in rest], first
 
 
 def _senses(phrase: Phrase) -> list[Ask]:
@@ -247,9 +223,7 @@ def _senses(phrase: Phrase) -> list[Ask]:
     for unit in phrase.values:
         sense = unit.about(heads)
         place = -1 if unit in phrase.pre and not is_verb(unit, phrase) else 1
-        one_sided = (
-            sense is not None and sense.attribute == "gaze" and place < 0 and what and what.typed == "eye"
-        )
+        one_sided = sense and sense.attribute == "gaze" and place < 0 and what and what.typed == "eye"
         if sense is None or one_sided:
             raise Misfit(unit, what)
         moves = is_verb(unit, phrase)
@@ -274,10 +248,8 @@ def _is_scenery(phrase: Phrase, phrases: Sequence[Phrase]) -> bool:
     """Whether a noun only says where, or what another one says better: "a smile on his face", "hair in waves"."""
     if phrase.noun is None or len(phrases) < 2 or not is_bare(phrase):
         return False
-    placed = (
-        phrase.noun.stems[-1] in LISTS["places"]
-        and set(phrase.noun.before) - LISTS["owners"] - LISTS["articles"]
-    )
+    small = set(phrase.noun.before) - LISTS["owners"] - LISTS["articles"]
+    placed = phrase.noun.stems[-1] in LISTS["places"] and small
     again = any(p is not phrase and p.noun and p.noun.entry.heads == phrase.heads for p in phrases)
     return bool(placed) or again or phrase.noun.stems == ("dress",)
 
@@ -285,12 +257,7 @@ def _is_scenery(phrase: Phrase, phrases: Sequence[Phrase]) -> bool:
 def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
     """Whether "not" is about how things are: "make him not smile", but neither "not older" nor "not cut"."""
     compared = any({"more", "less", "most"} & set(ask.degrees) for ask in found)
-    if (
-        phrase.about is not None
-        and is_bare(phrase.about)
-        and not phrase.about.verbs
-        and not acts(phrase.verbs)
-    ):
+    if phrase.about and is_bare(phrase.about) and not (phrase.about.verbs or acts(phrase.verbs)):
         return True  # "the mouth not open"
     if compared or any(unit.typed.endswith("ened") for unit in phrase.values):  # "straightened"
         return False
@@ -299,24 +266,20 @@ def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
         return False
     word = phrase.verbs[at]
     doing = word.typed == "not" and phrase.first.is_gerund  # "not smiling"
-    stated = (doing or word.stems[0] in LISTS["states"]) and not {"you", "we"} & set(word.before)
-    return (stated or any("do" in verb.roles for verb in phrase.verbs[:at])) and not acts(
-        phrase.verbs[at + 1 :]
-    )
+    stated = (doing or word.stems[0] in LISTS["states"]) and not word.follows("you", "we")
+    made = "do" in roles_of(phrase.verbs[:at])
+    return (stated or made) and not acts(phrase.verbs[at + 1 :])
 
 
 def _unwanted(phrase: Phrase) -> bool:
     """Whether the thing itself is not wanted: "I do not want a hat"."""
-    wants = any(verb.stems[0] in LISTS["wants"] for verb in phrase.verbs) and not acts(phrase.verbs)
-    return wants and phrase.noun is not None and phrase.noun.entry.gone is not None and not phrase.values
+    removable = phrase.noun is not None and phrase.noun.entry.gone is not None and not phrase.values
+    return removable and phrase.does("wants") and not acts(phrase.verbs)
 
 
 def _keep(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
     """Let attributes stay: those of the noun, or of the words about it."""
-    plan.understood = True
-    if phrase.action == "keep" and (
-        phrase.post if phrase.noun is not None else phrase.about is not None
-    ):  # "keep the mouth closed"
+    if phrase.action == "keep" and (phrase.post if phrase.noun else phrase.about):  # "keep the mouth closed"
         plan.asks += [replace(ask, is_stay=True) for ask in found]
         return
     if phrase.action == "not" and not acts(phrase.verbs):
@@ -331,7 +294,7 @@ def _keep(plan: Plan, phrase: Phrase, found: Sequence[Ask]) -> None:
 def _removed(phrase: Phrase, found: Sequence[Ask]) -> list[Sense]:
     """What remains when something is removed, or stopped."""
     if phrase.noun is not None and phrase.noun.entry.gone is not None:
-        if phrase.noun.stems == ("hair",) and any(verb.stems[0] in LISTS["covers"] for verb in phrase.verbs):
+        if phrase.noun.stems == ("hair",) and phrase.does("covers"):
             raise Unclear("hair can be cut, but not hidden")
         return [phrase.noun.entry.gone]
     rest = NOTHING | AT_EASE
@@ -462,7 +425,7 @@ def read_instruction(text: str, source: Source | None = None) -> Reading:
     except CaptionError as problem:
         raise CaptionError(f"{problem} {_suggestion(text)}") from None
     kept = frozenset(kept - changes.keys())
-    if not changes and (kept or any(plan.understood for plan in plans)):
+    if not changes and plans:
         raise CaptionError(f"{text!r} only says what is to stay: nothing changes. {_suggestion(text)}")
     if not changes:
         raise CaptionError(_refusal(text, "it does not say what to change", units))

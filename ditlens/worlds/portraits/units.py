@@ -248,11 +248,15 @@ class Unit:
 
     @property
     def is_definite(self) -> bool:
-        return bool(LISTS["owners"] & set(self.before))
+        return self.follows("owners")
 
     @property
     def is_indefinite(self) -> bool:
-        return bool(LISTS["articles"] & set(self.before))
+        return self.follows("articles")
+
+    def follows(self, *small: str) -> bool:
+        """Whether a word before it is one of these, or in a list of this name."""
+        return any(word in self.before or LISTS.get(word, frozenset()) & {*self.before} for word in small)
 
     def about(self, heads: Iterable[str]) -> Sense | None:
         """What it says about a noun."""
