@@ -13,6 +13,7 @@ import itertools
 import operator
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from ditlens.errors import CaptionError
 from ditlens.worlds.portraits.asides import without_asides
@@ -35,6 +36,7 @@ from ditlens.worlds.portraits.lexicon import (
     ENTRIES,
     LISTS,
     NOTHING,
+    SIDEWAYS,
     STRONG,
     UNDRAWABLE,
     Entry,
@@ -199,13 +201,19 @@ def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
     words = [(phrase, unit) for phrase in clause.phrases for unit in phrase.words]
     verbs = roles_of([verb for phrase in clause.phrases for verb in phrase.verbs] + clause.verbs)
     goes_to, comes_from = clause.has("to", "into"), clause.has("from")
-    if comes_from and not goes_to and any(u.follows("from") and u.entry.senses and not u.is_noun for _, u in words):
+    if (
+        comes_from
+        and not goes_to
+        and any(u.follows("from") and u.entry.senses and not u.is_noun for _, u in words)
+    ):
         raise Unclear(f"{clause.text!r} only says from where")
     covers = first.does("covers")  # "hide his hair under a cap"
     again = any(p.values and p.first.follows("to", "into") and p.heads == first.heads for p in later)
     swaps = covers or again or "change" in verbs or clause.has("into") or (comes_from and goes_to)
     small = "coverings" if covers else "towards"
-    at = next((n for n, (_, unit) in enumerate(words) if n and unit is not first.noun and unit.follows(small)), 0)
+    at = next(
+        (n for n, (_, unit) in enumerate(words) if n and unit is not first.noun and unit.follows(small)), 0
+    )
     if not (swaps and at and first.noun) or ({"not", "keep"} & verbs and not covers):
         return clause.phrases, None
     phrase, tail = words[at][0], [unit for _, unit in words[at:]]
@@ -315,70 +323,45 @@ def _removed(phrase: Phrase, found: Sequence[Ask]) -> list[Sense]:
 
 def _levels(ask: Ask, source: Source | None) -> frozenset[int]:
     """The levels of an attribute that are asked for."""
-    sense, degrees = ask.sense, set(ask.degrees)
-    spec = ATTRIBUTES[sense.attribute]
-    top = (len(spec.values) if isinstance(spec, Categorical) else len(spec.levels)) - 1
-    if "too" in degrees:  # "the hair is too long"
+    sense, degrees, name = ask.sense, set(ask.degrees), ask.sense.attribute
+    known, indices, top = known_levels(name, source), sense.indices, len(PHRASES[name]) - 1
+    is_scale = name == "hair_style" or not isinstance(ATTRIBUTES[name], Categorical)
+    if "too" in degrees:  # "the hair is too long", "tilted too much"
+        if name in SIDEWAYS:
+            return frozenset({AT_EASE[name]})
         degrees = degrees - {"too", "more"} | {"less"}
     compared = degrees & {"more", "less", "most"}
-    if "less" in compared and "too" in ask.degrees and sense.attribute in ("gaze", "head_tilt"):
-        return frozenset({AT_EASE[sense.attribute]})  # "tilted too much"
     if sense.step or compared and sense.lean:
         step = sense.step or (-sense.lean if "less" in degrees else sense.lean)
         if "most" in degrees:
             return frozenset({top if step > 0 else 0})
-        factor = 2 if "strong" in degrees and "mild" not in degrees and abs(step) == 1 else 1
-        levels = known_levels(sense.attribute, source)
-        return frozenset(min(max(level + factor * step, 0), top) for level in levels)
-    named = isinstance(spec, Categorical) and sense.attribute not in ("hair_color", "hair_style")
-    if "less" in compared or (compared and named):
-        raise Unclear(f"there is no more or less of {noun(sense.attribute)}")
-    indices = sense.indices
+        step *= 2 if "strong" in degrees and "mild" not in degrees and abs(step) == 1 else 1
+        return frozenset(min(max(level + step, 0), top) for level in known)
+    if "less" in compared or (compared and not is_scale and name != "hair_color"):
+        raise Unclear(f"there is no more or less of {noun(name)}")
     if not indices:
-        raise Unclear(f"it does not say what {noun(sense.attribute)} should become")
-    if indices == {1, 2, 3} and sense.attribute == "beard" and known_levels("beard", source) == {1}:
-        indices = frozenset({2})  # who has stubble and wants a beard wants more than that
-    known = known_levels(sense.attribute, source)
-    if (
-        ask.moves
-        and "mild" in degrees
-        and not (known & indices or named or sense.attribute in ("gaze", "head_tilt"))
-    ):
+        raise Unclear(f"it does not say what {noun(name)} should become")
+    if is_scale and "mild" in degrees and ask.moves and not known & indices and name not in SIDEWAYS:
         return frozenset(
             level + (1 if level < min(indices) else -1) for level in known
         )  # "slim the face a bit"
-    if not isinstance(spec, Categorical):
-        if "mild" in degrees:
-            indices = _milder(sense, spec.rest)
-        elif degrees & {"strong", "most"}:
-            indices = _stronger(sense)
-    elif "mild" in degrees and sense.attribute == "hair_style" and min(indices) == 2:
-        indices = frozenset({1})
-    if ask.is_negated:
-        indices = frozenset(range(top + 1)) - indices
-    return indices
+    if is_scale and degrees & {"mild", "strong", "most"}:
+        indices = _graded(sense, ATTRIBUTES[name].rest, mild="mild" in degrees)
+    elif name == "beard" and indices == {1, 2, 3} and known == {1}:
+        indices = frozenset({2})  # who has stubble and wants a beard wants more than that
+    return frozenset(range(top + 1)) - indices if ask.is_negated else indices
 
 
-def _milder(sense: Sense, rest: int) -> frozenset[int]:
-    """A little of something: the nearest of its levels, or one nearer to the neutral level, but not that itself."""
+def _graded(sense: Sense, rest: int, *, mild: bool) -> frozenset[int]:
+    """The nearest of several levels for a little, the last for a lot; of one, that nearer to the neutral, or stronger."""
     if len(sense.indices) > 1:
-        return _end(sense, -sense.lean)
+        side = -sense.lean if mild else sense.lean
+        return frozenset({max(sense.indices) if side > 0 else min(sense.indices)}) if side else sense.indices
     (level,) = sense.indices
+    if not mild:
+        return frozenset({STRONG.get((sense.attribute, level), level)})
     nearer = level + (rest > level) - (rest < level)
     return sense.indices if nearer == rest else frozenset({nearer})
-
-
-def _stronger(sense: Sense) -> frozenset[int]:
-    """A lot of something: the last of its levels."""
-    if len(sense.indices) > 1:
-        return _end(sense, sense.lean)
-    (level,) = sense.indices
-    return frozenset({STRONG.get((sense.attribute, level), level)})
-
-
-def _end(sense: Sense, side: int) -> frozenset[int]:
-    """The level on one side; all of them where there is none."""
-    return frozenset({max(sense.indices) if side > 0 else min(sense.indices)}) if side else sense.indices
 
 
 # --- a whole instruction ----------------------------------------------------------------------------------------
@@ -452,52 +435,39 @@ def _account(clauses: Sequence[Clause], told: Set[str]) -> None:
 def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
     """What the clauses come to, one after the other."""
     plans: list[Plan] = []
-    origins: list[Phrase] = []
     for clause in clauses:
-        if clause.phrases:
+        last = plans[-1] if plans else Plan()
+        if clause.phrases and not clause.is_origin:
             plan = _plan(clause)
             bare = all(phrase.noun is None and not phrase.verbs for phrase in clause.phrases)
-            plan.is_description |= (
-                bare and clause.link == "and" and plans[-1:] != [] and plans[-1].is_description
-            )
-            modal = clause.units[0].stems[0] in LISTS["states"] and not plan.asks and plans[-1:] != []
-            if modal:  # "the curls should not be straightened"
-                plans[-1].asks = [ask for ask in plans[-1].asks if ask.sense.attribute not in plan.kept]
-            if not clause.is_origin:
-                plans.append(plan)
-            else:
-                origins += [phrase for phrase in clause.phrases if phrase.noun]
+            plan.is_description |= bare and clause.link == "and" and last.is_description
+            if clause.units[0].stems[0] in LISTS["states"] and not plan.asks:
+                last.asks = [ask for ask in last.asks if ask.sense.attribute not in plan.kept]
+            plans.append(plan)  # "the curls should not be straightened"
+        elif clause.phrases:
+            continue
         elif not plans and len(clauses) > 1 and {*roles_of(clause.verbs)} == {"keep"}:
             notes.asides.append(clause.text)  # "it is fine, but ..."
         elif clause.degrees and plans:
-            for ask in plans[-1].asks:
+            for ask in last.asks:
                 ask.degrees += clause.degrees
-        elif (
-            clause.qualities
-            and all(verb.is_filler for verb in clause.verbs)
-            and plans
-            and clause.link != "and"
-        ):
+        elif clause.qualities and all(v.is_filler for v in clause.verbs) and plans and clause.link != "and":
             notes.ignored.append(clause.text)  # "very elegant", "it is her favorite color"
-        elif (
-            clause.qualities
-            or any(verb.roles != {"do"} for verb in clause.verbs)
-            or (clause.verbs and len(clauses) == 1)
-        ):
+        elif clause.qualities or roles_of(clause.verbs) - {"do"} or (clause.verbs and len(clauses) == 1):
             raise Unclear(f"{clause.text!r} does not say what to change")
     for before, plan in itertools.pairwise(plans):
         wanted = {ask.sense.attribute for ask in before.asks if not ask.removes}
         plan.asks += [replace(ask, is_negated=True) for ask in plan.barred if ask.sense.attribute in wanted]
-    asked = {ask.sense.attribute: ask for plan in plans for ask in plan.asks}
-    for phrase in origins:  # "a smile instead of the beard": the beard goes
-        gone = phrase.noun.entry.gone if phrase.noun else None
-        if gone is not None and gone.attribute in NOTHING.keys() - asked.keys() and plans:
+    asked = {ask.sense.attribute for plan in plans for ask in plan.asks}
+    for phrase in (phrase for clause in clauses if clause.is_origin for phrase in clause.phrases):
+        gone = (
+            phrase.noun.entry.gone if phrase.noun else None
+        )  # "a smile instead of the beard": the beard goes
+        if gone is not None and gone.attribute in NOTHING.keys() - asked and plans:
             plans[-1].asks.append(Ask(gone, [], removes=True))
     for plan in plans:
         for phrase in plan.open:
-            named = (
-                phrase.noun is not None and attributes_of(phrase.noun.entry) & asked.keys()
-            )  # "curly, the hair"
+            named = phrase.noun and attributes_of(phrase.noun.entry) & asked  # "curly, the hair"
             if not named and not any(other.about is phrase for c in clauses for other in c.phrases):
                 raise Unclear(f"it does not say what {phrase.first.typed!r} should become")
     return plans
@@ -527,36 +497,38 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> tuple[C
             raise Unclear(f"it is not clear whether it says how {noun(name)} is, or how it is to be")
         if all(ask.is_negated for asks in wishes for ask in asks):
             wishes = [asks for _, asks in groups]
-        levels = [_together(asks, source) for asks in wishes]
-        stay = [all(ask.is_stay for ask in asks) and _stays(asks, found, source)
-                for asks, found in zip(wishes, levels, strict=True)]  # fmt: skip
-        firm = [
-            pair for pair, is_held in zip(zip(wishes, levels, strict=True), stay, strict=True) if not is_held
-        ]
-        if any(stay):
-            held[name] = frozenset.intersection(*itertools.compress(levels, stay))
-        if firm:
-            firm = _without_weak(firm)
-            result[name] = frozenset.intersection(*(found for _, found in firm))
-            kept = [plan for plan in plans if name in plan.kept]
-            asks = [ask for some, _ in firm for ask in some]
-            spared = kept and all(ask.removes for ask in asks)  # "hat off, but do not remove the crown"
-            forced = name in held and not held[name] & result[name] and not _only_moves(asks)
-            if not result[name] or spared or forced:
-                raise CaptionError(_both(text, name))
-            if any(plan.is_firm and plan.kept == {name} for plan in kept) and not all(a.refers for a in asks):
-                raise CaptionError(
-                    f"The instruction {text!r} wants {noun(name)} to stay and to change. Keep one of them."
-                )
+        levels = [(asks, _together(asks, source)) for asks in wishes]
+        still = [found for asks, found in levels if _stays(asks, found, source)]
+        firm = _without_weak([(asks, found) for asks, found in levels if not _stays(asks, found, source)])
+        if still:
+            held[name] = frozenset.intersection(*still)
+        if not firm:
+            continue
+        result[name] = frozenset.intersection(*(found for _, found in firm))
+        asks = [ask for some, _ in firm for ask in some]
+        kept = [plan for plan in plans if name in plan.kept]
+        spared = kept and all(ask.removes for ask in asks)  # "hat off, but do not remove the crown"
+        if (
+            not result[name] & held.get(name, result[name])
+            and not (result[name] and _only_moves(asks))
+            or spared
+        ):
+            raise CaptionError(_both(text, name))
+        if any(plan.is_firm and plan.kept == {name} for plan in kept) and not all(ask.refers for ask in asks):
+            raise CaptionError(
+                f"The instruction {text!r} wants {noun(name)} to stay and to change. Keep one of them."
+            )
     return result, held.keys()
 
 
-def _without_weak(groups: list[tuple[list[Ask], frozenset[int]]]) -> list[tuple[list[Ask], frozenset[int]]]:
-    """The asks of clauses that count, of those that contradict each other: not removals, nor directions."""
+Group: TypeAlias = tuple[list[Ask], frozenset[int]]
+
+
+def _without_weak(groups: list[Group]) -> list[Group]:
+    """Of asks that contradict each other, those that count: not removals, nor directions."""
     for is_weak in (_gives_way, _only_moves):
-        strong = [group for group in groups if not is_weak(group[0], *(g for g, _ in groups))]
-        if not frozenset.intersection(*(levels for _, levels in groups)):
-            groups = strong or groups
+        if groups and not frozenset.intersection(*(levels for _, levels in groups)):
+            groups = [g for g in groups if not is_weak(g[0], *(asks for asks, _ in groups))] or groups
     return groups
 
 
@@ -580,9 +552,9 @@ def _given(ask: Ask) -> frozenset[int]:
 
 
 def _stays(asks: Sequence[Ask], allowed: frozenset[int], source: Source | None) -> bool:
-    """Whether an image is already as it is to stay: "keep her eyes open"."""
+    """Whether something is only to stay as it is in an image: "keep her eyes open"."""
     known = source is not None and known_levels(asks[0].sense.attribute, source) <= allowed
-    return known or all(ask.sense.step for ask in asks)
+    return all(ask.is_stay for ask in asks) and (known or all(ask.sense.step for ask in asks))
 
 
 def _only_moves(asks: Sequence[Ask], *_: Sequence[Ask]) -> bool:

@@ -62,6 +62,9 @@ NOTHING = {"glasses": 0, "hat": 0, "earrings": 0, "beard": 0, "smile": 2}
 AT_EASE = {"mouth_open": 0, "eye_open": 1, "brow_tilt": 1, "gaze": 1, "head_tilt": 1}
 """The level after one stops doing something: squinting, looking left."""
 
+SIDEWAYS = frozenset({"gaze", "head_tilt"})
+"""Attributes that have two sides, and no more or less."""
+
 STRONG = {("hair_length", 1): 0, ("skin_tone", 1): 0, ("skin_tone", 3): 4}
 """What "very" makes of a level: "very short"."""
 
@@ -203,7 +206,7 @@ def _indices(name: str, levels: str) -> frozenset[int]:
 def _direction(name: str, indices: frozenset[int]) -> int:
     """Where more of these levels is: in the upper half of an ordered attribute, up."""
     spec = attribute(name)
-    if isinstance(spec, Categorical) or name in ("gaze", "head_tilt"):
+    if isinstance(spec, Categorical) or name in SIDEWAYS:
         return 0
     middle, mean = (len(spec.levels) - 1) / 2, sum(indices) / len(indices)
     return (mean > middle) - (mean < middle)
