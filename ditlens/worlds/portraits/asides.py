@@ -35,26 +35,23 @@ def without_asides(text: str, notes: Notes) -> str:
     """
     if not _SIGNS.search(text.lower()) and all(_is_plain(word) for word in tokens(text)):
         return text
-    parts = [*_CUTS.split(text), ""]
-    asides = [_is_aside(part, cut) for part, cut in zip(parts[::2], parts[1::2], strict=True)]
-    rest = _named(" , ".join(part for aside, part in zip(asides, parts[::2], strict=True) if not aside))
-    for at, part in enumerate(parts[::2]):
-        feels = {"smile"} if _SPEAKER.match(part.lower()) else set()
-        asides[at] &= (
-            bool(_FREE.match(part.lower())) or _named(part) <= rest | feels
+    pieces = [*_CUTS.split(text), ""]
+    parts, cuts = pieces[::2], pieces[1::2]
+    asides = [_is_aside(part, cut) for part, cut in zip(parts, cuts, strict=True)]
+    rest = _named(" , ".join(part for part, aside in zip(parts, asides, strict=True) if not aside))
+    for at, part in enumerate(parts):
+        feels = (
+            {"smile"} if _SPEAKER.match(part.lower()) else set()
         )  # "I'm sad that he's bald; give him long hair"
-        asides[at] |= (
-            ":" in parts[max(at * 2 - 1, 0)] and bool(words := tokens(part)) and {*words} <= _OCCASIONS
-        )
-    if all(aside or not part.strip() for aside, part in zip(asides, parts[::2], strict=True)):
+        asides[at] &= bool(_FREE.match(part.lower())) or _named(part) <= rest | feels
+        asides[at] |= ":" in cuts[at - 1] and bool(tokens(part)) and {*tokens(part)} <= _OCCASIONS
+    if all(aside or not part.strip() for aside, part in zip(asides, parts, strict=True)):
         return text
-    notes.asides += [part for aside, part in zip(asides, parts[::2], strict=True) if aside]
-    for at in range(0, len(parts) - 2, 2):
-        if not asides[at // 2] and (subject := _subject(parts[at], parts[at + 2])):
-            notes.asides.append(parts[at])
-            parts[at] = subject
-    kept = [part + cut for aside, part, cut in zip(asides, parts[::2], parts[1::2], strict=True) if not aside]
-    return "".join(kept)
+    for at, part in enumerate(parts):
+        subject = _subject(part, *parts[at + 1 : at + 2]) if not asides[at] else ""
+        notes.asides += [part] if asides[at] or subject else []
+        parts[at] = subject or part
+    return "".join(part + cut for part, cut, aside in zip(parts, cuts, asides, strict=True) if not aside)
 
 
 def _named(part: str) -> set[str]:
@@ -110,7 +107,7 @@ def _asks(words: list[str], *, for_all: bool, wants: bool) -> bool:
     return bool((named and not for_all) or has or asks & set(words))
 
 
-def _subject(part: str, following: str) -> str:
+def _subject(part: str, following: str = "") -> str:
     """The thing that a complaint is about, if what follows says what to do: "his beard itches, shave it"."""
     words = tokens(part)
     refers = {"it", "them"} & set(tokens(following)) and not {"it", "them", "too"} & set(words)

@@ -161,9 +161,7 @@ def _soften(units: Sequence[Unit]) -> None:
         touches &= unit.is_gerund or not following.is_definite
         if unit.is_noun and touches and unit.about(following.entry.heads):
             unit.entry = unit.entry.as_word()
-        elif (
-            unit.is_noun and following.is_noun and not following.before and following.about(unit.entry.heads)
-        ):
+        elif unit.is_noun and touches and not following.before and following.about(unit.entry.heads):
             following.entry = following.entry.as_word()  # "make the brows frown"
     for unit in units:
         if _acts_alone(unit):
@@ -185,43 +183,32 @@ def _read(clause: Clause, near: Sequence[Phrase]) -> None:
     verbs: list[Unit] = []
     pre: list[Unit] = []
 
-    def settle(unit: Unit) -> None:
-        if "for" in unit.before:  # "too happy for a passport photo"
-            _lean_back(clause, waiting)
-        unit.degrees += waiting
-        waiting.clear()
-
     for at, unit in enumerate(clause.units):
         place = "noun" if unit.is_noun else _place(unit, clause, at, context)
+        if place and place != "misfit":
+            if "for" in unit.before:  # "too happy for a passport photo"
+                _lean_back(clause, waiting)
+            unit.degrees += waiting
+            waiting.clear()
         if place == "noun":
-            settle(unit)
             clause.phrases.append(Phrase(unit, pre, verbs=verbs))
             pre, verbs = [], []
         elif place == "pre":
-            settle(unit)
             pre.append(unit)
         elif place == "post":
-            settle(unit)
             clause.phrases[-1].post.append(unit)
         elif place == "alone":
-            settle(unit)
             about = next((p for p in near if _is_near(unit, p)), None)
-            hints = _hinted(unit, clause)
-            clause.phrases.append(Phrase(None, [unit], verbs=verbs, about=about, hints=hints))
+            clause.phrases.append(Phrase(None, [unit], [], verbs, about=about, hints=_hinted(unit, clause)))
             verbs = []
-        elif any(role in unit.roles for role in DEGREES):
-            waiting += [role for role in DEGREES if role in unit.roles]
-        elif any(role in unit.roles for role in ACTIONS):
+        elif degrees := [role for role in DEGREES if role in unit.roles]:
+            waiting += degrees
+        elif unit.roles:
             _lean_back(clause, waiting)
             verbs.append(unit)
-        elif place == "misfit":
-            clause.misfits.append(unit)
-            waiting.clear()
-        elif unit.is_quality and not unit.is_filler and "too" not in waiting:
-            clause.qualities.append(unit)
-            waiting.clear()  # "much nicer"
-        elif not unit.is_filler:
-            clause.unknown.append(unit)
+        elif place or not unit.is_filler:
+            is_quality = unit.is_quality and "too" not in waiting  # "much nicer"
+            (clause.misfits if place else clause.qualities if is_quality else clause.unknown).append(unit)
             waiting.clear()
     _lean_back(clause, waiting)
     clause.verbs = verbs
@@ -231,41 +218,31 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
     """Where a word belongs: before or after a noun, alone, or nowhere."""
     if not unit.entry.senses:
         return ""
-    nouns = [(i, u) for i, u in enumerate(clause.units) if u.is_noun]
-    later = next(((i, u) for i, u in nouns if i > at), None)
+    comes = next((i for i, u in enumerate(clause.units) if u.is_noun and i > at), 0)
+    later = clause.units[comes] if comes else None
     head = clause.phrases[-1] if clause.phrases and clause.phrases[-1].noun else None
-    of_image = any(
-        other.stems[0] in LISTS["media"] for other in clause.units[at + 1 : at + 2]
-    )  # "an old photo"
-    if not nouns:
-        if of_image:
-            return "misfit"
-        if unit.is_indefinite and unit is clause.units[-1] and _is_color_only(unit):
+    of_image = any(u.stems[0] in LISTS["media"] for u in clause.units[at + 1 : at + 2])  # "an old photo"
+    if not any(u.is_noun for u in clause.units):
+        if of_image or (unit.is_indefinite and unit is clause.units[-1] and _is_color_only(unit)):
             return "misfit"  # "she has a banana"
-        fits = unit.about(context) or any(unit.about((head,)) for head in _hinted(unit, clause))
+        fits = unit.about(context) or any(unit.about((hint,)) for hint in _hinted(unit, clause))
         return "alone" if fits else "" if unit.roles or unit.is_filler else "misfit"
     fits_head = head is not None and unit.about(head.heads)
-    parted = later is not None and _is_parted(clause.units[at + 1 : later[0] + 1])
-    if parted and not fits_head and unit.about(("",)):
-        return "alone"  # "bald with a long beard"
-    if later is not None and clause.units[at + 1 :] == [later[1]] and later[1].is_definite:
-        parted = False  # "go red with the hair"
-    fits_later = later is not None and not parted and unit.about(later[1].entry.heads)
-    touches = later is not None and later[0] == at + 1 and not later[1].before
-    if fits_later and (
-        not fits_head or touches or unit.is_definite or unit.is_indefinite or (head and head.pre)
-    ):
+    touches = comes == at + 1 and later is not None and not later.before
+    ends = (
+        later is not None and clause.units[at + 1 :] == [later] and later.is_definite
+    )  # "go red with the hair"
+    parted = not ends and _is_parted(clause.units[at + 1 : comes + 1])
+    fits_later = later and not parted and unit.about(later.entry.heads)
+    leads = not fits_head or touches or unit.is_definite or unit.is_indefinite or (head and head.pre)
+    if fits_later and leads:
         return "pre"
     if fits_head and not touches:
         return "post"
     if unit.roles or unit.is_filler:
         return ""
-    governs = (
-        later is not None
-        and later[0] == at + 1
-        and not set(later[1].before) - LISTS["owners"] - LISTS["articles"]
-    )
-    if unit.about(("",)) and not (touches or governs or of_image):
+    governs = comes == at + 1 and later and not {*later.before} - LISTS["owners"] - LISTS["articles"]
+    if unit.about(("",)) and not (governs or of_image):
         return "alone"
     return "" if unit.is_quality else "misfit"
 
@@ -283,7 +260,7 @@ def _hinted(unit: Unit, clause: Clause) -> tuple[str, ...]:
     told = [sense.attribute for other in clause.units if (sense := other.about(("",))) and other is not unit]
     things = tuple(
         THINGS[name] for name in told if name in THINGS and not unit.about(("",))
-    )  # "blond and short"
+    )  # "bald and round"
     dyed = ("hair",) if LISTS["dyes"] & {other.stems[0] for other in clause.units} else ()
     sense = unit.about(dyed)
     return ("", *worn, *things, *(dyed if sense and sense.attribute == "hair_color" else ()))
@@ -322,22 +299,18 @@ def _decide(clause: Clause, before: Clause | None) -> None:
     """Find out what happens to each phrase: the verb before it counts, or one after the last phrase."""
     action = ""
     for phrase in clause.phrases:
-        found = roles_of(phrase.verbs)
-        action = next((a for a in ACTIONS if a in found), action)
-        phrase.action = action
+        phrase.action = action = next((a for a in ACTIONS if a in roles_of(phrase.verbs)), action)
     after = roles_of(clause.verbs)
-    closing = next((a for a in ACTIONS[:3] if a in after), "")
-    if closing:  # "make the hat disappear", "the glasses stay"
-        for phrase in clause.phrases:
-            if phrase.action in ("", "do", "change"):
-                phrase.action = closing
-    if before is not None and not clause.verbs and all(not phrase.action for phrase in clause.phrases):
-        for phrase in clause.phrases:
+    closing = next((a for a in ACTIONS[:3] if a in after), "")  # "make the hat disappear", "the glasses stay"
+    inherits = before is not None and not clause.verbs and not action
+    for phrase in clause.phrases:
+        if closing and phrase.action in ("", "do", "change"):
+            phrase.action = closing
+        elif inherits and before:
             phrase.action = _inherited(clause, phrase, before)
+        phrase.action = phrase.action or ("change" if "change" in after else "do")
     if clause.link == "or" and any(phrase.action == "do" for phrase in clause.phrases):
         raise Unclear("it leaves the choice open")
-    for phrase in clause.phrases:
-        phrase.action = phrase.action or ("change" if "change" in after else "do")
 
 
 def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
@@ -436,8 +409,6 @@ def is_bare(phrase: Phrase) -> bool:
 def _cut_tail(clause: Clause, before: Clause | None, notes: Notes) -> None:
     """Leave out what a clause is compared with, or for: "for a job interview", "like in the movies"."""
     head = [u for p in clause.phrases for u in p.words]
-    if "change" in roles_of([v for p in clause.phrases for v in p.verbs]):
-        return
     for at, unit in enumerate(clause.units):
         is_too = "for" in unit.before and any("too" in u.degrees for u in head)
         compares = (
@@ -514,8 +485,8 @@ def _near(clause: Clause, before: Clause | None, following: Sequence[Clause]) ->
             told = last is not None and (last.post or not (last.values or last.verbs))
             found = [*found, comes] if told else [comes, *found]
             break
-    them = {"them"} if not (named and named.noun and named.noun.typed.endswith("s")) else set()
-    people = ({"him", "her", "he", "she"} | them) & {word for unit in clause.units for word in unit.before}
+    them = () if named and named.noun and named.noun.typed.endswith("s") else ("them",)
+    people = clause.has("him", "her", "he", "she", *them)
     verbs = any(unit.roles & {"do", "change"} for unit in clause.units)
     goes_on = clause.units[-1].is_indefinite  # "give her a calm, level brow"
     return [] if verbs and people and not (goes_on or clause.has("it")) else found

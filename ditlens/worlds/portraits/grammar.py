@@ -353,7 +353,7 @@ def _levels(ask: Ask, source: Source | None) -> frozenset[int]:
 
 
 def _graded(sense: Sense, rest: int, *, mild: bool) -> frozenset[int]:
-    """The nearest of several levels for a little, the last for a lot; of one, that nearer to the neutral, or stronger."""
+    """The first or last of several levels; of one, the level nearer to the neutral one, or a stronger one."""
     if len(sense.indices) > 1:
         side = -sense.lean if mild else sense.lean
         return frozenset({max(sense.indices) if side > 0 else min(sense.indices)}) if side else sense.indices
@@ -563,7 +563,7 @@ def _only_moves(asks: Sequence[Ask], *_: Sequence[Ask]) -> bool:
 
 
 def _gives_way(asks: Sequence[Ask], *groups: Sequence[Ask]) -> bool:
-    """Whether words only clear the place for others: "remove the hat, put on a crown", not "cap on, all hats off"."""
+    """Whether words only clear the place: "remove the hat, put on a crown", but not "cap on, all hats off"."""
     at, things = groups.index(asks), {ask.thing for ask in asks}
     named = frozenset[int]().union(*map(_given, asks))
     others = [ask for n, some in enumerate(groups) for ask in some if n != at]

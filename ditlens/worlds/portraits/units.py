@@ -164,7 +164,10 @@ def words_of(text: str, notes: Notes) -> list[Word]:
             notes.corrections[typed] = read
         raw.append(read or typed)
     text = " ".join(raw)
-    for pattern, put in [*((ages, _aged) for ages in _AGES), (_YEARS, _passed), *_PATTERNS]:
+    for ages in _AGES:
+        text = ages.sub(_aged, text)
+    text = _YEARS.sub(_passed, text)
+    for pattern, put in _PATTERNS:
         text = pattern.sub(put, text)
     raw = _REWRITES.sub(lambda phrase: REWRITES[phrase[0]], text).split()
     found: list[Word] = []
