@@ -447,7 +447,8 @@ def _follow(before: Clause, clause: Clause) -> None:
         action = action or "do"  # "she forgot her glasses, put them on"
     if any(verb.typed == "no" for verb in clause.verbs):
         return  # "a hat? no, glasses"
-    last = before.phrases[-1]
+    things = [p for p in before.phrases if not (p.noun and p.noun.stems[-1] in LISTS["places"])]
+    last = (things or before.phrases)[-1]  # "who put that hat on his head? remove it"
     if any(verb.stems[0] in LISTS["fixes"] for verb in clause.verbs) and not clause.has("him", "her"):
         gone = last.noun.entry.gone if last.noun else None
         senses = [sense for unit in last.values if (sense := unit.about(last.heads))]

@@ -239,12 +239,16 @@ def _senses(phrase: Phrase) -> list[Ask]:
     given = what.entry.given if what is not None else None
     if what is None or given is None:
         return found
+    for ask in found:  # "a real grin"
+        if ask.sense.attribute == given.attribute and ask.sense.indices & given.indices:
+            ask.sense = replace(ask.sense, indices=ask.sense.indices & given.indices)
     said = [ask for ask in found if ask.sense.attribute == given.attribute]
     if isinstance(ATTRIBUTES[given.attribute], Categorical):  # "a woolly crown"
         for ask in said:
             if ask.place < 0 and ask.sense.indices and given.indices.isdisjoint(ask.sense.indices):
                 raise Unclear(f"{phrase.values[0].typed!r} and {what.typed!r} are two different things")
-    if said and (what.is_definite or not all(ask.sense.step for ask in said)):
+    starts = what.is_indefinite or what.follows("to", "into")  # "grow a beard", "trim it to stubble"
+    if said and not (starts and all(ask.sense.step for ask in said)):
         parts = [degree for degree in what.degrees if degree in ("mild", "strong")]
         return [replace(ask, degrees=[*ask.degrees, *parts]) if ask.sense.step else ask for ask in found]
     if given.indices or given.step or set(what.degrees) & {"more", "less", "most"}:  # "grow a beard"
@@ -347,7 +351,7 @@ def _levels(ask: Ask, source: Source | None) -> frozenset[int]:
         )  # "slim the face a bit"
     if is_scale and degrees & {"mild", "strong", "most"}:
         indices = _graded(sense, ATTRIBUTES[name].rest, mild="mild" in degrees)
-    elif name == "beard" and indices == {1, 2, 3} and known == {1}:
+    elif name == "beard" and indices == {1, 2, 3} and known == {1} and not ask.is_negated:
         indices = frozenset({2})  # who has stubble and wants a beard wants more than that
     return frozenset(range(top + 1)) - indices if ask.is_negated else indices
 
