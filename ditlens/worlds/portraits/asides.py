@@ -17,7 +17,7 @@ _OCCASIONS = LISTS["occasions"] | {"photo", "picture"}
 _NO_PHRASES = LISTS["fillers"] | LISTS["skipped"] | LISTS["qualities"] | LISTS["separators"] | {",", "?"}
 _SPEAKER = re.compile(r"(?:i['’]?m|i am|i feel|we are|we['’]re) (?!\w+ing\b)")
 _FREE = re.compile(
-    r"(?:the )?(?:sun|wind|rain|light|snow)(?: is|['’]s|s)? |(?:i|you|we) can(?:not|['’]?t)? (?:even )?see "
+    r"(?:the )?(?:sun|wind|rain|light|snow)(?: is|['’]s| \w+s) |(?:i|you|we) can(?:not|['’]?t)? (?:even )?see "
 )
 _SIGNS = re.compile(r":|['’]s |\b(?:i['’]?m|i am|i feel|we are) |\b(?:it|them)\b")
 _OBJECT = re.compile(
@@ -119,10 +119,11 @@ def _subject(part: str, following: str = "") -> str:
         return ""
     units = units_of(words_of(part, Notes()))
     nouns = [unit.is_noun for unit in units]
-    if nouns.count(True) != 1 or not (nouns[0] or words[0] not in LISTS["owners"]):
+    owned = words[0] in LISTS["owners"]
+    if any(u.about(("",)) for u in units) or nouns.count(True) != 1 or (owned and not nouns[0]):
         return ""
     thing = units[nouns.index(True)]
-    if words[0] not in LISTS["owners"] and not {*LISTS["owners"], *LISTS["articles"]} & {*thing.before}:
+    if not (owned or thing.follows("owners", "articles")):
         return ""  # "he is grinning like a lunatic, ..."
     strange = [_is_strange(u) or bool(u.entry.senses and not u.about(thing.entry.heads)) for u in units]
     return f"the {thing.typed} is change" if any(strange) else ""

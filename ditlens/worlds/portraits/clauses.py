@@ -68,6 +68,7 @@ class Clause:
         misfits: Words that are, but say nothing about the nouns here.
         qualities: Pleasant adjectives.
         is_also: Whether it ends in "too".
+        after: Small words after the last.
     """
 
     link: str
@@ -80,6 +81,7 @@ class Clause:
     misfits: list[Unit] = field(default_factory=list)
     qualities: list[Unit] = field(default_factory=list)
     is_also: bool = False
+    after: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -87,7 +89,8 @@ class Clause:
 
     def has(self, *small: str) -> bool:
         """Whether one of these small words is in it."""
-        return any(word in (*unit.before, *unit.within) for unit in self.units for word in small)
+        said = {word for unit in self.units for word in (*unit.before, *unit.within)}
+        return not said.isdisjoint(small) or not {*self.after}.isdisjoint(small)
 
 
 DEGREES = ("mild", "strong", "more", "less", "most", "too")
@@ -105,7 +108,8 @@ def clauses_of(units: Sequence[Unit]) -> list[Clause]:
         following = units[at + 1 :]
         if _is_separator(unit):
             link = unit.stems[0]
-            if found[-1].units:
+            if found[-1].units or found[-1].is_origin:
+                found[-1].after = unit.before
                 found.append(Clause(link))
             elif link not in (",", "and"):
                 found[-1].link = link
@@ -198,7 +202,7 @@ def _read(clause: Clause, near: Sequence[Phrase]) -> None:
         elif place == "post":
             clause.phrases[-1].post.append(unit)
         elif place == "alone":
-            about = next((p for p in near if _is_near(unit, p)), None)
+            about = next((p for p in near if _is_near(unit, p, clause)), None)
             clause.phrases.append(Phrase(None, [unit], [], verbs, about=about, hints=_hinted(unit, clause)))
             verbs = []
         elif degrees := [role for role in DEGREES if role in unit.roles]:
@@ -247,10 +251,13 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
     return "" if unit.is_quality else "misfit"
 
 
-def _is_near(unit: Unit, phrase: Phrase) -> bool:
+def _is_near(unit: Unit, phrase: Phrase, clause: Clause) -> bool:
     """Whether a word is about the noun of a phrase before; of one to come, only if it says the same alone."""
     sense, alone = unit.about(phrase.heads), unit.about(("",))
-    leads = phrase.action or unit.is_indefinite  # "a relaxed, ordinary opening of the eyes"
+    leads = phrase.action and not clause.has("him", "her")  # "head left, and give him a clean shave"
+    leads = leads or (
+        unit.is_indefinite and not (phrase.action or LISTS["people"] & {*unit.stems})
+    )  # "a calm, ..."
     return sense is not None and bool(leads or alone is None or alone.attribute == sense.attribute)
 
 
@@ -340,16 +347,22 @@ def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
     instead = gone is not None and any(
         p.noun and p.noun.entry.gone == gone and p.noun.stems != phrase.noun.stems for p in before.phrases
     )  # "no beard, just stubble"
-    if doing or (past == "remove" and (gone is None or instead)):
+    some = any(unit.typed == "some" for unit in clause.units)
+    if doing or some or (past == "remove" and (gone is None or instead)):
         return "do"
     things = {"glasses", "hat", "earrings", "beard"}
-    elliptical = any(verb.typed in ("no", "without") for p in before.phrases for verb in p.verbs) and not any(
-        sense.attribute in things for unit in phrase.pre if (sense := unit.about(phrase.heads))
-    )  # "no hat, brown hair"
+    named = {sense.attribute for unit in phrase.pre if (sense := unit.about(phrase.heads))}
+    named |= {gone.attribute} if gone and not named else set()
+    short = any(verb.typed in ("no", "without") for p in before.phrases for verb in p.verbs)
+    elliptical = short and not named & things  # "no hat, brown hair"
     only_not = past == "not" and not acts(before.units)
-    if phrase.pre and not phrase.first.is_definite and (closed or only_not or elliptical):
+    stays_so = past == "keep" and before.phrases[-1].noun is None  # "kept short, and hoops"
+    if not phrase.first.is_definite and (closed or only_not or stays_so or elliptical):
         return "do"  # "hat off, round glasses", "blue, not green, and red hair"
-    if phrase.pre and not phrase.first.is_definite and clause.link == ",":
+    lists = (
+        not (phrase.pre or short) and not before.phrases[-1].first.is_definite
+    )  # "keep hat, beard and glasses"
+    if not (phrase.first.is_definite or lists) and (clause.link == "," or past == "keep"):
         raise Unclear(
             f"it is not clear whether {clause.text!r} is still about what to {past}. Begin it with a verb"
         )
@@ -381,19 +394,23 @@ def _share(clauses: Sequence[Clause]) -> None:
     """Give nouns without a word their neighbour's: "eyes and mouth wide open", "close the eyes and the mouth"."""
     listed = [clause for clause in clauses if clause.phrases]
     pairs = [
-        (first.phrases[-1], second.phrases[0], second.is_also)
+        (first.phrases[-1], second.phrases[0], second)
         for first, second in itertools.pairwise(listed)
         if second.link in (",", "and", "or") and not second.phrases[0].verbs
     ]
-    for a, b, _ in reversed(pairs):
-        if b.noun and is_bare(a) and not b.pre and all(unit.about(a.heads) for unit in b.post):
+    shared: list[Phrase] = []
+    for a, b, second in reversed(pairs):
+        goes_on = second.link != "," or b in shared  # "eyes, brows and mouth relaxed"
+        if goes_on and b.noun and is_bare(a) and not b.pre and all(unit.about(a.heads) for unit in b.post):
             a.post = list(b.post)
-    for a, b, is_also in pairs:
-        same = is_also and a.values and all(unit.about(b.heads) for unit in a.values)
+            shared.append(a)
+    for a, b, second in pairs:
+        same = second.is_also and a.values and all(unit.about(b.heads) for unit in a.values)
         if b.noun and same and not b.values:  # "the eyes wide open and the mouth too"
             b.post = list(a.values)
         elif a.noun and is_bare(b):
-            verbs = [unit for unit in a.pre if is_verb(unit, a) or not a.noun.before and len(a.pre) == 1]
+            bare = second.link != "," and not a.noun.before and len(a.pre) == 1  # "close eyes and mouth"
+            verbs = [unit for unit in a.pre if bare or is_verb(unit, a)]
             b.pre = verbs if all(unit.about(b.heads) for unit in verbs) else []
 
 
@@ -415,7 +432,7 @@ def _cut_tail(clause: Clause, before: Clause | None, notes: Notes) -> None:
             unit.stems[0] == "because"
             or unit.typed.split()[0] == "like"
             and not unit.follows("subjects")
-            or "as" in unit.before
+            or (at and "as" in unit.before)
             or is_too
         )
         if not (compares or "for" in unit.before or unit.stems[0] == "under"):
@@ -483,7 +500,8 @@ def _near(clause: Clause, before: Clause | None, following: Sequence[Clause]) ->
         nouns = [unit for unit in later.units if unit.is_noun and not _acts_alone(unit)]
         if nouns and not _is_parted(later.units[1 : later.units.index(nouns[0]) + 1]):
             comes = Phrase(nouns[0])
-            told = last is not None and (last.post or not (last.values or last.verbs))
+            goes_on = clause.link == "and" and later.link == ","
+            told = last and (goes_on or last.post or not (last.values or last.verbs))
             found = [*found, comes] if told else [comes, *found]
             break
     them = () if named and named.noun and named.noun.typed.endswith("s") else ("them",)
@@ -544,7 +562,10 @@ def read_clauses(units: Sequence[Unit], notes: Notes) -> list[Clause]:
         near = _near(clause, before, clauses[at + 1 :])
         _read(clause, near)
         nouns = [phrase.noun for phrase in (*reversed(clause.phrases), *near) if phrase.noun]
-        _decide(clause, before)
+        replaces = any(
+            later.is_origin for later in clauses[at + 1 : at + 2]
+        )  # "..., and pearls instead of hoops"
+        _decide(clause, None if replaces else before)
         _cut_tail(clause, before, notes)
         unknown += _account(clause, notes)
         misfits += [Misfit(unit, nouns[0] if nouns else None) for unit in clause.misfits]

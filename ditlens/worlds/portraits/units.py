@@ -190,7 +190,7 @@ def words_of(text: str, notes: Notes) -> list[Word]:
             found += [Word(form, typed, () if i else tuple(before)) for i, form in enumerate(forms)]
             last = _kind(typed) or last
             before = []
-    return found
+    return [*found, Word(",", ",", tuple(before))] if before else found
 
 
 _CLOSING = {"on": "put", "in": "put", "out": "off", "go": "off", "goes": "off"}
