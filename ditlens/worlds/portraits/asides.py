@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ditlens.worlds.portraits.lexicon import ENTRIES, LISTS, ROLES, UNDRAWABLE, Entry, attributes_of, base
+from ditlens.worlds.portraits.lexicon import LISTS, UNDRAWABLE, Entry, attributes_of
 from ditlens.worlds.portraits.phrases import tokens
 from ditlens.worlds.portraits.units import Notes, Unit, units_of, words_of
 
@@ -14,12 +14,10 @@ _CUTS = re.compile(
     r"|\s+(?=(?:because|cos|cuz|coz|since)\b|(?:as|like) (?:if|though|he|she|it|they|i|we)\b))"
 )
 _OCCASIONS = LISTS["occasions"] | {"photo", "picture"}
-_NO_PHRASES = LISTS["fillers"] | LISTS["skipped"] | LISTS["qualities"] | LISTS["separators"] | {",", "?"}
 _SPEAKER = re.compile(r"(?:i['’]?m|i am|i feel|we are|we['’]re) (?!\w+ing\b)")
 _FREE = re.compile(
     r"(?:the )?(?:sun|wind|rain|light|snow)(?: is|['’]s| \w+s) |(?:i|you|we) can(?:not|['’]?t)? (?:even )?see "
 )
-_SIGNS = re.compile(r":|['’]s |\b(?:i['’]?m|i am|i feel|we are) |\b(?:it|them)\b")
 _OBJECT = re.compile(
     r"\b(?!joining|starting|leaving|entering|visiting|attending|celebrating|meeting|catching|missing|losing|quitting)"
     r"\w+ing (?:an?|the|his|her|some|two)\b"
@@ -33,16 +31,13 @@ def without_asides(text: str, notes: Notes) -> str:
     opens as a purpose does ("for the poster"), names a style, or announces the rest ("pirate time: ..."), and if
     nothing in it asks for anything: no verb of a request, nothing that portraits have.
     """
-    if not _SIGNS.search(text.lower()) and all(_is_plain(word) for word in tokens(text)):
-        return text
     pieces = [*_CUTS.split(text), ""]
     parts, cuts = pieces[::2], pieces[1::2]
     asides = [_is_aside(part, cut) for part, cut in zip(parts, cuts, strict=True)]
     rest = _named(" , ".join(part for part, aside in zip(parts, asides, strict=True) if not aside))
     for at, part in enumerate(parts):
-        feels = (
-            {"smile"} if _SPEAKER.match(part.lower()) else set()
-        )  # "I'm sad that he's bald; give him long hair"
+        # "I'm sad that he's bald; give him long hair"
+        feels = {"smile"} if _SPEAKER.match(part.lower()) else set()
         asides[at] &= bool(_FREE.match(part.lower())) or _named(part) <= rest | feels
         asides[at] |= ":" in cuts[at - 1] and bool(tokens(part)) and {*tokens(part)} <= _OCCASIONS
     if all(aside or not part.strip() for aside, part in zip(asides, parts, strict=True)):
@@ -63,12 +58,6 @@ def _named(part: str) -> set[str]:
     )
 
 
-def _is_plain(word: str) -> bool:
-    """Whether a word is read by itself."""
-    stems = base(word)
-    return word in _NO_PHRASES or stems[-1:] in ENTRIES or stems[-1:] in ROLES
-
-
 def _is_strange(unit: Unit) -> bool:
     read = unit.roles or unit.is_filler or unit.is_quality or unit.stems[0] in LISTS["separators"]
     return not read and unit.entry == Entry()
@@ -78,17 +67,14 @@ def _is_aside(part: str, cut: str) -> bool:
     part = part.lower()
     words = [word for word in tokens(re.sub(r"['’](s|m)\b", " is", part)) if word not in ",?"]
     announces = ":" in cut
-    if _FREE.match(part):
-        return True
-    if (
-        len(words) < 2
-        or _asks(words, for_all=announces and words[0] == "for", wants=announces)
-        or _OBJECT.search(part)
-    ):
+    is_for = announces and words[:1] == ["for"]
+    if _FREE.match(part) or len(words) < 2:
+        return len(words) > 1
+    if _asks(words, for_all=is_for, wants=announces) or _OBJECT.search(part):
         return False
     units = units_of(words_of(part, Notes()))
     is_a = words[0] in LISTS["tellers"] and words[1] == "is" and {*words[2:3]} & {"such", "a", "an", "off"}
-    is_told = words[0] == "youll" or (announces and words[0] == "for") or _SPEAKER.match(part)
+    is_told = words[0] == "youll" or is_for or _SPEAKER.match(part)
     if not (is_a or is_told or any(map(_is_strange, units))):
         return False
     purpose = words[0] in LISTS["openers"] or words[-1] in LISTS["closers"]
@@ -109,13 +95,10 @@ def _asks(words: list[str], *, for_all: bool, wants: bool) -> bool:
 
 def _subject(part: str, following: str = "") -> str:
     """The thing that a complaint is about, if what follows says what to do: "his beard itches, shave it"."""
-    words = tokens(part)
+    words = tokens(part) or [""]
     refers = {"it", "them"} & set(tokens(following)) and not {"it", "them", "too"} & set(words)
-    if (
-        not refers
-        or not {*words[:1]} & {*LISTS["owners"], "he", "she", "i"}
-        or _asks(words, for_all=False, wants=False)
-    ):
+    opens = words[0] in LISTS["owners"] | {"he", "she", "i"}
+    if not (refers and opens) or _asks(words, for_all=False, wants=False):
         return ""
     units = units_of(words_of(part, Notes()))
     nouns = [unit.is_noun for unit in units]

@@ -627,16 +627,12 @@ def nearest(text: str, count: int = 2) -> list[str]:
     about = about or {sense.attribute for entry in entries for sense in (entry.senses or {}).values()}
     candidates = [(len(words & said) + (name in about), text) for name, text, said in _plain_commands()]
     most = max(score for score, _ in candidates)
-    best = [each for each in candidates if each[0] == most]
-    if len(best) < count:
-        best = [each for each in candidates if each[0] >= most - 1]
-    matcher = difflib.SequenceMatcher(b=text.lower())
 
-    def likeness(candidate: tuple[int, str]) -> float:
-        matcher.set_seq1(candidate[1])
-        return -candidate[0] - matcher.ratio()
+    def unlike(candidate: tuple[int, str]) -> float:
+        return -candidate[0] - difflib.SequenceMatcher(None, candidate[1], text.lower()).ratio()
 
-    return [instruction for _, instruction in sorted(best, key=likeness)[:count]]
+    best = [candidate for candidate in candidates if candidate[0] >= most - 1]
+    return [instruction for _, instruction in sorted(best, key=unlike)[:count]]
 
 
 def _content(text: str) -> frozenset[str]:
