@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ditlens.worlds.portraits.lexicon import ACTIVE, AT_EASE, ENTRIES, LISTS, SOFT, THINGS, Entry
+from ditlens.worlds.portraits.lexicon import ACTIVE, AT_EASE, ENTRIES, LISTS, SOFT, THINGS, WORN, Entry
 from ditlens.worlds.portraits.units import NUMBERS, Notes, Unit
 
 
@@ -331,7 +331,7 @@ def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
         return past
     if (
         degrees
-        or phrase.first.is_indefinite
+        or any(unit.is_indefinite for unit in phrase.words)
         or phrase.post
         or any(is_verb(unit, phrase) for unit in phrase.pre)
     ):
@@ -350,11 +350,10 @@ def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
     some = any(unit.typed == "some" for unit in clause.units)
     if doing or some or (past == "remove" and (gone is None or instead)):
         return "do"
-    things = {"glasses", "hat", "earrings", "beard"}
     named = {sense.attribute for unit in phrase.pre if (sense := unit.about(phrase.heads))}
     named |= {gone.attribute} if gone and not named else set()
     short = any(verb.typed in ("no", "without") for p in before.phrases for verb in p.verbs)
-    elliptical = short and not named & things  # "no hat, brown hair"
+    elliptical = short and not named & WORN  # "no hat, brown hair"
     only_not = past == "not" and not acts(before.units)
     stays_so = past == "keep" and before.phrases[-1].noun is None  # "kept short, and hoops"
     if not phrase.first.is_definite and (closed or only_not or stays_so or elliptical):
@@ -362,7 +361,7 @@ def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
     lists = (
         not (phrase.pre or short) and not before.phrases[-1].first.is_definite
     )  # "keep hat, beard and glasses"
-    if not (phrase.first.is_definite or lists) and (clause.link == "," or past == "keep"):
+    if not (phrase.first.is_definite or lists) and (clause.link == "," or past == "keep" or not named & WORN):
         raise Unclear(
             f"it is not clear whether {clause.text!r} is still about what to {past}. Begin it with a verb"
         )
@@ -441,11 +440,16 @@ def _cut_tail(clause: Clause, before: Clause | None, notes: Notes) -> None:
         lost = [p for p in clause.phrases if p.first in tail and (p.noun or not p.about or _is_told(p.about))]
         if not (any(u in head for u in clause.units[:at]) if at else before and clause.link == ","):
             continue
+        strange = any(u in tail for u in (*clause.unknown, *clause.misfits))
+        told = [p for p in clause.phrases if p not in lost]
+        gone = told[-1].noun.entry.gone if at and told and told[-1].noun and not told[-1].values else None
+        if strange and compares and not is_too and gone and gone.attribute in WORN:
+            return  # "a hat like a wizard"
         if compares:  # "grey, like an old man": not old
             clause.phrases = [p for p in clause.phrases if p not in lost]
         elif any(u in head for u in tail) or not any(u in clause.unknown for u in tail):
             return
-        if lost or any(u in tail for u in (*clause.unknown, *clause.misfits)):
+        if lost or strange:
             notes.asides.append(" ".join(u.typed for u in tail))
         for listed in (clause.unknown, clause.misfits, clause.verbs, clause.qualities):
             listed[:] = [u for u in listed if u not in tail]

@@ -59,6 +59,8 @@ class Entry:
 NOTHING = {"glasses": 0, "hat": 0, "earrings": 0, "beard": 0, "smile": 2}
 """The level or value that remains when something is removed."""
 
+WORN = NOTHING.keys() - {"smile"}
+
 AT_EASE = {"mouth_open": 0, "eye_open": 1, "brow_tilt": 1, "gaze": 1, "head_tilt": 1}
 """The level after one stops doing something: squinting, looking left."""
 
