@@ -395,6 +395,20 @@ def test_what_cannot_be_drawn_suggests_what_is_like_it(text, about):
         ("she shouldn't have a beard", {"beard": 0.2}, {"beard": {0}}),
         ("make that a real grin", {"smile": 0.5}, {"smile": {4}}),
         ("tilt the hed to the right", {}, {"head_tilt": {2}}),
+        (
+            "grow the beard to his chest n remove the hat",
+            {"hat": "cap", "beard": 0.2},
+            {"beard": {3}, "hat": {"none"}},
+        ),
+        ("some cool shades, it's sunny out", {}, {"glasses": {"sunglasses"}}),
+        ("the wall colour is awful, try a pale yellow", {}, {"background": {"yellow"}}),
+        ("for our grandma: pearl earrings", {}, {"earrings": {"pearls"}}),
+        ("cut his hair very short, he's joining the marines", {}, {"hair_length": {0}}),
+        ("he'd look good with a beard, wouldn't he?", {}, {"beard": {1, 2, 3}}),
+        ("let the beard grow until it touches the chest", {"beard": 0.2}, {"beard": {3}}),
+        ("dye it pink, the hair I mean", {}, {"hair_color": {"pink"}}),
+        ("the background is too loud, make it grey", {}, {"background": {"grey"}}),
+        ("he needs a decent crew cut", {}, {"hair_length": {0}}),
         ("a rde shrit", {"shirt": "blue"}, {"shirt": {"red"}}),
     ],
 )
@@ -416,6 +430,9 @@ def test_kinds_that_were_misread_or_refused(text, source, asked):
         ("a sad smile", {}),
         ("turn the camera", {"gaze": -1.0}),
         ("make the mouth smaller", {"mouth_open": 0.9}),
+        ("a hat like a wizard", {}),
+        ("make her dark", {}),
+        ("make the shirt white, and same with the background, that one grey", {}),
     ],
 )
 def test_what_is_not_clear_is_refused_with_a_suggestion(text, source):
@@ -435,6 +452,7 @@ def test_what_is_not_clear_is_refused_with_a_suggestion(text, source):
         ("wishes_open4", 0.96),
         ("wishes_open5", 0.98),
         ("wishes_open6", 0.98),
+        ("wishes_open7", 0.97),
     ],
 )
 def test_the_open_lists_are_understood(name, least):

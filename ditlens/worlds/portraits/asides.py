@@ -75,14 +75,20 @@ def _is_aside(part: str, cut: str) -> bool:
     units = units_of(words_of(part, Notes()))
     is_a = words[0] in LISTS["tellers"] and words[1] == "is" and {*words[2:3]} & {"such", "a", "an", "off"}
     is_told = words[0] == "youll" or is_for or _SPEAKER.match(part)
-    if not (is_a or is_told or any(map(_is_strange, units))):
+    points = words[0] in ("that", "this") and words[1] not in LISTS["finite"]  # "that one grey"
+    if points or not (is_a or is_told or any(map(_is_strange, units))):
         return False
     purpose = words[0] in LISTS["openers"] or words[-1] in LISTS["closers"]
     person = words[0] in ("the", "my", "our") and LISTS["people"] & set(words[1:4])
     if not (announces or purpose or person or words[0] in LISTS["tellers"]):
         return False
-    free = words[0] in ("i", "we", "youll") or (words[0] == "like" and words[1] in LISTS["tellers"])
-    return free or not any(unit.is_noun or "" in (unit.entry.senses or {}) for unit in units)
+    person = person or (is_for and LISTS["people"] & {*words})
+    free = (
+        (is_for and person)
+        or words[0] in ("i", "we", "youll")
+        or (words[0] == "like" and words[1] in LISTS["tellers"])
+    )
+    return bool(free) or not any(unit.is_noun for unit in units)
 
 
 def _asks(words: list[str], *, for_all: bool, wants: bool) -> bool:

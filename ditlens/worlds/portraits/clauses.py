@@ -227,10 +227,12 @@ def _place(unit: Unit, clause: Clause, at: int, context: tuple[str, ...]) -> str
     head = clause.phrases[-1] if clause.phrases and clause.phrases[-1].noun else None
     of_image = any(u.stems[0] in LISTS["media"] for u in clause.units[at + 1 : at + 2])  # "an old photo"
     if not any(u.is_noun for u in clause.units):
-        if of_image or (unit.is_indefinite and unit is clause.units[-1] and _is_color_only(unit)):
-            return "misfit"  # "she has a banana"
+        fruit = unit.is_indefinite and unit is clause.units[-1] and _is_color_only(unit)  # "she has a banana"
+        tries = any("do" in u.roles and u.stems[0] not in LISTS["stative"] for u in clause.units)
+        if of_image or (fruit and not (tries and unit.about(context))):
+            return "misfit"
         fits = unit.about(context) or any(unit.about((hint,)) for hint in _hinted(unit, clause))
-        return "alone" if fits else "" if unit.roles or unit.is_filler else "misfit"
+        return "alone" if fits else "" if unit.roles or unit.is_filler or unit.is_quality else "misfit"
     fits_head = head is not None and unit.about(head.heads)
     touches = comes == at + 1 and later is not None and not later.before
     ends = (

@@ -192,6 +192,7 @@ def _is_finite(unit: Unit) -> bool:
     told = first in ("look", "seem", "feel") and unit.follows("i", "you", "we", "they")
     is_mine = not unit.roles and unit.follows("i", "we")  # "I'm going bald"
     inflected = first.endswith("s") and not unit.is_noun and first != unit.stems[0]
+    inflected = inflected and not unit.follows("to", "the")  # "to the shoulders"
     return told or is_mine or inflected or bool(LISTS["finite"] & {first, *unit.before})
 
 
@@ -285,7 +286,8 @@ def _is_state(phrase: Phrase, found: Sequence[Ask]) -> bool:
 
 def _unwanted(phrase: Phrase) -> bool:
     """Whether the thing itself is not wanted: "I do not want a hat"."""
-    removable = phrase.noun is not None and phrase.noun.entry.gone is not None and not phrase.values
+    gone = phrase.noun.entry.gone if phrase.noun else None
+    removable = gone is not None and gone.attribute in NOTHING and not phrase.values
     return removable and phrase.does("wants") and not acts(phrase.verbs)
 
 
