@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from benchmarks.portraits import wishes as scores
 from ditlens.errors import CaptionError
 from ditlens.worlds import world
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical, describe_values, neutral
+from ditlens.worlds.portraits.constraints import settle
 from ditlens.worlds.portraits.edits import command, commands
 from ditlens.worlds.portraits.grammar import nearest, read_instruction
 from ditlens.worlds.portraits.instructions import check_instruction, parse_instruction
@@ -460,6 +462,32 @@ def test_the_open_lists_are_understood(name, least):
     assert found.misread == []
     assert found.understood / found.feasible >= least
     assert found.refused_rightly == found.infeasible
+
+
+def test_two_wishes_in_one_come_to_both():
+    rows = [json.loads(line) for file in sorted(FOLDER.glob("wishes_open*.jsonl")) for line in file.open()]
+    rows = [r for r in rows if not (r["refuse"] or r.get("keep_only")) and len(r["wish"].split()) < 9]
+    draw = random.Random(0)
+    joined = wrong = 0
+    while joined < 500:
+        one, two = draw.sample(rows, 2)
+        names = [{*row["gold"], *(row.get("may") or {})} for row in (one, two)]
+        source = {n: frozenset({(one if n in names[0] else two)["source"][n]}) for n in ATTRIBUTES}
+        try:
+            parts = [parse_instruction(row["wish"], source) for row in (one, two)]
+            both = parse_instruction(
+                one["wish"].rstrip(".! ") + draw.choice((", ", " and ", ". ")) + two["wish"], source
+            )
+        except CaptionError:
+            continue
+        if not (names[0] & names[1] or parts[0].keys() & parts[1].keys()):
+            joined += 1
+            settled = [
+                {n: settle(n, allowed, min(source[n])) for n, allowed in asked.items()}
+                for asked in (*parts, both)
+            ]
+            wrong += settled[0] | settled[1] != settled[2]
+    assert wrong <= 4
 
 
 def test_what_is_to_stay_is_not_changed_all_the_same():

@@ -69,6 +69,7 @@ class Clause:
         qualities: Pleasant adjectives.
         is_also: Whether it ends in "too".
         after: Small words after the last.
+        is_closed: Whether a clause of its own says what happens: "he is squinting, fix it".
     """
 
     link: str
@@ -82,6 +83,7 @@ class Clause:
     qualities: list[Unit] = field(default_factory=list)
     is_also: bool = False
     after: tuple[str, ...] = ()
+    is_closed: bool = False
 
     @property
     def text(self) -> str:
@@ -257,10 +259,10 @@ def _is_near(unit: Unit, phrase: Phrase, clause: Clause) -> bool:
     """Whether a word is about the noun of a phrase before; of one to come, only if it says the same alone."""
     sense, alone = unit.about(phrase.heads), unit.about(("",))
     leads = phrase.action and not clause.has("him", "her")  # "head left, and give him a clean shave"
-    leads = leads or (
-        unit.is_indefinite and not (phrase.action or LISTS["people"] & {*unit.stems})
-    )  # "a calm, ..."
-    return sense is not None and bool(leads or alone is None or alone.attribute == sense.attribute)
+    leads = leads or (unit.is_indefinite and not phrase.action)  # "a calm, level brow"
+    if sense is None or LISTS["people"] & {*unit.stems}:
+        return False
+    return bool(leads or alone is None or alone.attribute == sense.attribute)
 
 
 def _hinted(unit: Unit, clause: Clause) -> tuple[str, ...]:
@@ -325,18 +327,13 @@ def _decide(clause: Clause, before: Clause | None) -> None:
 def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
     """What happens to a phrase without a verb: "remove the hat and the glasses"."""
     past = before.phrases[-1].action if before.phrases else ""
-    closed = any(verb.roles & {past} for verb in before.verbs)
+    closed = before.is_closed or any(verb.roles & {past} for verb in before.verbs)
+    closed |= before.link == "and" and clause.link == ","  # "remove hat and beard, round glasses"
     if past not in ("remove", "keep", "not") or clause.link not in (",", "and", "or", "nor"):
         return "do"
-    degrees = any(unit.degrees for unit in phrase.words)
     if clause.link in ("or", "nor"):
         return past
-    if (
-        degrees
-        or any(unit.is_indefinite for unit in phrase.words)
-        or phrase.post
-        or any(is_verb(unit, phrase) for unit in phrase.pre)
-    ):
+    if phrase.post or any(u.degrees or u.is_indefinite or is_verb(u, phrase) for u in phrase.words):
         return "do"
     if phrase.noun is None:
         if past == "remove":
@@ -350,6 +347,8 @@ def _inherited(clause: Clause, phrase: Phrase, before: Clause) -> str:
         p.noun and p.noun.entry.gone == gone and p.noun.stems != phrase.noun.stems for p in before.phrases
     )  # "no beard, just stubble"
     some = any(unit.typed == "some" for unit in clause.units)
+    last = before.phrases[-1].noun
+    some |= last is not None and last.is_gerund and not phrase.noun.is_gerund  # "stop frowning and pearls"
     if doing or some or (past == "remove" and (gone is None or instead)):
         return "do"
     named = {sense.attribute for unit in phrase.pre if (sense := unit.about(phrase.heads))}
@@ -429,13 +428,8 @@ def _cut_tail(clause: Clause, before: Clause | None, notes: Notes) -> None:
     head = [u for p in clause.phrases for u in p.words]
     for at, unit in enumerate(clause.units):
         is_too = "for" in unit.before and any("too" in u.degrees for u in head)
-        compares = (
-            unit.stems[0] == "because"
-            or unit.typed.split()[0] == "like"
-            and not unit.follows("subjects")
-            or (at and "as" in unit.before)
-            or is_too
-        )
+        likens = unit.typed.split()[0] == "like" and not unit.follows("subjects")
+        compares = likens or is_too or unit.stems[0] == "because" or (at and "as" in unit.before)
         if not (compares or "for" in unit.before or unit.stems[0] == "under"):
             continue
         tail = clause.units[at:]
@@ -483,7 +477,7 @@ def _follow(before: Clause, clause: Clause) -> None:
     goes = {"do", "change", action, *(["not"] if liked else [])}  # "I never liked that hat, take it off"
     if action and roles_of(before.verbs) <= {"change"} and all(p.action in goes for p in before.phrases):
         last.action = action
-        before.verbs, clause.units, clause.verbs = [], [], []
+        before.verbs, before.is_closed, clause.units, clause.verbs = [], True, [], []
 
 
 def _thing(phrase: Phrase) -> Phrase | None:
@@ -504,6 +498,8 @@ def _near(clause: Clause, before: Clause | None, following: Sequence[Clause]) ->
         if later.link not in (",", "and", "or", "but"):
             break
         nouns = [unit for unit in later.units if unit.is_noun and not _acts_alone(unit)]
+        if found and later.units[0].roles:
+            break  # "black as the night, make the face thinner"
         if nouns and not _is_parted(later.units[1 : later.units.index(nouns[0]) + 1]):
             comes = Phrase(nouns[0])
             goes_on = clause.link == "and" and later.link == ","
@@ -568,9 +564,8 @@ def read_clauses(units: Sequence[Unit], notes: Notes) -> list[Clause]:
         near = _near(clause, before, clauses[at + 1 :])
         _read(clause, near)
         nouns = [phrase.noun for phrase in (*reversed(clause.phrases), *near) if phrase.noun]
-        replaces = any(
-            later.is_origin for later in clauses[at + 1 : at + 2]
-        )  # "..., and pearls instead of hoops"
+        # "..., and pearls instead of hoops"
+        replaces = any(c.is_origin and c.link == "but" for c in clauses[at + 1 : at + 2])
         _decide(clause, None if replaces else before)
         _cut_tail(clause, before, notes)
         unknown += _account(clause, notes)
