@@ -17,11 +17,7 @@ from ditlens.worlds.portraits.attributes import (
     visible,
 )
 from ditlens.worlds.portraits.constraints import Source
-from ditlens.worlds.portraits.edits import (
-    EDIT_TEMPLATES,
-    WHOM,
-    write,
-)
+from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, WHOM, write
 from ditlens.worlds.portraits.grammar import read_instruction
 from ditlens.worlds.portraits.pairs import target_caption as target_caption
 from ditlens.worlds.portraits.phrases import PHRASES, Constraints, noun

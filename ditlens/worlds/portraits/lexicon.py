@@ -51,17 +51,26 @@ class Entry:
     gone: Sense | None = None
     senses: Mapping[str, Sense] | None = None
 
+    def as_word(self) -> Entry:
+        """The same where it is no noun: "age him"."""
+        return Entry(senses=self.senses)
+
 
 NOTHING = {"glasses": 0, "hat": 0, "earrings": 0, "beard": 0, "smile": 2}
 """The level or value that remains when something is removed."""
 
+WORN = NOTHING.keys() - {"smile"}
+
 AT_EASE = {"mouth_open": 0, "eye_open": 1, "brow_tilt": 1, "gaze": 1, "head_tilt": 1}
 """The level after one stops doing something: squinting, looking left."""
+
+SIDEWAYS = frozenset({"gaze", "head_tilt"})
+"""Attributes that have two sides, and no more or less."""
 
 STRONG = {("hair_length", 1): 0, ("skin_tone", 1): 0, ("skin_tone", 3): 4}
 """What "very" makes of a level: "very short"."""
 
-SOFT = {"look": ("gaze",), "peek": ("gaze",), "wear": ("shirt",), "clothe": ("shirt",)}
+SOFT = {"look": ("gaze",), "peek": ("gaze",), "peer": ("gaze",), "wear": ("shirt",), "clothe": ("shirt",)}
 """Verbs that stand for a noun if a word about that noun follows: "look left", "wear white"."""
 
 
@@ -97,20 +106,18 @@ def _listed(text: str) -> list[str]:
     return [" ".join(phrase.split()) for phrase in text.split(",")]
 
 
-def _small(name: str) -> frozenset[str]:
-    return frozenset(_FILE["small"][name].split())
-
-
-SKIPPED, FILLERS, QUALITIES, STATIVE = map(_small, ("skipped", "fillers", "qualities", "stative"))
-COMPLAINTS = _small("complaints")
-PEOPLE, KIN, ASKING, OCCASIONS = map(_small, ("people", "kin", "asking", "occasions"))
+LISTS = {name: frozenset(words.split()) for name, words in _FILE["small"].items()}
 UNDRAWABLE = {word: name for name, listed in _FILE["undrawable"].items() for word in listed.split()}
 """What other worlds draw, with the attribute that is most like it here ("-" if none is)."""
-REAL_WORDS = _small("real")
-REWRITES = dict(_FILE["rewrites"])
-IRREGULAR = dict(_FILE["irregular"])
+REWRITES = {p: "" if to == "-" else to for to, listed in _FILE["rewrites"].items() for p in _listed(listed)}
+PATTERNS = [
+    [part.strip() for part in line.split("->")] for line in _FILE["patterns"]["all"].strip().splitlines()
+]
+THINGS = dict(_FILE["things"])
+"""What is spoken of where a word stands alone: who is blond has hair."""
+IRREGULAR = {form: word for word, listed in _FILE["irregular"].items() for form in _listed(listed)}
 VERBS = {role: _listed(listed) for role, listed in _FILE["verbs"].items()}
-ACTIVE = frozenset(VERBS["do"]) - STATIVE
+ACTIVE = frozenset(VERBS["do"]) - LISTS["stative"]
 """Verbs that bring about a change; "not" before one of them means that it stays away."""
 
 # --- words ------------------------------------------------------------------------------------------------------
@@ -131,8 +138,8 @@ _ALL = [
     *(phrase for listed in VERBS.values() for phrase in listed),
 ]
 _COLORS = [phrase for _, name, _, listed in _tables("about") if name == "hair_color" for phrase in listed]
-ADJECTIVES = _one_word([*_phrases_of("leans"), *_COLORS]) | QUALITIES
-SINGLES = _one_word(_ALL) | QUALITIES | FILLERS | SKIPPED | SOFT.keys()
+ADJECTIVES = _one_word([*_phrases_of("leans"), *_COLORS]) | LISTS["qualities"]
+SINGLES = _one_word(_ALL) | LISTS["qualities"] | LISTS["fillers"] | LISTS["skipped"] | SOFT.keys()
 """Words that are phrases of their own."""
 
 WORDS = frozenset(word for phrase in _ALL for word in phrase.split())
@@ -185,7 +192,7 @@ def base(word: str) -> Stems:
 
 def _stems(phrase: str) -> Stems:
     """The key of a phrase; empty if all its words are skipped."""
-    words = [word for word in phrase.split() if word not in SKIPPED]
+    words = [word for word in phrase.split() if word not in LISTS["skipped"]]
     return tuple(stem for word in words for stem in base(word) or (word,))
 
 
@@ -201,7 +208,7 @@ def _indices(name: str, levels: str) -> frozenset[int]:
 def _direction(name: str, indices: frozenset[int]) -> int:
     """Where more of these levels is: in the upper half of an ordered attribute, up."""
     spec = attribute(name)
-    if isinstance(spec, Categorical) or name in ("gaze", "head_tilt"):
+    if isinstance(spec, Categorical) or name in SIDEWAYS:
         return 0
     middle, mean = (len(spec.levels) - 1) / 2, sum(indices) / len(indices)
     return (mean > middle) - (mean < middle)
@@ -317,7 +324,7 @@ def _compared(word: str) -> str:
 
 def _spelt() -> frozenset[str]:
     """Common words, not those of idioms, with their usual endings."""
-    common, nouns = _small("common"), _one_word(_NOUNS)
+    common, nouns = LISTS["common"], _one_word(_NOUNS)
     said = {
         word
         for table in PHRASES.values()
@@ -334,7 +341,7 @@ def _spelt() -> frozenset[str]:
     leaning = _one_word(_phrases_of("leans")) & ADJECTIVES
     compared = {_compared(word) for word in leaning & (common | said)}
     plurals = {word + "s" for word in nouns if not word.endswith("s")}
-    return frozenset(word for word in nouns | plurals | leaning | compared | said | common if len(word) > 3)
+    return frozenset(word for word in nouns | plurals | leaning | compared | said | common if len(word) > 2)
 
 
 SPELT: frozenset[str] = _spelt()
