@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from ditlens.analysis.patching import patch as patch
     from ditlens.analysis.sde import SDE as SDE
     from ditlens.analysis.sde import sde as sde
+    from ditlens.analysis.directions import Direction as Direction
+    from ditlens.analysis.directions import direction as direction
+    from ditlens.analysis.geometry import gram as gram
+    from ditlens.analysis.same_effect import orthogonal_probes as orthogonal_probes
+    from ditlens.analysis.same_effect import same_effect as same_effect
+    from ditlens.analysis.steering import steer as steer
     from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
@@ -60,6 +66,10 @@ _PUBLIC = {
     "ditlens.analysis.patching": ("CausalMap", "patch"),
     "ditlens.analysis.leakage": ("Leakage", "leakage"),
     "ditlens.analysis.sde": ("SDE", "sde"),
+    "ditlens.analysis.directions": ("Direction", "direction"),
+    "ditlens.analysis.geometry": ("gram",),
+    "ditlens.analysis.same_effect": ("orthogonal_probes", "same_effect"),
+    "ditlens.analysis.steering": ("steer",),
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
     "ditlens.ems.extract": ("extract",),
