@@ -44,16 +44,16 @@ class Material:
         return dl.direction(self.cache, name, values=values, **({"site": SITE, "method": METHOD} | how))
 
 
-def material(model: dl.Model, sites: str = SITE) -> Material:
-    """Capture random images of random sentences."""
+def material(model: dl.Model, count: int = IMAGES) -> Material:
+    """Capture random images of random sentences at `SITE`."""
     rng, world = random.Random(MAKING), model.world
     assert world is not None
-    prompts = [random_sentence(world, rng, others=9) for _ in range(IMAGES)]
+    prompts = [random_sentence(world, rng, others=9) for _ in range(count)]
     null = model.encode_text("").named("uncond")
     guidance = model.defaults["guidance"]
     pixels = []
-    with dl.capture(model, sites, limit="4 GB") as cache:
-        for first in range(0, IMAGES, ITEMS):
+    with dl.capture(model, SITE, limit="4 GB") as cache:
+        for first in range(0, count, ITEMS):
             text = model.encode_text(prompts[first : first + ITEMS])
             noise = model.noise(range(first, first + len(text)))
             latents = flow.sample(model, noise, model.sigmas(STEPS), text, null_text=null, guidance=guidance)

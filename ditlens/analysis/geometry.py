@@ -102,13 +102,19 @@ class Gram:
             which = "any null" if not closer else " and ".join(others)
             found += f"which is not less than {which} gives: being nearly orthogonal is no evidence here. "
         found += f"Within an attribute the mean cosine is {self.within.mean():.2f}, {self.ratio:.1f} times as much."
+        return found + self._twins()
+
+    def _twins(self) -> str:
+        """What null 5 says; empty if it says nothing against the matrix."""
         tried = [each for each in self.effects if each.candidate]
-        if same := [each for each in tried if each.share >= SAME]:
-            found += (
-                f" {len(same)} of {len(tried)} directions orthogonal to one of them have the same effect: a "
-                "diagonal matrix by itself proves nothing."
-            )
-        return found
+        control = max([each.share for each in self.effects if each.name == "random"], default=0.0)
+        same = [each for each in tried if each.share >= max(SAME, control)]
+        if not same:
+            return ""
+        return (
+            f" {len(same)} of {len(tried)} directions orthogonal to one of them have the same effect (a random one "
+            f"{control:.0%} of it): a diagonal matrix by itself proves nothing."
+        )
 
     def __repr__(self) -> str:
         rows = [

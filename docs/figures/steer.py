@@ -17,7 +17,7 @@ def main() -> None:
     """The sweep along a smile, and the Gram matrix of all attributes."""
     model = dl.load("portraits")
     dl.gram(model).plot().savefig(HERE / "gram.png", dpi=90)
-    smile = material(model).direction("smile")
+    smile = material(model, 96).direction("smile")
     prompt = "a portrait of a young person with a blue shirt, short brown hair and round glasses"
     result = dl.steer(
         model, smile, [-3, -2, -1, 0, 1, 2, 3], prompt=prompt, seed=list(range(4)), sampling_steps=8
