@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, steering
 from benchmarks.faults import outcomes
 from benchmarks.keys import MeasureError, measure_keys
 from benchmarks.report import Result
@@ -39,6 +39,7 @@ def metrics_known_values() -> Result:
 
 MEASURES: dict[str, Callable[[], Result]] = {
     "metrics_known_values": metrics_known_values,
+    "steer_drift": steering.steer_drift,
 }
 """Every key, and how it is measured."""
 

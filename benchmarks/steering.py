@@ -8,7 +8,6 @@ What was set here (method, site, steps, amount) was chosen on prompts of a third
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,7 @@ import numpy as np
 import torch
 
 import ditlens as dl
-from benchmarks import RESULTS
-from benchmarks.report import Result, load_note, record
+from benchmarks.report import Result, load_note
 from ditlens import flow
 from ditlens.analysis.text_directions import ends, random_sentence
 from ditlens.metrics.statistics import estimate
@@ -27,6 +25,8 @@ from ditlens.worlds.world import Continuous
 IMAGES, ITEMS, STEPS = 144, 24, 8
 """Images from which directions are made, held-out ones that are steered, and sampling steps."""
 SITE, METHOD, AMOUNT = "joint.3.image.out", "probe", 1.5
+NAMES = ("smile", "mouth_open", "skin_tone", "beard", "hat", "brow_tilt")
+"""Attributes that are steered; the first one is the key."""
 MAKING, HELD_OUT = 11, 2301
 """Seeds; the settings were chosen on 77."""
 
@@ -102,35 +102,31 @@ def steered(
     return both(*towards_the_farther_end(result, name))
 
 
-def measure(
-    names: Sequence[str] = ("smile",), keep: Callable[[dict[str, Result]], object] = dict
-) -> dict[str, Result]:
-    """The key `steer_drift`: of the first attribute, and as parts what other directions and other attributes do.
+def steer_drift(names: Sequence[str] = NAMES, keep: Callable[[Result], object] = dict) -> Result:
+    """Drift of the first attribute's best direction; as parts what other directions and other attributes do.
 
     Args:
         names: Attributes.
         keep: Called with the result after every part.
     """
     model = dl.load("portraits")
-    known, first, parts, found = material(model), names[0], {}, {}
-    text = dl.direction(model, first)
-    best = known.direction(first)
+    known, first, parts = material(model), names[0], {}
+    best, text = known.direction(first), dl.direction(model, first)
     runs = {first: (best, first, AMOUNT)}
-    runs |= {f"{first}, texts, degree {degree:g}": (text, first, degree) for degree in (1.0, 2.0)}
     runs |= {name: (known.direction(name, value=usual(model, name)), name, AMOUNT) for name in names[1:]}
+    runs |= {f"{first}, texts, degree {degree:g}": (text, first, degree) for degree in (1.0, 2.0)}
     runs |= {f"{first}, all patches": (known.direction(first, patches=None), first, AMOUNT)}
     runs |= {f"{first}, random direction": (best.random(), first, AMOUNT)}
     for label, (direction, name, amount) in runs.items():
         parts[label] = steered(model, direction, name, amount)
         moved, drift = parts[label]["moved"]["value"], parts[label]["drift"]["value"]
         print(f"{label}: moved {moved:.3f}, drift {drift:.4f}", flush=True)
-        found = result(parts, first)
-        keep(found)
-    return found
+        keep(result(parts, first))
+    return result(parts, first)
 
 
-def result(parts: Mapping[str, dict[str, Any]], first: str) -> dict[str, Result]:
-    """The key with its parts."""
+def result(parts: Mapping[str, dict[str, Any]], first: str) -> Result:
+    """The drift of an attribute, how far it moved, and both of all parts."""
     moved, drift = parts[first]["moved"], parts[first]["drift"]
     note = (
         f"{first} moves {moved['value']:.2f} of its range ({moved['low']:.2f} to {moved['high']:.2f}) at amount "
@@ -138,7 +134,7 @@ def result(parts: Mapping[str, dict[str, Any]], first: str) -> dict[str, Result]
     )
     flat = {f"{label}, {what}": each[what]["value"] for label, each in parts.items() for what in each}
     fields = {field: drift[field] for field in ("value", "low", "high", "n")}
-    return {"steer_drift": {**fields, "unit": "share of range", "note": note, "parts": flat}}
+    return {**fields, "unit": "share of range", "note": note, "parts": flat}
 
 
 def usual(model: dl.Model, name: str) -> str:
@@ -146,13 +142,3 @@ def usual(model: dl.Model, name: str) -> str:
     assert model.world is not None
     spec = model.world.attributes[name]
     return "" if isinstance(spec, Continuous) else spec.value_of(ends(spec)[1])
-
-
-def main(names: Sequence[str]) -> None:
-    """Measure some attributes, and write the result after every part."""
-    command = " ".join(["python -m benchmarks.steering", *names])
-    measure(names or ("smile",), lambda found: record(RESULTS / "analyse.json", found, command))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

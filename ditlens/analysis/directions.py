@@ -252,7 +252,7 @@ def direction(
     patches: Sequence[int] | int | str | None = "auto",
     per_patch: bool = True,
     value: str = "",
-    values: Sequence[float | str] | None = None,
+    values: Sequence[float | str | None] | None = None,
     word: str = "",
     count: int = 32,
     seed: int = 0,
@@ -289,7 +289,8 @@ def direction(
             differ most against their own spread; None for all.
         per_patch: Whether every patch has a vector of its own; if not, all share one.
         value: Which value of a categorical attribute.
-        values: The attribute of every image, where the study has no column of this name.
+        values: The attribute of every image, where the study has no column of this name; None where nobody can see
+            it.
         word: For the method "noun".
         count: Pairs that the world writes.
         seed: Of these pairs.
@@ -337,6 +338,7 @@ def direction(
     name = site_of(source, site)
     states, numbers, kept = hidden.gather(source, name, chosen)
     target = hidden.target(source, what[0], value, values)
+    states, target = states[~target.isnan()], target[~target.isnan()]
     rows = hidden.choose(states, target, patches, kept)
     vector, unit = hidden.fit(states[:, rows], target, method or "difference", per_patch)
     places = tuple(kept[row] for row in rows) if per_patch or patches is not None else ()

@@ -342,20 +342,15 @@ def _of_site(
         raise SettingError(
             f"{len(flat)} images are too few for {samples} samples of at least 8; give fewer samples."
         )
-    vectors = torch.stack(
-        [
-            torch.stack([hidden.difference(flat[part], targets[name][part]) for part in parts])
-            for name in chosen
-        ]
-    )
+
+    def made(target: Tensor, part: Tensor, shuffle: bool = False) -> Tensor:
+        rows = part[~target[part].isnan()]
+        order = torch.randperm(len(rows), generator=generator) if shuffle else torch.arange(len(rows))
+        return hidden.difference(flat[rows], target[rows][order])
+
+    vectors = torch.stack([torch.stack([made(targets[name], part) for part in parts]) for name in chosen])
     pairs = torch.randint(len(flat), (DRAWS, 2), generator=generator)
-    shuffled = []
-    for k in range(DRAWS):
-        target = targets[chosen[k % len(chosen)]]
-        part = parts[k % samples]
-        shuffled.append(
-            hidden.difference(flat[part], target[part][torch.randperm(len(part), generator=generator)])
-        )
+    shuffled = [made(targets[chosen[k % len(chosen)]], parts[k % samples], True) for k in range(DRAWS)]
     nulls = {
         "random pairs of images": flat[pairs[:, 0]] - flat[pairs[:, 1]],
         "same places, shuffled": torch.stack(shuffled),

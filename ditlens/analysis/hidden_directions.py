@@ -6,6 +6,7 @@ chosen tokens together, which is then brought to length 1.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -72,9 +73,14 @@ def gather(
 
 
 def target(
-    source: Study | LatentCache, name: str, value: str = "", values: Sequence[float | str] | None = None
+    source: Study | LatentCache,
+    name: str,
+    value: str = "",
+    values: Sequence[float | str | None] | None = None,
 ) -> Float[Tensor, " images"]:
     """One number for each image: an attribute, or 1 where a categorical one has the value and else 0.
+
+    NaN where it is None: where nobody can see it in the image.
 
     Raises:
         SettingError: If there is no such column, it has texts and no value is named, or it never changes.
@@ -89,17 +95,19 @@ def target(
         )
     if len(column) != count:
         raise SettingError(f"values has {len(column)} numbers for {count} images; give one each.")
-    if value or not all(map(is_number, column)):
-        known = sorted({str(each) for each in column})
+    seen = [each for each in column if each is not None]
+    if value or not all(map(is_number, seen)):
+        known = sorted({str(each) for each in seen})
         if value not in known:
             raise SettingError(
                 f"{name!r} is {' or '.join(known[:8])} in these images: say which, value={known[-1]!r}."
             )
-        column = [float(str(each) == value) for each in column]
-    numbers = torch.tensor([float(each) for each in column])
-    if float(numbers.max() - numbers.min()) < 1e-6:
+        column = [None if each is None else float(str(each) == value) for each in column]
+    numbers = torch.tensor([math.nan if each is None else float(each) for each in column])
+    there = numbers[~numbers.isnan()]
+    if len(there) < 2 or float(there.max() - there.min()) < 1e-6:
         raise SettingError(
-            f"{name!r} is the same in all {count} images: there is no direction in which it changes."
+            f"{name!r} is the same in all {len(there)} images: there is no direction in which it changes."
         )
     return numbers
 
@@ -111,14 +119,14 @@ def measured(source: Study | LatentCache) -> list[str]:
         name
         for name, column in source.columns.items()
         if name not in known
-        and len(set(column)) > 1
-        and (all(map(is_number, column)) or len(set(column)) <= len(column) / 4)
+        and len(seen := set(column) - {None}) > 1
+        and (all(map(is_number, seen)) or len(seen) <= len(column) / 4)
     ]
 
 
 def usual_value(source: Study | LatentCache, name: str) -> str:
     """The most frequent value of a column of texts; empty for one of numbers."""
-    column = source.columns.get(name, [])
+    column = [each for each in source.columns.get(name, []) if each is not None]
     if all(map(is_number, column)):
         return ""
     counts = Counter(map(str, column))

@@ -140,6 +140,7 @@ def orthogonal_probes(
     if len(first.vector) != len(first.places):  # as every vector of its own patch has
         raise SettingError("per_patch=False shares one vector: orthogonal_probes gives every patch its own.")
     states = states[:, [kept.index(place) for place in first.places]]
+    states, target = states[~target.isnan()], target[~target.isnan()]
     found, flat = [first], states.flatten(1).double()
     flat = flat - flat.mean(0)
     for k in range(count):

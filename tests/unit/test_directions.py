@@ -91,6 +91,16 @@ def test_a_value_of_a_category():
         dl.direction(cache, "hat", values=words)
 
 
+def test_images_in_which_nobody_can_see_it_are_left_out():
+    cache, vector, amount = planted()
+    for key, values in cache.tensors.items():
+        cache.tensors[key] = torch.cat([values, 50 * normal(20, TOKENS, WIDTH, seed=8)])
+    cache.items.extend([CachedItem(0, k) for k in range(IMAGES, IMAGES + 20)])
+    for values, value in ((amount.tolist(), ""), (["hat" if a > 0 else "none" for a in amount], "hat")):
+        found = dl.direction(cache, "smile", values=[*values, *[None] * 20], value=value)
+        assert cosine(found.vector, vector) > 0.99 and "240 images" in found.how
+
+
 def test_what_cannot_be_made_at_a_site_is_refused():
     cache, _, amount = planted()
     text = planted(site="joint.3.text.out")[0]
