@@ -163,8 +163,13 @@ class Steering:
             )
         for name in self.targets:
             moved = [_mean(item[k] for item in self.moved(name)) for k in range(len(self.amounts))]
-            if max(map(abs, moved)) < judge.NOTICEABLE / 2 and any(self.amounts):
+            if any(self.amounts) and max(map(abs, moved)) < judge.NOTICEABLE / 2:
                 found.append(f"{name} hardly moves: try larger amounts, an earlier block, or earlier steps.")
+            elif ends := _turns(self.amounts, moved):
+                found.append(
+                    f"{name} moves no further beyond the amount {' and '.join(f'{a:g}' for a in ends)}: there more "
+                    "of the direction only does damage."
+                )
         return found
 
     def __repr__(self) -> str:
@@ -217,6 +222,16 @@ def _stretch(amounts: Sequence[float], holds: Sequence[bool]) -> tuple[float, fl
     while high + 1 < len(order) and holds[order[high + 1]]:
         high += 1
     return amounts[order[low]], amounts[order[high]]
+
+
+def _turns(amounts: Sequence[float], moved: Sequence[float]) -> list[float]:
+    """The amounts, below and above 0, at which something has moved furthest although there are larger ones."""
+    found = []
+    for side in (-1, 1):
+        places = sorted((k for k, a in enumerate(amounts) if a * side > 0), key=lambda k: abs(amounts[k]))
+        if places and (best := max(places, key=lambda k: abs(moved[k]))) != places[-1]:
+            found.append(amounts[best])
+    return found
 
 
 # --- steering ----------------------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ def main() -> None:
     model = dl.load("portraits")
     dl.gram(model).plot().savefig(HERE / "gram.png", dpi=90)
     smile = material(model, 96).direction("smile")
-    prompt = "a portrait of a young person with a blue shirt, short brown hair and round glasses"
+    prompt = "a portrait of a young clean-shaven person with short brown hair and a blue shirt, no hat"
     result = dl.steer(
-        model, smile, [-3, -2, -1, 0, 1, 2, 3], prompt=prompt, seed=list(range(4)), sampling_steps=8
+        model, smile, [-2, -1, -0.5, 0, 0.5, 1, 2], prompt=prompt, seed=list(range(4)), sampling_steps=8
     )
     result.plot().savefig(HERE / "steer.png", dpi=90)
 

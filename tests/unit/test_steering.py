@@ -163,6 +163,14 @@ def test_a_picture_that_breaks_is_named_with_the_range_that_holds(direction):
     assert "breaks" in blurred.notes[0] and "hardly moves" in blurred.notes[1]
 
 
+def test_where_the_target_turns_back_is_said(direction):
+    amounts = (-2.0, -1.0, 0.0, 1.0, 2.0)
+    found = result([{"smile": s} for s in (-0.4, -0.8, 0.0, 0.5, 0.9)], direction, amounts)
+    assert found.notes == [
+        "smile moves no further beyond the amount -1: there more of the direction only does damage."
+    ]
+
+
 def test_without_a_world_there_are_images_only(direction):
     image = Image.new("RGB", (16, 16))
     found = Steering(direction, (0.0, 1.0), ("a",), (0,), ((image, image),), (), "line", (), None)
