@@ -71,6 +71,13 @@ def same_effect(
 
     Raises:
         SettingError: If a candidate has another shape, or is parallel to the direction.
+
+    Example:
+        >>> smile = dl.direction(model, "a slight smile", "a big smile")
+        >>> other = dl.direction(model, "a little smile", "a huge smile")
+        >>> found = dl.same_effect(model, smile, [other], 1.0, prompt="a slight smile", sampling_steps=1)
+        >>> [(each.name, each.candidate) for each in found]
+        [('the direction itself', False), ('difference of the two texts', True), ('random', False)]
     """
     base = steer(model, direction, [amount], **how)  # type: ignore[arg-type]
     own = moved_mean(base)
@@ -132,6 +139,13 @@ def orthogonal_probes(
 
     Returns:
         1 + count directions.
+
+    Example:
+        >>> with dl.capture(model, "joint.1.image.out", steps=0) as cache:
+        ...     images = model.sample(["a smile", "a frown", "a grin", "a pout"], [0, 1, 2, 3], steps=1)
+        >>> first, other = dl.orthogonal_probes(cache, "mood", 1, values=[1, 0, 1, 0], patches=[35, 36])
+        >>> round(first.cosine(other), 3) == 0
+        True
     """
     first = make_direction(source, name, **how)  # type: ignore[arg-type]
     steps = how.get("steps")
