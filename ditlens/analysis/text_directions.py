@@ -40,21 +40,7 @@ def make(
     seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """What a `ditlens.Direction` in text space is made of; for arguments and errors see `ditlens.direction`."""
-    targets: tuple[str, ...] = ()
-    if pairs is None and len(what) == 1:
-        targets = (what[0],)
-        pairs = world_pairs(model, what[0], count, seed, value)
-        name = f"{what[0]}: {value}" if value else what[0]
-    elif (pairs is None) == (len(what) != 2):
-        raise SettingError(
-            "Give an attribute, two texts, or pairs=[...]: direction(model, 'smile'), direction(model, 'a frown', "
-            f"'a smile'). Got {len(what)} texts{'' if pairs is None else ' and pairs'}."
-        )
-    else:
-        pairs = [(what[0], what[1])] if pairs is None else [(str(a), str(b)) for a, b in pairs]
-        name = " -> ".join(what) if what else f"{pairs[0][0]} -> {pairs[0][1]}, and {len(pairs) - 1} more"
-    if model.world is not None and not targets:
-        targets = tuple(model.world.wanted(*pairs[0]))
+    pairs, name, targets, value = _asked(model, what, pairs, value, count, seed)
     if method == "noun" and not word:
         raise SettingError("The method 'noun' needs the noun at whose last token it acts: word='person'.")
     vector, pooled, words = _difference(model, pairs, method, word)
@@ -73,6 +59,30 @@ def make(
         "name": name, "how": how, "vector": vector.cpu(), "unit": 1.0, "words": tuple(words), "targets": targets,
         "pooled": None if pooled is None else pooled.cpu(), "value": value, "last": method == "noun",
     }  # fmt: skip
+
+
+def _asked(
+    model: Model, what: Sequence[str], pairs: Sequence[Pair] | None, value: str, count: int, seed: int
+) -> tuple[list[Pair], str, tuple[str, ...], str]:
+    """The pairs of texts, what they are about in words, the attributes that they change, and to which value."""
+    if pairs is None and len(what) == 1:
+        _, spec = world_of(model, what[0])
+        written = world_pairs(model, what[0], count, seed, value)
+        value = "" if isinstance(spec, Continuous) else spec.value_of(ends(spec, value)[1])
+        return written, f"{what[0]}: {value}" if value else what[0], (what[0],), value
+    if (pairs is None) == (len(what) != 2):
+        raise SettingError(
+            "Give an attribute, two texts, or pairs=[...]: direction(model, 'smile'), direction(model, 'a frown', "
+            f"'a smile'). Got {len(what)} texts{'' if pairs is None else ' and pairs'}."
+        )
+    given = [(what[0], what[1])] if pairs is None else [(str(a), str(b)) for a, b in pairs]
+    name = " -> ".join(given[0]) + (f", and {len(given) - 1} more" if len(given) > 1 else "")
+    if model.world is None:
+        return given, name, (), ""
+    wanted = model.world.wanted(*given[0])
+    specs = {target: model.world.attributes[target] for target in wanted}
+    values = [s.value_of(wanted[n]) for n, s in specs.items() if not isinstance(s, Continuous)]
+    return given, name, tuple(wanted), values[0] if len(values) == len(wanted) == 1 else ""
 
 
 def _difference(

@@ -156,6 +156,8 @@ def test_a_world_writes_aligned_pairs(portraits):
     assert torch.equal(found.vector, again.vector)
     crown = dl.direction(portraits, "hat", value="crown", count=2)
     assert crown.value == "crown" and crown.name == "hat: crown"
+    assert dl.direction(portraits, "hat", count=1).value == "cap", "the first one beside the neutral one"
+    assert dl.direction(portraits, "a person, no hat", "a person, a crown").value == "crown"
 
 
 def test_what_cannot_be_made_of_texts_is_refused(portraits):
