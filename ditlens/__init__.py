@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from ditlens import flow as flow
     from ditlens.analysis.ablation import Ablation as Ablation
     from ditlens.analysis.ablation import knock_out as knock_out
+    from ditlens.analysis.directions import Direction as Direction
+    from ditlens.analysis.directions import direction as direction
+    from ditlens.analysis.geometry import gram as gram
     from ditlens.analysis.leakage import Leakage as Leakage
     from ditlens.analysis.leakage import leakage as leakage
     from ditlens.analysis.patching import CausalMap as CausalMap
     from ditlens.analysis.patching import patch as patch
-    from ditlens.analysis.sde import SDE as SDE
-    from ditlens.analysis.sde import sde as sde
-    from ditlens.analysis.directions import Direction as Direction
-    from ditlens.analysis.directions import direction as direction
-    from ditlens.analysis.geometry import gram as gram
     from ditlens.analysis.same_effect import orthogonal_probes as orthogonal_probes
     from ditlens.analysis.same_effect import same_effect as same_effect
+    from ditlens.analysis.sde import SDE as SDE
+    from ditlens.analysis.sde import sde as sde
     from ditlens.analysis.steering import steer as steer
     from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
