@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import RESULTS, bias, streaming_pca
+from benchmarks import RESULTS, bias, steering, streaming_pca
 from benchmarks.faults import outcomes
 from benchmarks.keys import MeasureError, measure_keys
 from benchmarks.report import Result
@@ -41,6 +41,7 @@ MEASURES: dict[str, Callable[[], Result]] = {
     "metrics_known_values": metrics_known_values,
     "streaming_pca_speedup": streaming_pca.measure,
     "bias_found": bias.measure,
+    "steer_drift": steering.steer_drift,
 }
 """Every key, and how it is measured."""
 

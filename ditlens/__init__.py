@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     from ditlens.analysis.ablation import Ablation as Ablation
     from ditlens.analysis.ablation import knock_out as knock_out
     from ditlens.analysis.decompose import PCA as PCA
+    from ditlens.analysis.directions import Direction as Direction
+    from ditlens.analysis.directions import direction as direction
     from ditlens.analysis.entanglement import Entanglement as Entanglement
     from ditlens.analysis.entanglement import entanglement as entanglement
+    from ditlens.analysis.geometry import gram as gram
     from ditlens.analysis.leakage import Leakage as Leakage
     from ditlens.analysis.leakage import leakage as leakage
     from ditlens.analysis.neighbours import UMAP as UMAP
     from ditlens.analysis.patching import CausalMap as CausalMap
     from ditlens.analysis.patching import patch as patch
     from ditlens.analysis.projection import Projection as Projection
+    from ditlens.analysis.same_effect import orthogonal_probes as orthogonal_probes
+    from ditlens.analysis.same_effect import same_effect as same_effect
     from ditlens.analysis.sde import SDE as SDE
     from ditlens.analysis.sde import sde as sde
+    from ditlens.analysis.steering import steer as steer
     from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
@@ -74,6 +80,10 @@ _PUBLIC = {
     "ditlens.analysis.neighbours": ("UMAP",),
     "ditlens.analysis.projection": ("Projection",),
     "ditlens.analysis.entanglement": ("Entanglement", "entanglement"),
+    "ditlens.analysis.directions": ("Direction", "direction"),
+    "ditlens.analysis.geometry": ("gram",),
+    "ditlens.analysis.same_effect": ("orthogonal_probes", "same_effect"),
+    "ditlens.analysis.steering": ("steer",),
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
     "ditlens.ems.extract": ("extract",),

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 
 from ditlens import flow
-from ditlens.ems.manipulate import direction
 from ditlens.ems.sample import Method, iter_method
 from ditlens.errors import SettingError
 from ditlens.flow import Latents, Text, VelocityField
 from ditlens.images import fit_mask
 from ditlens.metrics.regions import ssim_map
-from ditlens.models.embedding import TextEmbedding
+from ditlens.models.embedding import TextEmbedding, check_aligned
 from ditlens.models.model import Model
 from ditlens.worlds.world import SuiteItem
 
@@ -141,8 +140,26 @@ def away(own: TextEmbedding, target: TextEmbedding, random: TextEmbedding) -> Te
     Raises:
         SettingError: If a target has the same embedding as its own text, or a random text has.
     """
-    there, wanted = direction(own, random), direction(own, target)
-    return replace(there, token_scale=wanted.token_scale, pooled_scale=wanted.pooled_scale).move(own, 1.0)
+    for other in (target, random):
+        check_aligned(own, other)
+        if bool(own.equal(other).any()):
+            raise SettingError(
+                "Source and target have the same embedding: there is no direction between them."
+            )
+    tokens, pooled = (
+        start + _as_long(wrong - start, right - start)
+        for start, right, wrong in (
+            (own.tokens, target.tokens, random.tokens), (own.pooled, target.pooled, random.pooled),
+        )
+    )  # fmt: skip
+    return replace(own, tokens=tokens, pooled=pooled)
+
+
+def _as_long(change: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """A change of every item of a batch, as long as another one."""
+    lengths = [each.flatten(1).norm(dim=1) for each in (change, other)]
+    factor = lengths[1] / lengths[0].clamp_min(torch.finfo(change.dtype).tiny)
+    return change * factor.reshape(-1, *[1] * (change.ndim - 1))
 
 
 def region(distance: torch.Tensor, mask: torch.Tensor | None = None) -> np.ndarray:

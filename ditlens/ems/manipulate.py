@@ -13,13 +13,10 @@ separately, and the range of degrees allowed here, are choices of this package (
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-
-import torch
 
 from ditlens.arguments import FLAG, NUMBER, Kind, instance, list_of, takes
 from ditlens.errors import SettingError
-from ditlens.models.embedding import TextEmbedding, check_aligned, move
+from ditlens.models.embedding import TextEmbedding, move
 from ditlens.models.encoders import Encoder, only
 
 PARTS = ("tokens", "pooled")
@@ -92,47 +89,3 @@ def manipulate(
     switched = {"tokens": tokens, "pooled": pooled}
     degrees = {part: named.get(part, 0.0) if switched[part] else 0.0 for part in PARTS}
     return only(source, move(source, (target, degrees["tokens"], degrees["pooled"])), encoders)
-
-
-@dataclass(frozen=True, eq=False)
-class Direction:
-    """A unit editing direction in text space, with the length that degree 1 stands for.
-
-    Attributes:
-        unit: Direction of unit length per prompt: the flattened token matrix and the pooled vector each
-            have norm 1 (or 0, where the two texts agree in that part).
-        token_scale: Norm of E1 - E0, (B,).
-        pooled_scale: Norm of p1 - p0, (B,).
-    """
-
-    unit: TextEmbedding
-    token_scale: torch.Tensor
-    pooled_scale: torch.Tensor
-
-    def move(self, text: TextEmbedding, degree: float) -> TextEmbedding:
-        """Apply the direction to a text, which may be another than the one it was made from."""
-        check_aligned(text, self.unit)
-        tokens = text.tokens + degree * self.token_scale[:, None, None] * self.unit.tokens
-        pooled = text.pooled + degree * self.pooled_scale[:, None] * self.unit.pooled
-        return replace(text, tokens=tokens, pooled=pooled)
-
-
-def direction(source: TextEmbedding, target: TextEmbedding) -> Direction:
-    """Return the unit direction from source to target and its scale.
-
-    Remember that independent random directions in this many dimensions are nearly orthogonal anyway:
-    compare cosines with a null before calling two edits disentangled.
-
-    Raises:
-        SettingError: If the texts are not aligned, or some prompt has the same embedding in both.
-    """
-    check_aligned(source, target)
-    tokens, pooled = target.tokens - source.tokens, target.pooled - source.pooled
-    token_scale, pooled_scale = tokens.flatten(1).norm(dim=1), pooled.norm(dim=1)
-    if bool(((token_scale == 0) & (pooled_scale == 0)).any()):
-        raise SettingError("Source and target have the same embedding: there is no direction between them.")
-    tiny = torch.finfo(tokens.dtype).tiny
-    unit = TextEmbedding(
-        tokens / token_scale.clamp_min(tiny)[:, None, None], pooled / pooled_scale.clamp_min(tiny)[:, None]
-    )
-    return Direction(unit, token_scale, pooled_scale)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ditlens.ems.extract import degree_of
-from ditlens.ems.manipulate import direction, manipulate
+from ditlens.ems.manipulate import manipulate
 from ditlens.errors import SettingError
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.encoders import NOTHING, Encoder
@@ -104,28 +104,6 @@ def test_batches_join_repeat_and_move(wrong_types):
     assert repr(repeated) == "TextEmbedding(tokens=(4, 5, 8), pooled=(4, 6), mask=(4, 5))"
     with pytest.raises(SettingError, match=r"Need tokens \(B, T, D\)"):
         TextEmbedding(torch.zeros(5, 8), torch.zeros(1, 6))
-
-
-def test_direction_has_unit_length_and_its_scale():
-    source, target = text(0, batch=2), text(1, batch=2)
-    found = direction(source, target)
-    torch.testing.assert_close(found.unit.tokens.flatten(1).norm(dim=1), torch.ones(2))
-    torch.testing.assert_close(found.unit.pooled.norm(dim=1), torch.ones(2))
-    flat = direction(constant(2.0), constant(5.0))
-    assert flat.token_scale.item() == pytest.approx(3 * 40**0.5)  # 5 x 8 elements, each moves by 3
-    assert flat.pooled_scale.item() == pytest.approx(3 * 6**0.5)
-    for degree in (-1.0, 0.5, 2.0):
-        moved, expected = found.move(source, degree), manipulate(source, target, degree)
-        torch.testing.assert_close(moved.tokens, expected.tokens, rtol=0, atol=1e-5)
-        torch.testing.assert_close(moved.pooled, expected.pooled, rtol=0, atol=1e-5)
-
-
-def test_direction_needs_a_difference():
-    with pytest.raises(SettingError, match="no direction between them"):
-        direction(text(0), text(0))
-    tokens_only = TextEmbedding(text(1).tokens, text(0).pooled)
-    found = direction(text(0), tokens_only)
-    assert found.pooled_scale.item() == 0 and torch.equal(found.unit.pooled, torch.zeros(1, 6))
 
 
 # --- single text encoders ------------------------------------------------------------------------------------
