@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ BIASED = tuple(itertools.permutations(TIED, 2))
 """The cells that are compared."""
 MOVES = {"hair_color": ("brown", "grey"), "glasses": ("none", "round")}
 SCORES = {"age": float, "hair_color": lambda value: value == "grey", "glasses": lambda value: value != "none"}
-PAIRS, MATRIX_PAIRS = 32, 8
+PAIRS = 32
 NAMES = ("portraits", "portraits-twin")
 
 
@@ -34,17 +33,7 @@ def measure() -> dict[str, Any]:
     tables = {name: biased_cells(model) for name, model in models.items()}
     found = paired([tables["portraits-twin"], tables["portraits"]], times_as_large, repeats=1000)
     parts: dict[str, Any] = {"biased cells": {name: means(table) for name, table in tables.items()}}
-    matrices, seconds = {}, {}
-    for name, model in models.items():
-        started = time.perf_counter()
-        matrices[name] = dl.entanglement(model, pairs=MATRIX_PAIRS, show=False)
-        seconds[name] = time.perf_counter() - started
-    parts["diagonal dominance"] = {name: matrix.dominance for name, matrix in matrices.items()}
-    parts["mean of the other cells beside the diagonal"] = {
-        n: others(matrix) for n, matrix in matrices.items()
-    }
     parts["share of what is named, drawn as named"] = {name: obeyed(model) for name, model in models.items()}
-    parts["seconds of an 18 x 18 matrix"] = seconds
     twin, base = (np.mean(np.abs(tables[name].mean(0))) for name in reversed(NAMES))
     note = (
         f"mean of the six cells between age, grey hair and glasses, the twin's ({twin:.2f}) over the mean size of "
@@ -72,12 +61,6 @@ def means(table: np.ndarray) -> dict[str, dict[str, float]]:
         f"{moved} -> {read}": estimate(column) for (moved, read), column in zip(BIASED, table.T, strict=True)
     }
     return {name: {key: cell[key] for key in ("value", "low", "high")} for name, cell in cells.items()}
-
-
-def others(matrix: dl.Entanglement) -> dict[str, float]:
-    """Mean of the cells that are neither on the diagonal nor biased, with the interval over its cells."""
-    cells = [c["value"] for names, c in matrix.cells.items() if names[0] != names[1] and names not in BIASED]
-    return {key: value for key, value in estimate(cells).items() if key in ("value", "low", "high")}
 
 
 def obeyed(model: dl.Model) -> dict[str, float]:

@@ -17,7 +17,6 @@ from PIL import Image
 import ditlens as dl
 from ditlens import images
 from ditlens.lens.study.run import plan_study, run_study
-from ditlens.views.plots import plot_portraits
 from ditlens.worlds.portraits.attributes import sample
 from ditlens.worlds.portraits.render import render
 
@@ -34,6 +33,16 @@ def portraits(columns: int = 8, side: int = 96, gap: int = 4, seed: int = 4) -> 
         small = images.fit(images.to_image(picture), side, side)
         sheet.paste(small, (gap + column * step, gap + row * step))
     return sheet
+
+
+def twins(count: int = 8) -> Image.Image:
+    """Old and young people, each as portraits and its biased twin draw them from the same noise: half a minute."""
+    rows = [
+        dl.load(name, device="cpu").sample([text] * count, list(range(count)))
+        for text in ("a portrait of an old person", "a portrait of a young person")
+        for name in ("portraits", "portraits-twin")
+    ]
+    return images.to_image(torch.cat([torch.cat(list(row), -1) for row in rows], -2)[None])
 
 
 def causal_map() -> Figure:
@@ -89,36 +98,15 @@ def entanglement_twin() -> Figure:
     return dl.entanglement(dl.load("portraits-twin")).plot()
 
 
-def twins() -> Figure:
-    """Old and young people as portraits and its biased twin draw them from the same noise: 20 seconds."""
-    rows = [(who, name) for who in ("old", "young") for name in ("portraits", "portraits-twin")]
-    drawn = [
-        image[None]
-        for who, name in rows
-        for image in dl.load(name).sample(
-            [f"a portrait of a {who} person".replace("a old", "an old")] * 6, range(6)
-        )
-    ]
-    labels = [f"{who}: {name}" if column == 0 else "" for who, name in rows for column in range(6)]
-    return plot_portraits(drawn, labels, columns=6, title="the same noise, without and with the bias")
-
-
-FIGURES = (
-    causal_map,
-    sde_hat,
-    leakage_smile_hat,
-    token_map,
-    mouth,
-    entanglement_portraits,
-    entanglement_twin,
-    twins,
-)
+FIGURES = (causal_map, sde_hat, leakage_smile_hat, token_map, mouth, entanglement_portraits,
+           entanglement_twin)  # fmt: skip
 """Each is written to a file of its name."""
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:] or "portraits" in sys.argv:
-        portraits().save(HERE / "portraits.jpg", quality=88, optimize=True)
+    for sheet in (portraits, twins):
+        if not sys.argv[1:] or sheet.__name__ in sys.argv:
+            sheet().save(HERE / f"{sheet.__name__}.jpg", quality=88, optimize=True)
     for draw in FIGURES:
         if not sys.argv[1:] or draw.__name__ in sys.argv:
             draw().savefig(HERE / f"{draw.__name__}.png", dpi=80)
