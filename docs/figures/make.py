@@ -103,6 +103,16 @@ def twins() -> Figure:
     return plot_portraits(drawn, labels, columns=6, title="the same noise, without and with the bias")
 
 
+def probe_smile() -> Figure:
+    """In which block and at which step the smile can be read."""
+    return dl.probe(dl.open_study("portraits"), "smile").plot()
+
+
+def probe_smile_patches() -> Figure:
+    """In which patch the smile can be read."""
+    return dl.probe(dl.open_study("portraits-patches"), "smile").plot_patches()
+
+
 FIGURES = (
     causal_map,
     sde_hat,
@@ -112,6 +122,8 @@ FIGURES = (
     entanglement_portraits,
     entanglement_twin,
     twins,
+    probe_smile,
+    probe_smile_patches,
 )
 """Each is written to a file of its name."""
 
