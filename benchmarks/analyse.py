@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import RESULTS, bias, steering, streaming_pca
+from benchmarks import RESULTS, bias, probing, steering, streaming_pca
 from benchmarks.faults import outcomes
 from benchmarks.keys import MeasureError, measure_keys
 from benchmarks.report import Result
@@ -42,6 +42,8 @@ MEASURES: dict[str, Callable[[], Result]] = {
     "streaming_pca_speedup": streaming_pca.measure,
     "bias_found": bias.measure,
     "steer_drift": steering.steer_drift,
+    "probe_r2": probing.probe_r2,
+    "probe_margin": probing.probe_margin,
 }
 """Every key, and how it is measured."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ditlens.analysis.ablation import Ablation as Ablation
     from ditlens.analysis.ablation import knock_out as knock_out
     from ditlens.analysis.decompose import PCA as PCA
+    from ditlens.analysis.design import design as design
     from ditlens.analysis.directions import Direction as Direction
     from ditlens.analysis.directions import direction as direction
     from ditlens.analysis.entanglement import Entanglement as Entanglement
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
     from ditlens.analysis.neighbours import UMAP as UMAP
     from ditlens.analysis.patching import CausalMap as CausalMap
     from ditlens.analysis.patching import patch as patch
+    from ditlens.analysis.probes import Probe as Probe
+    from ditlens.analysis.probes import probe as probe
     from ditlens.analysis.projection import Projection as Projection
     from ditlens.analysis.same_effect import orthogonal_probes as orthogonal_probes
     from ditlens.analysis.same_effect import same_effect as same_effect
     from ditlens.analysis.sde import SDE as SDE
     from ditlens.analysis.sde import sde as sde
     from ditlens.analysis.steering import steer as steer
+    from ditlens.analysis.untrained import untrained as untrained
     from ditlens.description import Description as Description
     from ditlens.ems.edit import Edit as Edit
     from ditlens.ems.edit import edit as edit
@@ -84,6 +88,9 @@ _PUBLIC = {
     "ditlens.analysis.geometry": ("gram",),
     "ditlens.analysis.same_effect": ("orthogonal_probes", "same_effect"),
     "ditlens.analysis.steering": ("steer",),
+    "ditlens.analysis.design": ("design",),
+    "ditlens.analysis.probes": ("Probe", "probe"),
+    "ditlens.analysis.untrained": ("untrained",),
     "ditlens.description": ("Description",),
     "ditlens.ems.edit": ("Edit", "edit", "edit_steps"),
     "ditlens.ems.extract": ("extract",),

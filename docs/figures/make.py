@@ -98,8 +98,18 @@ def entanglement_twin() -> Figure:
     return dl.entanglement(dl.load("portraits-twin")).plot()
 
 
+def probe_smile() -> Figure:
+    """In which block and at which step the smile can be read."""
+    return dl.probe(dl.open_study("portraits"), "smile").plot()
+
+
+def probe_smile_patches() -> Figure:
+    """In which patch the smile can be read."""
+    return dl.probe(dl.open_study("portraits-patches"), "smile").plot_patches()
+
+
 FIGURES = (causal_map, sde_hat, leakage_smile_hat, token_map, mouth, entanglement_portraits,
-           entanglement_twin)  # fmt: skip
+           entanglement_twin, probe_smile, probe_smile_patches)  # fmt: skip
 """Each is written to a file of its name."""
 
 

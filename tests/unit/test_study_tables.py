@@ -9,7 +9,7 @@ import torch
 from ditlens.errors import CaptureError, SettingError, SiteError, StudyError
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.captures import capture
-from ditlens.lens.study.run import plan_study, read_prompts, run_study
+from ditlens.lens.study.run import image_of, plan_study, read_prompts, run_study
 from ditlens.lens.study.store import Study
 
 SITES = "joint.*.image.out"
@@ -172,3 +172,20 @@ def test_a_study_of_an_earlier_version_is_read(study, tmp_path):
     opened = Study(study.folder)
     opened.manifest.settings.pop("sigmas")
     assert opened.sigmas is None
+
+
+def test_prompts_with_a_seed_each(portraits, tmp_path):
+    plan = plan_study(portraits, ["a man", "a woman"], [5, 3], SITES, paired=True, sampling_steps=1)
+    assert plan.items == [(0, 5), (1, 3)]
+    assert run_study(portraits, plan, tmp_path, progress=False).items == [(0, 5), (1, 3)]
+    with pytest.raises(SettingError, match="paired=True: there are 1 seeds for 2 prompts; give one each"):
+        plan_study(portraits, ["a man", "a woman"], [0], SITES, paired=True)
+
+
+def test_what_nobody_can_see_is_not_measured(portraits, monkeypatch):
+    def sunglasses(images):
+        return [{"glasses": "sunglasses", "gaze": 0.4, "smile": 0.1}]
+
+    monkeypatch.setattr(portraits.world, "measure", sunglasses)
+    read = image_of(portraits, portraits.noise([0]))[1]
+    assert read == {"glasses": "sunglasses", "gaze": None, "smile": 0.1, "eye_open": None}

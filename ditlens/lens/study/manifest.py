@@ -23,7 +23,7 @@ class Manifest:
         model: Name of the model.
         fingerprint: Of its weights, adapters and scheduler, see `ditlens.models.identity`.
         prompts: The texts.
-        seeds: Seeds, each used with every prompt.
+        seeds: Seeds, each used with every prompt; of a paired study, the seed of each prompt.
         settings: Everything else that decides the values: sites, steps, passes, reduce, dtype, sampling.
         setup: Number format, adapters and attention of the model in words; the fingerprint has them, too.
         columns: What else is known of every prompt, by name, e.g. which sentence carries it.
@@ -40,6 +40,8 @@ class Manifest:
     @property
     def items(self) -> list[tuple[int, int]]:
         """(number of the prompt, seed) of every item, in order."""
+        if self.settings.get("paired"):
+            return list(enumerate(self.seeds))
         return [(i, seed) for i in range(len(self.prompts)) for seed in self.seeds]
 
     @property

@@ -64,7 +64,7 @@ FORMATS = ("float16", "bfloat16", "float32")
 @takes(
     model=MODEL, prompts=list_of(TEXT, "a list of texts"), sites=SITES, sampling_steps=COUNT, guidance=NUMBER,
     seeds=list_of(INDEX, "a list of whole numbers from 0 to 2**63 - 1"), dtype=one_of(*FORMATS),
-    reduce=TEXT | NOTHING, images=FLAG,
+    reduce=TEXT | NOTHING, images=FLAG, paired=FLAG,
     steps=list_of(INDEX, "a list of step numbers from 0"),
     passes=list_of(one_of("cond", "uncond"), "a list of 'cond', 'uncond' or both"),
 )  # fmt: skip
@@ -81,6 +81,7 @@ def plan_study(
     tokens: Tokens = None,
     images: bool = True,
     columns: Mapping[str, Sequence[Any]] | None = None,
+    paired: bool = False,
     sampling_steps: int | None = None,
     guidance: float | None = None,
 ) -> Manifest:
@@ -100,12 +101,13 @@ def plan_study(
         images: Whether to keep the images too, as JPEG, and what the oracle of the model's world reads in them.
         columns: What else is known of every prompt, by name: one number or text for each, e.g.
             ``{"carrier": [0, 0, 1]}``.
+        paired: Whether the seeds are one for each prompt, in order, instead of all of them for each.
         sampling_steps: Sampling steps; the model's own number by default.
         guidance: Guidance; the model's own by default.
 
     Raises:
-        SettingError: If there are no prompts or seeds, a setting keeps nothing, or columns are not as long as the
-            prompts.
+        SettingError: If there are no prompts or seeds, a setting keeps nothing, or columns or paired seeds are not
+            as many as the prompts.
 
     >>> plan = plan_study(model, ["a man", "a woman"], [0, 1], "joint.*.image.out", columns={"name": ["m", "w"]})
     >>> plan.items
@@ -114,6 +116,10 @@ def plan_study(
     seeds = [flow.seed_of(seed) for seed in seeds]
     if len(set(seeds)) < len(seeds):
         raise SettingError(f"seeds has one twice: {list(seeds)}. Name every seed once.")
+    if paired and len(seeds) != len(prompts):
+        raise SettingError(
+            f"paired=True: there are {len(seeds)} seeds for {len(prompts)} prompts; give one each."
+        )
     columns = {str(name): list(values) for name, values in (columns or {}).items()}
     check_columns(columns, len(prompts))
     settings: dict[str, Any] = {
@@ -124,6 +130,7 @@ def plan_study(
         "sampling_steps": sampling_steps or model.defaults["steps"],
         "guidance": model.defaults["guidance"] if guidance is None else guidance,
     }  # fmt: skip
+    settings |= {"paired": True} if paired else {}
     settings["sigmas"] = model.sigmas(settings["sampling_steps"])[:-1].tolist()
     check_steps(settings["steps"], settings["sampling_steps"])
     check_passes(settings["passes"], settings["guidance"], model.distilled)
@@ -365,10 +372,17 @@ def attempt(model: Model, study: Study, item: tuple[int, int], limit: str | floa
     return 0
 
 
-def image_of(model: Model, latents: torch.Tensor) -> tuple[bytes, dict[str, float | str]]:
-    """The image of latents as a JPEG file, and its attributes, if the model has a world to read them."""
+def image_of(model: Model, latents: torch.Tensor) -> tuple[bytes, dict[str, float | str | None]]:
+    """The image of latents as a JPEG file, and its attributes, if the model has a world to read them.
+
+    Attributes that nobody can see in the image, such as the gaze behind sunglasses, are None.
+    """
     pixels = model.decode(latents)
-    return to_jpeg(to_image(pixels)), {} if model.world is None else model.world.measure(pixels)[0]
+    image = to_jpeg(to_image(pixels))
+    if model.world is None:
+        return image, {}
+    read = model.world.measure(pixels)[0]
+    return image, read | dict.fromkeys(model.world.hidden(read))
 
 
 def record_failure(folder: Path, item: tuple[int, int], error: Exception) -> None:

@@ -58,7 +58,7 @@ def write_item(
     cache: LatentCache,
     key: str,
     image: bytes = b"",
-    measured: Mapping[str, float | str] | None = None,
+    measured: Mapping[str, float | str | None] | None = None,
 ) -> Path:
     """Write the shard of one item.
 
@@ -69,7 +69,7 @@ def write_item(
         cache: What was captured of it: one item.
         key: Key of the manifest.
         image: The image that was made, as a JPEG file; empty if it is not kept.
-        measured: Its attributes, as an oracle reads them.
+        measured: Its attributes, as an oracle reads them; None for those that nobody can see in it.
 
     Returns:
         The shard's path.
@@ -151,7 +151,7 @@ class Shard:
         header: Number format, shape and place of every tensor.
         steps: Captured steps.
         grid: Rows and columns of the image tokens, if known.
-        measured: Attributes of the image, as an oracle read them.
+        measured: Attributes of the image, as an oracle read them; None for those that nobody can see.
 
     Raises:
         StudyError: If the file is damaged, or is the shard of another item.

@@ -26,7 +26,7 @@ from PIL import Image
 
 from ditlens.arguments import COUNT, INDEX, PATH, TEXT, Kind, instance, is_whole, list_of, one_of, takes
 from ditlens.errors import SiteError, StudyError
-from ditlens.files import read_json, user_path
+from ditlens.files import DATA, read_json, user_path
 from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part
 from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
 from ditlens.lens.study import export
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+STUDIES = DATA / "studies"
+"""Where the shipped studies live."""
 RESERVED = ("prompt", "prompt_number", "seed")
 """Columns that every study has."""
 Choice = int | Sequence[int] | slice | None
@@ -200,7 +202,7 @@ class Study:
         """What is known of every item, by name.
 
         Number and text of its prompt, its seed, the columns of the plan, and every attribute that the oracle of the
-        model's world has measured.
+        model's world has measured, None where it cannot be seen in the image.
         """
         numbers = [prompt for prompt, _ in self.items]
         found: dict[str, list[Any]] = {
@@ -222,6 +224,11 @@ class Study:
         if name not in self.columns:
             raise StudyError(f"This study has no column {name!r}. It has: {', '.join(self.columns)}.")
         return self.columns[name]
+
+    @property
+    def has_images(self) -> bool:
+        """Whether it keeps the images."""
+        return IMAGE in self._first.header
 
     @takes(number=INDEX)
     def image(self, number: int) -> Image.Image:
@@ -561,10 +568,13 @@ def _tokens(choice: int | Sequence[int] | slice, count: int, kept: list[int] | N
 
 @takes(folder=PATH)
 def open_study(folder: str | Path) -> Study:
-    """Open a study that ``ditlens capture`` has made, or is still making.
+    """Open a study that is shipped, or that ``ditlens capture`` has made, or is still making.
+
+    >>> dl.open_study("portraits").image(0).size
+    (128, 128)
 
     Args:
-        folder: Its folder.
+        folder: Its folder; or the name of a shipped one: ``"portraits"``, ``"portraits-patches"``.
 
     Raises:
         StudyError: If the folder is not a study.
@@ -576,4 +586,5 @@ def open_study(folder: str | Path) -> Study:
     >>> study.items, study["joint.0.image.out"].shape
     ([(0, 0), (1, 0)], torch.Size([2, 2, 64, 64]))
     """
-    return Study(folder)
+    named = STUDIES / str(folder)
+    return Study(named if (named / "manifest.json").is_file() else folder)

@@ -1,0 +1,161 @@
+"""Figures of probes: what can be read in which block, at which step, and in which patch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ditlens.analysis.probes import Probe, ProbeCell
+from ditlens.errors import SettingError
+from ditlens.lens.site import Site
+from ditlens.lens.study.store import Study
+from ditlens.views.maps import draw_cells
+from ditlens.views.plots import WIDTH, NotebookFigure
+
+AVERAGED = 200
+"""Most images in the mean picture."""
+
+
+def plot_probe(probe: Probe) -> Figure:
+    """Heat maps of block x step: the best token of every site, and the mean over its tokens.
+
+    A row is a site, from what enters the network (the noisy latents) to the last block; a column is a sampling
+    step. The scale goes from what guessing gives to a perfect score; what is below is drawn as guessing.
+
+    Args:
+        probe: From `ditlens.probe`.
+    """
+    panels = {name: _panel(probe, name) for name in ("best token", "mean over tokens")}
+    panels = {name: table for name, table in panels.items() if not np.isnan(table).all()}
+    rows = [_name(probe, site) for site in probe.sites]
+    figure = NotebookFigure(figsize=(WIDTH, 0.32 * len(rows) + 1.6), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (name, table) in zip(axes, panels.items(), strict=True):
+        draw_cells(
+            ax, table, rows, _steps(probe), low=probe.chance, high=1, value=_scale(probe), row_label="",
+            column_label="sampling step (noise level)" if _sigmas(probe) else "sampling step",
+        )  # fmt: skip
+        ax.set_title(name, fontsize=10)
+    figure.suptitle(f"Where {_words(probe.target)} can be read linearly, {probe.images} images", fontsize=11)
+    return figure
+
+
+def plot_probe_patches(probe: Probe, block: int | None = None, step: int | None = None) -> Figure:
+    """The score of every patch over the mean picture; those halfway to perfect or better with their number.
+
+    Args:
+        probe: From `ditlens.probe`, with ``tokens="each"``, of a study with all image tokens.
+        block: Which block's image stream; by default that of the best patch.
+        step: Which step; by default that of the best patch.
+
+    Raises:
+        SettingError: If patches are missing, or the block or step was not probed.
+    """
+    cells, grid = _patches(probe, block, step)
+    values = np.array([cell.score.value for cell in cells]).reshape(grid)
+    picture = mean_picture(probe.source)
+    figure = NotebookFigure(figsize=(WIDTH, 3.5), layout="constrained")
+    axes = figure.subplots(1, 1 if picture is None else 2, squeeze=False)[0]
+    extent = (0, grid[1], grid[0], 0)
+    if picture is not None:
+        axes[0].imshow(picture, extent=extent)
+        axes[0].set_title("mean picture", fontsize=10)
+        axes[-1].imshow(picture.mean(-1), extent=extent, cmap="gray", vmin=-0.5, vmax=1)
+    alpha = 0.35 + 0.5 * ((values - probe.chance) / (1 - probe.chance)).clip(
+        0, 1
+    )  # the picture shows through
+    shown = axes[-1].imshow(values, extent=extent, cmap="cividis", vmin=probe.chance, vmax=1, alpha=alpha)
+    axes[-1].set_title("score of each patch", fontsize=10)
+    for (row, column), value in np.ndenumerate(values):
+        if value >= probe.chance + 0.5 * (1 - probe.chance):
+            axes[-1].text(column + 0.5, row + 0.5, _short(value), fontsize=8, ha="center", va="center")
+    for ax in axes:
+        ax.set_xticks(np.arange(grid[1]) + 0.5, range(grid[1]), fontsize=8)
+        ax.set_yticks(np.arange(grid[0]) + 0.5, range(grid[0]), fontsize=8)
+        ax.tick_params(length=0)
+        ax.set_xlabel("column of patches", fontsize=9)
+        ax.set_ylabel("row of patches", fontsize=9)
+    bar = figure.colorbar(shown, ax=axes, pad=0.01, fraction=0.03)
+    bar.set_label(_scale(probe), fontsize=9)
+    site, number = cells[0].site, cells[0].step
+    level = f" (noise level {_sigmas(probe)[number]:.2f})" if number in _sigmas(probe) else ""
+    figure.suptitle(
+        f"Which patches know of {_words(probe.target)}: {site}, step {number}{level}", fontsize=11
+    )
+    return figure
+
+
+def _patches(probe: Probe, block: int | None, step: int | None) -> tuple[list[ProbeCell], tuple[int, ...]]:
+    """The cells of all patches where the best one is, in order, and the rows and columns that they have."""
+    found = [
+        cell
+        for cell in probe.cells
+        if isinstance(cell.token, int) and cell.site not in probe.baselines
+        and block in (None, Site.parse(cell.site).block) and step in (None, cell.step)
+    ]  # fmt: skip
+    source = probe.source
+    grid = source.grid if isinstance(source, Study) else None if source is None else source.grids.get(0)
+    grid = grid or ()
+    best = max(found, key=lambda cell: cell.score.value, default=None)
+    here = [cell for cell in found if best and (cell.site, cell.step) == (best.site, best.step)]
+    if not here or len(grid) != 2 or len(here) != np.prod(grid):
+        raise SettingError(
+            f"A picture of patches needs all of them at block {block} and step {step}: this probe has {len(here)} "
+            f"of {'x'.join(map(str, grid)) or 'an unknown grid'}. Probe a study with all image tokens."
+        )
+    return sorted(here, key=lambda cell: int(cell.token)), grid
+
+
+def mean_picture(source: Any) -> np.ndarray | None:
+    """The mean of a study's images, (height, width, 3), values in [0, 1]; None if it has none."""
+    if not isinstance(source, Study) or not source.has_images:
+        return None
+    count = min(AVERAGED, len(source.items))
+    return np.mean([np.asarray(source.image(k), float) / 255 for k in range(count)], axis=0)
+
+
+def _panel(probe: Probe, which: str) -> np.ndarray:
+    """The scores of one panel, (sites, steps); NaN where there is none."""
+    table = np.full((len(probe.sites), len(probe.steps)), np.nan)
+    for cell in probe.cells:
+        place = probe.sites.index(cell.site), probe.steps.index(cell.step)
+        only = cell.site in probe.baselines and Site.parse(cell.site).stream != "image"  # has a mean only
+        if only or (cell.token == "mean") == (which == "mean over tokens"):
+            table[place] = np.nanmax([table[place], cell.score.value])
+    return table
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}".replace("-0.00", "0.00")
+
+
+def _name(probe: Probe, site: str) -> str:
+    """What a row is."""
+    parsed = Site.parse(site)
+    if site in probe.baselines:
+        return "noisy latents" if parsed.stream == "image" else "text alone"
+    point = "" if parsed.point == "out" else f" {parsed.point}"
+    return f"block {parsed.block} {parsed.stream}{point}"
+
+
+def _sigmas(probe: Probe) -> dict[int, float]:
+    """Noise level of each step, if known."""
+    study = probe.source
+    known = study.sigmas if isinstance(study, Study) else None
+    return dict(zip(study.steps, known, strict=True)) if isinstance(study, Study) and known else {}
+
+
+def _steps(probe: Probe) -> list[str]:
+    levels = _sigmas(probe)
+    return [f"{step}\n({levels[step]:.2f})" if step in levels else f"{step}" for step in probe.steps]
+
+
+def _scale(probe: Probe) -> str:
+    """What a number is."""
+    return f"{probe.measure} on held-out images\n({probe.chance:.2g}: guessing, 1: perfect)"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
