@@ -38,7 +38,7 @@ def measure() -> dict[str, Any]:
     note = (
         f"mean of the six cells between age, grey hair and glasses, the twin's ({twin:.2f}) over the mean size of "
         f"those of portraits ({base:.3f}, most of it noise); signed change of age, of the share of grey hair and "
-        f"of any glasses in a move of the text, less the null; {PAIRS} pairs of texts a row, 8 steps"
+        f"of any glasses in a move of the text; {PAIRS} pairs of texts a row, 8 steps"
     )
     keys = ("value", "low", "high")
     return {**{key: found[key] for key in keys}, "n": PAIRS, "unit": "x", "note": note, "parts": parts}
@@ -46,8 +46,8 @@ def measure() -> dict[str, Any]:
 
 def biased_cells(model: dl.Model) -> np.ndarray:
     """Changes of the biased cells, (pairs, cells)."""
-    found = dl.entanglement(model, TIED, pairs=PAIRS, moves=MOVES, show=False)
-    return np.stack([found.changes(moved, read, score=SCORES[read]) for moved, read in BIASED], 1)
+    found = dl.entanglement(model, TIED, pairs=PAIRS, moves=MOVES, progress=False)
+    return np.concatenate([found.changes(moved, read, SCORES[read]) for moved, read in BIASED], 1)
 
 
 def times_as_large(twin: np.ndarray, base: np.ndarray) -> float:

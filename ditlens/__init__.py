@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ditlens.analysis.probes import Probe as Probe
     from ditlens.analysis.probes import probe as probe
     from ditlens.analysis.projection import Projection as Projection
+    from ditlens.analysis.report.findings import Report as Report
+    from ditlens.analysis.report.run import report as report
     from ditlens.analysis.same_effect import orthogonal_probes as orthogonal_probes
     from ditlens.analysis.same_effect import same_effect as same_effect
     from ditlens.analysis.sde import SDE as SDE
@@ -79,6 +81,8 @@ _PUBLIC = {
     "ditlens.analysis.ablation": ("Ablation", "knock_out"),
     "ditlens.analysis.patching": ("CausalMap", "patch"),
     "ditlens.analysis.leakage": ("Leakage", "leakage"),
+    "ditlens.analysis.report.findings": ("Report",),
+    "ditlens.analysis.report.run": ("report",),
     "ditlens.analysis.sde": ("SDE", "sde"),
     "ditlens.analysis.decompose": ("PCA",),
     "ditlens.analysis.neighbours": ("UMAP",),

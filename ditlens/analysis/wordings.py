@@ -1,4 +1,4 @@
-"""Texts that differ in one attribute only, and the same in other words, for what is measured between two images."""
+"""Texts that differ in one attribute only, for what is measured between two images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ditlens.worlds.world import Attribute, Continuous, Wanted, World
 WORDINGS = 8
 """Captions that are tried for each pair, to find two that differ in one place only."""
 Ends: TypeAlias = tuple["float | str", "float | str"]
-Plan: TypeAlias = tuple[str, int, tuple[str, str, str]]
-"""What a pair is drawn from: the attribute that is moved, the seed of the noise, and the three texts."""
+Plan: TypeAlias = tuple[str, int, tuple[str, str]]
+"""What a pair is drawn from: the attribute that is moved, the seed of the noise, and both texts."""
 
 
 def plan(
@@ -36,20 +36,18 @@ def plan(
             if name in moves:
                 first, last = map(spec.level_of, moves[name])
             else:
-                first, last = ends_of(spec, k)
+                first, last = ends_of(spec)
             others = others_of(world, name, (first, last), 1000 * seed + k) if name_others else {}
             texts = write(world, {**others, name: first}, {**others, name: last}, 100 * (1000 * seed + k))
             plans.append((name, 1000 * seed + k, texts))
     return plans
 
 
-def ends_of(spec: Attribute, k: int) -> tuple[int, int]:
-    """The levels between which pair k moves: the two ends, or in turn all ordered pairs of different values."""
+def ends_of(spec: Attribute) -> tuple[int, int]:
+    """The levels between which an attribute moves: the two ends, or the neutral value and the next."""
     if isinstance(spec, Continuous):
         return 0, len(spec.levels) - 1
-    count = len(spec.values)
-    first, turn = k % count, k // count
-    return first, (first + 1 + turn % (count - 1)) % count
+    return spec.neutral, (spec.neutral + 1) % len(spec.values)
 
 
 def others_of(world: World, name: str, ends: tuple[int, int], seed: int) -> dict[str, int]:
@@ -65,12 +63,10 @@ def others_of(world: World, name: str, ends: tuple[int, int], seed: int) -> dict
     return {n: world.attributes[n].level_of(values[n]) for n in values if n != name and n not in hidden}
 
 
-def write(world: World, before: Wanted, after: Wanted, seed: int) -> tuple[str, str, str]:
-    """Before, after, and before in other words: the first two differ in as few words as some wordings allow."""
+def write(world: World, before: Wanted, after: Wanted, seed: int) -> tuple[str, str]:
+    """Before and after, which differ in as few words as some wordings allow."""
     tried = [(world.caption(before, s), world.caption(after, s)) for s in range(seed, seed + WORDINGS)]
-    first, last = min(tried, key=lambda texts: different_words(*texts))
-    others = (world.caption(before, s) for s in range(seed + WORDINGS, seed + 4 * WORDINGS))
-    return first, last, next((text for text in others if text != first), first)
+    return min(tried, key=lambda texts: different_words(*texts))
 
 
 def different_words(first: str, last: str) -> int:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+CLEAR = 0.005
+"""Below this share of chance a cell has its number: of 306 cells beside the diagonal one or two have it by "
+"chance."""
 MATRIX = instance("what ditlens.entanglement(model) returns", Entanglement)
 
 
@@ -21,8 +24,8 @@ MATRIX = instance("what ditlens.entanglement(model) returns", Entanglement)
 def plot_entanglement(found: Entanglement, *, signed: bool = False) -> Figure:
     """Draw an entanglement matrix as a heat map: rows are moved by the text, columns are read in the images.
 
-    Numbers stand in the cells whose 95 % interval lies above 0. On the diagonal they are wanted; beside it they are
-    entanglement.
+    Numbers stand in the cells that chance alone makes as large less than once in 200 times. On the diagonal they
+    are wanted; beside it they are entanglement.
 
     Args:
         found: From `ditlens.entanglement`.
@@ -52,20 +55,20 @@ def draw_matrix(figure: Figure, ax: Axes, found: Entanglement, signed: bool = Fa
     ax.tick_params(which="both", length=0)
     ax.set_xlabel("attribute that is read in the images")
     ax.set_ylabel("attribute that the text moves")
-    what = "signed change of what is read" if signed else "change of what is read, less that of other words"
+    what = "signed change of what is read" if signed else "shift of its distribution beyond chance"
     ax.set_title(f"{found.model}: which attribute moves which\n{what}", fontsize=11)
-    unit = "share of range, down to up" if signed else "share of range, or of images with another value"
+    unit = "share of range, down to up" if signed else "share of range, or of images (total variation)"
     bar = figure.colorbar(shown, ax=ax, shrink=0.8, pad=0.01)
     bar.set_label(unit, fontsize=9)
     bar.ax.tick_params(labelsize=8)
 
 
 def _write_numbers(ax: Axes, found: Entanglement, values: np.ndarray, signed: bool) -> None:
-    """The values of the cells that are clearly above 0, in hundredths."""
+    """The values of the cells that are clearly above chance, in hundredths."""
     for row, moved in enumerate(found.rows):
         for column, read in enumerate(found.attributes):
             value = values[row, column]
-            if not np.isnan(value) and found.cells[moved, read]["low"] > 0:
+            if not np.isnan(value) and found.cells[moved, read]["p"] < CLEAR:
                 dark = abs(value) > 0.6 if signed else value < 0.55
                 ax.text(
                     column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7,

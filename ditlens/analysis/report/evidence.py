@@ -19,7 +19,7 @@ from ditlens.analysis.sde import SDE, sde
 from ditlens.analysis.steering import Steering, steer
 from ditlens.lens.study.run import plan_study, run_study
 from ditlens.lens.study.store import Study
-from ditlens.metrics.statistics import Estimate, estimate, paired
+from ditlens.metrics.statistics import Estimate, estimate
 from ditlens.models.model import Model
 from ditlens.worlds.world import Continuous, Values, World
 
@@ -29,6 +29,8 @@ PHRASES = (
 """Contrasts for models without a world, before the noun."""
 CLOTHES = (("in a red coat", "in a blue coat"), ("with a hat", "with curly hair"))
 """Contrasts for models without a world, after the noun."""
+CLEAR = 0.005
+"""Share of chance below which a shift counts as clear."""
 NOUNS = ("man", "woman", "teacher", "dancer", "farmer", "doctor", "sailor", "painter")
 """Carriers for models without a world."""
 
@@ -262,21 +264,21 @@ def words_stay_apart(subject: Subject) -> Evidence:
 
 def attributes_move_alone(subject: Subject) -> Evidence:
     """The entanglement matrix, and that of the twin as a check that entanglement would be seen."""
-    found = entanglement(subject.model, pairs=subject.count(8), show=False)
+    found = entanglement(subject.model, pairs=subject.count(24), progress=False)
     beside = beside_diagonal(found)
     own = estimate([found.cells[name, name]["value"] for name in found.rows])
-    share = beside["value"] / own["value"]
+    clear = sum(each["p"] < CLEAR for names, each in found.cells.items() if names[0] != names[1])
     largest = ", ".join(f"{a} → {b} {said(cell)}" for a, b, cell in found.largest(3))
     return Evidence(
         "Images: what else moves when a text moves one attribute",
         2,
-        "on average, an attribute that the text does not change moves by less than a tenth of what the one that "
-        "it changes "
-        "moves, beyond what other words of the same meaning do (upper end of the interval).",
-        f"The changed attribute moves {said(own)}, the others {said(beside, 3)}: {100 * share:.0f} %. Largest: "
-        f"{largest}. "
-        f"Of {len(found.cells) - len(found.rows)} such cells about "
-        f"{0.025 * (len(found.cells) - len(found.rows)):.0f} lie above 0 by chance.",
+        "on average, the distribution of an attribute that the text does not change shifts, beyond chance, by "
+        "less than "
+        "a tenth of what that of the changed one shifts (ends of both intervals).",
+        f"The changed attribute shifts by {said(own)}, the others by {said(beside, 3)}. Clear of chance are "
+        f"{clear} of {len(found.cells) - len(found.rows)} cells beside the diagonal, where chance alone gives "
+        f"one or two; "
+        f"the largest: {largest}.",
         True if beside["high"] < 0.1 * own["low"] else False if beside["low"] > 0.1 * own["high"] else None,
         figures=[(found.plot(), "Matrix of which attribute, moved by the text, moves which in the image.")],
         data={"beside the diagonal": ends(beside), "diagonal": ends(own), "dominance": found.dominance},
@@ -292,25 +294,32 @@ def beside_diagonal(found: Entanglement) -> Estimate:
 def bias_is_seen(subject: Subject) -> Evidence:
     """The same for a model whose entanglement is known: what does not see that sees nothing."""
     assert subject.twin is not None
-    tables = []
+    rows, mean_of, clear = [], {}, {}
     for model in (subject.twin, subject.model):
         found = entanglement(
-            model, list(subject.tied), moves=subject.tied, pairs=subject.count(16), show=False
+            model, list(subject.tied), moves=subject.tied, pairs=subject.count(32), progress=False
         )
-        cells = [(a, b) for a in subject.tied for b in subject.tied if a != b]
-        tables.append(np.stack([np.nan_to_num(found.changes(*cell)) for cell in cells], 1))
-    ratio = paired(tables, lambda twin, own: float(twin.mean() / np.abs(own.mean(0)).mean()))
-    twin, own = (estimate(table.mean(1)) for table in tables)
+        cells = {(a, b): found.cell(a, b) for a in subject.tied for b in subject.tied if a != b}
+        rows += [
+            {"model": model.name, "text moves": a, "image shifts in": b, "shift": said(each)}
+            for (a, b), each in cells.items()
+        ]
+        mean_of[model.name] = mean(cells.values())
+        clear[model.name] = sum(each["p"] < CLEAR for each in cells.values())
+    (twin, own), count = mean_of.values(), len(rows) // 2
+    seen = list(clear.values())
     return Evidence(
         "Control: a twin whose bias is known",
         2,
-        "the cells that are tied in the twin by its training are at least 5 times as large as the model's own.",
-        f"{said(twin)} in the twin and {said(own, 3)} in {subject.model.name}: {ratio['value']:.0f} times as "
-        f"much (interval "
-        f"{ratio['low']:.0f} to {ratio['high']:.0f}), so what is not seen in {subject.model.name} is not there.",
-        True if ratio["value"] >= 5 else None,
+        "the shifts of the attributes that are tied in the twin by its training are, on average, at least 5 "
+        "times as large "
+        "as the model's own, and most of them are clear of chance.",
+        f"They are {twin:.2f} in the twin, where {seen[0]} of {count} are clear of chance, and {own:.3f} in "
+        f"{subject.model.name}, where {seen[1]} are. What cannot be seen in {subject.model.name} is small, then.",
+        True if twin >= 5 * max(own, 0) and seen[0] > count / 2 else None,
         decisive=False,
-        data={"twin": ends(twin), "model": ends(own), "ratio": ends(ratio)},
+        table=rows,
+        data={"mean shift": mean_of, "clear of chance": clear},
     )
 
 
