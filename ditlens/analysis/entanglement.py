@@ -94,8 +94,7 @@ class Entanglement:
     pairs: tuple[ReadPair, ...] = field(repr=False)
 
     def changes(self, moved: str, read: str, score: Score | None = None) -> np.ndarray:
-        """Change of one attribute in every pair of a row, (pairs, numbers); pairs in which it is hidden are "
-        "left out.
+        """Change of one attribute in every pair of a row in which it can be seen, (pairs, numbers).
 
         Args:
             moved: The attribute that the texts move.
@@ -114,7 +113,7 @@ class Entanglement:
         code = score or code_of(self.attributes[read])
         seen = [pair.readings for pair in self.pairs_of(moved) if read not in pair.hidden]
         found = [np.subtract(code(after[read]), code(before[read]), dtype=float) for before, after in seen]
-        return np.array(found).reshape(len(found), -1)
+        return np.array(found).reshape(len(found), -1) if found else np.zeros((0, 1))
 
     def pairs_of(self, moved: str) -> list[ReadPair]:
         """The pairs of a row."""

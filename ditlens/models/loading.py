@@ -82,6 +82,7 @@ def load(
     if local and (base := base_of(Path(source))):
         made = load(base, device, dtype, profile)
         made.name = str(name_or_path)
+        made.defaults |= read_json(Path(source) / "ditlens.json", "settings of a model", ModelError)
         load_lora(made.pipe, Path(source))
         return made
     sizes = part_sizes(Path(source)) if local else cached_sizes(source)
@@ -138,6 +139,10 @@ def load_lora(pipe: Any, folder: Path) -> None:
             f"{folder} holds a LoRA, which needs peft: {error}. Type: pip install 'ditlens[analysis]', or make "
             "install in a clone."
         ) from error
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns that a LoRA of the transformer has none for the text encoders
     try:
         pipe.load_lora_weights(folder, weight_name=LORA, adapter_name=folder.name.replace(".", "-"))
     except Exception as error:  # of diffusers, peft and safetensors, a dozen kinds
@@ -145,6 +150,8 @@ def load_lora(pipe: Any, folder: Path) -> None:
         raise ModelError(
             f"The LoRA in {folder} could not be added to {type(pipe).__name__}: {reason}"
         ) from error
+    finally:
+        logging.set_verbosity(level)
 
 
 @takes(name=NAME, folder=PATH)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLEAR = 0.005
-"""Below this share of chance a cell has its number: of 306 cells beside the diagonal one or two have it by "
-"chance."""
+"""Below this share of chance a cell has its number; one or two of 306 have it by chance."""
 MATRIX = instance("what ditlens.entanglement(model) returns", Entanglement)
 
 

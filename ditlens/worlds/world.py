@@ -78,7 +78,18 @@ class Continuous:
         return self.level_of(self.neutral)
 
     def level_of(self, value: float | str) -> int:
-        """Index of the level whose cell holds `value` (values outside the range count as its ends)."""
+        """Index of the level of this name, or whose cell holds `value` (beyond the range: the ends).
+
+        Raises:
+            UnknownAttributeError: If there is no level of this name; the message lists the names.
+        """
+        names = [level.name for level in self.levels]
+        if isinstance(value, str):
+            if value not in names:
+                raise UnknownAttributeError(
+                    f"{self.name!r} has no level {value!r}: it can be {', '.join(names)}. Pass one of these names."
+                )
+            return names.index(value)
         return bisect.bisect_right([level.high for level in self.levels[:-1]], float(value))
 
     def value_of(self, level: int) -> float:

@@ -56,17 +56,14 @@ class Toy:
 
 
 def draw(texts, seeds):
-    """Images whose pixels are the values: heat lifts glow by half of what it moves, and is red when it is high.
-
-    Words that mean nothing shift the glow by up to a tenth.
-    """
+    """Images whose pixels are the values: heat lifts glow by half of what it moves, and is red when it is high."""
     rows = []
     for text, seed in zip(texts, seeds, strict=True):
-        filler, *said = text.split()
+        said = text.split()[1:]
         named = {name: int(level) for name, level in (part.split("=") for part in said)}
         rng = random.Random(seed)
         heat = {0: 0.1, 1: 0.5, 2: 0.9}[named["heat"]] if "heat" in named else rng.random() * 0.9
-        glow = 0.2 + 0.5 * heat + {"oh": 0.0, "ah": 0.05, "hm": 0.1}[filler]
+        glow = 0.2 + 0.5 * heat
         if "glow" in named:
             glow = {0: 0.1, 1: 0.5, 2: 0.9}[named["glow"]]
         color = named.get("color", 0 if heat > 0.7 else 1 + seed % 2)
@@ -77,8 +74,8 @@ def draw(texts, seeds):
 def measured(rows, pairs=60, moves=None, name_others=False) -> ent.Entanglement:
     world = Toy()
     plans = wordings.plan(world, rows, pairs, moves or {}, name_others, 0)
-    found = tuple(ent.read_pairs(world, plans, draw, show=False))
-    return ent.Entanglement("toy", world.attributes, tuple(rows), ("heat", "glow"), found)
+    found = tuple(ent.read_pairs(world, plans, draw, progress=False))
+    return ent.Entanglement("toy", world.attributes, tuple(rows), found)
 
 
 @pytest.fixture(scope="module")
@@ -86,42 +83,66 @@ def toy() -> ent.Entanglement:
     return measured(["heat", "glow", "color"])
 
 
+def chance(shift: float, pairs: int = 60) -> float:
+    """Mean size of the mean of so many signs, times a shift: what random exchanges leave of it."""
+    return shift * np.sqrt(2 / np.pi / pairs)
+
+
 def test_the_matrix_says_what_moves_what(toy):
     """0.8 of its range each by its own text; heat takes along 0.4 of glow and every colour; nothing else moves."""
     assert toy.matrix.shape == (3, 3)
-    np.testing.assert_allclose(np.diag(toy.matrix), [0.8, 0.8, 1.0], atol=0.02)
-    assert toy.cell("heat", "color")["value"] == 1.0  # never red, then always
-    assert toy.cell("heat", "glow")["value"] == pytest.approx(0.4 - shift(toy, "heat"), abs=1e-6)
-    for moved, read in (("glow", "heat"), ("glow", "color"), ("color", "heat")):
-        assert toy.cell(moved, read)["value"] == 0
-    assert toy.cell("color", "glow")["value"] == pytest.approx(-shift(toy, "color"), abs=1e-6)
+    own = 0.8 - chance(0.8)
+    np.testing.assert_allclose(np.diag(toy.matrix), [own, own, 1 - chance(1)], atol=0.01)
+    assert toy.cell("heat", "color")["value"] == pytest.approx(
+        1 - chance(1), abs=0.03
+    )  # never red, then always
+    assert toy.cell("heat", "glow")["value"] == pytest.approx(0.4 - chance(0.4), abs=0.01)
+    for moved, read in (("glow", "heat"), ("glow", "color"), ("color", "heat"), ("color", "glow")):
+        cell = toy.cell(moved, read)
+        assert cell["value"] == 0 and cell["p"] == 1
     assert [(m, r) for m, r, _ in toy.largest(2)] == [("heat", "color"), ("heat", "glow")]
     assert toy.dominance == pytest.approx(np.trace(toy.matrix) / np.abs(toy.matrix).sum())
 
 
-def shift(found, moved):
-    """Mean shift of the glow by empty words: what the null takes off."""
-    words = {"oh": 0.0, "ah": 0.05, "hm": 0.1}
-    texts = [pair.texts for pair in found.pairs if pair.moved == moved]
-    assert all(before.split()[0] == after.split()[0] != other.split()[0] for before, after, other in texts)
-    return np.mean([abs(words[t[0].split()[0]] - words[t[2].split()[0]]) for t in texts])
+def test_what_changes_without_a_tendency_is_no_entanglement():
+    """Images that change in every pair, one way or the other, shift no distribution."""
+    rng = np.random.default_rng(1)
+    cells = [ent.shifted(rng.choice([-1.0, 1.0], (24, 1)), seed) for seed in range(200)]
+    values, p = (np.array([cell[key] for cell in cells]) for key in ("value", "p"))
+    assert abs(values.mean()) < 0.02 and np.mean(p < 0.05) < 0.1
+    some = [ent.shifted(rng.choice([-1.0, 1.0], (200, 1), p=[0.3, 0.7]))["value"] for _ in range(50)]
+    assert np.mean(some) == pytest.approx(0.4 - chance(1, 200), abs=0.02)
+
+
+def test_intervals_hold_the_shift():
+    rng = np.random.default_rng(2)
+    held = 0
+    for _ in range(100):
+        cell = ent.shifted(rng.choice([-1.0, 0.0, 1.0], (40, 1), p=[0.1, 0.3, 0.6]))
+        held += cell["low"] <= 0.5 - chance(np.sqrt(0.7), 40) <= cell["high"]
+    assert held >= 88
+
+
+def test_total_variation_counts_what_leaves_and_comes_once():
+    """Half of the images go from the first value to the second, the others stay."""
+    moved = np.array([[-1.0, 1.0, 0.0]] * 30 + [[0.0, 0.0, 0.0]] * 30)
+    flips = ent.shifted(moved)
+    assert flips["value"] == pytest.approx(0.5 - chance(np.sqrt(0.5)), abs=0.01) and flips["p"] == 0
 
 
 def test_signs_and_scores(toy):
-    assert toy.cell("heat", "glow", signed=True)["value"] == pytest.approx(
-        0.4 - np.mean([p.readings[2]["glow"] - p.readings[0]["glow"] for p in toy.pairs_of("heat")]), abs=1e-6
-    )
-    assert math.isnan(toy.signed[0, 2]) and np.isnan(toy.signed[2]).all(), "a colour has no direction"
-    red = toy.cell("heat", "color", score=lambda value: value == "red")
-    assert (red["value"], red["low"], red["high"], red["n"]) == (1, 1, 1, 60)
-    assert toy.cell("heat", "color", score=lambda value: value == "green")["value"] == pytest.approx(-0.5)
+    assert toy.signed[0, 1] == pytest.approx(0.4, abs=1e-6)
+    assert np.isnan(toy.signed[:, 2]).all(), "a colour has no sign"
+    red = toy.changes("heat", "color", lambda value: value == "red")
+    assert red.shape == (60, 1) and red.mean() == 1
+    assert toy.changes("heat", "color", lambda value: value == "green").mean() == pytest.approx(-0.5)
 
 
-def test_an_interval_is_that_of_the_pairs(toy):
-    cell = toy.cell("heat", "glow")
-    assert cell["low"] < cell["value"] < cell["high"] and cell["n"] == 60
-    few = measured(["heat"], pairs=8).cell("heat", "glow")
-    assert few["high"] - few["low"] > cell["high"] - cell["low"]
+def test_few_pairs_have_wide_intervals(toy):
+    cell = toy.cell("heat", "color")
+    assert cell["n"] == 60 and cell["p"] == 0
+    few = measured(["heat"], pairs=4).cell("heat", "color")
+    assert few["p"] > 0.05, "four pairs cannot be told from chance"
 
 
 def test_what_is_named_cannot_follow():
@@ -140,10 +161,12 @@ def test_what_is_hidden_does_not_count(monkeypatch):
 def test_moves_between_two_values():
     found = measured(["color"], pairs=3, moves={"color": ("green", "red")})
     assert {(p.readings[0]["color"], p.readings[1]["color"]) for p in found.pairs} == {("green", "red")}
-    every = measured(["color"], pairs=6)
-    assert len({(p.readings[0]["color"], p.readings[1]["color"]) for p in every.pairs}) == 6, (
-        "all ordered pairs"
-    )
+    usual = measured(["color"], pairs=3)
+    assert {(p.readings[0]["color"], p.readings[1]["color"]) for p in usual.pairs} == {("red", "green")}
+    named = measured(["heat"], pairs=3, moves={"heat": ("heat0", "heat1")})
+    assert {tuple(round(r["heat"], 3) for r in p.readings) for p in named.pairs} == {(0.1, 0.5)}
+    with pytest.raises(UnknownAttributeError, match="no level 'hot': it can be heat0, heat1, heat2"):
+        measured(["heat"], moves={"heat": ("heat0", "hot")})
     with pytest.raises(UnknownAttributeError, match="no value 'grey'"):
         measured(["color"], moves={"color": ("green", "grey")})
     with pytest.raises(UnknownAttributeError, match="no attribute 'size'. Use one of: heat, glow, color"):
@@ -152,21 +175,21 @@ def test_moves_between_two_values():
 
 def test_a_table_and_a_picture(toy):
     table = toy.to_pandas()
-    assert list(table.columns) == ["moved", "read", "value", "low", "high", "n", "nan", "signed"]
-    assert len(table) == 9 and table.set_index(["moved", "read"]).value["heat", "color"] == 1
+    assert list(table.columns) == ["moved", "read", "value", "low", "high", "p", "n", "nan", "signed"]
+    assert len(table) == 9 and table.set_index(["moved", "read"]).value["heat", "color"] > 0.85
     assert "heat -> color" in repr(toy) and "3 attributes moved, 3 read, 180 pairs" in repr(toy)
     axes = toy.plot().axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["heat", "glow", "color"]
-    assert "100" in {t.get_text() for t in axes.texts}
+    assert "90" in {t.get_text() for t in axes.texts}
     assert toy.plot(signed=True).axes[0].images[0].get_clim() == (-1, 1)
 
 
 def test_of_a_model(portraits):
-    found = dl.entanglement(portraits, ["smile", "hat"], pairs=2, steps=1, show=False)
-    assert found.matrix.shape == (2, 18) and found.directed == ("smile",)
-    before, after, reworded = found.pairs[0].texts
+    found = dl.entanglement(portraits, ["smile", "hat"], pairs=2, sampling_steps=1, progress=False)
+    assert found.matrix.shape == (2, 18)
+    before, after = found.pairs[0].texts
     assert "frown" in before or "sad" in before
-    assert portraits.world.wanted(before, reworded) == {} != portraits.world.wanted(before, after)
+    assert set(portraits.world.wanted(before, after)) == {"smile"}
     with pytest.raises(UnknownAttributeError, match="'nose' is not in this matrix"):
         found.cell("smile", "nose")
     bare = dl.wrap(portraits.pipe, "bare")
