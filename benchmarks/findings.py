@@ -20,7 +20,8 @@ def findings_decided() -> Result:
     minutes = (time.monotonic() - started) / 60
     verdicts = {str(number): made.verdict(number) for number in CLAIMS}
     note = (
-        f"each measured with its nulls: {', '.join(f'{n} {v}' for n, v in verdicts.items())}; report in {minutes:.0f} "
+        f"each measured with its nulls: {', '.join(f'{n} {v}' for n, v in verdicts.items())}; report in "
+        f"{minutes:.0f} "
         f"minutes, {(time.process_time() - processor) / 60:.0f} of processor time; {load_note()}"
     )
     parts = {each.name: each.verdict for each in made.evidence}
