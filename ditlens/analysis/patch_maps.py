@@ -169,7 +169,7 @@ def locate(
     *,
     site: str | None = None,
     step: int | None = None,
-    seeds: Sequence[int] = (0, 1, 2, 3, 4, 5),
+    seeds: Sequence[int] = (0, 1, 2, 3),
     sampling_steps: int = 8,
 ) -> PatchMaps:
     """Where in the image an attribute is readable, where its words are looked at, and where it is used.
@@ -180,7 +180,7 @@ def locate(
     the probed one: these are the hidden states that the probe reads.
 
     >>> model, study = dl.load("portraits", device="cpu"), dl.open_study("portraits-patches")
-    >>> found = dl.locate(model, study, "smile", seeds=[0], sampling_steps=4)
+    >>> found = dl.locate(model, study, "smile", seeds=[0], sampling_steps=3)
     >>> found.best("smile")["readable"], found.maps.shape
     (43, (3, 1, 8, 8))
 
