@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import RESULTS, bias, findings, one_liners, probing, steering, streaming_pca
+from benchmarks import RESULTS, bias, findings, one_liners, patch_maps, probing, steering, streaming_pca
 from benchmarks.faults import outcomes
 from benchmarks.keys import MeasureError, measure_keys
 from benchmarks.report import Result
@@ -44,6 +44,7 @@ MEASURES: dict[str, Callable[[], Result]] = {
     "steer_drift": steering.steer_drift,
     "probe_r2": probing.probe_r2,
     "probe_margin": probing.probe_margin,
+    "patch_maps": patch_maps.patch_maps,
     "causal_map_seconds": findings.causal_map_seconds,
     "findings_decided": findings.findings_decided,
     "one_liners": one_liners.measure,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ditlens.analysis.leakage import Leakage as Leakage
     from ditlens.analysis.leakage import leakage as leakage
     from ditlens.analysis.neighbours import UMAP as UMAP
+    from ditlens.analysis.patch_maps import PatchMaps as PatchMaps
+    from ditlens.analysis.patch_maps import locate as locate
     from ditlens.analysis.patching import CausalMap as CausalMap
     from ditlens.analysis.patching import patch as patch
     from ditlens.analysis.probes import Probe as Probe
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "ditlens.analysis.ablation": ("Ablation", "knock_out"),
+    "ditlens.analysis.patch_maps": ("PatchMaps", "locate"),
     "ditlens.analysis.patching": ("CausalMap", "patch"),
     "ditlens.analysis.leakage": ("Leakage", "leakage"),
     "ditlens.analysis.report.findings": ("Report",),

@@ -215,18 +215,26 @@ def changed_rows(model: Model, pair: Pair) -> list[int]:
     Raises:
         SettingError: If the prompts are not aligned; says what to reword.
     """
-    rows: list[int] = []
     if not pair.clean.strip() or not pair.corrupt.strip():
         raise SettingError("tokens='changed' needs two prompts with words; one is empty.")
-    for encoder, found in zip(with_rows(encoders_of(model)), alignments(model, pair), strict=True):
+    for found in alignments(model, pair):
         if not found.aligned:
             raise SettingError(
                 f"tokens='changed' needs prompts with the same number of tokens: {pair.clean!r} and "
                 f"{pair.corrupt!r}. {found.advice}"
             )
-        start = encoder.rows.start or 0
-        rows += [start + span.source_start + k for span in found.changes for k in range(len(span.source))]
-    return sorted(set(rows))
+    return clean_rows(model, pair)
+
+
+def clean_rows(model: Model, pair: Pair) -> list[int]:
+    """Rows of the clean prompt's text stream that hold what the corrupt prompt has not."""
+    rows = {
+        (encoder.rows.start or 0) + span.target_start + k
+        for encoder, found in zip(with_rows(encoders_of(model)), alignments(model, pair), strict=True)
+        for span in found.changes
+        for k in range(len(span.target))
+    }
+    return sorted(rows)
 
 
 def unrelated_prompt(world: World | None, pair: Pair, recipient: str, seed: int) -> str:

@@ -5,17 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 
+from ditlens.analysis.patch_maps import PatchMaps
 from ditlens.analysis.probes import Probe, ProbeCell
 from ditlens.errors import SettingError
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
 from ditlens.views.maps import draw_cells
-from ditlens.views.plots import WIDTH, NotebookFigure
+from ditlens.views.plots import RED, WIDTH, NotebookFigure, _show
 
 AVERAGED = 200
 """Most images in the mean picture."""
+PICTURES = ("corrupt", "with one patch\nof the clean run", "clean")
+SCALES = ("readable\n(score of a probe)", "looked at\n(share of attention)", "used\n(PE of the patch)")
+FAINT = (0.1, 0.0, 0.1)
+"""Full colour of a map stands for its highest patch, but at least for this."""
+DYE = LinearSegmentedColormap.from_list("dye", [(*to_rgb(RED), 0.0), (*to_rgb(RED), 1.0)])
+"""The picture shows through where there is little."""
 
 
 def plot_probe(probe: Probe) -> Figure:
@@ -85,6 +94,54 @@ def plot_probe_patches(probe: Probe, block: int | None = None, step: int | None 
         f"Which patches know of {_words(probe.target)}: {site}, step {number}{level}", fontsize=11
     )
     return figure
+
+
+def plot_patch_maps(found: PatchMaps) -> Figure:
+    """A row for each attribute: pictures of one pair of prompts, and its three maps over the mean picture.
+
+    Colours are as strong as a share of the highest patch of the map, whose number stands in the corner; of the
+    readable and the used map, patches below a tenth of 1 stay pale.
+
+    Args:
+        found: From `ditlens.locate`.
+    """
+    picture, count = mean_picture(found.study), len(found.names)
+    grey = np.ones((1, 1)) if picture is None else picture.mean(-1)
+    titles = [*(PICTURES if found.pictures else ()), *SCALES]
+    side, extent = WIDTH / (len(titles) + 1), (0, found.maps.shape[3], found.maps.shape[2], 0)
+    figure = NotebookFigure(figsize=(WIDTH, side * count + 1.4))
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
+    axes = figure.subplots(count, len(titles), squeeze=False)
+    for number, name in enumerate(found.names):
+        row = axes[number]
+        for ax, each in zip(row, found.pictures[number] if found.pictures else (), strict=False):
+            _show(ax, each, "")
+        label = {"transform": row[0].transAxes, "fontsize": 10, "ha": "right", "va": "center"}
+        row[0].text(-0.06, 0.5, _words(name).replace(" ", "\n"), **label)
+        for ax, values, least in zip(row[-len(SCALES) :], found.maps[:, number], FAINT, strict=True):
+            top = float(values.max())
+            ax.imshow(grey, extent=extent, cmap="gray", vmin=-0.8, vmax=1)
+            ax.imshow(values, extent=extent, cmap=DYE, vmin=0, vmax=max(top, least, 1e-9))
+            ax.text(0.97, 0.03, _digits(top), transform=ax.transAxes, fontsize=9, ha="right")
+            ax.set_axis_off()
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, fontsize=9)
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), DYE),
+        ax=axes[:, -len(SCALES) :],
+        location="bottom",
+        pad=0.01,
+        aspect=40,
+    )
+    bar.set_label("share of the map's highest patch (its number is in the corner)", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    figure.suptitle("Where attributes are readable, looked at and used", fontsize=11)
+    return figure
+
+
+def _digits(value: float) -> str:
+    """Two digits after the point, or three where there would be one that counts."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 def _patches(probe: Probe, block: int | None, step: int | None) -> tuple[list[ProbeCell], tuple[int, ...]]:

@@ -19,6 +19,7 @@ from ditlens import images
 from ditlens.lens.study.run import plan_study, run_study
 from ditlens.worlds.portraits.attributes import sample
 from ditlens.worlds.portraits.render import render
+from ditlens.worlds.world import Continuous
 
 HERE = Path(__file__).parent
 
@@ -114,8 +115,15 @@ def probe_smile_patches() -> Figure:
     return dl.probe(dl.open_study("portraits-patches"), "smile").plot_patches()
 
 
+def where() -> Figure:
+    """Where every continuous attribute is readable, looked at and used: a quarter of an hour."""
+    model = dl.load("portraits")
+    names = [name for name, spec in model.world.attributes.items() if isinstance(spec, Continuous)]
+    return dl.locate(model, dl.open_study("portraits-patches"), names, seeds=range(4)).plot()
+
+
 FIGURES = (causal_map, sde_hat, leakage_smile_hat, token_map, mouth, entanglement_portraits,
-           entanglement_twin, probe_smile, probe_smile_patches)  # fmt: skip
+           entanglement_twin, probe_smile, probe_smile_patches, where)  # fmt: skip
 """Each is written to a file of its name."""
 
 
