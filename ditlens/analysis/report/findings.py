@@ -57,7 +57,12 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a model says to the findings.
+    """What a model says to the findings; from `ditlens.report`. Print it for the verdicts.
+
+    >>> one = Evidence("matrix", 2, "below 0.1", "It is 0.05.", True)
+    >>> made = dl.Report("m", {}, [one])
+    >>> made.verdict(2), made.verdict(3)
+    ('supported', 'undecided')
 
     Attributes:
         model: Name of the model.
@@ -76,12 +81,7 @@ class Report:
         return [each for each in self.evidence if each.finding == finding]
 
     def verdict(self, finding: int) -> str:
-        """Supported if all decisive evidence supports it; not supported if any speaks against it; else undecided.
-
-        >>> one = Evidence("matrix", 2, "...", "...", True)
-        >>> Report("m", {}, [one]).verdict(2), Report("m", {}, [one]).verdict(3)
-        ('supported', 'undecided')
-        """
+        """Supported if all decisive evidence supports it; not supported if any speaks against it; else undecided."""
         found = [each.supports for each in self.of(finding) if each.decisive]
         if False in found:
             return NOT_SUPPORTED
