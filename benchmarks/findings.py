@@ -35,10 +35,9 @@ def causal_map_seconds() -> Result:
     started, processor = time.monotonic(), time.process_time()
     made = dl.patch(model, measure="smile")
     seconds, busy = time.monotonic() - started, time.process_time() - processor
-    note = f"{made.table().shape[0]} blocks x {made.table().shape[1]} stretches of steps, {made.n} pairs, two controls"
-    return {
-        "value": seconds,
-        "n": 1,
-        "unit": "s",
-        "note": f"{note}; {busy:.0f} s of processor time; {load_note()}",
-    }
+    rows, columns = made.table().shape
+    note = (
+        f"{rows} blocks x {columns} stretches of steps, {made.n} pairs, two controls; {busy:.0f} s of processor "
+        f"time; {load_note()}"
+    )
+    return {"value": seconds, "n": 1, "unit": "s", "note": note}

@@ -81,7 +81,7 @@ class Report:
         return [each for each in self.evidence if each.finding == finding]
 
     def verdict(self, finding: int) -> str:
-        """Supported if all decisive evidence supports it; not supported if any speaks against it; else undecided."""
+        """Supported if all decisive evidence supports it, not supported if any speaks against it, or undecided."""
         found = [each.supports for each in self.of(finding) if each.decisive]
         if False in found:
             return NOT_SUPPORTED
