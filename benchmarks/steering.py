@@ -18,7 +18,7 @@ import torch
 import ditlens as dl
 from benchmarks.report import Result, load_note
 from ditlens import flow
-from ditlens.analysis.text_directions import ends, random_sentence
+from ditlens.analysis.prompts import ends, sentence
 from ditlens.metrics.statistics import estimate
 from ditlens.worlds.world import Continuous
 
@@ -48,7 +48,7 @@ def material(model: dl.Model, count: int = IMAGES) -> Material:
     """Capture random images of random sentences at `SITE`."""
     rng, world = random.Random(MAKING), model.world
     assert world is not None
-    prompts = [random_sentence(world, rng, others=9) for _ in range(count)]
+    prompts = [sentence(world, rng, others=9) for _ in range(count)]
     null = model.encode_text("").named("uncond")
     guidance = model.defaults["guidance"]
     pixels = []
@@ -65,7 +65,7 @@ def held_out(model: dl.Model, name: str, seed: int = HELD_OUT) -> tuple[list[str
     """Prompts that do not name an attribute, and seeds."""
     assert model.world is not None
     rng = random.Random(f"{name} {seed}")
-    prompts = [random_sentence(model.world, rng, others=8, without=name) for _ in range(ITEMS)]
+    prompts = [sentence(model.world, rng, others=8, without=[name]) for _ in range(ITEMS)]
     return prompts, list(range(1000 * seed, 1000 * seed + ITEMS))
 
 

@@ -6,7 +6,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ditlens.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import pandas
 
 Progress: TypeAlias = Callable[..., None]
 """Called with what is done, the total, and perhaps a few words."""
@@ -27,6 +32,21 @@ def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: s
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
     )
     return "\n".join(indent + line.rstrip() for line in aligned)
+
+
+def frame(data: Any, **options: Any) -> pandas.DataFrame:
+    """Rows or columns as a table of pandas; options are those of `pandas.DataFrame`.
+
+    Raises:
+        MissingDependencyError: If pandas is not installed.
+    """
+    try:
+        from pandas import DataFrame
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"This needs pandas: {error}. Type: pip install 'ditlens[analysis]'."
+        ) from error
+    return DataFrame(data, **options)
 
 
 def counted(number: int, noun: str) -> str:

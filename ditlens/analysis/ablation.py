@@ -7,6 +7,7 @@ zeros do.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ from torch import Tensor
 
 from ditlens import late
 from ditlens.analysis.cells import Cell, Change, Sampler, places_of
-from ditlens.analysis.measures import OTHERS, Measure, Read, check_measure, frame_of, random_caption
+from ditlens.analysis.measures import Measure, Read, check_measure
+from ditlens.analysis.prompts import OTHERS, sentence, world_of
 from ditlens.arguments import COUNT, INDEX, NUMBER, SEEDS, TEXTS, list_of, one_of, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.interventions import Where
 from ditlens.metrics import statistics
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, progress_bar
+from ditlens.tables import columns, counted, frame, progress_bar
 from ditlens.worlds.world import Values
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ class Ablation:
             for p, place in enumerate(self.places)
             for k, name in enumerate(self.names)
         ]
-        return frame_of(rows)
+        return frame(rows).drop(columns="nan")
 
     def plot(self, way: str | None = None) -> Figure:
         """Blocks by ways, or of one way blocks by attributes, as a heat map."""
@@ -172,7 +174,8 @@ def knock_out(
         value), of a function in standard deviations over the unchanged images.
 
     Raises:
-        SettingError: If there is nothing to measure or to ablate by, or a setting is wrong.
+        ModelError: If the model has no world, and prompts or a function to measure are missing.
+        SettingError: If there is nothing to ablate by, or a setting is wrong.
         UnknownAttributeError: If the world has no such attribute.
         SiteError: If the model has no such block.
     """
@@ -180,10 +183,8 @@ def knock_out(
     ways = [how] if isinstance(how, str) else list(how)
     if measure is not None:
         check_measure(model, measure)
-    elif model.world is None:
-        raise SettingError(
-            f"{model.name} has no world that reads attributes: give measure=, a function of images."
-        )
+    else:
+        world_of(model, "measure=, a function of images")
     texts, drawn = items_of(model, prompts, [int(seed) for seed in seeds])
     if guidance is None:
         guidance = model.defaults["guidance"] if model.distilled else 1.0
@@ -221,16 +222,13 @@ def items_of(
     """Texts and seeds of the items: every prompt with every seed, or a prompt of the world's for each seed.
 
     Raises:
-        SettingError: If there are no prompts and no world that could write them.
+        ModelError: If there are no prompts and no world that could write them.
     """
     if prompts is not None:
         given = [prompts] if isinstance(prompts, str) else list(prompts)
         return [text for text in given for _ in seeds], [seed for _ in given for seed in seeds]
-    if model.world is None:
-        raise SettingError(
-            f"{model.name} has no world that writes prompts: give some, knock_out(model, prompts, ...)."
-        )
-    return [random_caption(model.world, seed, count=2 * OTHERS) for seed in seeds], list(seeds)
+    world = world_of(model, "prompts: knock_out(model, prompts, ...)")
+    return [sentence(world, random.Random(f"caption {seed}"), 2 * OTHERS) for seed in seeds], list(seeds)
 
 
 def change_of(way: str, cache: LatentCache | None, texts: Sequence[str]) -> Change:

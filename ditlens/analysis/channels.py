@@ -5,7 +5,6 @@ The symbols are those of `ditlens.analysis.leakage`.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -17,11 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ditlens import flow
-from ditlens.analysis.counterfactuals import attribute_of, level_names
 from ditlens.lens.captures import capture
 from ditlens.lens.spans import words
 from ditlens.models.model import Model
-from ditlens.worlds.world import World
 
 ROWS = 32
 """Prompts that are sampled at once; a multiple of 4."""
@@ -176,27 +173,3 @@ def flat(values: Tensor) -> np.ndarray:
     """One row of features for each prompt."""
     found: np.ndarray = values.flatten(1).cpu().numpy()
     return found
-
-
-def carrier(world: World, a: str, b: str, seed: int) -> str:
-    """A list of phrases of other attributes, at random levels, with places for A and, later, B.
-
-    Example:
-        >>> carrier(model.world, "smile", "hat", 1)
-        '...{a}...{b}...'
-    """
-    rng = random.Random(seed)
-    fillers = rng.sample([name for name in world.attributes if name not in (a, b)], rng.randint(2, 4))
-    phrases = [world.phrase(n, rng.randrange(len(level_names(attribute_of(world, n))))) for n in fillers]
-    first, second = sorted((rng.randint(0, len(phrases)), rng.randint(0, len(phrases))))
-    return ", ".join([*phrases[:first], "{a}", *phrases[first:second], "{b}", *phrases[second:]])
-
-
-def swapped(template: str) -> str:
-    """A carrier with the places of A and B exchanged.
-
-    Example:
-        >>> swapped("old, {a}, {b}")
-        'old, {b}, {a}'
-    """
-    return template.replace("{a}", "\0").replace("{b}", "{a}").replace("\0", "{b}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any, NamedTuple
 
+from ditlens.analysis.prompts import level_names
 from ditlens.arguments import COUNT, NUMBER, SEED, Kind, takes
-from ditlens.worlds.world import Attribute, Categorical, World, missing_of
+from ditlens.worlds.world import World, missing_of
 
 CARRIERS = 20
 """Ways of wording a prompt; probes are tested on ways that they have not seen."""
@@ -57,7 +58,7 @@ def design(world: World, count: int, seed: int = 0, *, named: float = 0.35) -> D
     """
     rng = random.Random(seed)
     chosen = {
-        name: column(len(levels_of(spec)), count, named, rng) for name, spec in world.attributes.items()
+        name: column(len(level_names(spec)), count, named, rng) for name, spec in world.attributes.items()
     }
     carriers = column(CARRIERS, count, 1, rng)
     prompts: list[str] = []
@@ -69,7 +70,7 @@ def design(world: World, count: int, seed: int = 0, *, named: float = 0.35) -> D
             levels.pop(name, None)
         prompts.append(world.caption(levels, carriers[k]))
         for name, spec in world.attributes.items():
-            columns[f"named {name}"].append(levels_of(spec)[levels[name]] if name in levels else None)
+            columns[f"named {name}"].append(level_names(spec)[levels[name]] if name in levels else None)
     first = rng.randrange(2**31)
     return Design(prompts, [first + k for k in range(count)], columns)
 
@@ -80,8 +81,3 @@ def column(levels: int, count: int, share: float, rng: random.Random) -> list[in
     values = [k % levels for k in range(filled)] + [UNNAMED] * (count - filled)
     rng.shuffle(values)
     return values
-
-
-def levels_of(spec: Attribute) -> list[str]:
-    """Names of the levels or values of an attribute."""
-    return list(spec.values) if isinstance(spec, Categorical) else [level.name for level in spec.levels]

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ditlens.analysis.prompts import world_of
 from ditlens.analysis.wordings import Ends, Plan, plan
 from ditlens.arguments import COUNT, FLAG, NAME, NOTHING, NUMBER, SEED, Kind, list_of, takes
-from ditlens.errors import MissingDependencyError, ModelError, UnknownAttributeError
+from ditlens.errors import UnknownAttributeError
 from ditlens.late import view
 from ditlens.metrics.statistics import Estimate
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, progress_bar
+from ditlens.tables import columns, counted, frame, progress_bar
 from ditlens.worlds.world import Attribute, Continuous, Values, World
 
 if TYPE_CHECKING:
@@ -169,14 +170,8 @@ class Entanglement:
         Raises:
             MissingDependencyError: If pandas is not installed.
         """
-        try:
-            from pandas import DataFrame
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                f"Tables need pandas: {error}. Type: pip install 'ditlens[analysis]', or make install in a clone."
-            ) from error
         table = [{"moved": moved, "read": read, **cell} for (moved, read), cell in self.cells.items()]
-        return DataFrame(table).assign(signed=self.signed.ravel())
+        return frame(table).assign(signed=self.signed.ravel())
 
     def plot(self, *, signed: bool = False) -> Any:
         """Draw the matrix as a heat map; see `ditlens.views.matrices.plot_entanglement`."""
@@ -278,12 +273,7 @@ def entanglement(
         >>> found.cell("age", "glasses")["value"] > found.cell("age", "shirt")["value"]
         True
     """
-    world = model.world
-    if world is None:
-        raise ModelError(
-            f"{model.name!r} has no world that could read attributes in its images. Use a model that has one, e.g. "
-            "ditlens.load('portraits')."
-        )
+    world = world_of(model, "a model that has one: ditlens.load('portraits')")
 
     def draw(texts: list[str], seeds: list[int]) -> torch.Tensor:
         return model.sample(texts, seeds, steps=sampling_steps, guidance=guidance)

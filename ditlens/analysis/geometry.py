@@ -28,9 +28,10 @@ from torch import Tensor
 
 from ditlens import flow, late
 from ditlens.analysis import hidden_directions as hidden
-from ditlens.analysis import text_directions as texts
 from ditlens.analysis.directions import SOURCE, site_of
+from ditlens.analysis.prompts import level_names, sentence, world_of
 from ditlens.analysis.same_effect import SAME, Effect
+from ditlens.analysis.text_directions import world_pairs
 from ditlens.arguments import COUNT, SEED, TEXT, instance, list_of, one_of, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import SITE, LatentCache
@@ -249,8 +250,7 @@ def gram(
     """Compare directions of many attributes with one another, and with what chance would give.
 
     From a model: directions of texts, c1 - c0 of pairs that its world writes, each in another sentence. From a
-    study
-    or a cache: differences of means at a site, each over other images.
+    study or a cache: differences of means at a site, each over other images.
 
     Args:
         source: A model, or a study or cache.
@@ -267,6 +267,7 @@ def gram(
         The matrix with its nulls; print it for the verdict.
 
     Raises:
+        ModelError: If the model has no world.
         SettingError: If there are fewer than 2 attributes or samples, or a study has too few images.
 
     Example:
@@ -291,11 +292,8 @@ def _of_texts(
     model: Model, names: Sequence[str] | None, route: str, samples: int, seed: int
 ) -> tuple[list[str], Vectors, Tensor, dict[str, Tensor]]:
     """Attributes, their directions from pairs of sentences, random sentences, and the nulls 1 and 2."""
-    if model.world is None:
-        raise SettingError(
-            f"{model.name} has no world that writes texts. Give a study: gram(study, site=...)."
-        )
-    chosen = _enough(list(names or model.world.attributes))
+    world = world_of(model, "a study: gram(study, site=...)")
+    chosen = _enough(list(names or world.attributes))
 
     def encode(prompts: Sequence[str]) -> Tensor:
         text = model.encode_text(prompts)
@@ -304,12 +302,12 @@ def _of_texts(
     def differences(pairs: Sequence[tuple[str, str]]) -> Tensor:
         return encode([after for _, after in pairs]) - encode([before for before, _ in pairs])
 
-    vectors = torch.stack([differences(texts.world_pairs(model, name, samples, seed)) for name in chosen])
+    vectors = torch.stack([differences(world_pairs(model, name, samples, seed)) for name in chosen])
     rng = random.Random(seed)
-    population = encode([texts.random_sentence(model.world, rng) for _ in range(DRAWS)])
+    population = encode([sentence(world, rng) for _ in range(DRAWS)])
     nulls = {
         "random pairs of texts": population[::2] - population[1::2],
-        "same places, shuffled": differences(_phrase_pairs(model.world, chosen, rng, DRAWS // 2)),
+        "same places, shuffled": differences(_phrase_pairs(world, chosen, rng, DRAWS // 2)),
     }
     return chosen, vectors, population, nulls
 
@@ -321,7 +319,7 @@ def _phrase_pairs(
     found = []
     for _ in range(count):
         two = rng.sample(list(names), 2)
-        levels = [rng.randrange(texts.levels_of(world.attributes[name])) for name in two]
+        levels = [rng.randrange(len(level_names(world.attributes[name]))) for name in two]
         pair = [world.caption({name: level}) for name, level in zip(two, levels, strict=True)]
         found.append((pair[0], pair[1]))
     return found

@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ditlens.analysis.channels import CELLS, EMBEDDING, Contrast, Place, Run, carrier, swapped
+from ditlens.analysis.channels import CELLS, EMBEDDING, Contrast, Place, Run
 from ditlens.analysis.classifying import classify, size_of
-from ditlens.analysis.counterfactuals import ends_of, world_of
+from ditlens.analysis.prompts import carrier, ends_of, swapped, world_of
 from ditlens.arguments import (
     COUNT,
     FLAG,
@@ -47,11 +47,11 @@ from ditlens.arguments import (
     one_of,
     takes,
 )
-from ditlens.errors import MissingDependencyError, SettingError
+from ditlens.errors import SettingError
 from ditlens.late import view
 from ditlens.metrics.statistics import Estimate
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns
+from ditlens.tables import columns, frame
 
 if TYPE_CHECKING:
     import pandas
@@ -173,13 +173,7 @@ class Leakage:
         Raises:
             MissingDependencyError: If pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                f"Tables need pandas: {error}. Type: pip install 'ditlens[analysis]'."
-            ) from error
-        return pandas.DataFrame([
+        return frame([
             dict(zip(LeakageRow._fields[:6], row[:6], strict=True))
             | {
                 name if end == "value" else f"{name}_{end}": each[end]
@@ -233,7 +227,7 @@ def leakage(
 
     Args:
         model: The model.
-        a: The attribute that may leak: one of the model's world (`ditlens.analysis.counterfactuals.ends_of` says
+        a: The attribute that may leak: one of the model's world (`ditlens.analysis.prompts.ends_of` says
             which two levels), or two phrases. Or a list of attributes: then each is told from the channel of every
             other.
         b: The attribute from whose channel it is told.

@@ -1,29 +1,29 @@
-"""What is measured of images, and minimal pairs of prompts that differ in nothing else."""
+"""What is measured of images, and the pairs of prompts that differ in it."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from ditlens.analysis.prompts import (
+    TRIES,
+    alignments,
+    attribute_of,
+    changed_rows,
+    ends,
+    minimal_pair,
+    sentences,
+    world_of,
+)
 from ditlens.arguments import function_of, shown
-from ditlens.description import Alignment, Description
-from ditlens.errors import MissingDependencyError, SettingError, UnknownAttributeError
-from ditlens.models.encoders import encoders_of, with_rows
+from ditlens.errors import SettingError
 from ditlens.models.model import Model
 from ditlens.worlds.world import Attribute, Categorical, Continuous, Values, World
-
-if TYPE_CHECKING:
-    import pandas
-
-TRIES = 60
-"""Portraits and sentences that are tried for one pair."""
-OTHERS = 3
-"""Attributes that a sentence names beside the one that is measured."""
 
 MEASURE = function_of("images")
 Read: TypeAlias = Callable[[Tensor], "Tensor | Sequence[float]"]
@@ -43,6 +43,63 @@ class Pair:
     clean: str
     corrupt: str
     seed: int
+
+    @classmethod
+    def written(cls, model: Model, name: str, seed: int, variant: int = 0) -> Pair:
+        """A minimal pair of the model's world, which names opposite values of an attribute.
+
+        A continuous one gets its highest and its lowest level; a categorical one any value, and its neutral one.
+
+        Args:
+            model: A model with a world.
+            name: The attribute.
+            seed: Decides the sentences; also the seed of the noise.
+            variant: Decides them, too.
+
+        Raises:
+            SettingError: If no two sentences of the world differ in this attribute alone.
+        """
+        rng = random.Random(f"{name} {seed} {variant}" if variant else f"{name} {seed}")
+        spec = attribute_of(world_of(model, "two prompts"), name)
+        rest, other = ends(spec)
+        if isinstance(spec, Categorical):
+            other = rng.choice([level for level in range(len(spec.values)) if level != rest])
+        corrupt, clean = minimal_pair(model, name, (rest, other), rng)
+        return cls(clean, corrupt, seed)
+
+    def changed_rows(self, model: Model) -> list[int]:
+        """Rows of the text stream in which the prompts differ.
+
+        Raises:
+            SettingError: If they are not aligned; says what to reword.
+        """
+        if not self.clean.strip() or not self.corrupt.strip():
+            raise SettingError("tokens='changed' needs two prompts with words; one is empty.")
+        for found in alignments(model, self.corrupt, self.clean):
+            if not found.aligned:
+                raise SettingError(
+                    f"tokens='changed' needs prompts with the same number of tokens: {self.clean!r} and "
+                    f"{self.corrupt!r}. {found.advice}"
+                )
+        return self.clean_rows(model)
+
+    def clean_rows(self, model: Model) -> list[int]:
+        """Rows of the clean prompt's text stream that hold what the corrupt prompt has not."""
+        return changed_rows(model, self.corrupt, self.clean)[1]
+
+    def unrelated(self, world: World | None, recipient: str) -> str:
+        """A prompt about other things, which agrees with one of the two in what they differ in.
+
+        Args:
+            world: Writes it; without one it is the empty prompt.
+            recipient: The one that it agrees with.
+        """
+        donor = self.clean if recipient == self.corrupt else self.corrupt
+        if world is None or not (told := world.wanted(donor, recipient)):
+            return ""
+        rng = random.Random(f"caption {self.seed}")
+        found = filter(None, (sentences(world, [told], rng) for _ in range(TRIES)))
+        return next(found, [""])[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +166,9 @@ def check_measure(model: Model, measure: str | Read) -> str:
     """The name of what is measured.
 
     Raises:
+        ModelError: If it is a name, and the model has no world.
         UnknownAttributeError: If the world has no such attribute; the message lists those it has.
-        SettingError: If the model has no world, or it is neither a name nor a function.
+        SettingError: If it is neither a name nor a function.
     """
     if not isinstance(measure, str):
         if not MEASURE.fits(measure):
@@ -119,15 +177,7 @@ def check_measure(model: Model, measure: str | Read) -> str:
                 "number for each image."
             )
         return getattr(measure, "__name__", type(measure).__name__).replace("<lambda>", "measure")
-    if model.world is None:
-        raise SettingError(
-            f"measure is {measure!r}, but {model.name} has no world that reads attributes. Give a function "
-            "of images (n, 3, height, width) instead, e.g. measure=lambda images: images.mean((1, 2, 3))."
-        )
-    if measure not in model.world.attributes:
-        raise UnknownAttributeError(
-            f"This world has no attribute {measure!r}. Choose from: {', '.join(model.world.attributes)}."
-        )
+    attribute_of(world_of(model, "a function, e.g. measure=lambda images: images.mean((1, 2, 3))"), measure)
     return measure
 
 
@@ -142,148 +192,3 @@ def measure_of(model: Model, measure: str | Read, pairs: Sequence[Pair], clean: 
         for pair, seen in zip(pairs, clean, strict=True):
             targets.append(world.wanted(pair.corrupt, pair.clean).get(name, spec.level_of(seen[name])))
     return Measure(name, None, world, targets)
-
-
-# --- pairs -------------------------------------------------------------------------------------------------
-
-
-def minimal_pair(model: Model, name: str, seed: int, variant: int = 0) -> Pair:
-    """Two sentences that name opposite values of an attribute and the same others, with one token span changed.
-
-    A continuous attribute gets its highest and its lowest level; a categorical one any value, and its neutral one.
-
-    Args:
-        model: A model with a world.
-        name: The attribute.
-        seed: Decides the sentences; also the seed of the noise.
-        variant: Decides them, too.
-
-    Raises:
-        SettingError: If no two sentences of the world differ in this attribute alone.
-    """
-    world = model.world
-    assert world is not None
-    rng, spec, found = (
-        random.Random(f"{name} {seed} {variant}" if variant else f"{name} {seed}"),
-        world.attributes[name],
-        None,
-    )
-    for _ in range(TRIES):
-        person = world.sample(1, rng.randrange(2**31))[0]
-        levels = opposites(spec, rng)
-        ends = [{**person, name: spec.value_of(level)} for level in levels]
-        unseen = {each for end in ends for each in world.hidden(end)}
-        others = [each for each in world.attributes if each != name and each not in unseen]
-        if name in unseen:
-            continue
-        said = {
-            each: world.attributes[each].level_of(person[each])
-            for each in rng.sample(others, min(OTHERS, len(others)))
-        }
-        sentence = rng.randrange(2**31)
-        clean, corrupt = (world.caption({name: level, **said}, sentence) for level in levels)
-        if world.wanted(corrupt, clean) != {name: levels[0]}:
-            continue
-        pair = Pair(clean, corrupt, seed)
-        if all(each.aligned and len(each.changes) == 1 for each in alignments(model, pair)):
-            return pair
-        found = found or pair
-    if found is None:
-        raise SettingError(
-            f"This world has no two sentences that differ in {name!r} alone. Give both: patch(model, clean, "
-            "corrupt)."
-        )
-    return found
-
-
-def opposites(spec: Attribute, rng: random.Random) -> tuple[int, int]:
-    """Levels of the clean and of the corrupt prompt."""
-    if isinstance(spec, Continuous):
-        return len(spec.levels) - 1, 0
-    return rng.choice([level for level in range(len(spec.values)) if level != spec.rest]), spec.rest
-
-
-def alignments(model: Model, pair: Pair) -> list[Alignment]:
-    """How the corrupt prompt's tokens lie beside those of the clean one, for each encoder with token rows."""
-    readers = tuple(with_rows(encoders_of(model)))
-    return list(Description(pair.corrupt, pair.clean, {}, readers=readers).alignment.values())
-
-
-def changed_rows(model: Model, pair: Pair) -> list[int]:
-    """Rows of the text stream in which a pair differs.
-
-    Raises:
-        SettingError: If the prompts are not aligned; says what to reword.
-    """
-    if not pair.clean.strip() or not pair.corrupt.strip():
-        raise SettingError("tokens='changed' needs two prompts with words; one is empty.")
-    for found in alignments(model, pair):
-        if not found.aligned:
-            raise SettingError(
-                f"tokens='changed' needs prompts with the same number of tokens: {pair.clean!r} and "
-                f"{pair.corrupt!r}. {found.advice}"
-            )
-    return clean_rows(model, pair)
-
-
-def clean_rows(model: Model, pair: Pair) -> list[int]:
-    """Rows of the clean prompt's text stream that hold what the corrupt prompt has not."""
-    rows = {
-        (encoder.rows.start or 0) + span.target_start + k
-        for encoder, found in zip(with_rows(encoders_of(model)), alignments(model, pair), strict=True)
-        for span in found.changes
-        for k in range(len(span.target))
-    }
-    return sorted(rows)
-
-
-def unrelated_prompt(world: World | None, pair: Pair, recipient: str, seed: int) -> str:
-    """A prompt about other things, which agrees with one of a pair in what the pair differs in.
-
-    Args:
-        world: Writes it; without one it is the empty prompt.
-        pair: The pair.
-        recipient: The one of its prompts that is changed.
-        seed: Decides what it is about.
-    """
-    donor = pair.clean if recipient == pair.corrupt else pair.corrupt
-    told = {} if world is None else world.wanted(donor, recipient)
-    if world is None or not told:
-        return ""
-    return random_caption(world, seed, told)
-
-
-def random_caption(
-    world: World, seed: int, told: Mapping[str, int] | None = None, count: int = OTHERS
-) -> str:
-    """A sentence about a random image of a world.
-
-    Args:
-        world: The world.
-        seed: Decides the image and the sentence.
-        told: Levels that it names in any case.
-        count: Attributes that it names beside them.
-    """
-    rng, told = random.Random(f"caption {seed}"), dict(told or {})
-    person = world.sample(1, rng.randrange(2**31))[0]
-    fixed = {name: world.attributes[name].value_of(level) for name, level in told.items()}
-    unseen = world.hidden({**person, **fixed})
-    others = [name for name in world.attributes if name not in told and name not in unseen]
-    for name in rng.sample(others, min(count, len(others))):
-        told[name] = world.attributes[name].level_of(person[name])
-    return world.caption(told, rng.randrange(2**31))
-
-
-def frame_of(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Estimates as a table of pandas, one line for each.
-
-    Raises:
-        MissingDependencyError: If pandas is not installed.
-    """
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"This needs pandas: {error}. Type: pip install 'ditlens[analysis]'."
-        ) from error
-    return pandas.DataFrame([{key: value for key, value in row.items() if key != "nan"} for row in rows])

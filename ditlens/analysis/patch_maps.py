@@ -15,7 +15,6 @@ import numpy as np
 
 from ditlens import late
 from ditlens.analysis.cells import Sampler, places_of
-from ditlens.analysis.measures import clean_rows
 from ditlens.analysis.patcher import grid_of
 from ditlens.analysis.patching import CausalMap, patch
 from ditlens.analysis.probes import Probe, probe
@@ -264,5 +263,5 @@ def looked_at(model: Model, used: CausalMap, blocks: Sequence[int]) -> np.ndarra
     cache = sampler.captured([pair.clean for pair in used.pairs], sites)[1]
     shares = [cache.get(site, step=t).float() for site in sites for t in range(max(1, total // 2))]
     mean = sum(shares[1:], shares[0]) / len(shares)  # (items, patches, words)
-    each = [mean[k][:, clean_rows(model, pair)].sum(-1) for k, pair in enumerate(used.pairs)]
+    each = [mean[k][:, pair.clean_rows(model)].sum(-1) for k, pair in enumerate(used.pairs)]
     return np.mean([row.cpu().numpy() for row in each], 0).reshape(used.grid)

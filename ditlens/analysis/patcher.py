@@ -13,15 +13,7 @@ from torch import Tensor
 
 from ditlens import flow, images
 from ditlens.analysis.cells import Cell, Place, Run, Sampler
-from ditlens.analysis.measures import (
-    Measure,
-    Pair,
-    Read,
-    changed_rows,
-    measure_of,
-    minimal_pair,
-    unrelated_prompt,
-)
+from ditlens.analysis.measures import Measure, Pair, Read, measure_of
 from ditlens.arguments import shown
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
@@ -48,7 +40,7 @@ def with_tokens(
             f"tokens={shown(tokens)} needs stream={(fit or ['text'])[0]!r}; it is {' + '.join(streams)}."
         )
     if tokens == "changed":
-        chosen = tuple(tuple(changed_rows(model, pair)) for pair in pairs)
+        chosen = tuple(tuple(pair.changed_rows(model)) for pair in pairs)
         return [Place(place.label, place.sites, chosen) for place in places]
     if tokens == "each":
         if len(places) != 1:
@@ -77,7 +69,7 @@ def drawn_pairs(model: Model, name: str, seeds: Sequence[int], steps: int, guida
     world, found, left = model.world, dict[int, Pair](), list(range(len(seeds)))
     assert world is not None
     for variant in range(VARIANTS):
-        pairs = [minimal_pair(model, name, int(seeds[place]), variant) for place in left]
+        pairs = [Pair.written(model, name, int(seeds[place]), variant) for place in left]
         sampler = Sampler(model, [pair.seed for pair in pairs], steps, guidance)
         drawn = [sampler.run([getattr(pair, end) for pair in pairs]).images for end in ("clean", "corrupt")]
         clean, corrupt = (list(world.measure(each)) for each in drawn)
@@ -216,7 +208,7 @@ class Patcher:
         """The caches of the controls that these streams have."""
         if not controlled:
             return {}
-        prompts = [unrelated_prompt(self.model.world, p, getattr(p, recipient), p.seed) for p in self.pairs]
+        prompts = [p.unrelated(self.model.world, getattr(p, recipient)) for p in self.pairs]
         found = {"unrelated": self.sampler.captured(prompts, sites)[1], "random": donor}
         return found | ({"permuted": donor} if controlled == ["image"] else {})
 

@@ -22,13 +22,13 @@ import numpy as np
 
 from ditlens import late
 from ditlens.analysis.cells import Sampler, places_of
-from ditlens.analysis.measures import Pair, Read, check_measure, frame_of
+from ditlens.analysis.measures import Pair, Read, check_measure
 from ditlens.analysis.patcher import Patcher, drawn_pairs, grid_of, with_tokens
 from ditlens.arguments import COUNT, FLAG, INDEX, NUMBER, SEEDS, TEXTS, Kind, list_of, one_of, takes
 from ditlens.errors import SettingError
 from ditlens.metrics import statistics
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted
+from ditlens.tables import columns, counted, frame
 
 if TYPE_CHECKING:
     import pandas
@@ -166,7 +166,7 @@ class CausalMap:
                 for name, values in self.controls.items():
                     at = {"direction": direction, "place": place, "first": 0, "stop": len(self.levels) - 1}
                     rows.append({**at, "control": name, **statistics.estimate(values[d, p]), "drift": np.nan})
-        return frame_of(rows)
+        return frame(rows).drop(columns="nan")
 
     def plot(self) -> Figure:
         """The map as a heat map; as a curve over blocks where it has one column, over the image for patches."""

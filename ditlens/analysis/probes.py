@@ -29,7 +29,7 @@ from ditlens.lens.selection import masked_mean
 from ditlens.lens.site import STREAMS, Site, fitting
 from ditlens.lens.study.store import Study
 from ditlens.metrics.statistics import REPEATS, middle, resampled_sums
-from ditlens.tables import columns, ranges
+from ditlens.tables import columns, frame, ranges
 
 if TYPE_CHECKING:
     import pandas
@@ -176,10 +176,12 @@ class Probe:
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The table as a pandas table."""
-        import pandas
+        """The table as a pandas table.
 
-        return pandas.DataFrame(self.table)
+        Raises:
+            MissingDependencyError: If pandas is not installed.
+        """
+        return frame(self.table)
 
     def __repr__(self) -> str:
         rows = []

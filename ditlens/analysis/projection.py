@@ -13,11 +13,11 @@ import numpy as np
 from ditlens import late
 from ditlens.analysis.rows import SOURCE, Block, Source, blocks
 from ditlens.arguments import takes
-from ditlens.errors import MissingDependencyError, NotFittedError, SettingError
+from ditlens.errors import NotFittedError, SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
-from ditlens.tables import columns
+from ditlens.tables import columns, frame
 
 if TYPE_CHECKING:
     import pandas
@@ -199,14 +199,8 @@ class Projection:
         Raises:
             MissingDependencyError: If pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                f"This needs pandas: {error}. Type: pip install 'ditlens[analysis]'."
-            ) from error
         axes = {f"{self.view.axis(i)}": x for i, x in enumerate(self.coordinates.T)}
-        return pandas.DataFrame({**{name: self.values(name) for name in self.names}, **axes})
+        return frame({**{name: self.values(name) for name in self.names}, **axes})
 
     def plot(self, color: str | Sequence[Any] = "", **options: Any) -> Figure:
         """Scatter of two coordinates; see `ditlens.plot_projection`.

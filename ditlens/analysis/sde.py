@@ -30,17 +30,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from ditlens.analysis.counterfactuals import Ends, counterfactuals
+from ditlens.analysis.counterfactuals import counterfactuals
+from ditlens.analysis.prompts import Ends
 from ditlens.analysis.regenerate import DISTANCES, ROWS, SETTINGS, Run
 from ditlens.arguments import COUNT, NAME, NUMBER, SEED, TEXT, Kind, instance, list_of, one_of, takes
 from ditlens.ems.plan import default_method
 from ditlens.ems.sample import Method, method_for
-from ditlens.errors import MissingDependencyError, SettingError
+from ditlens.errors import SettingError
 from ditlens.images import ImageLike
 from ditlens.late import view
 from ditlens.metrics.statistics import REPEATS, Estimate, middle, resampled_sums
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted
+from ditlens.tables import columns, counted, frame
 from ditlens.worlds.world import SuiteItem
 
 if TYPE_CHECKING:
@@ -217,13 +218,7 @@ class SDE:
         Raises:
             MissingDependencyError: If pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                f"Tables need pandas: {error}. Type: pip install 'ditlens[analysis]'."
-            ) from error
-        return pandas.DataFrame([
+        return frame([
             {"setting": setting, "curve": name, "sigma": sigma, **each}
             for setting in self.settings
             for name in self.measured(setting)
@@ -290,7 +285,7 @@ def sde(
         model: The model.
         what: An attribute of the model's world, which then draws `count` people with both of its ends; or edits:
             tuples (image, its text, the text with the attribute flipped), or items of a suite.
-        between: The two ends of the attribute; see `ditlens.analysis.counterfactuals.ends_of`.
+        between: The two ends of the attribute; see `ditlens.analysis.prompts.ends_of`.
         count: Number of people; there are two images of each.
         sigmas: Noise levels t in (0, 1] to which images are brought.
         settings: What carries the edit: the "text", the "image" (latents that `move` moved, sampled under the own

@@ -33,12 +33,12 @@ from ditlens.arguments import (
     takes,
 )
 from ditlens.ems import judge
-from ditlens.errors import MissingDependencyError, SettingError
+from ditlens.errors import SettingError
 from ditlens.lens.cache import SITE
 from ditlens.lens.interventions import intervene
 from ditlens.lens.site import Site
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted
+from ditlens.tables import columns, counted, frame
 from ditlens.worlds.world import Continuous, Values, World
 
 if TYPE_CHECKING:
@@ -189,18 +189,12 @@ class Steering:
         Raises:
             MissingDependencyError: If pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                f"This table needs pandas: {error}. Type: pip install 'ditlens[analysis]'."
-            ) from error
         rows = []
         for item, (prompt, seed) in enumerate(zip(self.prompts, self.seeds, strict=True)):
             for k, amount in enumerate(self.amounts):
                 read = {**self.readings[item][k], "drift": self.drift[item][k]} if self.readings else {}
                 rows.append({"prompt": prompt, "seed": seed, "amount": amount, **read})
-        return pandas.DataFrame(rows)
+        return frame(rows)
 
     def plot(self) -> Figure:
         """The strip of images of the first item, and the targets and drift of all; a matplotlib figure."""

@@ -13,11 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ditlens.analysis.prompts import (
+    alignments,
+    attribute_of,
+    changed_rows,
+    ends,
+    level_names,
+    minimal_pair,
+    world_of,
+)
 from ditlens.arguments import shown
-from ditlens.description import Alignment, Description
-from ditlens.errors import SettingError, UnknownAttributeError
+from ditlens.errors import SettingError
 from ditlens.lens.spans import words as tokens_of
-from ditlens.models.encoders import encoders_of, with_rows
 from ditlens.models.model import Model
 from ditlens.worlds.world import Attribute, Continuous, World
 
@@ -27,10 +34,6 @@ METHODS = {
     "noun": "difference at the last token of a noun",
 }
 """The methods, in words."""
-OTHERS = 3
-"""Attributes that a text of a pair names beside the one that changes."""
-TRIES = 60
-"""Images and sentences that are tried for one pair."""
 
 Pair = tuple[str, str]
 
@@ -66,9 +69,10 @@ def _asked(
 ) -> tuple[list[Pair], str, tuple[str, ...], str]:
     """The pairs of texts, what they are about in words, the attributes that they change, and to which value."""
     if pairs is None and len(what) == 1:
-        _, spec = world_of(model, what[0])
         written = world_pairs(model, what[0], count, seed, value)
-        value = "" if isinstance(spec, Continuous) else spec.value_of(ends(spec, value)[1])
+        assert model.world is not None
+        spec = model.world.attributes[what[0]]
+        value = "" if isinstance(spec, Continuous) else spec.value_of(_levels(spec, value)[1])
         return written, f"{what[0]}: {value}" if value else what[0], (what[0],), value
     if (pairs is None) == (len(what) != 2):
         raise SettingError(
@@ -98,7 +102,7 @@ def _difference(
     words: dict[str, None] = {}
     for k, pair in enumerate(pairs):
         if method == "noun":
-            found = [_last(model, text, word) for text in pair]
+            found = (_last(model, pair[0], word), _last(model, pair[1], word))
             words[word] = None
         else:
             found, changed = _changed(model, pair)
@@ -112,151 +116,65 @@ def _last(model: Model, text: str, word: str) -> list[int]:
     return sorted({found[-1] for found in tokens_of(model, text, word).values() if found})
 
 
-def _changed(model: Model, pair: Pair) -> tuple[list[list[int]], list[str]]:
+def _changed(model: Model, pair: Pair) -> tuple[tuple[list[int], list[int]], list[str]]:
     """Rows of the changed words in both texts, and these words."""
-    rows: list[set[int]] = [set(), set()]
-    words: list[str] = []
-    for encoder, found in zip(with_rows(encoders_of(model)), alignments(model, pair), strict=True):
-        start = encoder.rows.start or 0
-        for span in found.changes:
-            rows[0] |= {start + span.source_start + k for k in range(len(span.source))}
-            rows[1] |= {start + span.target_start + k for k in range(len(span.target))}
-        words += [each for both in found.words for each in both if each]
+    rows = changed_rows(model, *pair)
     if not all(rows):
         raise SettingError(
             f"{pair[0]!r} and {pair[1]!r}: one has no words that the other lacks. The method 'word' needs one "
             "that is replaced: 'a frown' / 'a smile'."
         )
-    return [sorted(each) for each in rows], words
-
-
-def alignments(model: Model, pair: Pair) -> list[Alignment]:
-    """How the tokens of two texts lie beside each other, for each encoder with token rows."""
-    return list(Description(*pair, {}, readers=tuple(with_rows(encoders_of(model)))).alignment.values())
+    return rows, [w for found in alignments(model, *pair) for both in found.words for w in both if w]
 
 
 def _aligned_share(model: Model, pairs: Sequence[Pair]) -> float:
     """Share of the rows in which matching tokens meet, the mean over the pairs."""
-    shares = [found.share for pair in pairs if all(map(str.strip, pair)) for found in alignments(model, pair)]
+    shares = [
+        found.share for pair in pairs if all(map(str.strip, pair)) for found in alignments(model, *pair)
+    ]
     return sum(shares) / max(len(shares), 1) if shares else 1.0
 
 
-# --- a world's pairs ---------------------------------------------------------------------------------------
+def world_pairs(model: Model, name: str, count: int, seed: int, value: str = "") -> list[Pair]:
+    """Minimal pairs of sentences that the model's world writes.
 
-
-def world_of(model: Model, name: str) -> tuple[World, Attribute]:
-    """The world of a model and one of its attributes.
+    Args:
+        model: The model.
+        name: The attribute in which they differ.
+        count: How many.
+        seed: Decides what else they say, and how.
+        value: Of a categorical attribute: the value after.
 
     Raises:
-        SettingError: If the model has no world.
-        UnknownAttributeError: If the world has no such attribute.
+        ModelError: If the model has no world.
+        UnknownAttributeError: If the world has no such attribute or value.
+        SettingError: If no two sentences differ in this attribute alone.
     """
-    if model.world is None:
-        raise SettingError(
-            f"{model.name} has no world that writes texts about {name!r}. Give two texts: direction(model, "
-            "'a frown', 'a smile'), or pairs=[...]."
-        )
-    if name not in model.world.attributes:
-        raise UnknownAttributeError(
-            f"This world has no attribute {name!r}. Choose from: {', '.join(model.world.attributes)}."
-        )
-    return model.world, model.world.attributes[name]
+    spec = attribute_of(world_of(model, "two texts: direction(model, 'a frown', 'a smile')"), name)
+    levels, rng = _levels(spec, value), random.Random(f"{name} {seed}")
+    return [minimal_pair(model, name, levels, rng) for _ in range(count)]
 
 
-def ends(spec: Attribute, value: str = "") -> tuple[int, int]:
-    """Levels of an attribute before and after: lowest and highest, or the neutral value and another.
+def _levels(spec: Attribute, value: str) -> tuple[int, int]:
+    """Levels before and after: the ends, or the neutral value and another.
 
     Raises:
         UnknownAttributeError: If it has no such value.
         SettingError: If the value is the neutral one, or a continuous attribute is given one.
     """
+    if not value:
+        return ends(spec)
     if isinstance(spec, Continuous):
-        if value:
-            raise SettingError(
-                f"{spec.name!r} is continuous: its direction leads from least to most. Leave value out."
-            )
-        return 0, len(spec.levels) - 1
-    level = spec.level_of(value) if value else next(k for k in range(len(spec.values)) if k != spec.rest)
-    if level == spec.rest:
+        raise SettingError(
+            f"{spec.name!r} is continuous: its direction leads from least to most. Leave value out."
+        )
+    if spec.level_of(value) == spec.rest:
         raise SettingError(
             f"{shown(value)} is the neutral value of {spec.name!r}, from which directions start."
         )
-    return spec.rest, level
-
-
-def world_pairs(
-    model: Model, name: str, count: int, seed: int, value: str = "", others: int = OTHERS
-) -> list[Pair]:
-    """Pairs of sentences that differ in one attribute, with the same number of tokens where that can be.
-
-    Args:
-        model: Its world writes them.
-        name: The attribute.
-        count: How many.
-        seed: Decides what else they say, and how.
-        value: Of a categorical attribute: the value after.
-        others: Attributes that they name beside it.
-
-    Raises:
-        SettingError: If no two sentences differ in this attribute alone.
-    """
-    world, spec = world_of(model, name)
-    levels, rng, found = ends(spec, value), random.Random(f"{name} {seed}"), []
-    for _ in range(count):
-        spare = None
-        for _ in range(TRIES):
-            pair = _try(world, spec, levels, rng, others)
-            if pair is None:
-                continue
-            spare = spare or pair
-            if all(each.aligned and len(each.changes) == 1 for each in alignments(model, pair)):
-                spare = pair
-                break
-        if spare is None:
-            raise SettingError(
-                f"This world has no two sentences that differ in {name!r} alone. Give pairs=[...]."
-            )
-        found.append(spare)
-    return found
-
-
-def _try(
-    world: World, spec: Attribute, levels: tuple[int, int], rng: random.Random, others: int
-) -> Pair | None:
-    """Two sentences about a random image, which differ in an attribute alone; None if that failed."""
-    image = world.sample(1, rng.randrange(2**31))[0]
-    both = [{**image, spec.name: spec.value_of(level)} for level in levels]
-    unseen = {each for values in both for each in world.hidden(values)}
-    sentence, free = rng.randrange(2**31), [n for n in world.attributes if n != spec.name and n not in unseen]
-    said = {n: world.attributes[n].level_of(image[n]) for n in rng.sample(free, min(others, len(free)))}
-    pair = [world.caption({**said, spec.name: level}, sentence) for level in levels]
-    right = spec.name not in unseen and world.wanted(*pair) == {spec.name: levels[1]}
-    return (pair[0], pair[1]) if right else None
-
-
-def random_sentence(world: World, rng: random.Random, others: int = OTHERS + 1, without: str = "") -> str:
-    """A sentence about a random image.
-
-    Args:
-        world: The world.
-        rng: Decides all of it.
-        others: How many attributes it names, if so many can be seen.
-        without: One that it does not name.
-    """
-    image = world.sample(1, rng.randrange(2**31))[0]
-    unseen = world.hidden(image)
-    free = [name for name in world.attributes if name not in unseen and name != without]
-    names = rng.sample(free, min(others, len(free)))
-    return world.caption({n: world.attributes[n].level_of(image[n]) for n in names}, rng.randrange(2**31))
-
-
-def levels_of(spec: Attribute) -> int:
-    """How many levels or values an attribute has."""
-    return len(spec.levels if isinstance(spec, Continuous) else spec.values)
+    return spec.rest, spec.level_of(value)
 
 
 def _phrases(world: World, targets: Sequence[str]) -> list[str]:
     """How captions name every level of some attributes."""
-    return [
-        world.phrase(name, level) for name in targets for level in range(levels_of(world.attributes[name]))
-    ]
+    return [world.phrase(n, k) for n in targets for k in range(len(level_names(world.attributes[n])))]

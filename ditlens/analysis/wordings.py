@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import TypeAlias
 
-from ditlens.errors import UnknownAttributeError
-from ditlens.worlds.world import Attribute, Continuous, Wanted, World
+from ditlens.analysis.prompts import attribute_of, ends, people, seen_levels
+from ditlens.worlds.world import Wanted, World
 
 WORDINGS = 8
 """Captions that are tried for each pair, to find two that differ in one place only."""
@@ -25,42 +25,18 @@ def plan(
         UnknownAttributeError: If the world has no such attribute or value.
     """
     for name in (*rows, *moves):
-        if name not in world.attributes:
-            raise UnknownAttributeError(
-                f"This world has no attribute {name!r}. Use one of: {', '.join(world.attributes)}."
-            )
+        attribute_of(world, name)
     plans: list[Plan] = []
     for name in rows:
         spec = world.attributes[name]
         for k in range(pairs):
-            if name in moves:
-                first, last = map(spec.level_of, moves[name])
-            else:
-                first, last = ends_of(spec)
-            others = others_of(world, name, (first, last), 1000 * seed + k) if name_others else {}
+            first, last = map(spec.level_of, moves[name]) if name in moves else ends(spec)
+            others: dict[str, int] = {}
+            if name_others:
+                others = seen_levels(world, people(world, name, (first, last), 1, 1000 * seed + k)[0].values())
             texts = write(world, {**others, name: first}, {**others, name: last}, 100 * (1000 * seed + k))
             plans.append((name, 1000 * seed + k, texts))
     return plans
-
-
-def ends_of(spec: Attribute) -> tuple[int, int]:
-    """The levels between which an attribute moves: the two ends, or the neutral value and the next."""
-    if isinstance(spec, Continuous):
-        return 0, len(spec.levels) - 1
-    return spec.neutral, (spec.neutral + 1) % len(spec.values)
-
-
-def others_of(world: World, name: str, ends: tuple[int, int], seed: int) -> dict[str, int]:
-    """Levels of all other attributes, at random, of an image in which the moved attribute can be seen at both ends.
-
-    Those that are hidden at one of the ends are left out.
-    """
-    spec, hidden = world.attributes[name], set[str]()
-    for values in world.sample(50, seed):
-        hidden = set().union(*(world.hidden({**values, name: spec.value_of(end)}) for end in ends))
-        if name not in hidden:
-            break
-    return {n: world.attributes[n].level_of(values[n]) for n in values if n != name and n not in hidden}
 
 
 def write(world: World, before: Wanted, after: Wanted, seed: int) -> tuple[str, str]:

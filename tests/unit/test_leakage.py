@@ -12,15 +12,14 @@ from ditlens.analysis.channels import (
     CELLS,
     Contrast,
     Run,
-    carrier,
     from_keys,
     mean_of,
-    swapped,
     token_mask,
     written,
 )
 from ditlens.analysis.classifying import classify, size_of
 from ditlens.analysis.leakage import Leakage, LeakageRow
+from ditlens.analysis.prompts import carrier, swapped
 from ditlens.errors import ModelError, SettingError
 
 

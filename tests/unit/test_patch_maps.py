@@ -10,7 +10,7 @@ from PIL import Image
 import ditlens as dl
 from benchmarks import patch_maps as benchmark
 from ditlens.analysis import patch_maps
-from ditlens.analysis.measures import Pair, changed_rows, clean_rows
+from ditlens.analysis.measures import Pair
 from ditlens.errors import SettingError
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.study.manifest import Manifest
@@ -114,7 +114,7 @@ def test_all_three_are_measured_in_the_same_patches(portraits, tmp_path, monkeyp
     with dl.capture(portraits, "joint.0.image.attn.to_text", steps=0) as cache:
         portraits.sample([CLEAN], [3], steps=2, guidance=1.0)
     words = sorted({row for rows in dl.words(portraits, CLEAN, "red shirt").values() for row in rows[-2:-1]})
-    assert clean_rows(portraits, Pair(CLEAN, CORRUPT, 3)) == words
+    assert Pair(CLEAN, CORRUPT, 3).clean_rows(portraits) == words
     share = cache["joint.0.image.attn.to_text", 0][0][:, words].sum(-1).reshape(8, 8)
     assert found.maps[1, 0] == pytest.approx(share.numpy(), abs=1e-6)
 
@@ -122,11 +122,11 @@ def test_all_three_are_measured_in_the_same_patches(portraits, tmp_path, monkeyp
 def test_the_words_of_the_clean_prompt_are_found_in_unaligned_pairs_too(portraits):
     pair = Pair("red hair and a very big smile", "red hair and a frown", 0)
     with pytest.raises(SettingError, match="same number of tokens"):
-        changed_rows(portraits, pair)
+        pair.changed_rows(portraits)
     expected = sorted(
         {row for rows in dl.words(portraits, pair.clean, "very big smile").values() for row in rows}
     )
-    assert clean_rows(portraits, pair) == expected
+    assert pair.clean_rows(portraits) == expected
 
 
 def test_a_study_without_all_patches_is_refused(portraits):

@@ -8,10 +8,11 @@ import torch
 
 import ditlens as dl
 from ditlens.analysis.cells import Cell, Sampler, by_rows, places_of
-from ditlens.analysis.measures import Pair, alignments, changed_rows, minimal_pair, unrelated_prompt
+from ditlens.analysis.measures import Pair
 from ditlens.analysis.patcher import Donor, drawn_pairs
 from ditlens.analysis.patching import stretches_of
-from ditlens.errors import SettingError, UnknownAttributeError
+from ditlens.analysis.prompts import alignments
+from ditlens.errors import ModelError, SettingError, UnknownAttributeError
 from ditlens.lens.interventions import Where
 from ditlens.lens.site import Site
 from ditlens.views import maps
@@ -184,9 +185,9 @@ def test_refused(portraits, settings, error, words):
 def test_a_model_without_a_world_takes_a_function(portraits):
     model = dl.wrap(portraits.pipe)
     assert model.world is None
-    with pytest.raises(SettingError, match="no world that reads attributes"):
+    with pytest.raises(ModelError, match="no world that reads attributes"):
         dl.patch(model, CLEAN, CORRUPT, measure="smile")
-    with pytest.raises(SettingError, match="give measure="):
+    with pytest.raises(ModelError, match="Give measure="):
         dl.knock_out(model)
     found = dl.patch(model, CLEAN, CORRUPT, measure=spot, steps=1, **FEW)
     assert np.isfinite(found.effects).all() and np.isnan(found.drift).all()
@@ -214,10 +215,10 @@ def test_minimal_pairs_differ_in_one_attribute_and_align(portraits):
     aligned = 0
     for name, spec in portraits.world.attributes.items():
         for seed in (0, 1):
-            pair = minimal_pair(portraits, name, seed)
+            pair = Pair.written(portraits, name, seed)
             wanted = portraits.world.wanted(pair.corrupt, pair.clean)
             assert set(wanted) == {name} and wanted[name] != spec.rest, pair
-            aligned += all(found.aligned for found in alignments(portraits, pair))
+            aligned += all(found.aligned for found in alignments(portraits, pair.corrupt, pair.clean))
     assert aligned >= 30, f"{aligned} of 36 are aligned"
 
 
@@ -232,8 +233,8 @@ def test_a_pair_that_is_drawn_wrong_is_replaced(portraits, monkeypatch):
 
     monkeypatch.setattr(type(world), "measure", lambda self, images: measure(images))
     first, second = drawn_pairs(portraits, "smile", [5, 6], 1, 1.0)
-    assert calls == [2, 2, 1, 1] and first == minimal_pair(portraits, "smile", 5)
-    assert second == minimal_pair(portraits, "smile", 6, 1) != minimal_pair(portraits, "smile", 6)
+    assert calls == [2, 2, 1, 1] and first == Pair.written(portraits, "smile", 5)
+    assert second == Pair.written(portraits, "smile", 6, 1) != Pair.written(portraits, "smile", 6)
     monkeypatch.setattr(type(world), "measure", lambda self, images: [{"smile": 0.0}] * len(images))
     with pytest.raises(SettingError, match="draws no two images that differ in 'smile'"):
         dl.patch(portraits, measure="smile", seeds=[5], sampling_steps=1)
@@ -242,11 +243,11 @@ def test_a_pair_that_is_drawn_wrong_is_replaced(portraits, monkeypatch):
 def test_changed_rows_and_unrelated_prompts(portraits):
     pair = Pair("a man with a big smile", "a man with a big frown", 0)
     row = dl.words(portraits, pair.clean, "smile")["tokenizer"]
-    assert changed_rows(portraits, pair) == row
+    assert pair.changed_rows(portraits) == row
     world = portraits.world
-    other = unrelated_prompt(world, pair, pair.corrupt, seed=0)
+    other = pair.unrelated(world, pair.corrupt)
     assert "smile" in world.wanted(pair.clean, other) and "smile" not in world.wanted(pair.corrupt, other)
-    assert unrelated_prompt(None, pair, pair.corrupt, 0) == ""
+    assert pair.unrelated(None, pair.corrupt) == ""
 
 
 # --- knocking out ------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import ditlens as dl
-from ditlens.analysis.counterfactuals import counterfactuals, ends_of
+from ditlens.analysis.counterfactuals import counterfactuals
+from ditlens.analysis.prompts import ends_of
 from ditlens.analysis.regenerate import DISTANCES, away, compare, regenerate, renoise, tail
 from ditlens.analysis.sde import SDE
 from ditlens.errors import SettingError, UnknownAttributeError
