@@ -55,17 +55,17 @@ def level_names(spec: Attribute) -> list[str]:
     return list(spec.values) if isinstance(spec, Categorical) else [level.name for level in spec.levels]
 
 
-def ends(spec: Attribute, turn: int = 0) -> tuple[int, int]:
+def ends(spec: Attribute, turn: int | None = None) -> tuple[int, int]:
     """The two levels that an attribute is moved between: lowest and highest, or the neutral value and the next.
 
     Args:
         spec: The attribute.
-        turn: Of a categorical attribute: the number of an ordered pair of different values, the neutral one first.
+        turn: Of a categorical attribute: the number of an ordered pair of different values instead.
     """
     count = len(level_names(spec))
     if not isinstance(spec, Categorical):
         return 0, count - 1
-    first, step = (spec.rest + turn) % count, turn // count
+    step, first = (0, spec.rest) if turn is None else divmod(turn, count)
     return first, (first + 1 + step % (count - 1)) % count
 
 
