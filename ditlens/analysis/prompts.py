@@ -55,18 +55,10 @@ def level_names(spec: Attribute) -> list[str]:
     return list(spec.values) if isinstance(spec, Categorical) else [level.name for level in spec.levels]
 
 
-def ends(spec: Attribute, turn: int | None = None) -> tuple[int, int]:
-    """The two levels that an attribute is moved between: lowest and highest, or the neutral value and the next.
-
-    Args:
-        spec: The attribute.
-        turn: Of a categorical attribute: the number of an ordered pair of different values instead.
-    """
+def ends(spec: Attribute) -> tuple[int, int]:
+    """The two levels that an attribute is moved between: lowest and highest, or the neutral value and the next."""
     count = len(level_names(spec))
-    if not isinstance(spec, Categorical):
-        return 0, count - 1
-    step, first = (0, spec.rest) if turn is None else divmod(turn, count)
-    return first, (first + 1 + step % (count - 1)) % count
+    return (spec.rest, (spec.rest + 1) % count) if isinstance(spec, Categorical) else (0, count - 1)
 
 
 def ends_of(world: World, name: str, between: Ends | None = None) -> tuple[int, int]:

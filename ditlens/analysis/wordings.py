@@ -33,7 +33,9 @@ def plan(
             first, last = map(spec.level_of, moves[name]) if name in moves else ends(spec)
             others: dict[str, int] = {}
             if name_others:
-                others = seen_levels(world, people(world, name, (first, last), 1, 1000 * seed + k)[0].values())
+                others = seen_levels(
+                    world, people(world, name, (first, last), 1, 1000 * seed + k)[0].values()
+                )
             texts = write(world, {**others, name: first}, {**others, name: last}, 100 * (1000 * seed + k))
             plans.append((name, 1000 * seed + k, texts))
     return plans
