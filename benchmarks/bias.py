@@ -46,7 +46,7 @@ def measure() -> dict[str, Any]:
 
 def biased_cells(model: dl.Model) -> np.ndarray:
     """Changes of the biased cells, (pairs, cells)."""
-    found = dl.entanglement(model, TIED, pairs=PAIRS, moves=MOVES, progress=False)
+    found = dl.entanglement(model, TIED, count=PAIRS, moves=MOVES, progress=False)
     return np.concatenate([found.changes(moved, read, SCORES[read]) for moved, read in BIASED], 1)
 
 

@@ -97,7 +97,7 @@ def steered(
     """What a direction does to held-out images."""
     prompts, seeds = held_out(model, name)
     result = dl.steer(
-        model, direction, [-amount, 0, amount], prompt=prompts, seed=seeds, sampling_steps=STEPS, **how
+        model, direction, [-amount, 0, amount], prompts=prompts, seeds=seeds, sampling_steps=STEPS, **how
     )
     return both(*towards_the_farther_end(result, name))
 

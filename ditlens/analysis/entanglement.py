@@ -82,7 +82,7 @@ class Entanglement:
         pairs: All pairs of all rows.
 
     Example:
-        >>> found = dl.entanglement(model, ["smile"], pairs=2, sampling_steps=2)
+        >>> found = dl.entanglement(model, ["smile"], count=2, sampling_steps=2)
         >>> found.matrix.shape
         (1, 18)
         >>> sorted(found.cell("smile", "gaze"))
@@ -228,14 +228,14 @@ def shifted(changes: np.ndarray, seed: int = 0) -> Estimate:
 
 
 @takes(
-    model=MODEL, attributes=NOTHING | list_of(NAME, "a list of attributes, e.g. ['age', 'smile']"), pairs=COUNT,
+    model=MODEL, attributes=NOTHING | list_of(NAME, "a list of attributes, e.g. ['age', 'smile']"), count=COUNT,
     moves=MOVES, name_others=FLAG, sampling_steps=COUNT, guidance=NOTHING | NUMBER, seed=SEED, progress=FLAG,
 )  # fmt: skip
 def entanglement(
     model: Model,
     attributes: Sequence[str] | None = None,
     *,
-    pairs: int = 24,
+    count: int = 24,
     moves: Mapping[str, Ends] | None = None,
     name_others: bool = False,
     sampling_steps: int = 8,
@@ -253,7 +253,7 @@ def entanglement(
     Args:
         model: A model with a world.
         attributes: What to move: the rows; all attributes by default.
-        pairs: Pairs of texts for each of them, with two images each. Fewer than 20 leave much to chance.
+        count: Pairs of texts for each of them, with two images each. Fewer than 20 leave much to chance.
         moves: For some attributes the two values to move between, in this order, instead of the usual ends.
         name_others: Whether the texts also name all other attributes, drawn at random and the same in both. What is
             named cannot follow; by default nothing else is named, and what the model makes of that is seen.
@@ -269,7 +269,7 @@ def entanglement(
 
     Example:
         >>> twin = dl.load("portraits-twin", device="cpu")
-        >>> found = dl.entanglement(twin, ["age"], pairs=8, sampling_steps=4, progress=False)
+        >>> found = dl.entanglement(twin, ["age"], count=8, sampling_steps=4, progress=False)
         >>> found.cell("age", "glasses")["value"] > found.cell("age", "shirt")["value"]
         True
     """
@@ -279,7 +279,7 @@ def entanglement(
         return model.sample(texts, seeds, steps=sampling_steps, guidance=guidance)
 
     rows = tuple(world.attributes) if attributes is None else tuple(attributes)
-    plans = plan(world, rows, pairs, moves or {}, name_others, seed)
+    plans = plan(world, rows, count, moves or {}, name_others, seed)
     return Entanglement(model.name, world.attributes, rows, tuple(read_pairs(world, plans, draw, progress)))
 
 

@@ -15,8 +15,8 @@ from ditlens.analysis.prompts import (
     alignments,
     attribute_of,
     changed_rows,
-    ends,
     minimal_pair,
+    random_image,
     sentences,
     world_of,
 )
@@ -60,11 +60,7 @@ class Pair:
             SettingError: If no two sentences of the world differ in this attribute alone.
         """
         rng = random.Random(f"{name} {seed} {variant}" if variant else f"{name} {seed}")
-        spec = attribute_of(world_of(model, "two prompts"), name)
-        rest, other = ends(spec)
-        if isinstance(spec, Categorical):
-            other = rng.choice([level for level in range(len(spec.values)) if level != rest])
-        corrupt, clean = minimal_pair(model, name, (rest, other), rng)
+        corrupt, clean = minimal_pair(model, name, rng)
         return cls(clean, corrupt, seed)
 
     def changed_rows(self, model: Model) -> list[int]:
@@ -98,7 +94,7 @@ class Pair:
         if world is None or not (told := world.wanted(donor, recipient)):
             return ""
         rng = random.Random(f"caption {self.seed}")
-        found = filter(None, (sentences(world, [told], rng) for _ in range(TRIES)))
+        found = filter(None, (sentences(world, random_image(world, rng), [told], rng) for _ in range(TRIES)))
         return next(found, [""])[0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from ditlens.arguments import is_whole, shown
 from ditlens.description import Alignment, Description
@@ -132,23 +132,25 @@ def seen_levels(world: World, images: Collection[Values]) -> dict[str, int]:
 # --- sentences ---------------------------------------------------------------------------------------------
 
 
+def random_image(world: World, rng: random.Random) -> Values:
+    """Values of an image."""
+    return world.sample(1, rng.randrange(2**31))[0]
+
+
 def sentences(
-    world: World,
-    told: Sequence[Wanted],
-    rng: random.Random,
-    others: int = OTHERS,
-    without: Iterable[str] = (),
-) -> list[str]:
-    """Sentences about one random image, the same but for what they are told to name; none if that cannot be seen.
+    world: World, image: Values, told: Sequence[Wanted], rng: random.Random, others: int = OTHERS,
+    without: Collection[str] = (),
+) -> list[str]:  # fmt: skip
+    """Sentences about an image, the same but for what each is told to name; none if that cannot be seen in it.
 
     Args:
         world: Writes them.
-        told: Levels that each of them names in any case.
-        rng: Decides the image and the wording.
+        image: Values of the image.
+        told: Levels that each of them names instead of the image's own.
+        rng: Decides what else they say, and how.
         others: Attributes that they name beside these, if so many can be seen.
         without: Attributes that they do not name.
     """
-    image = world.sample(1, rng.randrange(2**31))[0]
     images = [{**image, **{n: world.attributes[n].value_of(k) for n, k in each.items()}} for each in told]
     seen, named = seen_levels(world, images), {name for each in told for name in each}
     if not named <= set(seen):
@@ -159,30 +161,38 @@ def sentences(
     return [world.caption({**each, **said}, wording) for each in told]
 
 
-def sentence(world: World, rng: random.Random, others: int = OTHERS + 1, without: Iterable[str] = ()) -> str:
+def sentence(
+    world: World, rng: random.Random, others: int = OTHERS + 1, without: Collection[str] = ()
+) -> str:
     """A sentence about a random image; arguments are those of `sentences`."""
-    return sentences(world, [{}], rng, others, without)[0]
+    return sentences(world, random_image(world, rng), [{}], rng, others, without)[0]
 
 
 def minimal_pair(
-    model: Model, name: str, levels: tuple[int, int], rng: random.Random, others: int = OTHERS
+    model: Model, name: str, rng: random.Random, levels: tuple[int, int] | None = None
 ) -> tuple[str, str]:
     """Two sentences that differ in one attribute alone, by one span of as many tokens where that can be.
 
     Args:
         model: A model with a world.
         name: The attribute.
-        levels: Its level in each.
         rng: Decides what else they say, and how.
-        others: Attributes that they name beside it.
+        levels: Its level in each; by default its ends, of a categorical one the neutral value and any other.
 
     Raises:
+        ModelError: If the model has no world.
+        UnknownAttributeError: If the world has no such attribute.
         SettingError: If no two sentences of the world differ in this attribute alone.
     """
-    world, found = world_of(model, "two texts"), None
+    world = world_of(model, "two texts")
+    spec, found = attribute_of(world, name), None
     for _ in range(TRIES):
-        pair = sentences(world, [{name: level} for level in levels], rng, others)
-        if not pair or world.wanted(*pair) != {name: levels[1]}:
+        image = random_image(world, rng)
+        first, last = levels or ends(spec)
+        if levels is None and isinstance(spec, Categorical):
+            last = rng.choice([level for level in range(len(spec.values)) if level != first])
+        pair = sentences(world, image, [{name: first}, {name: last}], rng)
+        if not pair or world.wanted(*pair) != {name: last}:
             continue
         if all(each.aligned and len(each.changes) == 1 for each in alignments(model, *pair)):
             return pair[0], pair[1]

@@ -46,7 +46,7 @@ class Run:
     move: Method
     start: str
     distance: str
-    steps: int
+    sampling_steps: int
     guidance: float
     seed: int
 
@@ -90,7 +90,7 @@ class Run:
         routes = {"own": ("source", "source"), "random": ("source", "random")}
         routes |= {each: SETTINGS[each] for each in self.settings}
         for sigma in self.sigmas:
-            levels = tail(model.sigmas(self.steps), sigma)
+            levels = tail(model.sigmas(self.sampling_steps), sigma)
             points = {name: renoise(model, z, noise, levels, own, self.start) for name, z in clean.items()}
             yield {
                 route: model.decode(regenerate(model, points[z], levels, texts[text], null, self.guidance))

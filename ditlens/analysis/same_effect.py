@@ -75,7 +75,7 @@ def same_effect(
     Example:
         >>> smile = dl.direction(model, "a slight smile", "a big smile")
         >>> other = dl.direction(model, "a little smile", "a huge smile")
-        >>> found = dl.same_effect(model, smile, [other], 1.0, prompt="a slight smile", sampling_steps=1)
+        >>> found = dl.same_effect(model, smile, [other], 1.0, prompts="a slight smile", sampling_steps=1)
         >>> [(each.name, each.candidate) for each in found]
         [('the direction itself', False), ('difference of the two texts', True), ('random', False)]
     """

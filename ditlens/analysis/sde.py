@@ -119,7 +119,7 @@ class SDE:
         recipe: Settings of the run.
 
     Example:
-        >>> found = dl.sde(model, "glasses", count=2, sigmas=(1.0,), steps=1)
+        >>> found = dl.sde(model, "glasses", count=2, sigmas=(1.0,), sampling_steps=1)
         >>> isinstance(found, dl.SDE), found.settings, found.groups.tolist()
         (True, ('text',), [0, 0, 1, 1])
         >>> sorted(found.best("effectiveness"))
@@ -260,7 +260,8 @@ class SDE:
     model=MODEL, what=WHAT, count=COUNT,
     sigmas=list_of(SIGMA, "noise levels above 0 and up to 1, e.g. (0.2, 0.6, 1.0)"),
     settings=list_of(one_of(*SETTINGS), f"a list of settings among {', '.join(map(repr, SETTINGS))}"),
-    start=one_of("noise", "inversion"), distance=one_of(*DISTANCES), steps=COUNT, guidance=NUMBER, seed=SEED,
+    start=one_of("noise", "inversion"), distance=one_of(*DISTANCES), sampling_steps=COUNT, guidance=NUMBER,
+    seed=SEED,
 )  # fmt: skip
 def sde(
     model: Model,
@@ -273,7 +274,7 @@ def sde(
     move: Method | str | None = None,
     start: str = "noise",
     distance: str = "squared",
-    steps: int = 8,
+    sampling_steps: int = 8,
     guidance: float | None = None,
     seed: int = 0,
 ) -> SDE:
@@ -294,7 +295,7 @@ def sde(
         start: "noise" adds noise, the same for both images of a person; "inversion" follows the flow backwards,
             under the own text and without guidance.
         distance: "squared" (mean over colours, of values in [0, 1]) or "ssim" (1 - structural similarity).
-        steps: Steps from t = 1 down to 0; below that, those of this grid that are left.
+        sampling_steps: Steps from t = 1 down to 0; below that, those of this grid that are left.
         guidance: Guidance of sampling; the model's own by default.
         seed: Decides people and noise.
 
@@ -307,7 +308,7 @@ def sde(
         SettingError: If a setting is wrong, there is only one person or edit, or the images differ in size.
 
     Example:
-        >>> found = dl.sde(model, "hat", count=2, sigmas=(0.5, 1.0), steps=2)
+        >>> found = dl.sde(model, "hat", count=2, sigmas=(0.5, 1.0), sampling_steps=2)
         >>> found.curves[:4], found.values["text", "own"].shape
         (['faithfulness', 'strength', 'leak', 'keep'], (4, 2))
         >>> sorted(found.area("decomposability"))
@@ -320,7 +321,7 @@ def sde(
         move = method_for(model, move)
     run = Run(
         model, tuple(sorted(set(map(float, sigmas)))), tuple(dict.fromkeys(settings)),
-        move or default_method(model), start, distance, steps,
+        move or default_method(model), start, distance, sampling_steps,
         model.defaults["guidance"] if guidance is None else guidance, seed,
     )  # fmt: skip
     texts = [item.source_text for item in items]
@@ -332,8 +333,8 @@ def sde(
     values = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
     loss = np.concatenate([part[2] for part in parts]).mean()
     recipe = {
-        "between": between, "seed": seed, "steps": steps, "guidance": run.guidance, "start": start,
-        "distance": distance, "move": run.move.name,
+        "between": between, "seed": seed, "sampling_steps": sampling_steps, "guidance": run.guidance,
+        "start": start, "distance": distance, "move": run.move.name,
     }  # fmt: skip
     name = what if isinstance(what, str) else counted(len(items), "edit")
     return SDE(name, run.sigmas, run.settings, values, np.array(groups), float(loss), parts[0][1], recipe)

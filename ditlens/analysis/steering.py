@@ -233,7 +233,7 @@ def _turns(amounts: Sequence[float], moved: Sequence[float]) -> list[float]:
 
 @takes(
     model=MODEL, direction=instance("a direction: ditlens.direction(study, 'smile')", Direction), amount=AMOUNTS,
-    prompt=MANY_TEXTS, seed=MANY_SEEDS, sites=SITE | list_of(SITE, "a list of sites"), steps=NUMBERS | INDEX,
+    prompts=MANY_TEXTS, seeds=MANY_SEEDS, sites=SITE | list_of(SITE, "a list of sites"), steps=NUMBERS | INDEX,
     patches=NUMBERS, path=one_of(*PATHS), passes=one_of("cond", "uncond") | NOTHING, word=NAME,
     sampling_steps=COUNT,
     guidance=NUMBER,
@@ -243,8 +243,8 @@ def steer(
     direction: Direction,
     amount: float | Sequence[float] = 1.0,
     *,
-    prompt: str | Sequence[str],
-    seed: int | Sequence[int] = 0,
+    prompts: str | Sequence[str],
+    seeds: int | Sequence[int] = 0,
     sites: str | Iterable[str] | None = None,
     steps: Sequence[int] | int | None = None,
     patches: Sequence[int] | None = None,
@@ -264,8 +264,8 @@ def steer(
         model: The model.
         direction: Where to go.
         amount: How far, in units of the direction; 0 is the unsteered image, which is made in any case.
-        prompt: A text, or several.
-        seed: A seed, or several; of several prompts and several seeds the first goes with the first, and so on.
+        prompts: A text, or several.
+        seeds: A seed, or several; of several prompts and several seeds the first goes with the first, and so on.
         sites: Other sites than the direction's own, as in `ditlens.intervene`.
         steps: At which sampling steps; all by default. In text space: all, always.
         patches: At which of the direction's patches; all by default.
@@ -287,7 +287,7 @@ def steer(
 
     Example:
         >>> smile = dl.direction(model, "a slight smile", "a big smile")
-        >>> result = dl.steer(model, smile, [0, 0.5, 1], prompt="a slight smile", seed=[0, 1], sampling_steps=2)
+        >>> result = dl.steer(model, smile, [0, 0.5, 1], prompts="a slight smile", seeds=[0, 1], sampling_steps=2)
         >>> result.amounts, len(result.images), result.image.size
         ((0.0, 0.5, 1.0), 2, (128, 128))
         >>> result.targets
@@ -297,7 +297,7 @@ def steer(
     """
     amounts = [float(a) for a in (amount if isinstance(amount, Iterable) else [amount])]
     amounts = amounts if 0 in amounts else [0.0, *amounts]
-    prompts, seeds = _items(prompt, seed)
+    texts, drawn = _items(prompts, seeds)
     if not direction.site:
         if sites is not None or steps is not None or patches is not None or passes != "cond":
             raise SettingError(
@@ -310,14 +310,12 @@ def steer(
         )
     if patches is not None:
         direction = direction.at(patches)
-    rows = [(item, a) for item in range(len(prompts)) for a in amounts]
+    rows = [(item, a) for item in range(len(texts)) for a in amounts]
     batches = [rows[k : k + ROWS] for k in range(0, len(rows), ROWS)]
     how = {"steps": [steps] if isinstance(steps, int) else steps, "passes": passes}
-    make = partial(
-        _images, model, direction, prompts, seeds, path, word, sites, how, sampling_steps, guidance
-    )
+    make = partial(_images, model, direction, texts, drawn, path, word, sites, how, sampling_steps, guidance)
     pixels = torch.cat([make(batch) for batch in batches])
-    return _result(model, direction, amounts, prompts, seeds, path, pixels)
+    return _result(model, direction, amounts, texts, drawn, path, pixels)
 
 
 def _items(prompt: str | Sequence[str], seed: int | Sequence[int]) -> tuple[list[str], list[int]]:

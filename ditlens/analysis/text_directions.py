@@ -152,7 +152,7 @@ def world_pairs(model: Model, name: str, count: int, seed: int, value: str = "")
     """
     spec = attribute_of(world_of(model, "two texts: direction(model, 'a frown', 'a smile')"), name)
     levels, rng = _levels(spec, value), random.Random(f"{name} {seed}")
-    return [minimal_pair(model, name, levels, rng) for _ in range(count)]
+    return [minimal_pair(model, name, rng, levels) for _ in range(count)]
 
 
 def _levels(spec: Attribute, value: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ Plan: TypeAlias = tuple[str, int, tuple[str, str]]
 
 
 def plan(
-    world: World, rows: Sequence[str], pairs: int, moves: Mapping[str, Ends], name_others: bool, seed: int
+    world: World, rows: Sequence[str], count: int, moves: Mapping[str, Ends], name_others: bool, seed: int
 ) -> list[Plan]:
     """The texts of all pairs.
 
@@ -29,7 +29,7 @@ def plan(
     plans: list[Plan] = []
     for name in rows:
         spec = world.attributes[name]
-        for k in range(pairs):
+        for k in range(count):
             first, last = map(spec.level_of, moves[name]) if name in moves else ends(spec)
             others: dict[str, int] = {}
             if name_others:

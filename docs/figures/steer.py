@@ -20,7 +20,7 @@ def main() -> None:
     smile = material(model, 96).direction("smile")
     prompt = "a portrait of a young clean-shaven person with short brown hair and a blue shirt, no hat"
     result = dl.steer(
-        model, smile, [-2, -1, -0.5, 0, 0.5, 1, 2], prompt=prompt, seed=list(range(4)), sampling_steps=8
+        model, smile, [-2, -1, -0.5, 0, 0.5, 1, 2], prompts=prompt, seeds=list(range(4)), sampling_steps=8
     )
     result.plot().savefig(HERE / "steer.png", dpi=90)
 

@@ -185,7 +185,7 @@ def test_a_table_and_a_picture(toy):
 
 
 def test_of_a_model(portraits):
-    found = dl.entanglement(portraits, ["smile", "hat"], pairs=2, sampling_steps=1, progress=False)
+    found = dl.entanglement(portraits, ["smile", "hat"], count=2, sampling_steps=1, progress=False)
     assert found.matrix.shape == (2, 18)
     before, after = found.pairs[0].texts
     assert "frown" in before or "sad" in before

@@ -145,9 +145,9 @@ def test_probes_of_what_is_left_are_orthogonal_to_all_before():
 def test_the_effect_of_orthogonal_directions_is_steered_and_read(portraits):
     vectors = normal(3, 2, 64, seed=4)
     one, other, _ = (direction((v / v.norm()).tolist(), (35, 43)) for v in vectors)
-    found = dl.same_effect(portraits, one, [other], 1.0, prompt="a person", seed=[0, 1], sampling_steps=1)
+    found = dl.same_effect(portraits, one, [other], 1.0, prompts="a person", seeds=[0, 1], sampling_steps=1)
     assert [each.candidate for each in found] == [False, True, False] and found[0].share == 1
-    result = dl.steer(portraits, one, [1.0], prompt="a person", seed=[0, 1], sampling_steps=1)
+    result = dl.steer(portraits, one, [1.0], prompts="a person", seeds=[0, 1], sampling_steps=1)
     assert found[0].moved == pytest.approx(np.mean([item[1] for item in result.moved()]))
     assert found[1].cosine == pytest.approx(one.cosine(other))
 

@@ -152,7 +152,7 @@ def test_all_settings_of_a_model(portraits):
         count=2,
         sigmas=(1.0, 0.5),
         settings=("text", "image", "joint"),
-        steps=2,
+        sampling_steps=2,
         move=move,
     )
     assert found.sigmas == (0.5, 1.0) and found.recipe["move"] == "mine"
@@ -182,7 +182,7 @@ def test_all_settings_of_a_model(portraits):
 def test_given_images_have_the_single_image_form_only(portraits):
     images = portraits.world.draw(portraits.world.sample(2, 0), portraits.side)
     edits = [(image[None], "no hat", "a crown") for image in images]
-    found = dl.sde(portraits, edits, sigmas=(0.5,), steps=2, distance="ssim")
+    found = dl.sde(portraits, edits, sigmas=(0.5,), sampling_steps=2, distance="ssim")
     assert found.curves == ["faithfulness", "strength", "keep"]
     assert found.name == "2 edits" and found.groups.tolist() == [0, 1]
 

@@ -26,16 +26,16 @@ def direction():
 def captured(model, direction, amounts, **how):
     """Hidden states that `steer` leaves at the site, (steps, amounts, tokens, width)."""
     with dl.capture(model, SITE) as cache:
-        dl.steer(model, direction, amounts, prompt="a portrait", seed=3, sampling_steps=2, **how)
+        dl.steer(model, direction, amounts, prompts="a portrait", seeds=3, sampling_steps=2, **how)
     return cache[SITE]
 
 
 def test_amount_0_is_the_image_that_the_model_makes(portraits, direction):
-    result = dl.steer(portraits, direction, 0, prompt="a hat", seed=7, sampling_steps=2)
+    result = dl.steer(portraits, direction, 0, prompts="a hat", seeds=7, sampling_steps=2)
     assert result.amounts == (0.0,) and result.drift == [[0.0]] and result.moved() == [[0.0]]
     assert result.image == portraits.generate("a hat", seed=7, steps=2)
     text = dl.direction(portraits, "a hat", "a crown")
-    assert dl.steer(portraits, text, 0, prompt="a hat", seed=7, sampling_steps=2).image == result.image
+    assert dl.steer(portraits, text, 0, prompts="a hat", seeds=7, sampling_steps=2).image == result.image
 
 
 def test_amount_1_adds_one_unit_at_the_patches_and_steps(portraits, direction):
@@ -54,7 +54,7 @@ def test_amount_1_adds_one_unit_at_the_patches_and_steps(portraits, direction):
 def test_only_the_prompts_pass_changes_unless_all_are_asked_for(portraits, direction):
     for passes, changed in (("cond", {"cond"}), (None, {"cond", "uncond"})):
         with dl.capture(portraits, SITE, passes=None, steps=[0]) as cache:
-            dl.steer(portraits, direction, 1, prompt="a hat", sampling_steps=1, passes=passes)
+            dl.steer(portraits, direction, 1, prompts="a hat", sampling_steps=1, passes=passes)
         assert {p for p in cache.passes if not torch.equal(*cache.get(SITE, step=0, pass_=p))} == changed
 
 
@@ -94,13 +94,13 @@ def test_ways_that_keep_the_length():
 
 
 def test_prompts_and_seeds_go_together(portraits, direction):
-    result = dl.steer(portraits, direction, [1], prompt=["a hat", "a crown"], seed=[1, 2], sampling_steps=1)
+    result = dl.steer(portraits, direction, [1], prompts=["a hat", "a crown"], seeds=[1, 2], sampling_steps=1)
     assert result.amounts == (0.0, 1.0) and result.prompts == ("a hat", "a crown") and result.seeds == (1, 2)
     table = result.to_pandas()
     assert list(table["amount"]) == [0, 1, 0, 1] and list(table["seed"]) == [1, 1, 2, 2]
     assert {"smile", "drift", "prompt"} <= set(table.columns)
     with pytest.raises(SettingError, match="Got 2 prompts and 3 seeds"):
-        dl.steer(portraits, direction, prompt=["a", "b"], seed=[1, 2, 3])
+        dl.steer(portraits, direction, prompts=["a", "b"], seeds=[1, 2, 3])
 
 
 def test_what_does_not_fit_is_refused(portraits, direction):
@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_refused(portraits, direction):
     ]
     for given, how, problem, message in cases:
         with pytest.raises(problem, match=message):
-            dl.steer(portraits, given, prompt="a hat", sampling_steps=1, **how)
+            dl.steer(portraits, given, prompts="a hat", sampling_steps=1, **how)
 
 
 # --- what is read --------------------------------------------------------------------------------------------

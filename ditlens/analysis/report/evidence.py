@@ -174,7 +174,7 @@ def steered(subject: Subject, made: Any, name: str) -> Steering:
         levels.pop(name, None)
         prompts.append(subject.world.caption(levels, 500 + k))
     seeds = range(9000, 9000 + len(prompts))
-    return steer(subject.model, made, [-1.5, 0, 1.5], prompt=prompts, seed=list(seeds), sampling_steps=8)
+    return steer(subject.model, made, [-1.5, 0, 1.5], prompts=prompts, seeds=list(seeds), sampling_steps=8)
 
 
 def farther_end(result: Steering, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -264,7 +264,7 @@ def words_stay_apart(subject: Subject) -> Evidence:
 
 def attributes_move_alone(subject: Subject) -> Evidence:
     """The entanglement matrix, and that of the twin as a check that entanglement would be seen."""
-    found = entanglement(subject.model, pairs=subject.count(24), progress=False)
+    found = entanglement(subject.model, count=subject.count(24), progress=False)
     beside = beside_diagonal(found)
     own = estimate([found.cells[name, name]["value"] for name in found.rows])
     clear = sum(each["p"] < CLEAR for names, each in found.cells.items() if names[0] != names[1])
@@ -297,7 +297,7 @@ def bias_is_seen(subject: Subject) -> Evidence:
     rows, mean_of, clear = [], {}, {}
     for model in (subject.twin, subject.model):
         found = entanglement(
-            model, list(subject.tied), moves=subject.tied, pairs=subject.count(32), progress=False
+            model, list(subject.tied), moves=subject.tied, count=subject.count(32), progress=False
         )
         cells = {(a, b): found.cell(a, b) for a in subject.tied for b in subject.tied if a != b}
         rows += [
