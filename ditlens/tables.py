@@ -58,6 +58,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def spoken(name: str) -> str:
+    """The name of an attribute in words."""
+    return name.replace("_", " ")
+
+
 def human(size: float) -> str:
     """Bytes in a readable unit."""
     for unit in ("B", "kB", "MB", "GB"):

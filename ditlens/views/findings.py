@@ -13,7 +13,20 @@ from ditlens.analysis.sde import SDE
 from ditlens.images import to_image
 from ditlens.lens.site import STREAMS
 from ditlens.metrics.statistics import Estimate
-from ditlens.views.plots import BLUE, GREEN, GREY, RED, WIDTH, Axes, NotebookFigure, _show
+from ditlens.tables import spoken
+from ditlens.views.plots import (
+    BLUE,
+    GREEN,
+    GREY,
+    RED,
+    WIDTH,
+    Axes,
+    NotebookFigure,
+    draw_bar,
+    draw_heat,
+    show_image,
+    write_cells,
+)
 
 LINES = {"text": (BLUE, "o"), "image": (RED, "s"), "joint": (GREEN, "D")}
 """Colour and marker of each setting of `ditlens.sde`, and of each stream of `ditlens.leakage`."""
@@ -53,7 +66,7 @@ def plot_sde(result: SDE) -> NotebookFigure:
     figure = NotebookFigure(figsize=(WIDTH, 4.6 + side * rows), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(4.4, side * rows + 0.3))
     upper, lower = parts
-    upper.suptitle(f"SDE-recon (our reading) of “{result.name.replace('_', ' ')}”", fontsize=12)
+    upper.suptitle(f"SDE-recon (our reading) of “{spoken(result.name)}”", fontsize=12)
     axes = upper.subplots(2, 3, sharex=True).ravel()
     for ax, name in zip(axes, names, strict=False):
         drawn = [each for each in result.settings if name in result.measured(each)]
@@ -87,13 +100,10 @@ def _strip(figure: Any, result: SDE) -> None:
     for row, run in enumerate(runs):
         axes[row, 0].set_axis_off()
         if row == 0:
-            _show(axes[row, 0], to_image(result.examples["source"][:1]), "")
-            axes[row, 0].set_title("image x", fontsize=9)
+            show_image(axes[row, 0], to_image(result.examples["source"][:1]), "image x", 9)
         for column, sigma in enumerate(result.sigmas):
-            ax = axes[row, column + 1]
-            _show(ax, to_image(result.examples[run][column, :1]), "")
-            if row == 0:
-                ax.set_title(f"t = {sigma:g}", fontsize=9)
+            picture = to_image(result.examples[run][column, :1])
+            show_image(axes[row, column + 1], picture, "" if row else f"t = {sigma:g}", 9)
         label = "R0: own text" if run == "own" else f"R1: {run}"
         axes[row, 1].text(-0.08, 0.5, label, transform=axes[row, 1].transAxes, fontsize=9, rotation=90, ha="center",
                           va="center")  # fmt: skip
@@ -113,7 +123,7 @@ def _over_blocks(result: Leakage) -> NotebookFigure:
     streams = [each for each in STREAMS if any(row.where == each for row in result.rows if row.step >= 0)]
     figure = NotebookFigure(figsize=(WIDTH, 6.2), layout="constrained")
     figure.suptitle(
-        f"Is “{source.replace('_', ' ')}” (A) told from the channel of “{into.replace('_', ' ')}” (B)?",
+        f"Is “{spoken(source)}” (A) told from the channel of “{spoken(into)}” (B)?",
         fontsize=12,
     )
     axes = figure.subplots(2, len(streams), sharex=True, sharey=True, squeeze=False)
@@ -156,25 +166,21 @@ def _matrices(result: Leakage) -> NotebookFigure:
     blocks = [EMBEDDING, *result.blocks]
     figure = NotebookFigure(figsize=(WIDTH, 1.75 * len(streams) + 0.7), layout="constrained")
     axes = figure.subplots(len(streams), len(blocks), squeeze=False)
-    names = [name.replace("_", " ") for name in result.names]
+    names = list(map(spoken, result.names))
     for line, stream in zip(axes, streams, strict=True):
         for ax, block in zip(line, blocks, strict=True):
             if block == EMBEDDING and stream != "text":
                 ax.set_axis_off()
                 continue
             values = result.matrix(block, stream)
-            shown = ax.imshow(values, vmin=0.5, vmax=1, cmap="cividis")
-            for (i, j), value in np.ndenumerate(values):
-                if i != j and len(names) < 6:
-                    ax.text(j, i, f"{value:.1f}".lstrip("0"), ha="center", va="center", fontsize=7,
-                            color="black" if value > 0.8 else "white")  # fmt: skip
-            ax.set_title("text embedding" if block == EMBEDDING else f"{stream}, {block}", fontsize=8)
-            ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-            ax.set_yticks(
-                range(len(names)), names if block == (EMBEDDING if stream == "text" else blocks[1]) else []
+            first = block == (EMBEDDING if stream == "text" else blocks[1])
+            shown = draw_heat(
+                ax, values, names if first else [""] * len(names), names, 0.5, 1, angle=90, size=7
             )
-            ax.tick_params(labelsize=7, length=0)
-    bar = figure.colorbar(shown, ax=axes, fraction=0.02, pad=0.01)
-    bar.set_label("accuracy (0.5: chance)", fontsize=8)
+            if len(names) < 6:
+                texts = np.char.lstrip(np.char.mod("%.1f", values), "0")
+                write_cells(ax, shown, np.where(np.eye(len(names)), "", texts))
+            ax.set_title("text embedding" if block == EMBEDDING else f"{stream}, {block}", fontsize=8)
+    draw_bar(figure, shown, axes, "accuracy (0.5: chance)", fraction=0.02)
     figure.suptitle("Is A (row) told from the channel of B (column)? A stands after B.", fontsize=11)
     return figure

@@ -13,11 +13,20 @@ from matplotlib.colors import Normalize
 from ditlens.analysis.ablation import Ablation
 from ditlens.analysis.patching import CausalMap
 from ditlens.errors import SettingError
-from ditlens.tables import counted
-from ditlens.views.plots import BLUE, GREY, WIDTH, NotebookFigure, _show
+from ditlens.tables import counted, spoken
+from ditlens.views.plots import (
+    BLUE,
+    GREY,
+    WIDTH,
+    NotebookFigure,
+    draw_bar,
+    draw_heat,
+    show_image,
+    write_cells,
+)
 
-LIGHT, LINE = 0.5, 0.30
-"""From this share of the range on numbers are black; inches of a line of cells."""
+LINE = 0.30
+"""Inches of a line of cells."""
 SHOWN = 8
 """Most pictures in a strip."""
 
@@ -96,37 +105,26 @@ def draw_cells(
     diverging: bool = False,
 ) -> None:
     """The heat map of `plot_cells` on axes that are there."""
-    norm = Normalize(low, high)
-    shown = ax.imshow(table, norm=norm, cmap="PuOr_r" if diverging else "cividis", aspect="auto")
-    small = len(columns) > 10
-    for (row, column), number in np.ndenumerate(table):
-        if np.isnan(number):
-            continue
-        share = float(norm(number))
-        bright = 0.25 < share < 0.75 if diverging else share > LIGHT
-        text = f"{number:.2f}".replace("-0.00", "0.00")
-        style: dict[str, Any] = {"ha": "center", "color": "black" if bright else "white"}
-        if intervals is None:
-            ax.text(column, row, text, va="center", fontsize=8 if small else 10, **style)
-        else:
-            ends = " to ".join(f"{end:.2f}".replace("-0.00", "0.00") for end in intervals[row, column])
-            ax.text(column, row - 0.12, text, va="center", fontsize=10, **style)
-            ax.text(column, row + 0.28, ends, va="center", fontsize=7, **style)
-    ax.set_xticks(
-        range(len(columns)), columns, rotation=40 if small else 0, ha="right" if small else "center"
-    )
-    ax.set_yticks(range(len(rows)), rows)
-    ax.tick_params(length=0, labelsize=9)
-    ax.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
-    ax.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", lw=1)
-    ax.tick_params(which="minor", length=0)
-    ax.spines[:].set_visible(False)
+    many = len(columns) > 10
+    shown = draw_heat(ax, table, rows, columns, low, high, diverging=diverging, angle=40 if many else 0)
+    ax.set_aspect("auto")
+    numbers = np.vectorize(_number)(table)
+    if intervals is None:
+        write_cells(ax, shown, numbers, 8 if many else 10)
+    else:
+        write_cells(ax, shown, numbers, 10, -0.12)
+        write_cells(ax, shown, np.array([[_range(*ends) for ends in row] for row in intervals]), 7, 0.28)
     ax.set_ylabel(row_label)
     ax.set_xlabel(column_label)
-    bar = ax.figure.colorbar(shown, ax=ax, pad=0.01, fraction=0.04)
-    bar.set_label(value, fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    draw_bar(ax.figure, shown, ax, value, fraction=0.04)
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00")
+
+
+def _range(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f"{_number(low)} to {_number(high)}"
 
 
 def plot_curves(
@@ -205,7 +203,7 @@ def plot_causal_map(result: CausalMap) -> NotebookFigure:
     grid = figure.add_gridspec(1 + count, 1, height_ratios=[side + 0.2, *[body] * count])
     strip = grid[0].subgridspec(1, len(pictures))
     for k, (name, picture) in enumerate(pictures):
-        _show(figure.add_subplot(strip[k]), picture, name)
+        show_image(figure.add_subplot(strip[k]), picture, name)
     for k, direction in enumerate(result.directions):
         ax = figure.add_subplot(grid[1 + k])
         value = f"PE, {direction}\n(0: nothing, 1: all of it)"
@@ -220,9 +218,7 @@ def plot_causal_map(result: CausalMap) -> NotebookFigure:
                 row_label=_rows_are(result), column_label="sampling steps during which it is patched (noise level)",
                 intervals=result.intervals(direction),
             )  # fmt: skip
-    figure.suptitle(
-        f"{result.measure.replace('_', ' ')}: {result.what}, {counted(result.n, 'item')}", fontsize=11
-    )
+    figure.suptitle(f"{spoken(result.measure)}: {result.what}, {counted(result.n, 'item')}", fontsize=11)
     return figure
 
 
@@ -254,12 +250,10 @@ def _plot_patches(result: CausalMap) -> NotebookFigure:
     figure = NotebookFigure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
     for ax, picture, name in ((axes[0], corrupt, "corrupt"), (axes[1], clean, "clean")):
-        _show(ax, picture, name)
+        show_image(ax, picture, name)
     draw_patches(axes[2], result.table()[:, -1].reshape(result.grid), clean, f"PE, {result.directions[0]}")
     axes[2].set_title("each patch alone", fontsize=10)
-    figure.suptitle(
-        f"{result.measure.replace('_', ' ')}: {result.what}, {counted(result.n, 'item')}", fontsize=11
-    )
+    figure.suptitle(f"{spoken(result.measure)}: {result.what}, {counted(result.n, 'item')}", fontsize=11)
     return figure
 
 
@@ -281,9 +275,7 @@ def draw_patches(ax: Axes, values: np.ndarray, picture: Any, value: str) -> None
         alpha=0.3 + 0.6 * np.clip(values / top, 0, 1),
     )  # fmt: skip
     ax.set_axis_off()
-    bar = ax.figure.colorbar(ScalarMappable(norm, "cividis"), ax=ax, shrink=0.8)
-    bar.set_label(value, fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    draw_bar(ax.figure, ScalarMappable(norm, "cividis"), ax, value, shrink=0.8, pad=0.05)
 
 
 def plot_ablation(result: Ablation, way: str | None = None) -> NotebookFigure:
@@ -294,10 +286,8 @@ def plot_ablation(result: Ablation, way: str | None = None) -> NotebookFigure:
         way: One of its ways; None for all of them.
     """
     table = result.table(way)
-    names = result.ways if way is None else [name.replace("_", " ") for name in result.names]
-    several = (
-        f"{len(result.names)} attributes" if len(result.names) > 1 else result.names[0].replace("_", " ")
-    )
+    names = result.ways if way is None else list(map(spoken, result.names))
+    several = f"{len(result.names)} attributes" if len(result.names) > 1 else spoken(result.names[0])
     return plot_cells(
         table, result.places, list(names), low=0, high=max(0.1, float(np.nanmax(table))),
         title=f"{several if way is None else f'{way} of a block'}, {counted(result.n, 'item')}",

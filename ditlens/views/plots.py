@@ -20,12 +20,15 @@ from ditlens.arguments import COUNT, INDEX, TEXT, Kind, instance, list_of, takes
 from ditlens.ems.edit import Edit, Sweep
 from ditlens.errors import MissingDependencyError, SettingError
 from ditlens.lens.cache import LatentCache
+from ditlens.tables import spoken
 from ditlens.worlds.world import Categorical, Continuous
 
 try:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
     from matplotlib.gridspec import GridSpec
+    from matplotlib.image import AxesImage
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
@@ -59,6 +62,108 @@ class NotebookFigure(Figure):
             return file.getvalue()
 
 
+# --- parts that several figures share ------------------------------------------------------------------------
+
+
+def panels(count: int, most: int, alone: float, each: float) -> tuple[NotebookFigure, list[Axes]]:
+    """A figure of some panels.
+
+    Args:
+        count: How many.
+        most: Most of them side by side.
+        alone: Height of the figure where there is one panel, in inches.
+        each: Height of a row of several.
+    """
+    across = min(count, most)
+    down = math.ceil(count / across)
+    size = (WIDTH, alone if count == 1 else each * down + 0.9)
+    figure = NotebookFigure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel().tolist()
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    return figure, axes[:count]
+
+
+def draw_heat(
+    ax: Axes, table: np.ndarray, rows: Sequence[str], columns: Sequence[str], low: float, high: float, *,
+    diverging: bool = False, angle: float = 0, size: float = 9,
+) -> AxesImage:  # fmt: skip
+    """A table as a heat map, in cividis, or where numbers have a sign from orange to violet; NaN is grey.
+
+    Args:
+        ax: Where.
+        table: The numbers, (rows, columns).
+        rows: Names of the rows, from top to bottom.
+        columns: Names of the columns.
+        low: The number of the darkest colour.
+        high: The number of the lightest one.
+        diverging: Whether colours part at the middle of the range.
+        angle: Of the names of the columns, in degrees.
+        size: Of all names, in points.
+    """
+    shown = ax.imshow(table, norm=Normalize(low, high), cmap="PuOr_r" if diverging else "cividis")
+    ax.set_facecolor("0.85")
+    turned: dict[str, Any] = {"ha": "right", "rotation_mode": "anchor"} if 0 < angle < 90 else {}
+    ax.set_xticks(range(len(columns)), columns, rotation=angle, fontsize=size, **turned)
+    ax.set_yticks(range(len(rows)), rows, fontsize=size)
+    ax.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
+    ax.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", lw=0.8)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    return shown
+
+
+def write_cells(ax: Axes, shown: AxesImage, texts: np.ndarray, size: float = 7, down: float = 0) -> None:
+    """Texts in the cells of a heat map, (rows, columns), black or white; `down` shifts them by so many rows."""
+    values: Any = shown.get_array()
+    shares, diverging = np.asarray(shown.norm(values)), shown.get_cmap().name == "PuOr_r"
+    for (row, column), text in np.ndenumerate(texts):
+        if text:
+            share = float(shares[row, column])
+            bright = 0.2 < share < 0.8 if diverging else share > 0.5
+            color = "black" if bright else "white"
+            ax.text(column, row + down, text, ha="center", va="center", fontsize=size, color=color)
+
+
+def draw_bar(figure: Any, shown: Any, axes: Any, label: str, **place: Any) -> None:
+    """The colours of a map and what they mean, beside its axes."""
+    bar = figure.colorbar(shown, ax=axes, **{"pad": 0.01, **place})
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+
+
+def draw_levels(ax: Axes, spec: Continuous, wanted: int | None = None) -> None:
+    """An attribute's own axis: its range, the cells of its levels as bands, and their words on the right."""
+    for index, level in enumerate(spec.levels):
+        aim = index == wanted
+        shade = GREEN if aim else GREY
+        ax.axhspan(level.low, level.high, color=shade, alpha=0.22 if aim else 0.10 * (index % 2), lw=0)
+    ax.set_ylim(spec.low, spec.high)
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+    ax.set_ylabel(f"{spoken(spec.name)}\n({spec.low:g} to {spec.high:g})", fontsize=9)
+    words = ax.secondary_yaxis("right")
+    words.set_yticks([level.center for level in spec.levels], [level.name for level in spec.levels])
+    words.tick_params(length=0, labelsize=8, labelcolor=GREY)
+    if wanted is not None:
+        words.get_yticklabels()[wanted].set(color=GREEN, fontweight="bold")
+
+
+def draw_drift(ax: Axes, top: float) -> None:
+    """The axis of what else changed."""
+    ax.set_ylim(0, top)
+    ax.yaxis.set_major_locator(MaxNLocator(3))
+    ax.set_ylabel("drift of others\n(share of range)", fontsize=9)
+
+
+def show_image(ax: Axes, image: object, name: str = "", size: float = 10) -> None:
+    """An image without axes, under its name."""
+    ax.imshow(np.asarray(getattr(image, "image", image)))
+    if name:
+        ax.set_title(name, fontsize=size)
+    ax.set_axis_off()
+
+
 # --- a sweep -----------------------------------------------------------------------------------------------
 
 
@@ -85,7 +190,7 @@ def plot_sweep(sweep: Sweep) -> Figure:
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     strip = grid[0].subgridspec(1, len(edits))
     for i, (degree, edit) in enumerate(zip(degrees, edits, strict=True)):
-        _show(figure.add_subplot(strip[i]), edit, f"{degree:g}" if i else f"degree {degree:g}")
+        show_image(figure.add_subplot(strip[i]), edit, f"{degree:g}" if i else f"degree {degree:g}")
     if measured:
         _plot_measured(figure, grid, degrees, edits)
     return figure
@@ -107,9 +212,7 @@ def _plot_measured(figure: Figure, grid: GridSpec, degrees: list[float], edits: 
     ax = figure.add_subplot(grid[-1], sharex=axes[0] if axes else None)
     drift = [edit.drift or 0.0 for edit in edits]
     ax.plot(degrees, drift, color=RED, marker=".", lw=1)
-    ax.set_ylim(0, max(0.1, 1.15 * max(drift)))
-    ax.yaxis.set_major_locator(MaxNLocator(3))
-    ax.set_ylabel("drift of others\n(share of range)", fontsize=9)
+    draw_drift(ax, max(0.1, 1.15 * max(drift)))
     ax.set_xlim(*_limits(degrees))
     ax.set_xticks(sorted(set(degrees)), [f"{degree:g}" for degree in sorted(set(degrees))])
     ax.set_xlabel(DEGREE)
@@ -134,21 +237,10 @@ def _plot_continuous(
     ax: Axes, spec: Continuous, degrees: list[float], values: list[float], wanted: int | None
 ) -> None:
     """Value against degree, over the bands of the attribute's levels."""
-    for index, level in enumerate(spec.levels):
-        aim = index == wanted
-        shade = GREEN if aim else GREY
-        ax.axhspan(level.low, level.high, color=shade, alpha=0.22 if aim else 0.10 * (index % 2), lw=0)
+    draw_levels(ax, spec, wanted)
     for end in (0, 1):
         ax.axvline(end, color=GREY, lw=0.8, ls=":")
     ax.plot(degrees, values, color=BLUE, marker="o", ms=5, lw=2, clip_on=False, zorder=3)
-    ax.set_ylim(spec.low, spec.high)
-    ax.yaxis.set_major_locator(MaxNLocator(4))
-    ax.set_ylabel(f"{_words(spec.name)}\n({spec.low:g} to {spec.high:g})", fontsize=9)
-    words = ax.secondary_yaxis("right")
-    words.set_yticks([level.center for level in spec.levels], [level.name for level in spec.levels])
-    words.tick_params(length=0, labelsize=8, labelcolor=GREY)
-    if wanted is not None:
-        words.get_yticklabels()[wanted].set(color=GREEN, fontweight="bold")
 
 
 def _plot_categorical(
@@ -163,7 +255,7 @@ def _plot_categorical(
             (low + high) / 2, 0.5, value, transform=ax.get_xaxis_transform(), ha="center", va="center",
             fontsize=8, color=GREEN if aim else "black", fontweight="bold" if aim else "normal", clip_on=True,
         )  # fmt: skip
-    ax.set_ylabel(_words(spec.name), rotation=0, ha="right", va="center", fontsize=9)
+    ax.set_ylabel(spoken(spec.name), rotation=0, ha="right", va="center", fontsize=9)
     ax.set_yticks([])
 
 
@@ -199,14 +291,13 @@ def plot_edit(edit: Edit) -> Figure:
     names = ("source", "reconstruction\n(degree 0)", f"result\n(degree {edit.degree:g})")
     images = (edit.source_image, edit.reconstruction, edit.image)
     for ax, name, image in zip(axes, names, images, strict=False):
-        _show(ax, image, name)
+        show_image(ax, image, name)
     before, after = (np.asarray(image.convert("RGB"), float) / 255 for image in images[1:])
     difference = np.abs(after - before).mean(-1)
     shown = axes[3].imshow(difference, cmap="cividis", vmin=0, vmax=max(0.05, float(difference.max())))
     axes[3].set_title("difference of\nthese two", fontsize=10)
     axes[3].set_axis_off()
-    bar = figure.colorbar(shown, ax=axes[3], shrink=0.8, label="mean |change| of RGB (0 to 1)")
-    bar.ax.tick_params(labelsize=8)
+    draw_bar(figure, shown, axes[3], "mean |change| of RGB (0 to 1)", shrink=0.8)
     return figure
 
 
@@ -238,7 +329,7 @@ def plot_portraits(
         figure.suptitle(title, fontsize=11)
     for index, image in enumerate(images):
         ax = figure.add_subplot(rows, columns, index + 1)
-        _show(ax, image_files.open_image(image), labels[index] if labels else "")
+        show_image(ax, image_files.open_image(image), labels[index] if labels else "")
     return figure
 
 
@@ -298,7 +389,7 @@ def plot_attention(
     top = max(float(m.max()) for m in maps.values())
     for row, step in enumerate(cache.steps):
         if image is not None:
-            _show(axes[row, 0], shown_image, "" if row else "image")
+            show_image(axes[row, 0], shown_image, "" if row else "image")
         for column, name in enumerate(names, first):
             ax = axes[row, column]
             shown = ax.imshow(maps[name, step], vmin=0, vmax=top, cmap="cividis")
@@ -309,8 +400,7 @@ def plot_attention(
             if column == first:
                 ax.set_ylabel(f"step {step}", fontsize=9)
     what = f"\u201c{word}\u201d" if word else "the text"
-    bar = figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.01)
-    bar.set_label("share of attention", fontsize=9)
+    draw_bar(figure, shown, axes, "share of attention", fraction=0.03)
     figure.suptitle(f"attention of each patch to {what}", fontsize=11)
     return figure
 
@@ -318,18 +408,6 @@ def plot_attention(
 # --- small things ------------------------------------------------------------------------------------------
 
 
-def _show(ax: Axes, image: object, name: str) -> None:
-    """An image without axes, under its name."""
-    ax.imshow(np.asarray(getattr(image, "image", image)))
-    if name:
-        ax.set_title(name, fontsize=10)
-    ax.set_axis_off()
-
-
 def _title(edit: Edit, otherwise: str) -> str:
     wish = edit.recipe.get("instruction")
     return f"“{wish}”" if wish else f"{otherwise}, from {edit.description.describer} texts"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

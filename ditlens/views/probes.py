@@ -14,8 +14,9 @@ from ditlens.analysis.probes import Probe, ProbeCell
 from ditlens.errors import SettingError
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
+from ditlens.tables import spoken
 from ditlens.views.maps import draw_cells
-from ditlens.views.plots import RED, WIDTH, NotebookFigure, _show
+from ditlens.views.plots import RED, WIDTH, NotebookFigure, draw_bar, show_image
 
 AVERAGED = 200
 """Most images in the mean picture."""
@@ -47,7 +48,7 @@ def plot_probe(probe: Probe) -> Figure:
             column_label="sampling step (noise level)" if _sigmas(probe) else "sampling step",
         )  # fmt: skip
         ax.set_title(name, fontsize=10)
-    figure.suptitle(f"Where {_words(probe.target)} can be read linearly, {probe.images} images", fontsize=11)
+    figure.suptitle(f"Where {spoken(probe.target)} can be read linearly, {probe.images} images", fontsize=11)
     return figure
 
 
@@ -79,19 +80,18 @@ def plot_probe_patches(probe: Probe, block: int | None = None, step: int | None 
     axes[-1].set_title("score of each patch", fontsize=10)
     for (row, column), value in np.ndenumerate(values):
         if value >= probe.chance + 0.5 * (1 - probe.chance):
-            axes[-1].text(column + 0.5, row + 0.5, _short(value), fontsize=8, ha="center", va="center")
+            axes[-1].text(column + 0.5, row + 0.5, f"{value:.2f}", fontsize=8, ha="center", va="center")
     for ax in axes:
         ax.set_xticks(np.arange(grid[1]) + 0.5, range(grid[1]), fontsize=8)
         ax.set_yticks(np.arange(grid[0]) + 0.5, range(grid[0]), fontsize=8)
         ax.tick_params(length=0)
         ax.set_xlabel("column of patches", fontsize=9)
         ax.set_ylabel("row of patches", fontsize=9)
-    bar = figure.colorbar(shown, ax=axes, pad=0.01, fraction=0.03)
-    bar.set_label(_scale(probe), fontsize=9)
+    draw_bar(figure, shown, axes, _scale(probe), fraction=0.03)
     site, number = cells[0].site, cells[0].step
     level = f" (noise level {_sigmas(probe)[number]:.2f})" if number in _sigmas(probe) else ""
     figure.suptitle(
-        f"Which patches know of {_words(probe.target)}: {site}, step {number}{level}", fontsize=11
+        f"Which patches know of {spoken(probe.target)}: {site}, step {number}{level}", fontsize=11
     )
     return figure
 
@@ -115,9 +115,9 @@ def plot_patch_maps(found: PatchMaps) -> Figure:
     for number, name in enumerate(found.names):
         row = axes[number]
         for ax, each in zip(row, found.pictures[number] if found.pictures else (), strict=False):
-            _show(ax, each, "")
+            show_image(ax, each)
         label = {"transform": row[0].transAxes, "fontsize": 10, "ha": "right", "va": "center"}
-        row[0].text(-0.06, 0.5, _words(name).replace(" ", "\n"), **label)
+        row[0].text(-0.06, 0.5, spoken(name).replace(" ", "\n"), **label)
         for ax, values, least in zip(row[-len(SCALES) :], found.maps[:, number], FAINT, strict=True):
             top = float(values.max())
             ax.imshow(grey, extent=extent, cmap="gray", vmin=-0.8, vmax=1)
@@ -126,15 +126,10 @@ def plot_patch_maps(found: PatchMaps) -> Figure:
             ax.set_axis_off()
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=9)
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), DYE),
-        ax=axes[:, -len(SCALES) :],
-        location="bottom",
-        pad=0.01,
-        aspect=40,
-    )
-    bar.set_label("share of the map's highest patch (its number is in the corner)", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    draw_bar(
+        figure, ScalarMappable(Normalize(0, 1), DYE), axes[:, -len(SCALES) :],
+        "share of the map's highest patch (its number is in the corner)", location="bottom", aspect=40,
+    )  # fmt: skip
     figure.suptitle("Where attributes are readable, looked at and used", fontsize=11)
     return figure
 
@@ -184,10 +179,6 @@ def _panel(probe: Probe, which: str) -> np.ndarray:
     return table
 
 
-def _short(value: float) -> str:
-    return f"{value:.2f}".replace("-0.00", "0.00")
-
-
 def _name(probe: Probe, site: str) -> str:
     """What a row is."""
     parsed = Site.parse(site)
@@ -212,7 +203,3 @@ def _steps(probe: Probe) -> list[str]:
 def _scale(probe: Probe) -> str:
     """What a number is."""
     return f"{probe.measure} on held-out images\n({probe.chance:.2g}: guessing, 1: perfect)"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from ditlens.lens.cache import INDICES, LatentCache
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
 from ditlens.tables import ranges
-from ditlens.views.plots import BLUE, GREY, RED, WIDTH, NotebookFigure
+from ditlens.views.plots import BLUE, GREY, RED, WIDTH, NotebookFigure, panels, show_image
 from ditlens.views.scatter import (
     COLOR,
     Colour,
@@ -173,8 +172,7 @@ def _token_figure(
     for row, step in enumerate(steps):
         if first:
             if row == 0:
-                axes[row, 0].imshow(np.asarray(image))
-                axes[row, 0].set_title("image", fontsize=10)
+                show_image(axes[row, 0], image, "image")
             axes[row, 0].set_axis_off()
         for column, site in enumerate(sites, first):
             ax = axes[row, column]
@@ -271,24 +269,17 @@ def plot_trajectory(
         site: view.project(_ways(chosen, site, wanted, places), site)[..., list(pair)]
         for site in chosen.sites
     }
-    across = min(len(ways), 3)
-    down = math.ceil(len(ways) / across)
-    figure = NotebookFigure(
-        figsize=(WIDTH, 4.6 if down == across == 1 else 3.1 * down + 0.9), layout="constrained"
-    )
-    axes = figure.subplots(down, across, squeeze=False).ravel()
+    figure, axes = panels(len(ways), 3, 4.6, 3.1)
     colour = _line_colour(source, color, wanted)
     shades = colour.of(np.arange(len(wanted)))
-    for ax, (site, lines) in zip(axes, ways.items(), strict=False):
+    for ax, (site, lines) in zip(axes, ways.items(), strict=True):
         for line, shade in zip(lines, shades, strict=True):
             ax.plot(*line.T, color=shade, lw=1.6, alpha=0.85)
             ax.plot(*line[0], "o", mfc="white", mec=shade, mew=1.6, ms=6, zorder=3)
             ax.plot(*line[-1], "o", color=shade, ms=7, zorder=3)
         label_axes(ax, view, site, pair)
         ax.set_title(site_name(site), fontsize=10)
-    for ax in axes[len(ways) :]:
-        ax.set_axis_off()
-    colour.explain(figure, axes[: len(ways)])
+    colour.explain(figure, axes)
     what = f"“{token}”" if isinstance(token, str) else f"{_unit(streams)} {token}"
     steps = f"step {chosen.steps[0]} (ring) to step {chosen.steps[-1]} (dot)"
     figure.suptitle(f"The way of {what}, {steps}", fontsize=11)
@@ -391,14 +382,9 @@ def plot_words(
     check_panels(len(one.sites))
     pass_ = one.passes[0]
     mask, prompt = one.mask(pass_), one.items[row].prompt
-    across = min(len(one.sites), 2)
-    down = math.ceil(len(one.sites) / across)
-    room = (7.3, 3.8) if down == across == 1 else (6.4 / across, 2.4)
-    figure = NotebookFigure(
-        figsize=(WIDTH, 5.4 if down == across == 1 else 3.7 * down + 0.9), layout="constrained"
-    )
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for ax, site in zip(axes, one.sites, strict=False):
+    figure, axes = panels(len(one.sites), 2, 5.4, 3.7)
+    room = (7.3, 3.8) if len(axes) == 1 else (3.2, 2.4)
+    for ax, site in zip(axes, one.sites, strict=True):
         values = one.get(site, step=step, pass_=pass_)[row]
         if values.ndim != 2:
             raise SettingError(
@@ -410,8 +396,6 @@ def plot_words(
         _draw_words(ax, view.project(values[list(real)], site)[:, list(pair)], names, room)
         label_axes(ax, view, site, pair)
         ax.set_title(site_name(site), fontsize=10)
-    for ax in axes[len(one.sites) :]:
-        ax.set_axis_off()
     figure.suptitle(f"Words of “{textwrap.shorten(prompt, 80, placeholder=' …')}”, step {step}", fontsize=11)
     footer(figure, view.preprocessing)
     return figure

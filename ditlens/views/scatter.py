@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +23,8 @@ from ditlens.arguments import COUNT, FLAG, TEXT, Kind, instance, list_of, takes
 from ditlens.errors import SettingError, StudyError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.study.store import Study
-from ditlens.views.plots import GREY, WIDTH, NotebookFigure
+from ditlens.tables import spoken
+from ditlens.views.plots import GREY, panels
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Eight colours that people with any kind of colour vision can tell apart."""
@@ -77,26 +77,20 @@ def plot_projection(
         Colour(projection.values(color), color if isinstance(color, str) else "value") if len(color) else None
     )
     picture = pictures(projection, thumbnails) if len(sites) == 1 else None
-    across = min(len(sites), 3)
-    down = math.ceil(len(sites) / across)
-    height = 5.6 if down == across == 1 else 2.6 * down + 0.8
-    figure = NotebookFigure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).ravel()
+    figure, axes = panels(len(sites), 3, 5.6, 2.6)
     drawn, told = _drawn(len(projection))
-    for ax, site in zip(axes, sites, strict=False):
+    for ax, site in zip(axes, sites, strict=True):
         rows = drawn[projection.labels["site"][drawn] == site] if site else drawn
         xy = projection.coordinates[rows][:, [first, second]]
         shades = colour.of(rows) if colour else np.full(len(rows), OKABE_ITO[0])
-        ax.scatter(*xy.T, c=shades, s=max(4, min(30, 6000 / len(rows))), alpha=0.75, lw=0)
+        ax.scatter(xy[:, 0], xy[:, 1], c=shades, s=max(4, min(30, 6000 / len(rows))), alpha=0.75, lw=0)
         label_axes(ax, projection.view, site, (first, second))
         if site:
             ax.set_title(site, fontsize=10)
         if picture is not None:
             _draw_pictures(figure, ax, xy, rows, shades, picture)
-    for ax in axes[len(sites) :]:
-        ax.set_axis_off()
     if colour:
-        colour.explain(figure, axes[: len(sites)])
+        colour.explain(figure, axes)
     kind = type(projection.view).__name__
     by = f", coloured by {colour.name}" if colour else ""
     figure.suptitle(f"{kind} of {_where(projection)}{by}", fontsize=11)
@@ -159,7 +153,7 @@ class Colour:
     """Colours of values: numbers from dark to light (cividis), words in the colours of Okabe and Ito."""
 
     def __init__(self, values: np.ndarray, name: str) -> None:
-        self.name = name.replace("_", " ")
+        self.name = spoken(name)
         given = values.tolist()
         self.unknown = np.asarray([value is None for value in given])
         known = [value for value in given if value is not None]

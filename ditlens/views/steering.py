@@ -6,13 +6,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
-from matplotlib.ticker import MaxNLocator
 
 from ditlens.analysis.geometry import Gram
 from ditlens.analysis.same_effect import SAME
 from ditlens.analysis.steering import Steering
 from ditlens.ems import judge
-from ditlens.views.plots import BLUE, GREEN, GREY, RED, WIDTH, NotebookFigure
+from ditlens.tables import spoken
+from ditlens.views.plots import (
+    BLUE,
+    GREEN,
+    GREY,
+    RED,
+    WIDTH,
+    NotebookFigure,
+    draw_bar,
+    draw_drift,
+    draw_heat,
+    draw_levels,
+    show_image,
+)
 from ditlens.worlds.world import Continuous
 
 SHOWN = 9
@@ -56,11 +68,9 @@ def _strip(figure: Figure, grid: GridSpec, result: Steering, order: list[int]) -
     shown = [order[round(k)] for k in np.linspace(0, len(order) - 1, min(len(order), SHOWN))]
     strip = grid[0].subgridspec(1, len(shown))
     for column, k in enumerate(shown):
-        ax = figure.add_subplot(strip[column])
-        ax.imshow(np.asarray(result.images[0][k]))
         amount = result.amounts[k]
-        ax.set_title("unsteered" if amount == 0 else f"{amount:+g}", fontsize=10)
-        ax.set_axis_off()
+        name = "unsteered" if amount == 0 else f"{amount:+g}"
+        show_image(figure.add_subplot(strip[column]), result.images[0][k], name)
 
 
 def _curves(figure: Figure, grid: GridSpec, result: Steering, order: list[int], amounts: list[float]) -> None:
@@ -76,9 +86,7 @@ def _curves(figure: Figure, grid: GridSpec, result: Steering, order: list[int], 
     _lines(ax, amounts, drift, RED)
     ax.axhline(judge.BROKEN, color=GREY, lw=0.8, ls="--")
     ax.text(amounts[-1], judge.BROKEN, "another picture", fontsize=8, color=GREY, ha="right", va="bottom")
-    ax.set_ylim(0, max(1.4 * judge.BROKEN, 1.1 * float(drift.max())))
-    ax.yaxis.set_major_locator(MaxNLocator(3))
-    ax.set_ylabel("drift of others\n(share of range)", fontsize=9)
+    draw_drift(ax, max(1.4 * judge.BROKEN, 1.1 * float(drift.max())))
     unit = "standard deviations of the hidden states" if result.direction.site else "1: from text to text"
     ax.set_xlabel(f"amount ({unit})")
     for each in (*axes, ax):
@@ -96,19 +104,11 @@ def _lines(ax: Axes, amounts: list[float], values: np.ndarray, color: str) -> No
 def _levels(ax: Axes, result: Steering, name: str) -> None:
     """An attribute's own axis: its range with the cells of its levels, or the share of images with a value."""
     spec = None if result.world is None else result.world.attributes[name]
-    words = name.replace("_", " ")
-    if not isinstance(spec, Continuous):
+    if isinstance(spec, Continuous):
+        draw_levels(ax, spec)
+    else:
         ax.set_ylim(-0.05, 1.05)
-        ax.set_ylabel(f"{words}\n(share {result.direction.value or 'changed'})", fontsize=9)
-        return
-    for index, level in enumerate(spec.levels):
-        ax.axhspan(level.low, level.high, color=GREY, alpha=0.10 * (index % 2), lw=0)
-    ax.set_ylim(spec.low, spec.high)
-    ax.yaxis.set_major_locator(MaxNLocator(4))
-    ax.set_ylabel(f"{words}\n({spec.low:g} to {spec.high:g})", fontsize=9)
-    right = ax.secondary_yaxis("right")
-    right.set_yticks([level.center for level in spec.levels], [level.name for level in spec.levels])
-    right.tick_params(length=0, labelsize=8, labelcolor=GREY)
+        ax.set_ylabel(f"{spoken(name)}\n(share {result.direction.value or 'changed'})", fontsize=9)
 
 
 # --- the Gram matrix ---------------------------------------------------------------------------------------
@@ -128,13 +128,9 @@ def plot_gram(found: Gram) -> Figure:
     )  # fmt: skip
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     top = max(0.2, float(np.abs(found.matrix).max()))
-    shown = left.imshow(found.matrix, vmin=-top, vmax=top, cmap="PuOr_r")
-    names = [name.replace("_", " ") for name in found.names]
-    left.set_xticks(range(count), names, rotation=90, fontsize=8)
-    left.set_yticks(range(count), names, fontsize=8)
-    bar = figure.colorbar(shown, ax=left, shrink=0.7, pad=0.02)
-    bar.set_label("mean cosine", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    names = list(map(spoken, found.names))
+    shown = draw_heat(left, found.matrix, names, names, -top, top, diverging=True, angle=90, size=8)
+    draw_bar(figure, shown, left, "mean cosine", shrink=0.7, pad=0.02)
     _distributions(right, found)
     return figure
 
