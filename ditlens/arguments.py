@@ -18,7 +18,7 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -100,6 +100,15 @@ def is_whole(value: Any, low: int = -(2**63), high: int = 2**63 - 1) -> bool:
         return low <= operator.index(value) <= high
     except TypeError:
         return False
+
+
+def listed(value: Any) -> list[Any]:
+    """One thing or several, as a list.
+
+    >>> listed("a"), listed(("a", "b"))
+    (['a'], ['a', 'b'])
+    """
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def is_number(value: Any) -> bool:

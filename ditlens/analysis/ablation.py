@@ -17,10 +17,10 @@ import numpy as np
 from torch import Tensor
 
 from ditlens import late
-from ditlens.analysis.cells import Cell, Change, Sampler, places_of
+from ditlens.analysis.cells import BLOCKS, Cell, Change, Sampler, places_of
 from ditlens.analysis.measures import Measure, Read, check_measure
 from ditlens.analysis.prompts import OTHERS, sentence, world_of
-from ditlens.arguments import COUNT, INDEX, NUMBER, SEEDS, TEXTS, list_of, one_of, takes
+from ditlens.arguments import COUNT, NUMBER, SEEDS, TEXTS, list_of, listed, one_of, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.interventions import Where
@@ -128,8 +128,7 @@ class Ablation:
 
 @takes(
     model=MODEL, prompts=TEXTS, how=HOW | list_of(HOW, "a list of them"),
-    blocks=list_of(INDEX, "a list of block numbers from 0, e.g. [0, 1, 2]"), seeds=SEEDS, sampling_steps=COUNT,
-    guidance=NUMBER,
+    blocks=BLOCKS, seeds=SEEDS, sampling_steps=COUNT, guidance=NUMBER,
 )  # fmt: skip
 def knock_out(
     model: Model,
@@ -180,7 +179,7 @@ def knock_out(
         SiteError: If the model has no such block.
     """
     begun = time.monotonic()
-    ways = [how] if isinstance(how, str) else list(how)
+    ways = listed(how)
     if measure is not None:
         check_measure(model, measure)
     else:
@@ -225,7 +224,7 @@ def items_of(
         ModelError: If there are no prompts and no world that could write them.
     """
     if prompts is not None:
-        given = [prompts] if isinstance(prompts, str) else list(prompts)
+        given = listed(prompts)
         return [text for text in given for _ in seeds], [seed for _ in given for seed in seeds]
     world = world_of(model, "prompts: knock_out(model, prompts, ...)")
     return [sentence(world, random.Random(f"caption {seed}"), 2 * OTHERS) for seed in seeds], list(seeds)

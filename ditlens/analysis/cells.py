@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ditlens import flow
+from ditlens.arguments import INDEX, list_of
 from ditlens.errors import SettingError
 from ditlens.flow import Latents
 from ditlens.labels import Label, announce
@@ -30,6 +31,7 @@ from ditlens.models.model import Model
 ROWS, TOKENS = 32, 2048
 """Most rows of one batch, and about how many image tokens they may have together."""
 
+BLOCKS = list_of(INDEX, "a list of block numbers from 0, e.g. [0, 1, 2]")
 Change: TypeAlias = Callable[[Tensor, Where, list[int]], Tensor]
 """``change(values, where, items)``: new values (rows, tokens, width) of rows that show these items."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange
 
 from ditlens.errors import MissingDependencyError
-from ditlens.metrics.statistics import REPEATS, Estimate, clustered, middle, resampled_sums
+from ditlens.metrics.statistics import REPEATS, Estimate, clustered, resampled_estimate, resampled_sums
 
 FOLDS, SHUFFLES = 6, 20
 """Parts of the carriers that are held out in turn, and how often labels are shuffled."""
@@ -92,5 +92,5 @@ def size_of(features: np.ndarray, side: int = 0) -> Estimate:
     squares = np.stack([np.square(moves[side]).sum(1), np.square(moves[1 - side]).sum(1)], 1)
     with np.errstate(divide="ignore", invalid="ignore"):  # B may move nothing
         value = np.sqrt(np.divide(*squares.sum(0)))
-        low, high = middle(np.sqrt(np.divide(*resampled_sums(squares, REPEATS).T)))
-    return {"value": float(value), "low": low, "high": high, "n": len(squares), "nan": 0}
+        samples = np.sqrt(np.divide(*resampled_sums(squares, REPEATS).T))
+    return resampled_estimate(value, samples, len(squares))

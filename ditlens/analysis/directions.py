@@ -38,6 +38,7 @@ from ditlens.arguments import (
     Kind,
     instance,
     list_of,
+    listed,
     one_of,
     takes,
 )
@@ -217,6 +218,9 @@ class Direction:
             ) from error
 
 
+DIRECTION = instance("a direction: ditlens.direction(study, 'smile')", Direction)
+
+
 def _short(places: Sequence[int]) -> str:
     return ", ".join(map(str, places[:8])) + (", ..." if len(places) > 8 else "")
 
@@ -334,7 +338,7 @@ def direction(
             f"are not {'in the width of the model' if keeps_tokens(source.reduced) else 'of single tokens'}, and "
             "cannot be added to hidden states. Plan it with reduce=None."
         )
-    chosen = None if steps is None else whole_numbers("steps", [steps] if isinstance(steps, int) else steps)
+    chosen = None if steps is None else whole_numbers("steps", listed(steps))
     name = site_of(source, site)
     states, numbers, kept = hidden.gather(source, name, chosen)
     target = hidden.target(source, what[0], value, values)

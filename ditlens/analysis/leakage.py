@@ -49,7 +49,7 @@ from ditlens.arguments import (
 )
 from ditlens.errors import SettingError
 from ditlens.late import view
-from ditlens.metrics.statistics import Estimate
+from ditlens.metrics.statistics import Estimate, said
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import columns, frame
 
@@ -186,7 +186,7 @@ class Leakage:
     def __repr__(self) -> str:
         rows = [
             [f"{r.source} from {r.into}", r.order, r.where, r.block, "" if r.step < 0 else str(r.step)]
-            + [f"{each['value']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for each in r[6:]]
+            + [said(each) for each in r[6:]]
             for r in self.rows
             if len(self.names) == 2 or r.block == EMBEDDING or r.step == self.steps[0]
         ]

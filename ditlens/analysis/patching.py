@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ditlens import late
-from ditlens.analysis.cells import Sampler, places_of
+from ditlens.analysis.cells import BLOCKS, Sampler, places_of
 from ditlens.analysis.measures import Pair, Read, check_measure
 from ditlens.analysis.patcher import Patcher, drawn_pairs, grid_of, with_tokens
-from ditlens.arguments import COUNT, FLAG, INDEX, NUMBER, SEEDS, TEXTS, Kind, list_of, one_of, takes
+from ditlens.arguments import COUNT, FLAG, INDEX, NUMBER, SEEDS, TEXTS, Kind, list_of, listed, one_of, takes
 from ditlens.errors import SettingError
 from ditlens.metrics import statistics
 from ditlens.models.model import MODEL, Model
@@ -40,7 +40,6 @@ STREAMS = STREAM | list_of(STREAM, "a list of them, which are patched together")
 POINT = one_of("in", "attn.out", "mlp.out", "q", "k", "v")
 POINTS = POINT | list_of(POINT, "a list of them, which are patched together")
 TOKENS = one_of("all", "changed", "each") | list_of(INDEX, "a list of token numbers from 0")
-BLOCKS = list_of(INDEX, "a list of block numbers from 0, e.g. [0, 1, 2]")
 INTERVAL = Kind("", lambda value: list_of(INDEX, "").fits(value) and len(value) == 2)
 STEPS = COUNT | list_of(
     INTERVAL, "a list of stretches (first step, step after the last), e.g. [(0, 4), (4, 10)]"
@@ -268,7 +267,7 @@ def patch(
         pairs = drawn_pairs(model, measure, seeds, sampling_steps, guidance)
     else:
         pairs = pairs_of(clean, corrupt, seeds)
-    streams, points = _listed(stream), _listed(point)
+    streams, points = listed(stream), listed(point)
     stretches = stretches_of(steps, tokens, sampling_steps)
     if controls is None:
         controls = tokens != "each"
@@ -293,17 +292,13 @@ def patch(
 # --- what is patched ---------------------------------------------------------------------------------------
 
 
-def _listed(given: str | Sequence[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
-
-
 def pairs_of(clean: Any, corrupt: Any, seeds: Sequence[int]) -> list[Pair]:
     """Every pair of prompts with every seed.
 
     Raises:
         SettingError: If there is one prompt without the other.
     """
-    first, second = ([] if given is None else _listed(given) for given in (clean, corrupt))
+    first, second = ([] if given is None else listed(given) for given in (clean, corrupt))
     if len(first) != len(second):
         raise SettingError(
             f"clean has {counted(len(first), 'prompt')} and corrupt {len(second)}: give one of each for every pair."

@@ -22,7 +22,7 @@ from torch import Tensor
 from ditlens import late
 from ditlens.analysis.ridge import Split, predict, splits
 from ditlens.analysis.targets import Target, is_missing
-from ditlens.arguments import COUNT, INDEX, NOTHING, SEED, TEXT, Kind, instance, list_of, takes
+from ditlens.arguments import COUNT, INDEX, NOTHING, SEED, TEXT, Kind, instance, list_of, listed, takes
 from ditlens.errors import SettingError, StudyError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.selection import masked_mean
@@ -289,7 +289,7 @@ def probe(
     exam = Exam.plan(
         name, list(itertools.compress(values, known)), labels_of(source, known), folds, seed, notes
     )
-    chosen, asked = fitting(source.sites, sites), [steps] if isinstance(steps, int) else steps
+    chosen, asked = fitting(source.sites, sites), None if steps is None else listed(steps)
     baselines = [site for site in map(entering, itertools.repeat(source.sites), STREAMS) if site]
     every = [site for site in source.sites if site in chosen or site in baselines]
     marks = {mark.place: mark for mark in exam.sit(source, every, asked, tokens, known)}

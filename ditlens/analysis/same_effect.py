@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from ditlens.analysis import hidden_directions as hidden
-from ditlens.analysis.directions import SOURCE, Direction
+from ditlens.analysis.directions import DIRECTION, SOURCE, Direction
 from ditlens.analysis.directions import direction as make_direction
 from ditlens.analysis.steering import Steering, steer
-from ditlens.arguments import COUNT, TEXT, instance, list_of, takes
+from ditlens.arguments import COUNT, TEXT, instance, list_of, listed, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.study.store import Study
@@ -48,7 +48,7 @@ class Effect:
 
 
 @takes(
-    model=MODEL, direction=instance("a direction: ditlens.direction(study, 'smile')", Direction),
+    model=MODEL, direction=DIRECTION,
     others=list_of(instance("", Direction), "a list of directions in the same space"),
 )  # fmt: skip
 def same_effect(
@@ -149,7 +149,7 @@ def orthogonal_probes(
     """
     first = make_direction(source, name, **how)  # type: ignore[arg-type]
     steps = how.get("steps")
-    states, _, kept = hidden.gather(source, first.site, [steps] if isinstance(steps, int) else steps)  # type: ignore[arg-type]
+    states, _, kept = hidden.gather(source, first.site, None if steps is None else listed(steps))  # type: ignore[arg-type]
     target = hidden.target(source, name, first.value, how.get("values"))  # type: ignore[arg-type]
     if len(first.vector) != len(first.places):  # as every vector of its own patch has
         raise SettingError("per_patch=False shares one vector: orthogonal_probes gives every patch its own.")

@@ -39,7 +39,7 @@ from ditlens.ems.sample import Method, method_for
 from ditlens.errors import SettingError
 from ditlens.images import ImageLike
 from ditlens.late import view
-from ditlens.metrics.statistics import REPEATS, Estimate, middle, resampled_sums
+from ditlens.metrics.statistics import REPEATS, Estimate, resampled_estimate, resampled_sums, said
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import columns, counted, frame
 from ditlens.worlds.world import SuiteItem
@@ -203,14 +203,7 @@ class SDE:
         return curve.formula(*blocks.mean(0)), curve.formula(*np.moveaxis(samples, 1, 0))
 
     def _estimate(self, value: Any, samples: np.ndarray) -> Estimate:
-        low, high = middle(samples)
-        return {
-            "value": float(value),
-            "low": low,
-            "high": high,
-            "n": len(set(self.groups.tolist())),
-            "nan": 0,
-        }
+        return resampled_estimate(value, samples, len(set(self.groups.tolist())))
 
     def to_pandas(self) -> pandas.DataFrame:
         """All curves, a row for each setting, curve and noise level.
@@ -245,8 +238,7 @@ class SDE:
     def _cells(self, name: str, setting: str) -> list[str]:
         """A curve for the table; distances in thousandths."""
         scale = 1000 if name in SMALL else 1
-        ends = ([scale * each[end] for end in ("value", "low", "high")] for each in self.curve(name, setting))
-        return [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in ends]
+        return [said({k: scale * number for k, number in each.items()}) for each in self.curve(name, setting)]
 
     def plot(self) -> Any:
         """Curves over noise levels, and two images with what became of them; a matplotlib figure."""

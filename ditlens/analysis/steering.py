@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ditlens import flow, images, late
-from ditlens.analysis.directions import NUMBERS, Direction
+from ditlens.analysis.directions import DIRECTION, NUMBERS, Direction
 from ditlens.analysis.moves import PATHS, moved_text, steered
 from ditlens.arguments import (
     COUNT,
@@ -27,8 +27,8 @@ from ditlens.arguments import (
     NUMBER,
     SEED,
     TEXT,
-    instance,
     list_of,
+    listed,
     one_of,
     takes,
 )
@@ -36,7 +36,6 @@ from ditlens.ems import judge
 from ditlens.errors import SettingError
 from ditlens.lens.cache import SITE
 from ditlens.lens.interventions import intervene
-from ditlens.lens.site import Site
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import columns, counted, frame
 from ditlens.worlds.world import Continuous, Values, World
@@ -232,7 +231,7 @@ def _turns(amounts: Sequence[float], moved: Sequence[float]) -> list[float]:
 
 
 @takes(
-    model=MODEL, direction=instance("a direction: ditlens.direction(study, 'smile')", Direction), amount=AMOUNTS,
+    model=MODEL, direction=DIRECTION, amount=AMOUNTS,
     prompts=MANY_TEXTS, seeds=MANY_SEEDS, sites=SITE | list_of(SITE, "a list of sites"), steps=NUMBERS | INDEX,
     patches=NUMBERS, path=one_of(*PATHS), passes=one_of("cond", "uncond") | NOTHING, word=NAME,
     sampling_steps=COUNT,
@@ -295,7 +294,7 @@ def steer(
         >>> result.drift[0][0]
         0.0
     """
-    amounts = [float(a) for a in (amount if isinstance(amount, Iterable) else [amount])]
+    amounts = [float(a) for a in listed(amount)]
     amounts = amounts if 0 in amounts else [0.0, *amounts]
     texts, drawn = _items(prompts, seeds)
     if not direction.site:
@@ -312,15 +311,14 @@ def steer(
         direction = direction.at(patches)
     rows = [(item, a) for item in range(len(texts)) for a in amounts]
     batches = [rows[k : k + ROWS] for k in range(0, len(rows), ROWS)]
-    how = {"steps": [steps] if isinstance(steps, int) else steps, "passes": passes}
+    how = {"steps": None if steps is None else listed(steps), "passes": passes}
     make = partial(_images, model, direction, texts, drawn, path, word, sites, how, sampling_steps, guidance)
     pixels = torch.cat([make(batch) for batch in batches])
     return _result(model, direction, amounts, texts, drawn, path, pixels)
 
 
 def _items(prompt: str | Sequence[str], seed: int | Sequence[int]) -> tuple[list[str], list[int]]:
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    seeds = [flow.seed_of(s) for s in (seed if isinstance(seed, Iterable) else [seed])]
+    prompts, seeds = listed(prompt), [flow.seed_of(s) for s in listed(seed)]
     count = max(len(prompts), len(seeds))
     if {len(prompts), len(seeds)} - {1, count}:
         raise SettingError(
@@ -351,9 +349,7 @@ def _images(
         latents = sample()
     else:
         change = partial(steered, direction=direction, amounts=amounts, path=path)
-        chosen = (
-            [direction.site] if sites is None else [sites] if isinstance(sites, str | Site) else list(sites)
-        )
+        chosen = listed(direction.site if sites is None else sites)
         with intervene(model, {str(site): change for site in chosen}, **how):
             latents = sample()
     return torch.cat(

@@ -6,24 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ditlens.arguments import is_number
 from ditlens.errors import SettingError
 
 
 def is_missing(value: Any) -> bool:
     """Whether a value is None or not a number."""
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a number; True and False are categories."""
-    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,6 +100,22 @@ def estimate(values: Values, statistic: Callable[..., Any] = np.mean, seed: int 
     return {"value": float(statistic(known, axis=0)), "low": low, "high": high, **counts}
 
 
+def resampled_estimate(value: Any, samples: np.ndarray, count: int) -> Estimate:
+    """A number with the middle 95 % of its values over resamples of `count` items."""
+    low, high = middle(samples)
+    return {"value": float(value), "low": low, "high": high, "n": count, "nan": 0}
+
+
+def said(found: Estimate, digits: int = 2) -> str:
+    """A number with its interval.
+
+    Example:
+        >>> said({"value": 0.5, "low": 0.25, "high": 0.75})
+        '0.50 (0.25 to 0.75)'
+    """
+    return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+
+
 def paired(
     tables: Sequence[np.ndarray], compute: Callable[..., float], seed: int = 0, repeats: int = REPEATS
 ) -> Estimate:
@@ -122,10 +138,8 @@ def paired(
 
     items = np.arange(len(tables[0]))
     samples = resampled([items], of_items, seed, repeats, vectorized=False)
-    low, high = middle(samples)
-    undefined = float(np.isnan(samples).mean())
-    found = {"value": float(of_items(items)), "low": low, "high": high, "n": len(items), "nan": 0}
-    return {**found, "undefined": undefined}
+    found = resampled_estimate(of_items(items), samples, len(items))
+    return {**found, "undefined": float(np.isnan(samples).mean())}
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

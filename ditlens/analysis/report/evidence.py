@@ -19,8 +19,9 @@ from ditlens.analysis.sde import SDE, sde
 from ditlens.analysis.steering import Steering, steer
 from ditlens.lens.study.run import plan_study, run_study
 from ditlens.lens.study.store import Study
-from ditlens.metrics.statistics import Estimate, estimate
+from ditlens.metrics.statistics import Estimate, estimate, said
 from ditlens.models.model import Model
+from ditlens.tables import spoken
 from ditlens.worlds.world import Continuous, Values, World
 
 PHRASES = (
@@ -95,11 +96,6 @@ class Subject:
         return {
             str(name): self.world.attributes[name].level_of(person[name]) for name in seen if name in chosen
         }
-
-
-def said(found: Estimate, digits: int = 2) -> str:
-    """A number with its interval."""
-    return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
 
 
 def ends(found: Estimate) -> dict[str, float]:
@@ -383,11 +379,6 @@ def texts_change_images(subject: Subject) -> Evidence:
 
 
 # --- words ------------------------------------------------------------------------------------------------
-
-
-def spoken(name: str) -> str:
-    """An attribute's name in words."""
-    return name.replace("_", " ")
 
 
 def spoken_list(names: Sequence[str]) -> str:
