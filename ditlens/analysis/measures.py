@@ -119,10 +119,6 @@ class Measure:
         """The attribute; None for a function."""
         return None if self.function is not None or self.world is None else self.world.attributes[self.name]
 
-    def facts(self, images: Tensor) -> list[Values]:
-        """All attributes of images as the world reads them; empty ones without a world."""
-        return [{}] * len(images) if self.world is None else list(self.world.measure(images))
-
     def values(self, images: Tensor, facts: Sequence[Values], items: Sequence[int]) -> list[float]:
         """The numbers of images that show these items.
 
@@ -156,6 +152,11 @@ class Measure:
         if isinstance(spec, Continuous):
             return abs(clean - corrupt) >= spec.range / 10
         return abs(clean - corrupt) > max(abs(clean), abs(corrupt), 1e-5) / 10_000
+
+
+def facts_of(world: World | None, images: Tensor) -> list[Values]:
+    """All attributes of images as a world reads them; empty ones without a world."""
+    return [{}] * len(images) if world is None else list(world.measure(images))
 
 
 def check_measure(model: Model, measure: str | Read) -> str:

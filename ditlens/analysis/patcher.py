@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ditlens import flow, images
 from ditlens.analysis.cells import Cell, Place, Run, Sampler
-from ditlens.analysis.measures import Measure, Pair, Read, measure_of
+from ditlens.analysis.measures import Measure, Pair, Read, facts_of, measure_of
 from ditlens.arguments import shown
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
@@ -148,7 +148,7 @@ class Patcher:
         for name in ("clean", "corrupt"):
             prompts = [getattr(pair, name) for pair in self.pairs]
             runs[name], caches[name] = self.sampler.captured(prompts, sites)
-            facts[name] = self._facts(runs[name])
+            facts[name] = facts_of(self.model.world, runs[name].images)
         read = measure_of(self.model, measure, self.pairs, facts["clean"])
         every = range(len(self.pairs))
         ends = np.array([read.values(runs[name].images, facts[name], every) for name in runs]).T
@@ -184,10 +184,6 @@ class Patcher:
             "ends": ends, "pictures": tuple(images.to_image(each[None]) for each in pictures),
         }  # fmt: skip
 
-    def _facts(self, run: Run) -> list[Values]:
-        world = self.model.world
-        return [{}] * len(run.images) if world is None else list(world.measure(run.images))
-
     def _check(self, read: Measure, ends: np.ndarray) -> None:
         """Refuse pairs whose images are alike in what is measured.
 
@@ -220,7 +216,7 @@ class Patcher:
         seen, done = {}, 0
         with progress_bar(f"patch, {title}") as show:
             for rows, pixels in self.sampler.run_cells(base, cells):
-                facts = read.facts(pixels)
+                facts = facts_of(self.model.world, pixels)
                 numbers = read.values(pixels, facts, [item for _, item in rows])
                 for (cell, item), number, fact, picture in zip(rows, numbers, facts, pixels, strict=True):
                     values[cell, item] = number

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -342,19 +343,11 @@ def _images(
     null = model.encode_text("").named("uncond") if guidance != 1 and not model.distilled else None
     noise, levels = model.noise([seeds[item] for item, _ in rows]), model.sigmas(steps)
 
-    def sample() -> Tensor:
-        return flow.sample(model, noise, levels, text, null_text=null, guidance=guidance)
-
-    if not direction.site:
-        latents = sample()
-    else:
-        change = partial(steered, direction=direction, amounts=amounts, path=path)
-        chosen = listed(direction.site if sites is None else sites)
-        with intervene(model, {str(site): change for site in chosen}, **how):
-            latents = sample()
-    return torch.cat(
-        [model.decode(latent) for latent in latents.split(1)]
-    )  # one by one: as bit for bit alone
+    change = partial(steered, direction=direction, amounts=amounts, path=path)
+    chosen = map(str, listed(direction.site if sites is None else sites))
+    with intervene(model, dict.fromkeys(chosen, change), **how) if direction.site else nullcontext():
+        latents = flow.sample(model, noise, levels, text, null_text=null, guidance=guidance)
+    return torch.cat([model.decode(each) for each in latents.split(1)])  # one by one: as bit for bit alone
 
 
 def _result(
