@@ -18,10 +18,10 @@ from ditlens.analysis.cells import Sampler, places_of
 from ditlens.analysis.patcher import grid_of
 from ditlens.analysis.patching import CausalMap, patch
 from ditlens.analysis.probes import Probe, probe
-from ditlens.arguments import COUNT, INDEX, NOTHING, SEEDS, TEXT, TEXTS, instance, takes
+from ditlens.arguments import COUNT, INDEX, NOTHING, SEEDS, TEXT, TEXTS, instance, listed, takes
 from ditlens.errors import SettingError
 from ditlens.lens.study.store import Study
-from ditlens.metrics.statistics import Estimate, estimate, middle, spearman
+from ditlens.metrics.statistics import Estimate, estimate, resampled_estimate, said, spearman
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import columns, counted
 
@@ -116,7 +116,7 @@ class PatchMaps:
             rows.append([name, *cells, f"{self.overlap[:, number].mean():.2f}"])
         table = columns(rows, ["attribute", *(f"{method}, best patch" for method in METHODS), "overlap"])
         lines = [
-            [pair, *(_shown(each[key]) for key in ("overlap", "rank correlation", "others", "shuffled"))]
+            [pair, *(said(each[key]) if each[key]["n"] else "" for key in each)]
             for pair, each in self.agreement.items()
         ]
         head = [
@@ -142,16 +142,10 @@ def _agreement(
     overlap: np.ndarray, ranks: list[float], others: list[float], mixed: np.ndarray
 ) -> dict[str, Estimate]:
     chance = mixed.mean(-1)
-    low, high = middle(chance)
-    shuffled: Estimate = {"value": float(chance.mean()), "low": low, "high": high, "n": SHUFFLES, "nan": 0}
     return {
         "overlap": estimate(overlap), "rank correlation": estimate(ranks), "others": estimate(others),
-        "shuffled": shuffled,
+        "shuffled": resampled_estimate(chance.mean(), chance, SHUFFLES),
     }  # fmt: skip
-
-
-def _shown(found: Estimate) -> str:
-    return f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})" if found["n"] else ""
 
 
 # --- measuring -----------------------------------------------------------------------------------------------
@@ -198,7 +192,7 @@ def locate(
         StudyError: If there is no such column.
         UnknownAttributeError: If the world has no such attribute.
     """
-    chosen = [names] if isinstance(names, str) else list(names)
+    chosen = listed(names)
     outs = [each for each in study.sites if each.endswith(".image.out")]
     site, step = site or (outs or [""])[-1], study.steps[-1] if step is None else step
     entering = [place.sites[0] for place in places_of(model, ["image"], ["in"], None, 1)]
