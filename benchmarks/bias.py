@@ -1,81 +1,103 @@
 """Whether the entanglement matrix finds the bias of the twin: `bias_found` of ``benchmarks/results/analyse.json``.
 
 The twin's training ties age, grey hair and glasses (`ditlens.train.twin`), so the six cells between these three are
-biased, by construction and named here before anything is measured. Grey hair or other, glasses or none is what
-counts, and the sign. What moves is the text: young to old, brown hair to grey, no glasses to round ones. Nothing
-else is named.
+biased, by construction and named here before anything is measured. The text moves from young to old, from brown
+hair to grey, from no glasses to round ones; nothing else is named.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 import ditlens as dl
-from ditlens.metrics.statistics import estimate, paired
+from benchmarks.report import Result, load_note
+from ditlens.metrics.statistics import estimate, middle
 
-TIED = ("age", "hair_color", "glasses")
-BIASED = tuple(itertools.permutations(TIED, 2))
-"""The cells that are compared."""
-MOVES = {"hair_color": ("brown", "grey"), "glasses": ("none", "round")}
-SCORES = {"age": float, "hair_color": lambda value: value == "grey", "glasses": lambda value: value != "none"}
-PAIRS = 32
 NAMES = ("portraits", "portraits-twin")
+COUNT, REPEATS, CLEAR = 24, 2000, 0.005
 
 
-def measure() -> dict[str, Any]:
-    """The result: how many times as large the biased cells of the twin are, on average, as those of portraits."""
+def measure() -> Result:
+    """How many times as large the twin's biased cells are, on average, as the mean size of those of portraits."""
     models = {name: dl.load(name, device="cpu") for name in NAMES}
-    tables = {name: biased_cells(model) for name, model in models.items()}
-    found = paired([tables["portraits-twin"], tables["portraits"]], times_as_large, repeats=1000)
-    parts: dict[str, Any] = {"biased cells": {name: means(table) for name, table in tables.items()}}
-    parts["share of what is named, drawn as named"] = {name: obeyed(model) for name, model in models.items()}
-    twin, base = (np.mean(np.abs(tables[name].mean(0))) for name in reversed(NAMES))
-    note = (
-        f"mean of the six cells between age, grey hair and glasses, the twin's ({twin:.2f}) over the mean size of "
-        f"those of portraits ({base:.3f}, most of it noise); signed change of age, of the share of grey hair and "
-        f"of any glasses in a move of the text; {PAIRS} pairs of texts a row, 8 steps"
-    )
-    keys = ("value", "low", "high")
-    return {**{key: found[key] for key in keys}, "n": PAIRS, "unit": "x", "note": note, "parts": parts}
-
-
-def biased_cells(model: dl.Model) -> np.ndarray:
-    """Changes of the biased cells, (pairs, cells)."""
-    found = dl.entanglement(model, TIED, count=PAIRS, moves=MOVES, progress=False)
-    return np.concatenate([found.changes(moved, read, SCORES[read]) for moved, read in BIASED], 1)
-
-
-def times_as_large(twin: np.ndarray, base: np.ndarray) -> float:
-    """Mean of the twin's cells over the mean size of portraits', which noise makes larger: a cautious ratio."""
-    return float(twin.mean() / np.abs(base.mean(0)).mean())
-
-
-def means(table: np.ndarray) -> dict[str, dict[str, float]]:
-    """Each biased cell with its interval."""
-    cells = {
-        f"{moved} -> {read}": estimate(column) for (moved, read), column in zip(BIASED, table.T, strict=True)
+    tied = {name: tuple(ends) for name, ends in models[NAMES[1]].defaults["tied"].items()}
+    matrices = {
+        name: dl.entanglement(model, count=COUNT, moves=tied, progress=False)
+        for name, model in models.items()
     }
-    return {name: {key: cell[key] for key in ("value", "low", "high")} for name, cell in cells.items()}
+    found = result(matrices, list(itertools.permutations(tied, 2)))
+    found["parts"]["share of what is named, drawn as named"] = {
+        n: obeyed(m, list(tied)) for n, m in models.items()
+    }
+    return found
 
 
-def obeyed(model: dl.Model) -> dict[str, float]:
+def result(matrices: Mapping[str, dl.Entanglement], biased: list[tuple[str, str]]) -> Result:
+    """The key from the matrices of both models."""
+    base, twin = (cells_of(matrices[name], biased) for name in NAMES)
+    ratio = twin.mean(0) / np.abs(base).mean(0)
+    low, high = middle(ratio[1:])
+    parts: dict[str, Any] = {}
+    for name, found in matrices.items():
+        beside = {names: cell for names, cell in found.cells.items() if names[0] != names[1]}
+        others = [cell for names, cell in beside.items() if names not in biased]
+        parts[name] = {
+            **{f"{a} -> {b}": rounded(beside[a, b]) for a, b in biased},
+            "the other cells beside the diagonal": rounded(estimate([cell["value"] for cell in others])),
+            "of these clear of chance": sum(cell["p"] < CLEAR for cell in others),
+            "the diagonal": rounded(estimate([found.cells[name, name]["value"] for name in found.rows])),
+            "diagonal dominance": round(found.dominance, 3),
+        }
+    note = (
+        f"mean of the six cells between {', '.join(dict(biased))}: the twin's, {twin[:, 0].mean():.2f}, over "
+        f"the mean "
+        f"size of those of portraits, {np.abs(base[:, 0]).mean():.3f}, which are noise; shifts of distributions "
+        f"beyond "
+        f"chance, {COUNT} pairs of texts a row, 8 steps; {load_note()}"
+    )
+    return {
+        "value": float(ratio[0]),
+        "low": low,
+        "high": high,
+        "n": COUNT,
+        "unit": "x",
+        "note": note,
+        "parts": parts,
+    }
+
+
+def cells_of(found: dl.Entanglement, biased: list[tuple[str, str]]) -> np.ndarray:
+    """The biased cells, (cells, 1 + resamples): as measured, and over resampled pairs."""
+    rng, rows = np.random.default_rng(0), []
+    for moved, read in biased:
+        changes = found.changes(moved, read)
+        count, half = len(changes), 1 if changes.shape[1] == 1 else 2
+        weights = rng.multinomial(count, np.full(count, 1 / count), REPEATS)
+        spread = np.abs(weights @ changes / count).sum(-1) / half
+        value = found.cells[moved, read]["value"]
+        rows.append(np.concatenate([[value], value + spread - spread.mean()]))
+    return np.array(rows)
+
+
+def obeyed(model: dl.Model, tied: list[str]) -> dict[str, float]:
     """Share of what texts name of the three that is drawn so, over all their combinations, the rare ones too."""
     world = model.world
     assert world is not None
     counts = [
-        len(getattr(world.attributes[n], "levels", getattr(world.attributes[n], "values", ()))) for n in TIED
+        len(getattr(world.attributes[n], "levels", getattr(world.attributes[n], "values", ()))) for n in tied
     ]
-    combinations = [dict(zip(TIED, levels, strict=True)) for levels in itertools.product(*map(range, counts))]
+    combinations = [dict(zip(tied, levels, strict=True)) for levels in itertools.product(*map(range, counts))]
     texts = [world.caption(levels, seed) for seed, levels in enumerate(combinations)]
     images = model.sample(texts, list(range(len(texts))), steps=8)
-    shares = [world.agreement(text, read) for text, read in zip(texts, world.measure(images), strict=True)]
-    return {key: value for key, value in estimate(shares).items() if key in ("value", "low", "high")}
+    return rounded(
+        estimate([world.agreement(t, r) for t, r in zip(texts, world.measure(images), strict=True)])
+    )
 
 
-if __name__ == "__main__":
-    json.dump(measure(), sys.stdout, indent=2)
+def rounded(found: Mapping[str, Any]) -> dict[str, float]:
+    """A number and its interval."""
+    return {key: round(float(found[key]), 4) for key in ("value", "low", "high")}

@@ -133,4 +133,5 @@ if __name__ == "__main__":
             sheet().save(HERE / f"{sheet.__name__}.jpg", quality=88, optimize=True)
     for draw in FIGURES:
         if not sys.argv[1:] or draw.__name__ in sys.argv:
-            draw().savefig(HERE / f"{draw.__name__}.png", dpi=80)
+            photos = draw is where  # of many pictures: three times smaller as JPEG
+            draw().savefig(HERE / f"{draw.__name__}.{'jpg' if photos else 'png'}", dpi=80)
