@@ -442,6 +442,148 @@ def test_what_is_not_clear_is_refused_with_a_suggestion(text, source):
         ask(text, **source)
 
 
+# People chat: a part that asks for nothing is left out and told; what is unknown and asked for is not.
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "asked", "aside"),
+    [
+        (
+            "lose the beard, nobody recognises him like that",
+            {"beard": 0.9},
+            {"beard": {0}},
+            "nobody recognises",
+        ),
+        (
+            "make her smile, everyone loves a cheerful granny",
+            {},
+            {"smile": {3, 4}},
+            "everyone loves a cheerful",
+        ),
+        (
+            "Shut his mouth. Nobody ordered a dentist's view.",
+            {"mouth_open": 0.9},
+            {"mouth_open": {0}},
+            "Nobody",
+        ),
+        (
+            "make the wall blue, I get dizzy looking at it",
+            {"background": "grey"},
+            {"background": {"blue"}},
+            "I get",
+        ),
+        (
+            "our landlord hates green, so make the backdrop orange",
+            {},
+            {"background": {"orange"}},
+            "our landlord",
+        ),
+        (
+            "Make the shirt red. We printed it on canvas.",
+            {"shirt": "blue"},
+            {"shirt": {"red"}},
+            "We printed it",
+        ),
+        ("i showed it to grandma yesterday, make him smile", {}, {"smile": {3, 4}}, "i showed it to grandma"),
+        ("make her older, to fool the bouncer", {}, {"age": {1}}, "to fool the bouncer"),
+        ("give her pearls. Think vintage cinema.", {}, {"earrings": {"pearls"}}, "Think vintage cinema"),
+        ("too gloomy for our website, make her smile", {}, {"smile": {3, 4}}, "too gloomy for our website"),
+        ("put a cap on him, then he's the image of me", {}, {"hat": {"cap"}}, "then he's the image of me"),
+        (
+            "my wife always had long hair, make her smile",
+            {},
+            {"smile": {3, 4}},
+            "my wife always had long hair",
+        ),
+        (
+            "take off her hat, it was windy that day",
+            {"hat": "cap"},
+            {"hat": {"none"}},
+            "it was windy that day",
+        ),
+        ("make him frown, he supports Arsenal", {}, {"smile": {0, 1}}, "he supports Arsenal"),
+        (
+            "pearl earrings please, my sister would be chuffed",
+            {},
+            {"earrings": {"pearls"}},
+            "my sister would be",
+        ),
+    ],
+)
+def test_people_chat(text, source, asked, aside):
+    assert ask(text, **source) == asked
+    assert any(
+        remark[1:].startswith(aside) and "asks for nothing" in remark for remark in check_instruction(text)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "he should be riding a horse",
+        "now he is a pirate",
+        "make him smile, then he waves",
+        "make him smile and he has a sceptre",
+        "a goblin behind him, make him smile",
+        "round glasses, very muscular, big smile",
+        "red shirt, polka dots",
+        "I want him to be a samurai, red shirt",
+        "I pictured a knight, close the mouth",
+        "I was thinking of a dragon, big smile",
+        "I asked for a violin, red hair",
+        "we decided he gets wings, blue shirt",
+        "my daughter always dreamed of a unicorn, add a crown",
+        "i turned him into a goblin, blue shirt",
+        "i chose grey, and short hair",
+        "everybody else wearing masks, red shirt",
+        "people cheering in the back, blue shirt",
+        "no one but a ghost beside her, red shirt",
+        "make her happy, to the left a vase",
+        "before a waterfall, make her smile",
+        "think spaceship in the back, red shirt",
+        "her skin glitters like gold, make the hair long",
+        "I squint when I look at it, so tone the wall down to grey",
+        "we grinned at the result, now close his mouth",
+        "he smiled yesterday, make the shirt red",
+        "she wore a beanie yesterday, make the shirt red",
+        "people love pearls, red shirt",
+    ],
+)
+def test_what_is_unknown_or_unclear_is_refused_in_chat_too(text):
+    with pytest.raises(CaptionError, match="Did you mean '"):
+        parse_instruction(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "asked"),
+    [
+        ("Aww he looks so sad, turn that frown upside down", {"smile": -0.9}, {"smile": {3, 4}}),
+        ("he looks so tired lol open his eyes", {"eye_open": 0.1}, {"eye_open": {1}}),
+        ("ooh fancy! give her a tiara", {}, {"hat": {"crown"}}),
+        ("sorry, red hair", {}, {"hair_color": {"red"}}),
+        ("thanks for the hat, now red hair", {}, {"hair_color": {"red"}}),
+        ("surprised face", {}, {"eye_open": {2}, "mouth_open": {1, 2}}),
+        ("suprised face", {}, {"eye_open": {2}, "mouth_open": {1, 2}}),
+        ("make the beard shortr", {"beard": 0.9}, {"beard": {2}}),
+        ("eyes wide open mouth wide open", {}, {"eye_open": {2}, "mouth_open": {2}}),
+        ("hair red shirt blue", {}, {"hair_color": {"red"}, "shirt": {"blue"}}),
+        ("I want that she smiles and has the shirt yellow", {}, {"smile": {3, 4}, "shirt": {"yellow"}}),
+        ("take the hair to a middle length, now it is too long", {"hair_length": 0.9}, {"hair_length": {2}}),
+        ("I take the crown", {"hat": "cap"}, {"hat": {"crown"}}),
+        ("don't wear sunglasses, I want to see the eyes", {"glasses": "sunglasses"}, {"glasses": {"none"}}),
+        ("square glasses, everything else locked", {}, {"glasses": {"square"}}),
+        ("no hoops, a little pearl is so much classier", {"earrings": "hoops"}, {"earrings": {"pearls"}}),
+        ("I can't abide that pink wall, a plain grey one is better", {}, {"background": {"grey"}}),
+        ("I become headache from this orange background, please take green", {}, {"background": {"green"}}),
+        ("I'm not sure about the hat, lose it", {"hat": "cap"}, {"hat": {"none"}}),
+        ("make the wall less garish, grey would do", {}, {"background": {"grey"}}),
+        ("tan him up a bit, change shirt to red", {"shirt": "blue"}, {"skin_tone": {2}, "shirt": {"red"}}),
+    ],
+)
+def test_how_else_people_put_it(text, source, asked):
+    assert ask(text, **source) == asked
+
+
 # The lists by other authors.
 
 
@@ -455,6 +597,7 @@ def test_what_is_not_clear_is_refused_with_a_suggestion(text, source):
         ("wishes_open5", 0.98),
         ("wishes_open6", 0.98),
         ("wishes_open7", 0.97),
+        ("wishes_open8", 0.93),
     ],
 )
 def test_the_open_lists_are_understood(name, least):

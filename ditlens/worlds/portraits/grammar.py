@@ -34,6 +34,7 @@ from ditlens.worlds.portraits.edits import EDIT_TEMPLATES, write
 from ditlens.worlds.portraits.lexicon import (
     AT_EASE,
     ENTRIES,
+    IRREGULAR,
     LISTS,
     NOTHING,
     SIDEWAYS,
@@ -86,6 +87,7 @@ class Plan:
         kept: Attributes that are to stay.
         is_firm: Whether they are to stay for their own sake, not only because something is not to be done.
         is_description: Whether it may only say how things are: "she looks sad, make her smile".
+        is_story: Whether that is of the speaker or of the past: "I squint when I see it".
         barred: What is not wanted of something that an earlier clause wants: "a hat, but not a crown".
         is_request: Whether a verb asks for it.
         open: Nouns of which another clause must say what they should become.
@@ -96,6 +98,7 @@ class Plan:
     kept: set[str] = field(default_factory=set)
     is_firm: bool = False
     is_description: bool = False
+    is_story: bool = False
     barred: list[Ask] = field(default_factory=list)
     is_request: bool = False
     open: list[Phrase] = field(default_factory=list)
@@ -112,6 +115,7 @@ def _plan(clause: Clause) -> Plan:
     looks = any(a.is_noun and b.typed in ("look", "seem") for a, b in itertools.pairwise(clause.units))
     verbs = [verb for phrase in clause.phrases for verb in phrase.verbs] + clause.verbs
     plan = Plan(
+        is_story=any(map(_is_story, clause.units)),
         is_description=looks or any(_is_finite(u) or u.typed == "why" for u in clause.units),
         is_request=bool(
             LISTS["asking"] & {word for v in verbs if not _complaint(v) for word in v.typed.split()}
@@ -190,10 +194,16 @@ def _is_finite(unit: Unit) -> bool:
     """Whether it belongs to a sentence that may only say how things are: "her mouth hangs open, shut it"."""
     first = unit.typed.split()[0]
     told = first in ("look", "seem", "feel") and unit.follows("i", "you", "we", "they")
-    is_mine = not unit.roles and unit.follows("i", "we")  # "I'm going bald"
     inflected = first.endswith("s") and not unit.is_noun and first != unit.stems[0]
     inflected = inflected and not unit.follows("to", "the")  # "to the shoulders"
-    return told or is_mine or inflected or bool(LISTS["finite"] & {first, *unit.before})
+    return told or _is_story(unit) or inflected or bool(LISTS["finite"] & {first, *unit.before})
+
+
+def _is_story(unit: Unit) -> bool:
+    """Whether it tells of the speaker or of the past: "I'm going bald", "he snoozed", "she was blond"."""
+    first = unit.typed.split()[0]
+    is_past = unit.follows("subjects") and (first.endswith("ed") or first in IRREGULAR)
+    return is_past or unit.follows("was") or (not (unit.roles or unit.is_filler) and unit.follows("i", "we"))
 
 
 def _target(clause: Clause) -> tuple[list[Phrase], Phrase | None]:
@@ -457,7 +467,12 @@ def _plans(clauses: Sequence[Clause], notes: Notes) -> list[Plan]:
         elif clause.degrees and plans:
             for ask in last.asks:
                 ask.degrees += clause.degrees
-        elif clause.qualities and all(v.is_filler for v in clause.verbs) and plans and clause.link != "and":
+        elif (
+            clause.qualities
+            and all(v.is_filler for v in clause.verbs)
+            and plans
+            and (clause.link != "and" or not (clause.verbs or any(u.entry.senses for u in clause.qualities)))
+        ):
             notes.ignored.append(clause.text)  # "very elegant", "it is her favorite color"
         elif clause.qualities or roles_of(clause.verbs) - {"do"} or (clause.verbs and len(clauses) == 1):
             raise Unclear(f"{clause.text!r} does not say what to change")
@@ -494,6 +509,7 @@ def _combine(plans: Sequence[Plan], source: Source | None, text: str) -> tuple[C
         for name in dict.fromkeys(ask.sense.attribute for ask in plan.asks):
             said.setdefault(name, []).append((plan, [a for a in plan.asks if a.sense.attribute == name]))
     is_asked = any(plan.is_request and not plan.is_description for plan in plans)
+    is_asked |= any(plan.is_story for plan in plans) and not all(plan.is_told for plan in plans)
     result: Constraints = {}
     held: Constraints = {}
     for name, groups in said.items():

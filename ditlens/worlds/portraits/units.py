@@ -64,7 +64,7 @@ def corrected(word: str) -> str | None:
     """The one known word that is a single typo away; None if there is none, or several.
 
     Letters that changed places or were doubled count most, then one that is missing. A word of three letters has no
-    other typos, and becomes one only that way.
+    other typos, and becomes one only that way; only a long one may be a word of an idiom.
     """
     if len(word) < 3 or not word.isalpha() or is_known(word):
         return None
@@ -75,7 +75,9 @@ def corrected(word: str) -> str | None:
     longer = {w for w in near if len(w) > len(word)}
     nouns = {w for w in near if ENTRIES.get(base(w), Entry()).heads}
     found = {w for w in near if len(w) > 3}
-    for some in (slips, nouns & longer, longer) if len(word) == 3 else (slips, nouns & found, found):
+    if len(word) > 7 and not found:  # a long word of an idiom: "suprised"
+        found = {w for w in _typos(word) if len(w) > len(word) and w[0] == word[0] and len(base(w)) == 1}
+    for some in (slips, nouns & longer, longer) if len(word) == 3 else (slips, nouns & found, longer, found):
         if some:
             return min(some) if len({base(w) for w in some}) == 1 else None
     return None
