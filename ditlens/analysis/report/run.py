@@ -84,19 +84,21 @@ def report(
     elif twin is None:
         measurements = tuple(each for each in measurements if each is not evidence.bias_is_seen)
         left_out.append("No model whose bias is known was given, to see whether entanglement would be found.")
-    found = []
+    about = {
+        "model": model.name, "fingerprint": fingerprint(model)[:12], "ditlens": __version__,
+        "date": time.strftime("%Y-%m-%d"), "share of the usual images": f"{scale:g}",
+    }  # fmt: skip
+    found: list[Evidence] = []
     with progress_bar("measurements", progress) as show:
         for number, measure in enumerate(measurements):
             show(number, len(measurements))
             found.append(timed(partial(measure, subject)))
+            about["minutes"] = f"{(time.monotonic() - started) / 60:.0f}"
+            rest = len(measurements) - len(found)
+            missing = [f"{rest} measurements: this report was not finished."] if rest else []
+            made = Report(model.name, about, found, [*left_out, *missing])
+            write_report(made, place)  # after each: nothing is lost if the next one fails
         show(len(measurements), len(measurements))
-    about = {
-        "model": model.name, "fingerprint": fingerprint(model)[:12], "ditlens": __version__,
-        "date": time.strftime("%Y-%m-%d"), "minutes": f"{(time.monotonic() - started) / 60:.0f}",
-        "share of the usual images": f"{scale:g}",
-    }  # fmt: skip
-    made = Report(model.name, about, found, left_out)
-    write_report(made, place)
     return made
 
 
