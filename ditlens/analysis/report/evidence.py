@@ -119,7 +119,7 @@ def texts_change_one_thing(subject: Subject) -> Evidence:
         "from noise).",
         f"In {len(good)} of {len(rows)} attributes: {listed(rows)}.",
         True if len(good) >= len(rows) - 1 else False if len(good) <= len(rows) // 2 else None,
-        table=[{"attribute": name, **ends(each)} for name, each in rows.items()],
+        table=[{"attribute": spoken(name), **ends(each)} for name, each in rows.items()],
         data={"decomposability": {name: ends(each) for name, each in rows.items()}},
     )
 
@@ -154,7 +154,7 @@ def image_states_move_one_thing(subject: Subject) -> Evidence:
         True if len(good) >= len(rows) - 1 else False if len(good) <= len(rows) // 2 else None,
         figures=[(first.plot(), f"Images along a direction of {spoken(names[0])}, with what was read in them.")],
         table=[
-            {"attribute": name, **{what: said(found, 3) for what, found in each.items()}}
+            {"attribute": spoken(name), **{what: said(found, 3) for what, found in each.items()}}
             for name, each in rows.items()
         ],
         data={name: {what: ends(found) for what, found in each.items()} for name, each in rows.items()},
@@ -330,7 +330,7 @@ def both_are_needed(subject: Subject) -> Evidence:
         more = {alone: run.best("effectiveness", "joint", versus=alone) for alone in ("text", "image")}
         wins.append(all(each["low"] > 0 for each in more.values()))
         rows.append(
-            {"attribute": run.name, **{setting: float(each["value"]) for setting, each in best.items()},
+            {"attribute": spoken(run.name), **{setting: float(each["value"]) for setting, each in best.items()},
              **{f"both less {alone}": said(each) for alone, each in more.items()}}
         )  # fmt: skip
     against = [
