@@ -119,7 +119,10 @@ class Direction:
             "at any token" if not self.words else f"at the tokens of {' or '.join(map(repr, self.words[:3]))}"
         )
         where = f"{rows} tokens x {width}" if rows > 1 else f"{width} numbers{one}"
-        where += f", at the patches {_short(self.places)}" if self.places else ""
+        count = len(self.places)
+        where += (
+            f", at {count} {'patch' if count == 1 else 'patches'}: {_short(self.places)}" if count else ""
+        )
         where += " and the pooled vector" if self.pooled is not None else ""
         unit = "1 standard deviation of the values along it" if self.site else "from one text to the other"
         return (
@@ -289,8 +292,8 @@ def direction(
         method: See above.
         steps: Steps whose hidden states are averaged; all by default.
         patches: Tokens of the site at which it acts: "auto" takes those where images with most and with least of
-            the attribute differ more than they would anywhere by chance; or their numbers, or how many: those that
-            differ most against their own spread; None for all.
+            the attribute differ more than they would anywhere by chance (if none does, it warns and takes all); or
+            their numbers, or how many: those that differ most against their own spread; None for all.
         per_patch: Whether every patch has a vector of its own; if not, all share one.
         value: Which value of a categorical attribute.
         values: The attribute of every image, where the study has no column of this name; None where nobody can see
@@ -315,7 +318,7 @@ def direction(
         >>> mood = dl.direction(run_study(model, plan, "moods"), "mood", patches=[35, 36])
         >>> mood
         Direction: mood
-          joint.1.image.out, 2 tokens x 64, at the patches 35, 36
+          joint.1.image.out, 2 tokens x 64, at 2 patches: 35, 36
           made as: difference of the means of most and least, 4 images, steps 0, 1
           unit ... (1 standard deviation of the values along it), length ...
         >>> round(float(mood.vector.norm()), 3)

@@ -5,6 +5,10 @@ meanings form an orthogonal set. In D dimensions any two random directions are: 
 1 / D. So a Gram matrix is shown beside five nulls, and it is the ratio *within an attribute* to *between
 attributes* that counts.
 
+Every direction is taken less the mean of all. Over the few that are asked for that would measure itself: the mean
+off, k equal lengths at right angles have the cosine -1 / (k - 1). So the mean is that of the directions of all
+attributes, whichever are asked for.
+
 1. pairs of texts, or of images, at random;
 2. the same places, with the attributes shuffled;
 3. Gaussian directions with the covariance S of all texts, or of all hidden states: they fill the effective
@@ -19,7 +23,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -38,10 +42,11 @@ from ditlens.lens.cache import SITE, LatentCache
 from ditlens.lens.study.store import Study
 from ditlens.metrics.statistics import middle, resampled
 from ditlens.models.model import Model
-from ditlens.tables import columns
+from ditlens.tables import columns, frame
 from ditlens.worlds.world import World
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure
 
 Vectors = Float[Tensor, "attributes samples numbers"]
@@ -49,6 +54,8 @@ Vectors = Float[Tensor, "attributes samples numbers"]
 DRAWS = 300
 """Texts or images that are drawn for the nulls."""
 ROUTES = ("tokens", "pooled")
+FEWEST = 4
+"""Images in which an attribute must be known to make one direction of a site."""
 NAMES_OF = list_of(TEXT, "a list of names of attributes")
 
 
@@ -63,11 +70,12 @@ class Gram:
             were made from other sentences or images.
         within: Those of the diagonal, one by one: null 4.
         between: Cosines between directions of different attributes.
-        interval: 95 % interval of the root mean square of `between`, over attributes.
+        interval: 95 % interval of the root mean square of `between`, over attributes; NaN for 2 of them, one pair.
         nulls: Cosines of the nulls 1 to 3, by name.
         dimension: D, how many numbers a direction has.
         effective: D_eff of texts or hidden states; at most their number less 1.
         effects: Null 5; empty if it was not tried.
+        notes: What was left out, and why.
     """
 
     space: str
@@ -80,6 +88,7 @@ class Gram:
     dimension: int
     effective: float
     effects: tuple[Effect, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -87,21 +96,43 @@ class Gram:
         return float(self.within.mean() / rms(self.between))
 
     @property
+    def agrees(self) -> bool:
+        """Whether directions of one attribute are alike: their mean cosine is clearly above that of every null.
+
+        Clearly: by more than two standard errors of chance, which counts every attribute once.
+        """
+        count = len(self.names)
+        return all(self.within.mean() > v.mean() + 2 * rms(v) / count**0.5 for v in self.nulls.values())
+
+    @property
     def verdict(self) -> str:
         """What the numbers say, in a few sentences."""
+        if not self.agrees:
+            return (
+                f"Directions of one attribute do not agree with themselves: their mean cosine is "
+                f"{self.within.mean():.2f}, and chance gives as much. So nothing can be said about different "
+                "attributes; take more images or samples, or another site."
+            )
         low, high = self.interval
         chance = {name: rms(values) for name, values in self.nulls.items()}
         closer = [name for name, size in chance.items() if high < size]
         others = [name for name in chance if name not in closer]
         found = (
-            f"Directions of different attributes have a root mean square cosine of {rms(self.between):.2f} "
-            f"({low:.2f} to {high:.2f}), "
+            f"Directions of different attributes have a root mean square cosine of {rms(self.between):.2f}"
         )
-        if not others:
-            found += "less than every null: they are more orthogonal than chance makes them. "
+        if np.isnan(low):
+            found += ": one pair of attributes has no interval, so take more to compare them with the nulls. "
+        elif not others:
+            found += (
+                f" ({low:.2f} to {high:.2f}), less than every null: they are more orthogonal than chance makes "
+                "them. "
+            )
         else:
             which = "any null" if not closer else " and ".join(others)
-            found += f"which is not less than {which} gives: being nearly orthogonal is no evidence here. "
+            found += (
+                f" ({low:.2f} to {high:.2f}), which is not less than {which} gives: being nearly orthogonal is no "
+                "evidence here. "
+            )
         found += f"Within an attribute the mean cosine is {self.within.mean():.2f}, {self.ratio:.1f} times as much."
         return found + self._twins()
 
@@ -134,7 +165,15 @@ class Gram:
             lines.append(
                 columns(cells, ("null 5: orthogonal directions", "cosine before", "moved", "share", "drift"))
             )
-        return "\n".join([*lines, self.verdict])
+        return "\n".join([*lines, *self.notes, self.verdict])
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The matrix as a table, its rows and columns named by the attributes.
+
+        Raises:
+            MissingDependencyError: If pandas is not installed.
+        """
+        return frame(self.matrix, index=list(self.names), columns=list(self.names))
 
     def plot(self) -> Figure:
         """The matrix, and beside it its cosines against those of the nulls; a matplotlib figure."""
@@ -160,11 +199,13 @@ def analyse(
     nulls: Mapping[str, Tensor],
     names: Sequence[str],
     space: str,
+    everything: Vectors | None = None,
 ) -> Gram:
     """The Gram matrix of directions and the cosines of the nulls.
 
-    The mean of all directions is taken from each first, in the nulls too. Only directions that were made from
-    different material are compared, so that what two attributes share is not the noise of the same images.
+    The mean of all directions is taken from each first, and each null's own mean from the null. Only
+    directions that were made from different material are compared, so that what two attributes share is not the
+    noise of the same images.
 
     Args:
         vectors: Directions, (attributes, samples, numbers), at least 2 of each.
@@ -173,9 +214,11 @@ def analyse(
         nulls: Vectors of the nulls 1 and 2, (draws, numbers).
         names: The attributes.
         space: Where they live, in words.
+        everything: Directions of all attributes there are, whose mean is taken off; by default `vectors`.
     """
     kinds, samples, size = vectors.shape
-    flat = centred(vectors.flatten(0, 1))
+    mean = (vectors if everything is None else everything).flatten(0, 1).double().mean(0)
+    flat = centred(vectors.flatten(0, 1), mean)
     cosines = (flat @ flat.T).reshape(kinds, samples, kinds, samples).numpy()
     other = ~np.eye(samples, dtype=bool)  # made from other material
     by_pair = cosines.transpose(0, 2, 1, 3)[:, :, other]  # (kinds, kinds, pairs of samples)
@@ -188,7 +231,9 @@ def analyse(
             float(np.sqrt(squares[np.ix_(chosen, chosen)][different].mean())) if different.any() else np.nan
         )
 
-    interval = middle(resampled([np.arange(kinds)], size_of, vectorized=False))
+    interval = (np.nan, np.nan)
+    if kinds > 2:
+        interval = middle(resampled([np.arange(kinds)], size_of, vectorized=False))
     gaussian = gaussian_like(population, DRAWS, 0)
     found = {**nulls, "Gaussian, same covariance": gaussian}
     return Gram(
@@ -197,9 +242,9 @@ def analyse(
     )  # fmt: skip
 
 
-def centred(vectors: Float[Tensor, "n numbers"]) -> Float[Tensor, "n numbers"]:
-    """Vectors less their mean, brought to length 1."""
-    away = vectors.double() - vectors.double().mean(0)
+def centred(vectors: Float[Tensor, "n numbers"], mean: Tensor | None = None) -> Float[Tensor, "n numbers"]:
+    """Vectors less a mean, by default their own, brought to length 1."""
+    away = vectors.double() - (vectors.double().mean(0) if mean is None else mean)
     return away / away.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
@@ -250,12 +295,15 @@ def gram(
     """Compare directions of many attributes with one another, and with what chance would give.
 
     From a model: directions of texts, c1 - c0 of pairs that its world writes, each in another sentence. From a
-    study or a cache: differences of means at a site, each over other images.
+    study or a cache: differences of means at a site, each over other images. From every direction the mean of all
+    attributes' directions is taken, those that are not asked for too: else few attributes would push one another
+    apart.
 
     Args:
         source: A model, or a study or cache.
-        names: Attributes; by default all of the model's world, or all measured columns of the study. Of a
-            categorical one: its first value beside the neutral one, or in a study its most frequent value.
+        names: Attributes; by default all of the model's world, or all that were measured in the study's images and
+            are known in enough of them. Of a categorical one: its first value beside the neutral one, or in a study
+            its most frequent value.
         site: Site of the study.
         route: Of texts: the token matrix, all rows in one vector as the model reads them (padding too), or the
             pooled vector.
@@ -268,7 +316,8 @@ def gram(
 
     Raises:
         ModelError: If the model has no world.
-        SettingError: If there are fewer than 2 attributes or samples, or a study has too few images.
+        SettingError: If there are fewer than 2 attributes or samples, or a study has too few images, or too few in
+            which an attribute of `names` is known.
 
     Example:
         >>> found = dl.gram(model, ["smile", "age", "beard"], samples=2)
@@ -279,19 +328,25 @@ def gram(
     """
     if samples < 2:
         raise SettingError(f"samples is {samples}; at least 2 directions of each attribute are compared.")
+    notes: tuple[str, ...] = ()
     if isinstance(source, Model):
-        chosen, vectors, population, nulls = _of_texts(source, names, route, samples, seed)
+        made = _of_texts(source, names, route, samples, seed)
         space = "token matrices of texts" if route == "tokens" else "pooled vectors of texts"
     else:
-        chosen, vectors, population, nulls = _of_site(source, names, site, samples, seed)
+        made, notes = _of_site(source, names, site, samples, seed)
         space = site_of(source, site)
-    return replace(analyse(vectors, population, nulls, chosen, space), effects=tuple(effects))
+    chosen, vectors, population, nulls = made
+    asked = torch.stack([vectors[name] for name in chosen])
+    found = analyse(asked, population, nulls, chosen, space, torch.stack(list(vectors.values())))
+    return replace(found, effects=tuple(effects), notes=notes)
 
 
-def _of_texts(
-    model: Model, names: Sequence[str] | None, route: str, samples: int, seed: int
-) -> tuple[list[str], Vectors, Tensor, dict[str, Tensor]]:
-    """Attributes, their directions from pairs of sentences, random sentences, and the nulls 1 and 2."""
+Made: TypeAlias = tuple[list[str], dict[str, Tensor], Tensor, dict[str, Tensor]]
+"""The attributes asked for, directions (samples, numbers) of all there are, the population, and nulls 1 and 2."""
+
+
+def _of_texts(model: Model, names: Sequence[str] | None, route: str, samples: int, seed: int) -> Made:
+    """Attributes, all directions from pairs of sentences, random sentences, and the nulls 1 and 2."""
     world = world_of(model, "a study: gram(study, site=...)")
     chosen = _enough(list(names or world.attributes))
 
@@ -302,12 +357,13 @@ def _of_texts(
     def differences(pairs: Sequence[tuple[str, str]]) -> Tensor:
         return encode([after for _, after in pairs]) - encode([before for before, _ in pairs])
 
-    vectors = torch.stack([differences(world_pairs(model, name, samples, seed)) for name in chosen])
+    every = list(dict.fromkeys([*chosen, *world.attributes]))
+    vectors = {name: differences(world_pairs(model, name, samples, seed)) for name in every}
     rng = random.Random(seed)
     population = encode([sentence(world, rng) for _ in range(DRAWS)])
     nulls = {
         "random pairs of texts": population[::2] - population[1::2],
-        "same places, shuffled": differences(_phrase_pairs(world, chosen, rng, DRAWS // 2)),
+        "same places, shuffled": differences(_phrase_pairs(world, every, rng, DRAWS // 2)),
     }
     return chosen, vectors, population, nulls
 
@@ -327,12 +383,12 @@ def _phrase_pairs(
 
 def _of_site(
     source: Study | LatentCache, names: Sequence[str] | None, site: str | None, samples: int, seed: int
-) -> tuple[list[str], Vectors, Tensor, dict[str, Tensor]]:
-    """Attributes, their directions from disjoint parts of the images, all images, and the nulls 1 and 2."""
+) -> tuple[Made, tuple[str, ...]]:
+    """Attributes, all directions from disjoint parts of the images, all images, the nulls 1 and 2, and notes."""
     states, _, _ = hidden.gather(source, site_of(source, site), None)
     flat = states.flatten(1)
-    chosen = _enough(list(names or hidden.measured(source)))
-    targets = {name: hidden.target(source, name, hidden.usual_value(source, name)) for name in chosen}
+    every = list(dict.fromkeys([*(names or ()), *hidden.measured(source)]))
+    targets = {name: hidden.target(source, name, hidden.usual_value(source, name)) for name in every}
     generator = flow.generator_of(seed)
     order = torch.randperm(len(flat), generator=generator)
     parts = order.chunk(samples)
@@ -341,19 +397,37 @@ def _of_site(
             f"{len(flat)} images are too few for {samples} samples of at least 8; give fewer samples."
         )
 
+    rare = [name for name in every if not all(_known(targets[name][part]) for part in parts)]
+    if names and (absent := [name for name in names if name in rare]):
+        raise SettingError(
+            f"{absent[0]!r} is known in too few images, or has too few with and without it, for {samples} samples: "
+            "give fewer samples, more images, or leave it out."
+        )
+    usual = [name for name in every if name not in rare]
+    chosen = _enough(list(names or usual))
+    notes = (
+        (f"Left out, known or different in too few images: {', '.join(rare)}.",) if rare and not names else ()
+    )
+
     def made(target: Tensor, part: Tensor, shuffle: bool = False) -> Tensor:
         rows = part[~target[part].isnan()]
         order = torch.randperm(len(rows), generator=generator) if shuffle else torch.arange(len(rows))
         return hidden.difference(flat[rows], target[rows][order])
 
-    vectors = torch.stack([torch.stack([made(targets[name], part) for part in parts]) for name in chosen])
+    vectors = {name: torch.stack([made(targets[name], part) for part in parts]) for name in usual}
     pairs = torch.randint(len(flat), (DRAWS, 2), generator=generator)
-    shuffled = [made(targets[chosen[k % len(chosen)]], parts[k % samples], True) for k in range(DRAWS)]
+    shuffled = [made(targets[usual[k % len(usual)]], parts[k % samples], True) for k in range(DRAWS)]
     nulls = {
         "random pairs of images": flat[pairs[:, 0]] - flat[pairs[:, 1]],
         "same places, shuffled": torch.stack(shuffled),
     }
-    return chosen, vectors, flat, nulls
+    return (chosen, vectors, flat, nulls), notes
+
+
+def _known(target: Tensor) -> bool:
+    """Whether an attribute is known in enough of these images, and differs between them."""
+    there = target[~target.isnan()]
+    return len(there) >= FEWEST and bool(there.max() > there.min())
 
 
 def _enough(names: list[str]) -> list[str]:

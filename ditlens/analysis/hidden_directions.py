@@ -7,6 +7,7 @@ chosen tokens together, which is then brought to length 1.
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -113,13 +114,18 @@ def target(
 
 
 def measured(source: Study | LatentCache) -> list[str]:
-    """The columns that an oracle or a plan gave, without those that never change, and texts with many values."""
+    """The columns that an oracle gave, without those that never change, and texts with many values.
+
+    Those of the plan where there was no oracle.
+    """
     known = {"prompt", "prompt_number", "seed"}
+    found = {name: column for name, column in source.columns.items() if name not in known}
+    if isinstance(source, Study):
+        found = {n: column for n, column in found.items() if n not in source.manifest.columns} or found
     return [
         name
-        for name, column in source.columns.items()
-        if name not in known
-        and len(seen := set(column) - {None}) > 1
+        for name, column in found.items()
+        if len(seen := set(column) - {None}) > 1
         and (all(map(is_number, seen)) or len(seen) <= len(column) / 4)
     ]
 
@@ -178,7 +184,14 @@ def choose(
     if patches is None:
         return list(range(len(kept)))
     if patches == "auto":
-        return clear(hidden, target) or list(range(len(kept)))
+        if found := clear(hidden, target):
+            return found
+        warnings.warn(
+            f"No patch stands out in {len(hidden)} images: all {len(kept)} are used. Take more images, or say how "
+            "many patches: patches=4.",
+            stacklevel=4,
+        )
+        return list(range(len(kept)))
     if isinstance(patches, int):
         if patches > len(kept):
             raise SettingError(f"patches is {patches}, but there are {len(kept)} of them.")

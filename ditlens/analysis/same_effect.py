@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from ditlens.analysis import hidden_directions as hidden
 from ditlens.analysis.directions import DIRECTION, SOURCE, Direction
 from ditlens.analysis.directions import direction as make_direction
-from ditlens.analysis.steering import Steering, steer
+from ditlens.analysis.steering import Steering, seen_mean, steer
 from ditlens.arguments import COUNT, TEXT, instance, list_of, listed, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
@@ -113,13 +112,13 @@ def orthogonal(other: Direction, direction: Direction) -> Direction:
 
 
 def moved_mean(result: Steering) -> float:
-    """How far the first target moved at the last amount, mean over the images."""
-    return float(np.mean([item[-1] for item in result.moved()]))
+    """How far the first target moved at the last amount, mean over the images in which it can be seen."""
+    return seen_mean(item[-1] for item in result.moved())
 
 
 def drift_mean(result: Steering) -> float:
     """Drift at the last amount, mean over the images."""
-    return float(np.mean([item[-1] for item in result.drift]))
+    return seen_mean(item[-1] for item in result.drift)
 
 
 @takes(source=SOURCE, name=TEXT, count=COUNT)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,7 +66,8 @@ class Steering:
         prompts: Text of every item.
         seeds: Seed of every item.
         images: ``images[item][amount]``.
-        readings: What the oracle reads, likewise; empty without a world.
+        readings: What the oracle reads, likewise; empty without a world. It names every attribute, also those that
+            cannot be seen, such as eyes behind sunglasses; `values`, `moved` and `to_pandas` leave these out.
         path: How it moved, "line", "norm" or "slerp".
         likeness: For every item and amount, PSNR in dB between the image and the one that the world draws of what
             is read in it: low for a picture that is shattered; empty if it cannot draw.
@@ -95,17 +97,29 @@ class Steering:
     def values(self, name: str) -> list[list[float]]:
         """An attribute at every item and amount: a number, or 1 where a categorical one has the direction's value.
 
-        Where the direction names no value, 1 is another value than that of the unsteered image.
+        Where the direction names no value, 1 is another value than that of the unsteered image. NaN where it cannot
+        be seen in the image.
         """
         spec, zero, value = self._spec(name), self.amounts.index(0), self.direction.value
-        if isinstance(spec, Continuous):
-            return [[float(each[name]) for each in item] for item in self.readings]
-        if value:
-            return [[float(each[name] == value) for each in item] for item in self.readings]
-        return [[float(each[name] != item[zero][name]) for each in item] for item in self.readings]
+
+        def number(each: Values, unsteered: Values) -> float:
+            if not self._seen(each, name):
+                return math.nan
+            if isinstance(spec, Continuous):
+                return float(each[name])
+            if value:
+                return float(each[name] == value)
+            return float(each[name] != unsteered[name]) if self._seen(unsteered, name) else math.nan
+
+        return [[number(each, item[zero]) for each in item] for item in self.readings]
+
+    def _seen(self, read: Values, name: str) -> bool:
+        return self.world is not None and name not in self.world.hidden(read)
 
     def moved(self, name: str | None = None) -> list[list[float]]:
         """How far an attribute moved from the unsteered image, in units of its range, at every item and amount.
+
+        NaN where it cannot be seen in one of both images.
 
         Args:
             name: The attribute; by default the direction's first target.
@@ -141,8 +155,8 @@ class Steering:
             return [True] * len(self.amounts)
         found = []
         for k in range(len(self.amounts)):
-            drift = _mean(item[k] for item in self.drift)
-            like = _mean(item[k] for item in self.likeness) if self.likeness else math.inf
+            drift = seen_mean(item[k] for item in self.drift)
+            like = seen_mean(item[k] for item in self.likeness) if self.likeness else math.inf
             found.append(drift <= judge.BROKEN and like >= judge.WORLD_DB["amber"])
         return found
 
@@ -152,20 +166,28 @@ class Steering:
         if not self.readings:
             return ["Nothing was measured, because this model has no world: look at the images."]
         found, holds = [], self.holds()
-        kept = _stretch(self.amounts, holds)
+        low, high = _stretch(self.amounts, holds)
         broken = [a for a, good in zip(self.amounts, holds, strict=True) if not good]
         if broken:
             shown = ", ".join(f"{a:g}" for a in broken)
             found.append(
                 f"The picture breaks at the amount {shown}: what was not asked for moves by more than "
-                f"{judge.BROKEN:g} of its range, or the image is none that this world draws. Stay within "
-                f"{kept[0]:g} to {kept[1]:g}, or steer fewer patches or steps."
+                f"{judge.BROKEN:g} of its range, or the image is none that this world draws. "
+                + (
+                    f"Stay within {low:g} to {high:g}, or steer fewer patches or steps."
+                    if low < high
+                    else "None of the amounts holds: take smaller ones, or steer fewer patches or steps."
+                )
             )
         for name in self.targets:
-            moved = [_mean(item[k] for item in self.moved(name)) for k in range(len(self.amounts))]
-            if any(self.amounts) and max(map(abs, moved)) < judge.NOTICEABLE / 2:
+            if unseen := sum(map(math.isnan, chain(*self.values(name)))):
+                found.append(f"{name} cannot be seen in {counted(unseen, 'image')}: these do not count.")
+            means = (seen_mean(item[k] for item in self.moved(name)) for k in range(len(self.amounts)))
+            known = [(a, mean) for a, mean in zip(self.amounts, means, strict=True) if not math.isnan(mean)]
+            amounts, moved = [a for a, _ in known], [mean for _, mean in known]
+            if any(amounts) and max(map(abs, moved)) < judge.NOTICEABLE / 2:
                 found.append(f"{name} hardly moves: try larger amounts, an earlier block, or earlier steps.")
-            elif ends := _turns(self.amounts, moved):
+            elif ends := _turns(amounts, moved):
                 found.append(
                     f"{name} moves no further beyond the amount {' and '.join(f'{a:g}' for a in ends)}: there more "
                     "of the direction only does damage."
@@ -176,8 +198,9 @@ class Steering:
         rows = []
         for k, amount in enumerate(self.amounts):
             row = [f"{amount:g}"]
-            row += [f"{_mean(item[k] for item in self.values(name)):.2f}" for name in self.targets]
-            row += [f"{_mean(item[k] for item in self.drift):.3f}"] if self.readings else []
+            means = [seen_mean(item[k] for item in self.values(name)) for name in self.targets]
+            row += ["cannot be seen" if math.isnan(mean) else f"{mean:.2f}" for mean in means]
+            row += [f"{seen_mean(item[k] for item in self.drift):.3f}"] if self.readings else []
             rows.append(row)
         head = ["amount", *self.targets, *(["drift"] if self.readings else [])]
         title = f"Steering along {self.direction.name}: {counted(len(self.prompts), 'image')} at each amount, means"
@@ -186,13 +209,19 @@ class Steering:
     def to_pandas(self) -> pandas.DataFrame:
         """A table with a row for every image: prompt, seed, amount, drift, and everything that the oracle read.
 
+        None where it cannot be seen in the image.
+
         Raises:
             MissingDependencyError: If pandas is not installed.
         """
-        rows = []
+        rows, drifts = [], self.drift
         for item, (prompt, seed) in enumerate(zip(self.prompts, self.seeds, strict=True)):
             for k, amount in enumerate(self.amounts):
-                read = {**self.readings[item][k], "drift": self.drift[item][k]} if self.readings else {}
+                read: dict[str, Any] = {}
+                if self.readings:
+                    found = self.readings[item][k]
+                    read = {name: each if self._seen(found, name) else None for name, each in found.items()}
+                    read["drift"] = drifts[item][k]
                 rows.append({"prompt": prompt, "seed": seed, "amount": amount, **read})
         return frame(rows)
 
@@ -201,9 +230,10 @@ class Steering:
         return late.view("plot_steering", "steering")(self)
 
 
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return sum(numbers) / len(numbers)
+def seen_mean(values: Iterable[float]) -> float:
+    """Mean of the numbers that are not NaN; NaN if all are."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else math.nan
 
 
 def _stretch(amounts: Sequence[float], holds: Sequence[bool]) -> tuple[float, float]:

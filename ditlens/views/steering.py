@@ -98,7 +98,8 @@ def _lines(ax: Axes, amounts: list[float], values: np.ndarray, color: str) -> No
     """A thin line for each item, and their mean."""
     if len(values) > 1:
         ax.plot(amounts, values.T, color=color, lw=0.6, alpha=0.35)
-    ax.plot(amounts, values.mean(0), color=color, marker="o", ms=5, lw=2, zorder=3)
+    mean = np.ma.masked_invalid(values).mean(0).filled(np.nan)  # of the images in which it can be seen
+    ax.plot(amounts, mean, color=color, marker="o", ms=5, lw=2, zorder=3)
 
 
 def _levels(ax: Axes, result: Steering, name: str) -> None:

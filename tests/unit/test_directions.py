@@ -77,8 +77,10 @@ def test_patches_by_number_by_name_shared_and_all():
     shared = dl.direction(cache, "smile", values=values, patches=[3, 7], per_patch=False)
     assert shared.vector.shape == (1, WIDTH) and shared.places == PLACES
     assert cosine(shared.vector[0], vector.mean(0)) > 0.99
-    noise = dl.direction(cache, "nothing", values=normal(IMAGES, seed=9).tolist())
+    with pytest.warns(UserWarning, match="No patch stands out in 240 images: all 12 are used"):
+        noise = dl.direction(cache, "nothing", values=normal(IMAGES, seed=9).tolist())
     assert len(noise.places) == TOKENS, "where nothing stands out it acts everywhere"
+    assert "at 12 patches: 0, 1, 2" in repr(noise)
 
 
 def test_a_value_of_a_category():
@@ -227,6 +229,6 @@ def test_some_of_the_patches_and_a_random_control():
 
 def test_it_prints_what_it_is():
     assert repr(direction([[0.6, 0.0], [0.0, 0.8]], (5, 9))) == (
-        "Direction: smile\n  joint.3.image.out, 2 tokens x 2, at the patches 5, 9\n  made as: by hand\n"
+        "Direction: smile\n  joint.3.image.out, 2 tokens x 2, at 2 patches: 5, 9\n  made as: by hand\n"
         "  unit 2 (1 standard deviation of the values along it), length 2"
     )

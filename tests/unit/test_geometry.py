@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import ditlens as dl
+from ditlens.analysis import hidden_directions as hidden
 from ditlens.analysis.geometry import analyse, effective_dimension, gaussian_like, pairwise, rms
 from ditlens.analysis.same_effect import Effect, orthogonal
 from ditlens.errors import SettingError
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
+from ditlens.worlds.world import open_world
 
 SITE = "joint.1.image.out"
 
@@ -132,6 +134,80 @@ def test_directions_of_a_site_from_disjoint_images():
         dl.gram(made, ["smile"])
     with pytest.raises(SettingError, match="samples is 1"):
         dl.gram(made, samples=1)
+
+
+def with_columns(columns):
+    """A cache of three attributes, and other columns beside them."""
+    made = cache_with({name: normal(160, seed=k) for k, name in enumerate(("smile", "age", "beard"))})
+    known = {**made.columns, **columns}
+    made.__class__ = type("Labelled", (LatentCache,), {"columns": property(lambda _: known)})
+    return made
+
+
+def test_few_attributes_are_centred_on_all():
+    """Two orthogonal directions: their own mean pushes their cosine to -1, that of many hardly moves it."""
+    every = planted(16, 3, 3000, 0.8)
+    alone, among = (
+        analyse(every[:2], normal(60, 3000), {"noise": normal(60, 3000)}, ["a", "b"], "x", everything)
+        for everything in (None, every)
+    )
+    assert alone.between.mean() < -0.7 and among.between.mean() == pytest.approx(-0.05, abs=0.03)
+
+
+def test_few_attributes_of_a_model_and_of_a_site_are_centred_on_all(portraits):
+    two = dl.gram(portraits, ["smile", "hat"], samples=2)
+    assert (
+        two.names == ("smile", "hat")
+        and rms(two.between) < 0.3
+        and rms(two.nulls["same places, shuffled"]) < 0.4
+    )
+    names = [f"a{k}" for k in range(12)]
+    made = cache_with({name: normal(160, seed=k) for k, name in enumerate(names)})
+    site = dl.gram(made, names[:2], samples=2)
+    assert site.names == ("a0", "a1") and abs(site.between.mean()) < 0.3
+
+
+def test_one_pair_has_no_interval():
+    every = planted(12, 3, 2000, 0.9)
+    found = analyse(every[:2], normal(60, 2000), {"noise": normal(60, 2000)}, ["a", "b"], "x", every)
+    assert np.isnan(found.interval).all() and "one pair of attributes has no interval" in found.verdict
+    assert "more orthogonal" not in found.verdict and "nan" not in found.verdict
+
+
+@pytest.mark.parametrize("kinds", [2, 12])
+def test_directions_that_do_not_agree_with_themselves_say_nothing(kinds):
+    names = [str(k) for k in range(kinds)]
+    found = analyse(normal(kinds, 4, 60), normal(80, 30), {"noise": normal(60, 30, seed=3)}, names, "x")
+    assert not found.agrees and "do not agree with themselves" in found.verdict
+    assert "orthogonal" not in found.verdict
+    assert analyse(
+        planted(kinds, 4, 600, 0.5), normal(80, 600), {}, names, "x", planted(20, 4, 600, 0.5)
+    ).agrees
+
+
+def test_attributes_known_in_few_images_are_left_out_or_refused():
+    rare = [1.0, 2.0, *[None] * 158]
+    made = with_columns({"rare": rare, "odd": ["yes", *["no"] * 159]})
+    found = dl.gram(made, samples=2)
+    assert found.names == ("smile", "age", "beard")
+    assert found.notes == ("Left out, known or different in too few images: rare, odd.",)
+    assert found.notes[0] in repr(found)
+    with pytest.raises(SettingError, match="'rare' is known in too few images"):
+        dl.gram(made, ["smile", "rare"], samples=2)
+    named = dl.gram(made, ["smile", "age"], samples=2)
+    assert named.notes == () and np.isfinite(named.matrix).all()
+
+
+def test_of_a_study_the_measured_attributes_are_taken():
+    study = dl.open_study("portraits")
+    assert hidden.measured(study) == list(open_world("portraits").attributes)
+
+
+def test_the_matrix_as_a_table():
+    found = analyse(planted(3, 2, 50, 0.5), normal(60, 50), {"noise": normal(60, 50)}, list("abc"), "x")
+    table = found.to_pandas()
+    assert list(table.index) == list(table.columns) == ["a", "b", "c"]
+    assert table.loc["a", "b"] == found.matrix[0, 1]
 
 
 def test_probes_of_what_is_left_are_orthogonal_to_all_before():

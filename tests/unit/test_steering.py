@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -161,6 +162,27 @@ def test_a_picture_that_breaks_is_named_with_the_range_that_holds(direction):
     assert "breaks at the amount 2" in found.notes[0] and "Stay within -1 to 1" in found.notes[0]
     blurred = result([{}, {}], direction, (0.0, 3.0), likeness=9.0)
     assert "breaks" in blurred.notes[0] and "hardly moves" in blurred.notes[1]
+
+
+def test_where_no_amount_holds_none_is_advised(direction):
+    broken = {"hat": "crown", "shirt": "red", "background": "pink", "hair_color": "pink"}
+    (note, _) = result([broken, {}, broken], direction, (-1.0, 0.0, 1.0)).notes
+    assert "None of the amounts holds: take smaller ones" in note and "0 to 0" not in note
+
+
+def test_what_cannot_be_seen_is_not_counted(direction):
+    eyes = dataclasses.replace(direction, targets=("eye_open",))
+    dark = {"eye_open": 1.0, "glasses": "sunglasses"}
+    found = result([{"eye_open": 0.2}, {"eye_open": 0.9}, dark], eyes)
+    assert found.values("eye_open")[0][:2] == [0.2, 0.9] and math.isnan(found.values("eye_open")[0][2])
+    assert math.isnan(found.moved()[0][2]) and not math.isnan(found.drift[0][2])
+    assert "eye_open cannot be seen in 1 image: these do not count." in found.notes
+    assert "2       cannot be seen" in repr(found)
+    assert list(found.to_pandas()["eye_open"].isna()) == [False, False, True]
+    found.plot()
+    never = result([dark, dark], eyes, (0.0, 1.0))
+    assert never.notes == ["eye_open cannot be seen in 2 images: these do not count."]
+    never.plot()
 
 
 def test_where_the_target_turns_back_is_said(direction):
