@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import ditlens as dl
+from ditlens.analysis import geometry
 from ditlens.analysis import hidden_directions as hidden
 from ditlens.analysis.geometry import analyse, effective_dimension, gaussian_like, pairwise, rms
 from ditlens.analysis.same_effect import Effect, orthogonal
@@ -154,7 +155,8 @@ def test_few_attributes_are_centred_on_all():
     assert alone.between.mean() < -0.7 and among.between.mean() == pytest.approx(-0.05, abs=0.03)
 
 
-def test_few_attributes_of_a_model_and_of_a_site_are_centred_on_all(portraits):
+def test_few_attributes_of_a_model_and_of_a_site_are_centred_on_all(portraits, monkeypatch):
+    monkeypatch.setattr(geometry, "DRAWS", 80)
     two = dl.gram(portraits, ["smile", "hat"], samples=2)
     assert (
         two.names == ("smile", "hat")
