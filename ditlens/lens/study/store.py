@@ -594,13 +594,13 @@ def open_study(folder: str | Path) -> Study:
     >>> study.items, study["joint.0.image.out"].shape
     ([(0, 0), (1, 0)], torch.Size([2, 2, 64, 64]))
     """
-    named = STUDIES / str(folder)
+    path, named = user_path(folder, StudyError), STUDIES / str(folder)
     if (named / "manifest.json").is_file():
         return Study(named)
-    if not user_path(folder, StudyError).exists():
-        shipped = ", ".join(sorted(path.parent.name for path in STUDIES.glob("*/manifest.json")))
+    if not path.exists():
+        shipped = ", ".join(sorted(each.parent.name for each in STUDIES.glob("*/manifest.json")))
         raise StudyError(
             f"There is no study {str(folder)[:80]!r}: shipped are {shipped or 'none'} (looked in {STUDIES}). Pass "
             "one of these, or a folder that `ditlens capture --out FOLDER ...` has made."
         )
-    return Study(folder)
+    return Study(path)
