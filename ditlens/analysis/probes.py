@@ -27,9 +27,9 @@ from ditlens.errors import SettingError, StudyError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.selection import masked_mean
 from ditlens.lens.site import STREAMS, Site, fitting
-from ditlens.lens.study.store import Study
+from ditlens.lens.study.store import RESERVED, Study
 from ditlens.metrics.statistics import REPEATS, middle, resampled_sums
-from ditlens.tables import columns, frame, ranges
+from ditlens.tables import columns, counted, frame, ranges
 
 if TYPE_CHECKING:
     import pandas
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 DRAWS = 4
 """Random labellings of the control task."""
+HELD_OUT = (*RESERVED, "carrier")
+"""Columns that say which images belong together: names, also where they are written as numbers."""
 HIDES = 0.1
 """By how much the best patch must beat the best mean for the mean to be called blind."""
 SOURCE = instance("a study, ditlens.open_study(...), or a cache", Study, LatentCache)
@@ -262,7 +264,8 @@ def probe(
     Args:
         source: A study, or a cache.
         target: A column, such as an attribute that the oracle measured, or one value for each image. Numbers are
-            regressed, names classified; images whose value is None are left out.
+            regressed, names classified; images whose value is missing (None, NaN, infinite, or an empty text) are
+            left out.
         sites: Patterns as in `ditlens.capture`; all by default.
         steps: Some steps; all by default.
         tokens: ``"each"``: every image token and their mean. ``"mean"``: their mean only. ``"best:4"``: the four
@@ -273,7 +276,8 @@ def probe(
 
     Raises:
         StudyError: If there is no such column.
-        SettingError: If the target does not vary, has too few groups to hold out, or an argument is wrong.
+        SettingError: If the target does not vary, has too few groups or prompts of a class to hold out, or an
+            argument is wrong.
         SiteError: If a site was not captured.
     """
     name, values = (
@@ -284,8 +288,12 @@ def probe(
     if len(values) != images:
         raise SettingError(f"target has {len(values)} values for {images} images; give one each.")
     notes = (
-        [f"{images - known.sum()} images are left out: it cannot be seen in them."] if not known.all() else []
+        []
+        if known.all()
+        else [f"{name} is unknown for {counted(int((~known).sum()), 'image')}, left out here."]
     )
+    if name in HELD_OUT:  # a number there is a name
+        values = [None if value is None else str(value) for value in values]
     exam = Exam.plan(
         name, list(itertools.compress(values, known)), labels_of(source, known), folds, seed, notes
     )
@@ -370,6 +378,7 @@ class Exam:
                 f"{' or a carrier sentence' * (carriers is not None)} with another: there are {error}. Use more "
                 "prompts or fewer folds."
             ) from error
+        notes += target.unlearnable(made)
         try:
             shared = splits([seeds if carriers is None else prompts], seeds, folds, rng)
         except ValueError:
@@ -466,6 +475,11 @@ def readings(
             raise SettingError(f"tokens has {absent[0]}, which the study has not: it has {ranges(numbers)}.")
         each = values[:, [numbers.index(n) for n in wanted]].transpose(0, 1)
         mean = values.mean(1).unsqueeze(0)
+        if best_of(tokens) > len(wanted):
+            raise SettingError(
+                f"tokens is {tokens!r}, but {site} has {counted(len(wanted), 'image token')} here. Type "
+                f"tokens='best:{len(wanted)}', or fewer."
+            )
         if best_of(tokens):
             yield step, [*wanted], each
         elif isinstance(tokens, str):

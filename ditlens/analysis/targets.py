@@ -12,13 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ditlens.analysis.ridge import Split
 from ditlens.arguments import is_number
 from ditlens.errors import SettingError
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is None or not a number."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    """Whether a value is None, an empty text, not a number, or infinite."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float | np.floating) and not math.isfinite(value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +41,10 @@ class Target:
         """Numbers stay numbers, everything else is a category.
 
         Raises:
-            SettingError: If all values are the same.
+            SettingError: If there are no values, or all are the same.
         """
+        if not len(values):
+            raise SettingError(f"{name} is unknown for all of these images. Choose another target.")
         if len(set(values)) < 2:
             raise SettingError(
                 f"{name} does not vary: {len(values)} images have it, with the values {sorted(set(values))}. "
@@ -112,7 +117,8 @@ class Target:
     @staticmethod
     def _share(sums: np.ndarray) -> np.ndarray:
         count, y, squares, error = np.moveaxis(sums, -1, 0)
-        return 1 - error / (squares - y**2 / count)
+        spread = squares - y**2 / count
+        return 1 - error / np.where(spread > 1e-9 * squares, spread, np.nan)  # no R² of one value alone
 
     def _hits(self, predicted: np.ndarray, tested: np.ndarray) -> np.ndarray:
         """Of each tested image and cell: an indicator of its class, then the same where it was predicted."""
@@ -125,6 +131,24 @@ class Target:
     def _accuracy(sums: np.ndarray) -> np.ndarray:
         every, right = np.split(sums, 2, -1)
         return np.nanmean(right / np.where(every > 0, every, np.nan), -1)
+
+    def unlearnable(self, made: Sequence[Split]) -> list[str]:
+        """A note on the classes that are never in training and test at once; none if there are none.
+
+        Raises:
+            SettingError: If that is so of every class.
+        """
+        both = {k for split in made for k in {*self.values[split.train]} & {*self.values[split.test]}}
+        never = [name for k, name in enumerate(self.classes) if k not in both]
+        why = "All of its images share a prompt, a carrier sentence or a seed, and so are held out together"
+        if never and not both:
+            raise SettingError(
+                f"No class can be both in training and in test, e.g. {never[0]!r}. {why}. Use at least two prompts "
+                "of each class (five or more are better), with other wordings and seeds."
+            )
+        return [f"Never both in training and in test, and so never recognised: {', '.join(never)}."] * bool(
+            never
+        )
 
     def rare(self, fewest: int) -> list[str]:
         """Classes with fewer images than that, with their number."""

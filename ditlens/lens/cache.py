@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ditlens.arguments import COUNT, INDEX, NAME, PATH, TEXT, instance, list_of, one_of, takes
-from ditlens.errors import CaptureError, SiteError
+from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, list_of, one_of, takes
+from ditlens.errors import CaptureError, SettingError, SiteError
 from ditlens.files import user_path, write_whole
 from ditlens.lens.selection import keeps_tokens
 from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
@@ -276,8 +276,8 @@ class LatentCache:
                 rows = list(range(first, first + len(values)))
                 yield Part(key.site, key.step, key.pass_, rows, values, there)
 
-    @takes(path=PATH)
-    def save(self, path: str | Path) -> Path:
+    @takes(path=PATH, overwrite=FLAG)
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the cache as one safetensors file, whole or not at all.
 
         >>> with dl.capture(model, "joint.0.image.out", steps=0) as cache:
@@ -289,23 +289,25 @@ class LatentCache:
         joint.0.image.out  1 x 64 x 64  0      cond  16 kB
 
         Args:
-            path: The file; its name should end in ``.safetensors``.
+            path: The file; its name must end in ``.safetensors``.
+            overwrite: Whether it may be there already.
 
         Returns:
             The file's path.
 
         Raises:
             CaptureError: If the capture was interrupted.
+            SettingError: If the name ends otherwise, or the file is there already.
             WriteError: If it cannot be written.
         """
         self._check_whole()
+        file = new_file(path, ".safetensors", overwrite)
         tensors = {f"{k.site}|{k.step}|{k.pass_}": t.contiguous() for k, t in self.tensors.items()}
         tensors |= {f"mask|{name}": mask.contiguous() for name, mask in self.masks.items()}
         about = {
             "items": [[item.run, item.row, item.prompt] for item in self.items],
             "grids": list(self.grids.items()), "tokens": self.tokens, "reduced": self.reduced,
         }  # fmt: skip
-        file = user_path(path)
         write_whole(file, safetensors.torch.save(tensors, {"ditlens.cache": json.dumps(about)}))
         return file
 
@@ -328,7 +330,7 @@ class LatentCache:
                 items=[CachedItem(*item) for item in about["items"]],
                 grids={run: grid and tuple(grid) for run, grid in about["grids"]},
                 masks={n.removeprefix("mask|"): t for n, t in found.items() if n not in keys},
-                tokens=about["tokens"], reduced=about["reduced"],
+                tokens=about["tokens"], reduced=about["reduced"], spans=not_kept,
             )  # fmt: skip
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise CaptureError(
@@ -458,6 +460,32 @@ class LatentCache:
                 "pipeline read more, where it can: max_sequence_length=..."
             )
         return there
+
+
+def not_kept(prompt: str, word: str) -> dict[str, list[int]]:
+    """The `spans` of a cache from a file, which keeps no tokenizers.
+
+    Raises:
+        CaptureError: Always; it says what to ask instead.
+    """
+    raise CaptureError(
+        "This cache is from a file, which does not keep the model's tokenizers. Ask the model: "
+        f"dl.words(model, {prompt!r}, {word!r})."
+    )
+
+
+def new_file(path: str | Path, suffix: str, overwrite: bool) -> Path:
+    """The file to write.
+
+    Raises:
+        SettingError: If its name does not end in the suffix, or it is there already and may not be overwritten.
+    """
+    file = user_path(path)
+    if file.suffix.lower() != suffix:
+        raise SettingError(f"{file}: the name must end in {suffix}, e.g. '{file.name}{suffix}'.")
+    if file.exists() and not overwrite:
+        raise SettingError(f"{file} is there already. Choose another name, or overwrite it: overwrite=True.")
+    return file
 
 
 def _stack(tensors: list[Float[Tensor, " ..."]], what: str) -> Float[Tensor, "tensors ..."]:

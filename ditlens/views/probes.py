@@ -40,7 +40,7 @@ def plot_probe(probe: Probe) -> Figure:
     panels = {name: _panel(probe, name) for name in ("best token", "mean over tokens")}
     panels = {name: table for name, table in panels.items() if not np.isnan(table).all()}
     rows = [_name(probe, site) for site in probe.sites]
-    figure = NotebookFigure(figsize=(WIDTH, 0.32 * len(rows) + 1.6), layout="constrained")
+    figure = NotebookFigure(figsize=(WIDTH, max(0.32 * len(rows) + 1.6, 2.6)), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (name, table) in zip(axes, panels.items(), strict=True):
         draw_cells(
@@ -153,9 +153,11 @@ def _patches(probe: Probe, block: int | None, step: int | None) -> tuple[list[Pr
     best = max(found, key=lambda cell: cell.score.value, default=None)
     here = [cell for cell in found if best and (cell.site, cell.step) == (best.site, best.step)]
     if not here or len(grid) != 2 or len(here) != np.prod(grid):
+        asked = [f"{what} {n}" for what, n in (("block", block), ("step", step)) if n is not None]
         raise SettingError(
-            f"A picture of patches needs all of them at block {block} and step {step}: this probe has {len(here)} "
-            f"of {'x'.join(map(str, grid)) or 'an unknown grid'}. Probe a study with all image tokens."
+            f"A picture of patches needs all of them{' at ' * bool(asked)}{', '.join(asked)}: this probe "
+            f"has {len(here)} of {'x'.join(map(str, grid)) or 'an unknown grid'}. Probe a study with all image "
+            "tokens."
         )
     return sorted(here, key=lambda cell: int(cell.token)), grid
 
@@ -202,4 +204,4 @@ def _steps(probe: Probe) -> list[str]:
 
 def _scale(probe: Probe) -> str:
     """What a number is."""
-    return f"{probe.measure} on held-out images\n({probe.chance:.2g}: guessing, 1: perfect)"
+    return f"{probe.measure}\n({probe.chance:.2g}: guessing)"

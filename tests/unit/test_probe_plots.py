@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,5 +47,17 @@ def test_patches_lie_where_they_are_in_the_image():
 def test_a_picture_of_patches_needs_all_of_them():
     with pytest.raises(SettingError, match="this probe has 2 of 2x3. Probe a study with all image tokens"):
         probe_of([0, 1]).plot_patches(block=1)
-    with pytest.raises(SettingError, match="at block 4 and step None: this probe has 0"):
+    with pytest.raises(SettingError, match="needs all of them: this probe has 2"):
+        probe_of([0, 1]).plot_patches()
+    with pytest.raises(SettingError, match="at block 4: this probe has 0"):
         probe_of(list(range(6))).plot_patches(block=4)
+
+
+@pytest.mark.parametrize("measure", ["R²", "balanced accuracy"])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_label_of_the_colours_stays_beside_them(rows, measure):
+    sites = [f"joint.{k}.image.out" for k in range(rows)]
+    figure = replace(probe_of([0, "mean"], sites), measure=measure).plot()
+    figure.draw_without_rendering()
+    label = figure.axes[-1].yaxis.label.get_window_extent()
+    assert label.y0 >= 0 and label.y1 < figure._suptitle.get_window_extent().y0

@@ -135,7 +135,7 @@ def test_categories_are_classified_and_hidden_ones_left_out(tmp_path):
     found = probe(study_of(tmp_path, states, labels), "smile")
     assert found.measure == "balanced accuracy" and found.chance == pytest.approx(1 / 3)
     assert found.best().token == 1 and found.best().score.value > 0.97
-    assert found.images == 140 and found.notes[0] == "10 images are left out: it cannot be seen in them."
+    assert found.images == 140 and found.notes[0] == "smile is unknown for 10 images, left out here."
     assert found.best().control == pytest.approx(1 / 3, abs=0.15)
 
 
@@ -253,6 +253,45 @@ def test_wrong_calls_are_refused(planted):
 
 
 # --- design ------------------------------------------------------------------------------------------------
+
+
+def test_missing_values_are_left_out(planted):
+    values = planted.column("smile")
+    holes = dict(enumerate([None, math.nan, math.inf, -math.inf, np.float32("inf"), "", " "]))
+    found = probe(
+        planted, [holes.get(k, v) for k, v in enumerate(values)], sites="joint.1.image.out", steps=1
+    )
+    assert found.images == 193 and found.notes[0] == "target is unknown for 7 images, left out here."
+    assert found.measure == "R²" and found.best().token == 2
+    assert found.plot().axes
+    with pytest.raises(SettingError, match="target is unknown for all of these images"):
+        probe(planted, [None] * 200)
+
+
+def test_a_class_needs_prompts_in_training_and_test(planted, tmp_path):
+    names = [f"class {k % 10}" for k in range(200)]  # one carrier each
+    with pytest.raises(SettingError, match="No class can be both .*'class 0'.* at least two prompts of each"):
+        probe(planted, names, tokens="mean")
+    for name in ("carrier", "prompt_number", "seed"):  # numbers that are names
+        with pytest.raises(SettingError, match="No class can be both in training and in test, e.g. '"):
+            probe(planted, name, tokens="mean")
+    study = study_of(tmp_path, {"joint.1.image.out": noise(20, 1)}, ["a", "b"] * 9 + ["b", "c"])
+    (note,) = (note for note in probe(study, "smile").notes if "Never" in note)
+    assert note == "Never both in training and in test, and so never recognised: c."
+
+
+@pytest.mark.filterwarnings("error")
+def test_few_images_have_wide_intervals_and_no_warning(tmp_path):
+    study = study_of(tmp_path, {"joint.1.image.out": noise(5, 1)}, [0.3, -0.2, 0.9, 0.5, -1.0])
+    best = probe(study, "smile").best()
+    assert best.score.low <= best.score.value <= best.score.high and math.isfinite(best.score.low)
+
+
+def test_more_best_tokens_than_there_are(planted):
+    with pytest.raises(
+        SettingError, match="'best:99', but joint.0.image.in has 4 .* tokens='best:4', or fewer"
+    ):
+        probe(planted, "smile", tokens="best:99")
 
 
 def test_a_design_names_every_level_equally_often_and_independently():

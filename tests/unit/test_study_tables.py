@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ import torch
 from ditlens.errors import CaptureError, SettingError, SiteError, StudyError
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.captures import capture
+from ditlens.lens.study import export
 from ditlens.lens.study.run import image_of, plan_study, read_prompts, run_study
-from ditlens.lens.study.store import Study
+from ditlens.lens.study.store import Study, open_study
 
 SITES = "joint.*.image.out"
 
@@ -110,12 +113,21 @@ def test_tables_of_other_libraries(study, tmp_path):
     [
         ({"mood": [1.0]}, "'mood' has 1 values for 2 prompts"),
         ({"seed": [1, 2]}, "has 'seed', which every study has already"),
+        ({"smile": [1, 2]}, "has 'smile', but .* the oracle reads .* e.g. 'my smile'; or keep no images"),
         ({"mood": [1.0, {}]}, "'mood' holds {}; give numbers or texts"),
     ],
 )
 def test_columns_that_do_not_fit(portraits, columns, message):
     with pytest.raises(SettingError, match=message):
         plan_study(portraits, ["a", "b"], [0], SITES, columns=columns)
+
+
+def test_a_given_column_is_never_hidden(portraits, tmp_path):
+    plan = plan_study(portraits, ["a"], [0], "joint.0.image.out", sampling_steps=1)
+    older = replace(plan, columns={"smile": ["mine"]})  # was not refused by earlier versions
+    assert run_study(portraits, older, tmp_path / "given", progress=False).column("smile") == ["mine"]
+    blind = plan_study(portraits, ["a"], [0], SITES, columns={"smile": ["mine"]}, images=False)
+    assert blind.columns == {"smile": ["mine"]}
 
 
 def test_other_columns_are_another_study(portraits, tmp_path):
@@ -133,6 +145,8 @@ def test_prompts_with_columns_from_a_file(tmp_path):
     path.write_text('prompt,mood,carrier\n"a smile, red hair",1,face\na frown,-1,portrait\n')
     assert read_prompts(path) == (["a smile, red hair", "a frown"],
                                   {"mood": [1.0, -1.0], "carrier": ["face", "portrait"]})  # fmt: skip
+    path.write_text("prompt,mood,carrier,note\na smile,,face,\na frown,-1, ,\n")
+    assert read_prompts(path)[1] == {"mood": [None, -1.0], "carrier": ["face", None], "note": [None, None]}
     path.write_text("text\na smile\n")
     with pytest.raises(StudyError, match="has the columns text; one must be named prompt"):
         read_prompts(path)
@@ -189,3 +203,40 @@ def test_what_nobody_can_see_is_not_measured(portraits, monkeypatch):
     monkeypatch.setattr(portraits.world, "measure", sunglasses)
     read = image_of(portraits, portraits.noise([0]))[1]
     assert read == {"glasses": "sunglasses", "gaze": None, "smile": 0.1, "eye_open": None}
+
+
+def test_files_are_not_overwritten_unasked(study, tmp_path):
+    pytest.importorskip("pyarrow")
+    cache = study.cache(study.items[:1])
+    for write, suffix in ((study.to_parquet, "parquet"), (cache.save, "safetensors")):
+        path = tmp_path / f"kept.{suffix}"
+        path.write_text("precious")
+        with pytest.raises(SettingError, match=f"kept.{suffix} is there already. .* overwrite=True"):
+            write(path)
+        assert path.read_text() == "precious"
+        assert write(path, overwrite=True) == path and path.stat().st_size > 1000
+        with pytest.raises(SettingError, match=f"must end in .{suffix}, e.g. 'kept.csv.{suffix}'"):
+            write(tmp_path / "kept.csv")
+
+
+def test_missing_values_fit_in_a_file(study, tmp_path, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(export, "SIZE", 2)  # the first two items have no mood
+    other = Study(study.folder)
+    other.columns = {**study.columns, "mood": [None, None, 1.0, 2.0]}
+    read = parquet.read_table(other.to_parquet(tmp_path / "a.parquet")).to_pydict()
+    assert {*read["mood"]} == {None, 1.0, 2.0}
+
+
+def test_a_cache_from_a_file_says_whom_to_ask(study, tmp_path):
+    loaded = LatentCache.load(study.cache(study.items[:1]).save(tmp_path / "a.safetensors"))
+    for cache in (loaded, study.cache()):
+        with pytest.raises(CaptureError, match=r"does not keep .* dl.words\(model, 'a big smile', 'smile'\)"):
+            cache.words("smile")
+
+
+def test_the_shipped_studies_are_suggested(tmp_path):
+    with pytest.raises(StudyError, match="no study 'portrait': shipped are portraits, portraits-patches "):
+        open_study("portrait")
+    with pytest.raises(StudyError, match="has no manifest.json"):
+        open_study(tmp_path)

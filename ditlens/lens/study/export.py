@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ditlens.errors import MissingDependencyError
-from ditlens.files import user_path, writing_whole
+from ditlens.files import writing_whole
+from ditlens.lens.cache import new_file
 from ditlens.lens.site import Site
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
     import xarray
+
+SIZE = 64
+"""Items that are written at a time."""
 
 
 def to_pandas(study: Any) -> pandas.DataFrame:
@@ -45,21 +49,21 @@ def to_xarray(study: Any, site: str, **choice: Any) -> xarray.DataArray:
     return xarray.DataArray(values.numpy(), coordinates, list(part.labels), name=site)
 
 
-def to_parquet(study: Any, path: str | Path, size: int = 64) -> Path:
-    """Write a study as one Parquet file, `size` items at a time.
+def to_parquet(study: Any, path: str | Path, overwrite: bool = False) -> Path:
+    """Write a study as one Parquet file, `SIZE` items at a time.
 
     Each row holds one token of one site, step and item: ``site``, ``step``, ``pass``, ``token``, the columns of the
     study, and ``values``, a list of float32.
     """
+    file = new_file(path, ".parquet", overwrite)
     try:
         import pyarrow
         from pyarrow import parquet
     except ModuleNotFoundError as error:
         raise _missing("pyarrow", "export", error) from error
-    file = user_path(path)
     with writing_whole(file) as partial:
         writer = None
-        for table in _tables(study, size, pyarrow):
+        for table in _tables(study, pyarrow):
             writer = writer or parquet.ParquetWriter(partial, table.schema)
             writer.write_table(table)
         if writer is not None:
@@ -67,19 +71,23 @@ def to_parquet(study: Any, path: str | Path, size: int = 64) -> Path:
     return file
 
 
-def _tables(study: Any, size: int, arrow: Any) -> Iterator[pyarrow.Table]:
+def _tables(study: Any, arrow: Any) -> Iterator[pyarrow.Table]:
     """The rows of each part."""
-    for part in study.parts(size):
+    types = {
+        name: arrow.array(values).type for name, values in study.columns.items()
+    }  # of None alone unknown
+    for part in study.parts(SIZE):
         values = part.values.float() if part.values.ndim == 3 else part.values.float().unsqueeze(1)
         kept = study.tokens.get(Site.parse(part.site).stream or "")
         count, width = values.shape[1:]
         rows = [row for row in part.rows for _ in range(count)]
         flat = arrow.array(values.reshape(-1).numpy())
+        named = {name: [each[row] for row in rows] for name, each in study.columns.items()}
         yield arrow.table(
             {
                 "site": [part.site] * len(rows), "step": [part.step] * len(rows), "pass": [part.pass_] * len(rows),
                 "token": (kept or list(range(count))) * len(part.rows),
-                **{name: [each[row] for row in rows] for name, each in study.columns.items()},
+                **{name: arrow.array(each, types[name]) for name, each in named.items()},
                 "values": arrow.FixedSizeListArray.from_arrays(flat, width),
             }
         )  # fmt: skip

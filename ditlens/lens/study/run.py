@@ -106,8 +106,8 @@ def plan_study(
         guidance: Guidance; the model's own by default.
 
     Raises:
-        SettingError: If there are no prompts or seeds, a setting keeps nothing, or columns or paired seeds are not
-            as many as the prompts.
+        SettingError: If there are no prompts or seeds, a setting keeps nothing, columns or paired seeds are not as
+            many as the prompts, or a column has the name of an attribute that is measured.
 
     >>> plan = plan_study(model, ["a man", "a woman"], [0, 1], "joint.*.image.out", columns={"name": ["m", "w"]})
     >>> plan.items
@@ -121,7 +121,7 @@ def plan_study(
             f"paired=True: there are {len(seeds)} seeds for {len(prompts)} prompts; give one each."
         )
     columns = {str(name): list(values) for name, values in (columns or {}).items()}
-    check_columns(columns, len(prompts))
+    check_columns(columns, len(prompts), model.world.attributes if images and model.world else ())
     settings: dict[str, Any] = {
         "sites": [str(site) for site in ([sites] if isinstance(sites, str | Site) else sites)],
         "steps": None if steps is None else list(steps),
@@ -139,15 +139,26 @@ def plan_study(
     )
 
 
-def check_columns(columns: Mapping[str, Sequence[Any]], count: int) -> None:
+def check_columns(columns: Mapping[str, Sequence[Any]], count: int, measured: Iterable[str] = ()) -> None:
     """Compare what is known of every prompt with the prompts.
 
+    Args:
+        columns: The columns.
+        count: Number of prompts.
+        measured: Names of the attributes that the oracle will read in the images.
+
     Raises:
-        SettingError: If a column has another length, a reserved name, or values that are no numbers or texts.
+        SettingError: If a column has another length, a reserved or measured name, or values that are no numbers or
+            texts.
     """
     for name, values in columns.items():
         if name in RESERVED:
             raise SettingError(f"columns has {name!r}, which every study has already. Give it another name.")
+        if name in measured:
+            raise SettingError(
+                f"columns has {name!r}, but that is the column of what the oracle reads in the images. Give yours "
+                f"another name, e.g. 'my {name}'; or keep no images (images=False)."
+            )
         if len(values) != count:
             raise SettingError(
                 f"The column {name!r} has {len(values)} values for {count} prompts; give one each."
@@ -399,13 +410,13 @@ def record_failure(folder: Path, item: tuple[int, int], error: Exception) -> Non
     )
 
 
-def read_prompts(path: str | Path) -> tuple[list[str], dict[str, list[float | str]]]:
+def read_prompts(path: str | Path) -> tuple[list[str], dict[str, list[float | str | None]]]:
     """Prompts of a file, and what else it says of each.
 
     Args:
         path: A text file with one prompt on each line; empty lines and lines that begin with # are skipped. Or a
             ``.csv`` file with a column ``prompt``; its other columns become those of the study, as numbers where
-            all of their values are.
+            all of their values are. Empty cells are None: missing.
 
     Returns:
         The prompts, and the other columns by name.
@@ -430,9 +441,10 @@ def read_prompts(path: str | Path) -> tuple[list[str], dict[str, list[float | st
     return prompts, columns
 
 
-def as_numbers(values: list[str]) -> list[float | str]:
-    """Texts as numbers, if all of them are."""
+def as_numbers(values: list[str]) -> list[float | str | None]:
+    """Texts as numbers, if all of them are; empty ones are None, whatever the others are."""
+    given = [value if value.strip() else None for value in values]
     try:
-        return [float(value) for value in values]
+        return [None if value is None else float(value) for value in given]
     except ValueError:
-        return [*values]
+        return [*given]

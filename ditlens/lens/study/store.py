@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from ditlens.arguments import COUNT, INDEX, PATH, TEXT, Kind, instance, is_whole, list_of, one_of, takes
+from ditlens.arguments import COUNT, FLAG, INDEX, PATH, TEXT, Kind, instance, is_whole, list_of, one_of, takes
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import DATA, read_json, user_path
-from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part
+from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part, not_kept
 from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
 from ditlens.lens.study import export
 from ditlens.lens.study.manifest import Manifest
@@ -202,7 +202,8 @@ class Study:
         """What is known of every item, by name.
 
         Number and text of its prompt, its seed, the columns of the plan, and every attribute that the oracle of the
-        model's world has measured, None where it cannot be seen in the image.
+        model's world has measured, None where it cannot be seen in the image. Where both have a name, the
+        plan's column is it.
         """
         numbers = [prompt for prompt, _ in self.items]
         found: dict[str, list[Any]] = {
@@ -212,7 +213,8 @@ class Study:
         }
         given = {name: [values[i] for i in numbers] for name, values in self.manifest.columns.items()}
         read = [Shard(self.path(item)).measured for item in self.items]
-        return found | given | {name: [row.get(name) for row in read] for name in (read[0] if read else {})}
+        measured = {name: [row.get(name) for row in read] for name in (read[0] if read else {})}
+        return found | given | {name: values for name, values in measured.items() if name not in given}
 
     @takes(name=TEXT)
     def column(self, name: str) -> list[Any]:
@@ -337,18 +339,23 @@ class Study:
         """The values of `read`, which takes the same arguments, in float32."""
         return self.get(site, **choice).float().numpy()
 
-    @takes(path=PATH)
-    def to_parquet(self, path: str | Path) -> Path:
+    @takes(path=PATH, overwrite=FLAG)
+    def to_parquet(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write everything as one Parquet file, a row for each token, a few items at a time.
+
+        Args:
+            path: The file; its name must end in ``.parquet``.
+            overwrite: Whether it may be there already.
 
         Returns:
             The file's path.
 
         Raises:
             MissingDependencyError: If pyarrow is not installed.
+            SettingError: If the name ends otherwise, or the file is there already.
             WriteError: If it cannot be written.
         """
-        return export.to_parquet(self, path)
+        return export.to_parquet(self, path, overwrite)
 
     # --- reading hidden states -----------------------------------------------------------------------
 
@@ -514,6 +521,7 @@ class Study:
         return LatentCache(
             tensors=tensors, items=[CachedItem(0, row, self.prompt(item)) for row, item in enumerate(chosen)],
             grids={0: self.grid}, masks=masks, tokens=self.tokens, reduced=self.reduced,
+            spans=not_kept,
         )  # fmt: skip
 
     def verify(self) -> list[str]:
@@ -577,7 +585,7 @@ def open_study(folder: str | Path) -> Study:
         folder: Its folder; or the name of a shipped one: ``"portraits"``, ``"portraits-patches"``.
 
     Raises:
-        StudyError: If the folder is not a study.
+        StudyError: If the folder is not a study; the message lists the shipped ones.
 
     >>> from ditlens.lens.study.run import plan_study, run_study
     >>> plan = plan_study(model, ["a man", "a woman"], [0], "joint.0.image.out", sampling_steps=2)
@@ -586,5 +594,13 @@ def open_study(folder: str | Path) -> Study:
     >>> study.items, study["joint.0.image.out"].shape
     ([(0, 0), (1, 0)], torch.Size([2, 2, 64, 64]))
     """
-    named = STUDIES / str(folder)
-    return Study(named if (named / "manifest.json").is_file() else folder)
+    path, named = user_path(folder, StudyError), STUDIES / str(folder)
+    if (named / "manifest.json").is_file():
+        return Study(named)
+    if not path.exists():
+        shipped = ", ".join(sorted(each.parent.name for each in STUDIES.glob("*/manifest.json")))
+        raise StudyError(
+            f"There is no study {str(folder)[:80]!r}: shipped are {shipped or 'none'} (looked in {STUDIES}). Pass "
+            "one of these, or a folder that `ditlens capture --out FOLDER ...` has made."
+        )
+    return Study(path)
