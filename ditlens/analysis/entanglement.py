@@ -239,7 +239,9 @@ def shifted(changes: np.ndarray, seed: int = 0) -> Estimate:
     value = size(np.ones((1, count)))[0]
     chance = size(rng.choice([-1.0, 1.0], (REPEATS, count)))
     spread = size(rng.multinomial(count, np.full(count, 1 / count), REPEATS).astype(float))
-    low, high = map(float, np.quantile(spread - spread.mean(), [0.025, 0.975])) if count > 1 else [math.nan] * 2
+    low, high = (
+        map(float, np.quantile(spread - spread.mean(), [0.025, 0.975])) if count > 1 else [math.nan] * 2
+    )
     net = float(value - chance.mean())
     return {"value": net, "low": net + low, "high": net + high, "p": float((chance >= value - 1e-9).mean())}
 

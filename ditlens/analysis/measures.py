@@ -154,7 +154,6 @@ class Measure:
             return abs(clean - corrupt) >= spec.range / 10
         return abs(clean - corrupt) > max(abs(clean), abs(corrupt), 1e-5) / 10_000
 
-
     def is_hidden(self, values: Values) -> bool:
         """Whether the attribute cannot be seen in an image of these values; never of a function."""
         return self.spec is not None and self.world is not None and self.name in self.world.hidden(values)

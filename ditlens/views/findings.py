@@ -134,7 +134,9 @@ def _over_blocks(result: Leakage) -> NotebookFigure:
             _panel(ax, result, [row for row in chosen if row.block != EMBEDDING], base)
             place = "before" if order == "before" else "after"
             ax.set_title(f"{stream} stream, A {place} B", fontsize=10)
-    drawn = [each for row in result.select(source=source, into=into) for each in (row.leak, row.own, row.shuffled)]
+    drawn = [
+        each for row in result.select(source=source, into=into) for each in (row.leak, row.own, row.shuffled)
+    ]
     ends = [each[end] for each in drawn for end in ("value", "low")]
     axes[0, 0].set_ylim(min(0.3, float(np.nanmin(ends)) - 0.04), 1.04)  # all panels share it
     for ax in axes[:, 0]:

@@ -95,8 +95,8 @@ def plot_token_map(
     if "image" in source.tokens:
         raise CaptureError(
             f"A token map needs all image tokens, and this source keeps {len(source.tokens['image'])} of them: "
-            f"{ranges(source.tokens['image'])}. Capture without tokens=; ditlens.open_study('portraits-patches') has "
-            "all."
+            f"{ranges(source.tokens['image'])}. Capture without tokens=, or take one that has all: "
+            "ditlens.open_study('portraits-patches')."
         )
     chosen = source.select(stream="image", block=block, step=step)
     one, whose, own = _one_item(chosen, item)

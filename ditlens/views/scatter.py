@@ -311,7 +311,8 @@ def _draw_pictures(
 def placed(points: np.ndarray) -> tuple[list[int], float]:
     """Which points, (points, 2) in inches, are pictures, and the side of one.
 
-    A third of the points at most are pictures. They shrink, to a half, until they hide at most a quarter of the others.
+    A third of the points at most are pictures. They shrink, to a half, until they hide at most a quarter of the
+    others.
 
     >>> places, side = placed(np.array([[x, y] for x in range(4) for y in range(3)], float))
     >>> len(places), side

@@ -209,7 +209,9 @@ def test_a_matrix_of_one_row_has_room_for_its_labels():
     for ax in figure.axes:
         for label in (ax.xaxis.label, ax.yaxis.label, ax.title):
             box = label.get_window_extent()
-            assert box.y0 >= 0 and box.y1 <= figure.bbox.y1 and box.x0 >= 0 and box.x1 <= figure.bbox.x1, label
+            assert box.y0 >= 0 and box.y1 <= figure.bbox.y1 and box.x0 >= 0 and box.x1 <= figure.bbox.x1, (
+                label
+            )
 
 
 def test_of_a_model(portraits):

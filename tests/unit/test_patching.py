@@ -258,7 +258,9 @@ def test_a_pair_that_does_not_show_what_is_measured_is_refused(portraits, monkey
     seen = iter([[covered], [shut]])
     monkeypatch.setattr(type(world), "measure", lambda self, images: next(seen))
     given = {"measure": "eye_open", "seeds": [0], "sampling_steps": 1}
-    with pytest.raises(SettingError, match="eye_open cannot be seen in the image of 'a' .seed 0.: something covers"):
+    with pytest.raises(
+        SettingError, match="eye_open cannot be seen in the image of 'a' .seed 0.: something covers"
+    ):
         dl.patch(portraits, "a", "b", **given)
     seen = iter([[covered], [shut], [open_], [shut]])
     assert drawn_pairs(portraits, "eye_open", [0], 1, 1.0) == [Pair.written(portraits, "eye_open", 0, 1)]
@@ -274,13 +276,21 @@ def test_a_refused_pair_is_told_the_words_of_the_world(portraits, monkeypatch):
 
 
 def test_one_item_has_no_interval(portraits):
-    found = dl.patch(portraits, CLEAN, CORRUPT, measure=spot, steps=2, seeds=[3], sampling_steps=2, controls=False)
+    found = dl.patch(
+        portraits, CLEAN, CORRUPT, measure=spot, steps=2, seeds=[3], sampling_steps=2, controls=False
+    )
     assert np.isnan(found.intervals()).all() and np.isfinite(found.table()).all()
-    assert "one item: no interval, guidance 1" in repr(found) and "–" in repr(found) and " to " not in repr(found)
+    assert (
+        "one item: no interval, guidance 1" in repr(found)
+        and "–" in repr(found)
+        and " to " not in repr(found)
+    )
     figure = found.plot()
     assert "one item: no interval" in figure.get_suptitle()
     assert not any(" to " in text or "nan" in text for ax in figure.axes for text in written(ax))
-    lost = dl.knock_out(portraits, CLEAN, measure="smile", how="zero", seeds=[3], sampling_steps=2, progress=False)
+    lost = dl.knock_out(
+        portraits, CLEAN, measure="smile", how="zero", seeds=[3], sampling_steps=2, progress=False
+    )
     assert np.isnan(lost.intervals()).all() and "(–)" in repr(lost) and "one item: no interval" in repr(lost)
     assert lost.plot().get_suptitle() == "Knocking out a block: smile, one item: no interval"
     assert lost.plot("zero").get_suptitle().startswith("Knocking out a block by zero: smile")
