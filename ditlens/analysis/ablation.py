@@ -17,14 +17,15 @@ import numpy as np
 from torch import Tensor
 
 from ditlens import late
-from ditlens.analysis.cells import BLOCKS, Cell, Change, Sampler, places_of
+from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Cell, Change, Sampler, distinct, places_of
 from ditlens.analysis.measures import Measure, Read, check_measure
 from ditlens.analysis.prompts import OTHERS, sentence, world_of
-from ditlens.arguments import COUNT, NUMBER, SEEDS, TEXTS, list_of, listed, one_of, takes
+from ditlens.arguments import COUNT, FLAG, NUMBER, SEEDS, TEXTS, list_of, listed, one_of, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.interventions import Where
 from ditlens.metrics import statistics
+from ditlens.metrics.statistics import span
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import columns, counted, frame, progress_bar
 from ditlens.worlds.world import Values
@@ -96,7 +97,7 @@ class Ablation:
         return np.nanmean(self.effects[self.ways.index(way)], -1)
 
     def intervals(self) -> np.ndarray:
-        """95 % bootstrap intervals of `table` over the items, (places, ways, 2)."""
+        """95 % bootstrap intervals of `table` over the items, (places, ways, 2); NaN for one item."""
         items = np.nanmean(self.effects, 2)  # ways, places, items
         return np.array([[statistics.bootstrap(cell) for cell in row] for row in items]).swapaxes(0, 1)
 
@@ -104,11 +105,11 @@ class Ablation:
         what = self.names[0] if len(self.names) == 1 else counted(len(self.names), "attribute")
         values, ends = self.table(), self.intervals()
         rows = [
-            [place, *(f"{x:.3f} ({a:.3f} to {b:.3f})" for x, (a, b) in zip(values[k], ends[k], strict=True))]
+            [place, *(f"{x:.3f} ({span(a, b, '.3f')})" for x, (a, b) in zip(values[k], ends[k], strict=True))]
             for k, place in enumerate(self.places)
         ]
         title = f"Ablation: mean change of {what}, {self.unit}"
-        title += f"; {counted(self.n, 'item')}, guidance {self.guidance:g}"
+        title += f"; {counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}"
         return f"{title}\n{columns(rows, ('block', *self.ways))}"
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -128,7 +129,7 @@ class Ablation:
 
 @takes(
     model=MODEL, prompts=TEXTS, how=HOW | list_of(HOW, "a list of them"),
-    blocks=BLOCKS, seeds=SEEDS, sampling_steps=COUNT, guidance=NUMBER,
+    blocks=BLOCKS, seeds=SEEDS, sampling_steps=COUNT, guidance=NUMBER, progress=FLAG,
 )  # fmt: skip
 def knock_out(
     model: Model,
@@ -140,8 +141,12 @@ def knock_out(
     seeds: Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7),
     sampling_steps: int = 10,
     guidance: float | None = None,
+    progress: bool = True,
 ) -> Ablation:
     """Knock out one block at a time, for the whole run, and measure how the images change.
+
+    It makes an image for each block, way and item: with 6 blocks, all ways and 8 seeds 240, after the 8 unchanged
+    ones. The progress bar counts them.
 
     >>> dl.knock_out(
     ...     model, ["a red shirt", "a white shirt"], how=["bypass", "zero"], seeds=[0], sampling_steps=2,
@@ -167,6 +172,7 @@ def knock_out(
         seeds: Seeds of the noise.
         sampling_steps: Euler steps.
         guidance: As in `patch`: 1 by default, and only the conditional pass is changed.
+        progress: Whether to show progress: images done, of how many.
 
     Returns:
         Changes without sign: of an attribute in units of its range (categorical: share of the images with another
@@ -174,7 +180,7 @@ def knock_out(
 
     Raises:
         ModelError: If the model has no world, and prompts or a function to measure are missing.
-        SettingError: If there is nothing to ablate by, or a setting is wrong.
+        SettingError: If there is nothing to ablate by, a seed comes twice, or a setting is wrong.
         UnknownAttributeError: If the world has no such attribute.
         SiteError: If the model has no such block.
     """
@@ -184,7 +190,7 @@ def knock_out(
         check_measure(model, measure)
     else:
         world_of(model, "measure=, a function of images")
-    texts, drawn = items_of(model, prompts, [int(seed) for seed in seeds])
+    texts, drawn = items_of(model, prompts, distinct(seeds))
     if guidance is None:
         guidance = model.defaults["guidance"] if model.distilled else 1.0
     sampler = Sampler(model, drawn, sampling_steps, guidance)
@@ -201,13 +207,16 @@ def knock_out(
     ]
     meter = Meter(model, measure, base.images)
     effects = np.full((len(cells), len(meter.names), len(texts)), np.nan)
-    with progress_bar("knock out") as show:
-        for done, (part, pixels) in enumerate(sampler.run_cells(base, cells)):
+    done, total = 0, len(cells) * len(texts)
+    with progress_bar(f"knock out, {counted(total, 'image')}", progress) as show:
+        show(done, total)
+        for part, pixels in sampler.run_cells(base, cells):
             for (cell, item), change in zip(
                 part, meter.changes(pixels, [item for _, item in part]), strict=True
             ):
                 effects[cell, :, item] = change
-            show(min((done + 1) * sampler.rows, len(cells) * len(texts)), len(cells) * len(texts))
+            done += len(part)
+            show(done, total)
     return Ablation(
         meter.names, meter.unit, tuple(ways), tuple(place.label for place in rows[ways[0]]),
         effects.reshape(len(ways), -1, *effects.shape[1:]), tuple(texts), tuple(drawn), guidance,

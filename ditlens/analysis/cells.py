@@ -36,6 +36,25 @@ Change: TypeAlias = Callable[[Tensor, Where, list[int]], Tensor]
 """``change(values, where, items)``: new values (rows, tokens, width) of rows that show these items."""
 
 
+NO_INTERVAL = "one item: no interval"
+"""What a table or figure says of a single item."""
+
+
+def distinct(seeds: Sequence[int]) -> list[int]:
+    """Seeds as whole numbers, each once.
+
+    Raises:
+        SettingError: If one comes twice: its images would be counted as if they were independent.
+    """
+    found = [int(seed) for seed in seeds]
+    if twice := sorted({seed for seed in found if found.count(seed) > 1}):
+        raise SettingError(
+            f"seeds has {', '.join(map(str, twice))} more than once. The same seed gives the same image, which "
+            "says nothing new: give each seed once."
+        )
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One change of the model, under which every item is drawn once.

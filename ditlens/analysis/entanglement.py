@@ -24,9 +24,9 @@ import numpy as np
 from ditlens.analysis.prompts import world_of
 from ditlens.analysis.wordings import Ends, Plan, plan
 from ditlens.arguments import COUNT, FLAG, NAME, NOTHING, NUMBER, SEED, Kind, list_of, takes
-from ditlens.errors import UnknownAttributeError
+from ditlens.errors import SettingError, UnknownAttributeError
 from ditlens.late import view
-from ditlens.metrics.statistics import Estimate
+from ditlens.metrics.statistics import Estimate, span
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import columns, counted, frame, progress_bar
 from ditlens.worlds.world import Attribute, Continuous, Values, World
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 BATCH, REPEATS = 32, 1000
 """Images drawn at once; exchanges and resamples of a cell."""
+FEWEST = 6
+"""Pairs from which on p can fall below 0.05: of n pairs, 2 of 2^n exchanges shift as far as what was found."""
 Sampler: TypeAlias = "Callable[[list[str], list[int]], torch.Tensor]"
 Score: TypeAlias = Callable[[Any], Any]
 MOVES = NOTHING | Kind(
@@ -155,14 +157,27 @@ class Entanglement:
 
     @property
     def dominance(self) -> float:
-        """Diagonal dominance, ``sum |M_ii| / sum |M_ij|``: 1 if nothing is entangled; noise makes it smaller."""
+        """Diagonal dominance, ``sum |M_ii| / sum |M_ij|``: 1 if nothing is entangled; noise makes it smaller.
+
+        NaN for a single pair, of which every cell is 0.
+        """
         own = [abs(self.cells[name, name]["value"]) for name in self.rows]
-        return float(np.nansum(own) / np.nansum(np.abs(self.matrix)))
+        total = float(np.nansum(np.abs(self.matrix)))
+        return float(np.nansum(own)) / total if total > 0 else math.nan
 
     def largest(self, count: int = 5) -> list[tuple[str, str, Estimate]]:
-        """The cells beside the diagonal with the largest lower ends of their intervals: row, column and cell."""
+        """The cells beside the diagonal with the largest values: row, column and cell."""
         beside = [(*names, cell) for names, cell in self.cells.items() if names[0] != names[1]]
-        return sorted(beside, key=lambda each: -np.nan_to_num(each[2]["low"], nan=-math.inf))[:count]
+        return sorted(beside, key=lambda each: -np.nan_to_num(each[2]["value"], nan=-math.inf))[:count]
+
+    @property
+    def caution(self) -> str:
+        """What too few pairs cannot say; empty where there are enough."""
+        fewest = min(len(self.pairs_of(moved)) for moved in self.rows)
+        if fewest >= FEWEST:
+            return ""
+        no = "one pair: no interval, and nothing" if fewest == 1 else f"{fewest} pairs: nothing"
+        return f"{no} can be told from chance; count={FEWEST} is the least with which p can fall below 0.05"
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with a row for each cell: moved, read, value, low, high, p, n, nan, signed.
@@ -182,7 +197,7 @@ class Entanglement:
             (
                 f"{moved} -> {read}",
                 f"{cell['value']:+.2f}",
-                f"{cell['low']:+.2f} to {cell['high']:+.2f}",
+                span(cell["low"], cell["high"], "+.2f"),
                 str(cell["n"]),
             )
             for moved, read, cell in self.largest()
@@ -190,7 +205,9 @@ class Entanglement:
         return (
             f"Entanglement of {self.model!r}: {counted(len(self.rows), 'attribute')} moved, "
             f"{len(self.attributes)} read, {counted(len(self.pairs), 'pair')} of texts\n"
-            f"diagonal dominance {self.dominance:.2f} (1: each moves only itself); most moved beside themselves:\n"
+            f"diagonal dominance {self.dominance:.2f} (1: each moves only itself)\n"
+            + (f"{self.caution}\n" if self.caution else "")
+            + "most moved beside themselves, largest change first:\n"
             + columns(table, ("moved -> read", "change", "95 % interval", "pairs"), "  ")
         )
 
@@ -222,7 +239,9 @@ def shifted(changes: np.ndarray, seed: int = 0) -> Estimate:
     value = size(np.ones((1, count)))[0]
     chance = size(rng.choice([-1.0, 1.0], (REPEATS, count)))
     spread = size(rng.multinomial(count, np.full(count, 1 / count), REPEATS).astype(float))
-    low, high = np.quantile(spread - spread.mean(), [0.025, 0.975])
+    low, high = (
+        map(float, np.quantile(spread - spread.mean(), [0.025, 0.975])) if count > 1 else [math.nan] * 2
+    )
     net = float(value - chance.mean())
     return {"value": net, "low": net + low, "high": net + high, "p": float((chance >= value - 1e-9).mean())}
 
@@ -253,7 +272,8 @@ def entanglement(
     Args:
         model: A model with a world.
         attributes: What to move: the rows; all attributes by default.
-        count: Pairs of texts for each of them, with two images each. Fewer than 20 leave much to chance.
+        count: Pairs of texts for each of them, with two images each. Fewer than 20 leave much to chance; with fewer
+            than 6, nothing can be told from it, and the table says so.
         moves: For some attributes the two values to move between, in this order, instead of the usual ends.
         name_others: Whether the texts also name all other attributes, drawn at random and the same in both. What is
             named cannot follow; by default nothing else is named, and what the model makes of that is seen.
@@ -266,6 +286,7 @@ def entanglement(
     Raises:
         ModelError: If the model has no world.
         UnknownAttributeError: If the world has no such attribute or value.
+        SettingError: If there is a move for an attribute that is not moved.
 
     Example:
         >>> twin = dl.load("portraits-twin", device="cpu")
@@ -280,6 +301,11 @@ def entanglement(
 
     rows = tuple(world.attributes) if attributes is None else tuple(attributes)
     plans = plan(world, rows, count, moves or {}, name_others, seed)
+    if extra := [name for name in moves or {} if name not in rows]:
+        raise SettingError(
+            f"moves has {extra[0]!r}, which is not among the attributes that are moved: {', '.join(rows)}. Add it "
+            "to them, or take its move out."
+        )
     return Entanglement(model.name, world.attributes, rows, tuple(read_pairs(world, plans, draw, progress)))
 
 

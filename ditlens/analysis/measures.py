@@ -15,6 +15,7 @@ from ditlens.analysis.prompts import (
     alignments,
     attribute_of,
     changed_rows,
+    level_names,
     minimal_pair,
     random_image,
     sentences,
@@ -152,6 +153,21 @@ class Measure:
         if isinstance(spec, Continuous):
             return abs(clean - corrupt) >= spec.range / 10
         return abs(clean - corrupt) > max(abs(clean), abs(corrupt), 1e-5) / 10_000
+
+    def is_hidden(self, values: Values) -> bool:
+        """Whether the attribute cannot be seen in an image of these values; never of a function."""
+        return self.spec is not None and self.world is not None and self.name in self.world.hidden(values)
+
+    def shown(self, number: float, values: Values) -> str:
+        """What an image shows, in words: a value by its name, else the number."""
+        return repr(values[self.name]) if isinstance(self.spec, Categorical) else f"{number:.3g}"
+
+    def words(self) -> str:
+        """A sentence with the world's words for all values of the attribute; empty for a function."""
+        if self.spec is None or self.world is None:
+            return ""
+        told = (repr(self.world.phrase(self.name, k)) for k in range(len(level_names(self.spec))))
+        return f" The world's words for {self.name}: {', '.join(told)}."
 
 
 def facts_of(world: World | None, images: Tensor) -> list[Values]:

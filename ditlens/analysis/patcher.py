@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +75,11 @@ def drawn_pairs(model: Model, name: str, seeds: Sequence[int], steps: int, guida
         clean, corrupt = (list(world.measure(each)) for each in drawn)
         read, every = measure_of(model, name, pairs, clean), range(len(pairs))
         ends = zip(read.values(drawn[0], clean, every), read.values(drawn[1], corrupt, every), strict=True)
+        hidden = [world.hidden(a) | world.hidden(b) for a, b in zip(clean, corrupt, strict=True)]
         good = {
-            place: pair for place, pair, both in zip(left, pairs, ends, strict=True) if read.differs(*both)
+            place: pair
+            for place, pair, both, unseen in zip(left, pairs, ends, hidden, strict=True)
+            if name not in unseen and read.differs(*both)
         }
         found |= good
         left = [place for place in left if place not in good]
@@ -152,7 +155,7 @@ class Patcher:
         read = measure_of(self.model, measure, self.pairs, facts["clean"])
         every = range(len(self.pairs))
         ends = np.array([read.values(runs[name].images, facts[name], every) for name in runs]).T
-        self._check(read, ends)
+        self._check(read, ends, facts)
         effects, drifts, controls = [], [], defaultdict[str, list[np.ndarray]](list)
         pictures = [runs["clean"].images[0], runs["corrupt"].images[0]]
         for direction in directions:
@@ -184,18 +187,26 @@ class Patcher:
             "ends": ends, "pictures": tuple(images.to_image(each[None]) for each in pictures),
         }  # fmt: skip
 
-    def _check(self, read: Measure, ends: np.ndarray) -> None:
-        """Refuse pairs whose images are alike in what is measured.
+    def _check(self, read: Measure, ends: np.ndarray, facts: Mapping[str, list[Values]]) -> None:
+        """Refuse pairs whose images do not show what is measured, or are alike in it.
 
         Raises:
-            SettingError: For the first such pair, with both numbers.
+            SettingError: For the first such pair, with what both images show.
         """
-        for pair, (clean, corrupt) in zip(self.pairs, ends, strict=True):
-            if not read.differs(clean, corrupt):
+        for item, (pair, both) in enumerate(zip(self.pairs, ends, strict=True)):
+            seen = [facts[name][item] for name in ("clean", "corrupt")]
+            for prompt, values in zip((pair.clean, pair.corrupt), seen, strict=True):
+                if read.is_hidden(values):
+                    raise SettingError(
+                        f"{read.name} cannot be seen in the image of {prompt!r} (seed {pair.seed}): something "
+                        f"covers it. Give prompts whose images show it, or another seed."
+                    )
+            if not read.differs(*both):
+                clean, corrupt = map(read.shown, both, seen)
                 raise SettingError(
-                    f"{read.name} is {clean:.3g} in the image of {pair.clean!r} and {corrupt:.3g} in that of "
+                    f"{read.name} is {clean} in the image of {pair.clean!r} and {corrupt} in that of "
                     f"{pair.corrupt!r} (seed {pair.seed}): too little to measure shares of it. Give prompts that "
-                    f"differ more in {read.name}, or another seed."
+                    f"differ more in {read.name}, or another seed.{read.words()}"
                 )
 
     def _controls(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ditlens import late
-from ditlens.analysis.cells import BLOCKS, Sampler, places_of
+from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Sampler, distinct, places_of
 from ditlens.analysis.measures import Pair, Read, check_measure
 from ditlens.analysis.patcher import Patcher, drawn_pairs, grid_of, with_tokens
 from ditlens.arguments import COUNT, FLAG, INDEX, NUMBER, SEEDS, TEXTS, Kind, list_of, listed, one_of, takes
@@ -110,7 +110,7 @@ class CausalMap:
         return self.effects[self._index(direction)].mean(-1)
 
     def intervals(self, direction: str | None = None) -> np.ndarray:
-        """95 % bootstrap intervals of `table` over the items, (places, steps, 2)."""
+        """95 % bootstrap intervals of `table` over the items, (places, steps, 2); NaN for one item."""
         values = self.effects[self._index(direction)]
         return np.array([[statistics.bootstrap(cell) for cell in row] for row in values])
 
@@ -136,7 +136,7 @@ class CausalMap:
     def __repr__(self) -> str:
         lines = [
             f"CausalMap of {self.measure}: {self.what}",
-            f"{counted(self.n, 'item')}, guidance {self.guidance:g}",
+            f"{counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}",
         ]
         for number, direction in enumerate(self.directions):
             values, ends = self.table(direction), self.intervals(direction)
@@ -148,7 +148,7 @@ class CausalMap:
                 extra = [f"{np.mean(self.controls[name][number, k]):.2f}" for name in others]
                 drift = f"{np.mean(self.drift[number, k, -1]):.3f}"
                 rows.append(
-                    [place, *(f"{x:.2f}" for x in values[k]), f"{low:.2f} to {high:.2f}", drift, *extra]
+                    [place, *(f"{x:.2f}" for x in values[k]), statistics.span(low, high), drift, *extra]
                 )
             lines.append(f"\nPE, {direction}, by steps\n{columns(rows, head)}")
         return "\n".join(lines)
@@ -248,14 +248,15 @@ def patch(
             beyond what is in them: permuted, they give the same image.
 
     Raises:
-        SettingError: If a pair's images differ too little in what is measured, prompts are missing or do not fit
-            together, or a setting is wrong.
+        SettingError: If a pair's images differ too little in what is measured or do not show it, prompts are
+            missing or do not fit together, a seed comes twice, or a setting is wrong.
         UnknownAttributeError: If the world has no such attribute.
         SiteError: If the model has no such stream or point; the message says why.
         BudgetError: If the states of the donors take more than 1 GB; take fewer blocks, seeds or sampling steps.
     """
     begun, tokens = time.monotonic(), tokens if isinstance(tokens, str) else [int(t) for t in tokens]
     check_measure(model, measure)
+    seeds = distinct(seeds)
     if guidance is None:
         guidance = model.defaults["guidance"] if model.distilled else 1.0
     if clean is None and corrupt is None:

@@ -66,13 +66,15 @@ def resampled(
 
 
 def bootstrap(values: Values, statistic: Callable[..., Any] = np.mean, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of a statistic over independent measurements.
+    """The 95 % interval of a statistic over independent measurements; NaN for one, which has no interval.
 
     Args:
         values: The measurements, at least one.
         statistic: Reduces an axis, e.g. ``np.mean`` or ``np.median``.
         seed: Seed of the resampling.
     """
+    if len(values) < 2:
+        return math.nan, math.nan
     return middle(resampled([np.asarray(values, float)], statistic, seed))
 
 
@@ -85,7 +87,7 @@ def estimate(values: Values, statistic: Callable[..., Any] = np.mean, seed: int 
         seed: Seed of the resampling.
 
     Returns:
-        See `Estimate`; NaN where no value is left.
+        See `Estimate`; NaN where no value is left, and in place of an interval where one is left.
 
     Example:
         >>> estimate([1.0, float("nan"), 1.0])
@@ -113,7 +115,17 @@ def said(found: Estimate, digits: int = 2) -> str:
         >>> said({"value": 0.5, "low": 0.25, "high": 0.75})
         '0.50 (0.25 to 0.75)'
     """
-    return f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+    return f"{found['value']:.{digits}f} ({span(found['low'], found['high'], f'.{digits}f')})"
+
+
+def span(low: float, high: float, form: str = ".2f") -> str:
+    """An interval in words; a dash where there is none.
+
+    Example:
+        >>> span(0.25, 0.75), span(math.nan, math.nan)
+        ('0.25 to 0.75', '–')
+    """
+    return "–" if math.isnan(low) else f"{low:{form}} to {high:{form}}"
 
 
 def paired(

@@ -134,6 +134,11 @@ def _over_blocks(result: Leakage) -> NotebookFigure:
             _panel(ax, result, [row for row in chosen if row.block != EMBEDDING], base)
             place = "before" if order == "before" else "after"
             ax.set_title(f"{stream} stream, A {place} B", fontsize=10)
+    drawn = [
+        each for row in result.select(source=source, into=into) for each in (row.leak, row.own, row.shuffled)
+    ]
+    ends = [each[end] for each in drawn for end in ("value", "low")]
+    axes[0, 0].set_ylim(min(0.3, float(np.nanmin(ends)) - 0.04), 1.04)  # all panels share it
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy (0.5: chance)", fontsize=9)
     for ax in axes[-1]:
@@ -152,11 +157,11 @@ def _panel(ax: Axes, result: Leakage, rows: Sequence[LeakageRow], base: LeakageR
             low, high = ([row.shuffled[end] for row in at] for end in ("low", "high"))
             ax.fill_between(x, low, high, color=GREY, alpha=0.25, lw=0, label="A, labels shuffled")
     ax.axhline(0.5, color="black", lw=1, ls=":", label="0.5")
-    ax.axhline(base.leak["value"], color="black", lw=1, ls="--", label="A from the text embedding")
+    above = {"zorder": 5}  # where it meets a curve, the dashes lie on it
+    ax.axhline(base.leak["value"], color="black", lw=1.2, ls="--", label="A from the text embedding", **above)
     ax.set_xticks(
         x, [block.partition(".")[2] if block.startswith("joint") else block for block in result.blocks]
     )
-    ax.set_ylim(0.3, 1.04)
     ax.tick_params(labelsize=8)
 
 

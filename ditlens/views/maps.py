@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from ditlens.analysis.ablation import Ablation
+from ditlens.analysis.cells import NO_INTERVAL
 from ditlens.analysis.patching import CausalMap
 from ditlens.errors import SettingError
 from ditlens.tables import counted, spoken
@@ -210,16 +211,20 @@ def plot_causal_map(result: CausalMap) -> NotebookFigure:
         if single:
             curves = {direction: result.table(direction)[:, 0]}
             curves |= {f"control: {name}": found[k].mean(-1) for name, found in result.controls.items()}
-            ends = result.intervals(direction)[:, 0]
+            ends = None if result.n < 2 else result.intervals(direction)[:, 0]
             draw_curves(ax, curves, result.places, value=value, row_label=_rows_are(result), intervals=ends)
         else:
             draw_cells(
                 ax, result.table(direction), result.places, _stretches(result), value=value, low=0, high=1,
                 row_label=_rows_are(result), column_label="sampling steps during which it is patched (noise level)",
-                intervals=result.intervals(direction),
+                intervals=None if result.n < 2 else result.intervals(direction),
             )  # fmt: skip
-    figure.suptitle(f"{spoken(result.measure)}: {result.what}, {counted(result.n, 'item')}", fontsize=11)
+    figure.suptitle(f"{spoken(result.measure)}: {result.what}, {_items(result)}", fontsize=11)
     return figure
+
+
+def _items(result: CausalMap | Ablation) -> str:
+    return counted(result.n, "item") if result.n > 1 else NO_INTERVAL
 
 
 def _rows_are(result: CausalMap) -> str:
@@ -290,9 +295,10 @@ def plot_ablation(result: Ablation, way: str | None = None) -> NotebookFigure:
     several = f"{len(result.names)} attributes" if len(result.names) > 1 else spoken(result.names[0])
     return plot_cells(
         table, result.places, list(names), low=0, high=max(0.1, float(np.nanmax(table))),
-        title=f"{several if way is None else f'{way} of a block'}, {counted(result.n, 'item')}",
+        title=f"Knocking out a block{f' by {way}' if way else ''}: {several}, {_items(result)}",
         value=f"mean change,\n{result.unit}", row_label="block that is knocked out",
-        column_label="how" if way is None else "", intervals=result.intervals() if way is None else None,
+        column_label="how" if way is None else "", 
+        intervals=result.intervals() if way is None and result.n > 1 else None,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ditlens.analysis.entanglement import Entanglement
 from ditlens.arguments import FLAG, instance, takes
 from ditlens.tables import spoken
-from ditlens.views.plots import WIDTH, NotebookFigure, draw_bar, draw_heat, write_cells
+from ditlens.views.plots import GREY, WIDTH, NotebookFigure, draw_bar, draw_heat, write_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def plot_entanglement(found: Entanglement, *, signed: bool = False) -> Figure:
         found: From `ditlens.entanglement`.
         signed: Show which way continuous attributes move; other columns, and rows without a direction, stay grey.
     """
-    height = max(2.5, 1.9 + WIDTH / 26 * len(found.rows))
+    height = max(3.2, 1.9 + WIDTH / 26 * len(found.rows))
     figure = NotebookFigure(figsize=(WIDTH, height), layout="constrained")
     draw_matrix(figure, figure.add_subplot(), found, signed)
     return figure
@@ -45,9 +45,12 @@ def draw_matrix(figure: Figure, ax: Axes, found: Entanglement, signed: bool = Fa
     clear = np.reshape([cell["p"] < CLEAR for cell in found.cells.values()], values.shape)
     numbers = np.char.mod("%.0f", 100 * values)
     write_cells(ax, shown, np.where(clear & ~np.isnan(values), numbers, ""))
+    few = len(found.rows) < 8  # so few lines have no room for long labels beside them
     ax.set_xlabel("attribute that is read in the images")
-    ax.set_ylabel("attribute that the text moves")
+    ax.set_ylabel("the text moves" if few else "attribute that the text moves")
     what = "signed change of what is read" if signed else "shift of its distribution beyond chance"
     ax.set_title(f"{found.model}: which attribute moves which\n{what}", fontsize=11)
+    if found.caution:
+        figure.supxlabel(found.caution, fontsize=9, color=GREY)
     unit = "share of range, down to up" if signed else "share of range, or of images (total variation)"
-    draw_bar(figure, shown, ax, unit, shrink=0.8)
+    draw_bar(figure, shown, ax, unit.replace(", ", ",\n").replace(" (", "\n(") if few else unit, shrink=0.8)

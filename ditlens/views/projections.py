@@ -80,7 +80,7 @@ def plot_token_map(
 
     Raises:
         SettingError: If the view has fewer than three components, or there would be too many panels.
-        CaptureError: If the tokens were reduced, or their grid is unknown.
+        CaptureError: If the tokens were reduced, only some were kept, or their grid is unknown.
         SiteError: If block or step were not captured.
 
     >>> with dl.capture(model, "joint.*.image.out", steps=[0, 3]) as cache:
@@ -91,6 +91,12 @@ def plot_token_map(
         raise SettingError(
             f"A token map shows three components as red, green and blue; this view has {view.n_components}. "
             f"Fit dl.{type(view).__name__}(3)."
+        )
+    if "image" in source.tokens:
+        raise CaptureError(
+            f"A token map needs all image tokens, and this source keeps {len(source.tokens['image'])} of them: "
+            f"{ranges(source.tokens['image'])}. Capture without tokens=, or take one that has all: "
+            "ditlens.open_study('portraits-patches')."
         )
     chosen = source.select(stream="image", block=block, step=step)
     one, whose, own = _one_item(chosen, item)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -132,13 +133,14 @@ def axis_label(view: Any, number: int, site: str = "") -> str:
 
 
 def footer(figure: Figure, *texts: str) -> None:
-    """What was done to the rows, in small print under a figure."""
+    """What was done to the rows, in small print under a figure, in lines that are no wider than it."""
+    most = min(105, int(14 * figure.get_figwidth()))
     lines: list[str] = []
     for part in "; ".join(text for text in texts if text).split("; "):
-        if lines and len(lines[-1]) + len(part) < 105:
+        if lines and len(lines[-1]) + len(part) + 2 <= most:
             lines[-1] += f"; {part}"
         else:
-            lines.append(part)
+            lines += textwrap.wrap(part, most)
     figure.supxlabel("\n".join(lines), fontsize=9, color=GREY)
 
 
@@ -292,16 +294,37 @@ def _draw_pictures(
     shades: np.ndarray,
     picture: Callable[[int], Image.Image],
 ) -> None:
-    """Pictures in place of well-spread points."""
-    width, height = 0.8 * figure.get_figwidth(), 0.75 * figure.get_figheight()
+    """Pictures in place of well-spread points, a third of them at most, with room for the outermost."""
+    size = np.array([0.8 * figure.get_figwidth(), 0.75 * figure.get_figheight()])
     low, high = xy.min(0), xy.max(0)
-    inches = (xy - low) / np.where(high > low, high - low, 1) * (width, height)
-    for place in spread(inches, 1.25 * PICTURE, PICTURES):
+    inches = (xy - low) / np.where(high > low, high - low, 1) * size
+    places, side = placed(inches)
+    for place in places:
         image = picture(int(rows[place])).resize((96, 96))
-        box = OffsetImage(np.asarray(image), zoom=72 * PICTURE / 96)
+        box = OffsetImage(np.asarray(image), zoom=72 * side / 96)
         frame = {"edgecolor": shades[place], "lw": 2.5}
         ax.add_artist(AnnotationBbox(box, tuple(xy[place]), pad=0.05, bboxprops=frame))
-    ax.margins(0.07)
+    edge = side / 2 + 0.1  # with its frame
+    ax.margins(*(edge / (size - 2 * edge)))
+
+
+def placed(points: np.ndarray) -> tuple[list[int], float]:
+    """Which points, (points, 2) in inches, are pictures, and the side of one.
+
+    A third of the points at most are pictures. They shrink, to a half, until they hide at most a quarter of the
+    others.
+
+    >>> places, side = placed(np.array([[x, y] for x in range(4) for y in range(3)], float))
+    >>> len(places), side
+    (4, 0.5)
+    """
+    most = min(PICTURES, max(1, len(points) // 3))
+    for side in (PICTURE, 0.75 * PICTURE, PICTURE / 2):
+        places = spread(points, 1.25 * PICTURE, most)
+        away = np.abs(points[:, None] - points[places]).max(-1)
+        if (away < side / 2).any(1).sum() - len(places) <= (len(points) - len(places)) / 4:
+            break
+    return places, side
 
 
 def spread(points: np.ndarray, apart: float, most: int) -> list[int]:

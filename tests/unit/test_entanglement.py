@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 
@@ -12,7 +13,7 @@ import torch
 import ditlens as dl
 from ditlens.analysis import entanglement as ent
 from ditlens.analysis import wordings
-from ditlens.errors import ModelError, UnknownAttributeError
+from ditlens.errors import ModelError, SettingError, UnknownAttributeError
 from ditlens.worlds.world import Categorical, Continuous, Level
 
 ENDS = ((0.0, 0.2), (0.2, 0.8), (0.8, 1.0))
@@ -184,6 +185,24 @@ def test_a_table_and_a_picture(toy):
     assert toy.plot(signed=True).axes[0].images[0].get_clim() == (-1, 1)
 
 
+def test_few_pairs_tell_nothing_from_chance_and_one_has_no_interval():
+    one, five, six = (measured(["heat", "glow"], pairs=n) for n in (1, 5, 6))
+    cell = one.cell("heat", "color")
+    assert np.isnan([cell["low"], cell["high"]]).all() and cell["p"] == 1
+    assert "–" in repr(one) and "one pair: no interval, and nothing can be told from chance" in repr(one)
+    assert "5 pairs: nothing can be told from chance; count=6 is the least" in repr(five)
+    assert five.cell("heat", "color")["p"] > 0.05 > six.cell("heat", "color")["p"]
+    assert six.caution == "" and "chance" not in repr(six)
+    assert five.plot().get_supxlabel() == five.caution and six.plot().get_supxlabel() == ""
+    assert {type(each) for each in six.cell("heat", "glow").values()} <= {float, int}
+
+
+def test_the_table_is_sorted_by_what_it_shows(toy):
+    values = [cell["value"] for _, _, cell in toy.largest(6)]
+    assert len(values) == 6 and values == sorted(values, reverse=True)
+    assert "most moved beside themselves, largest change first:" in repr(toy)
+
+
 def test_of_a_model(portraits):
     found = dl.entanglement(portraits, ["smile", "hat"], count=2, sampling_steps=1, progress=False)
     assert found.matrix.shape == (2, 18)
@@ -192,6 +211,15 @@ def test_of_a_model(portraits):
     assert set(portraits.world.wanted(before, after)) == {"smile"}
     with pytest.raises(UnknownAttributeError, match="'nose' is not in this matrix"):
         found.cell("smile", "nose")
+    with pytest.raises(SettingError, match="moves has 'age', which is not among the attributes .*: hat"):
+        dl.entanglement(portraits, ["hat"], moves={"age": ("young", "elderly")})
+    figure = found.plot()
+    figure.savefig(io.BytesIO())  # lays it out
+    for ax in figure.axes:
+        for label in (ax.xaxis.label, ax.yaxis.label, ax.title):
+            box = label.get_window_extent()
+            low, high = (box.x0, box.y0), (box.x1, box.y1)
+            assert min(low) >= 0 and np.less_equal(high, figure.bbox.max).all(), f"{label} is cut off"
     bare = dl.wrap(portraits.pipe, "bare")
     with pytest.raises(ModelError, match="'bare' has no world"):
         dl.entanglement(bare)

@@ -159,6 +159,11 @@ def test_many_pairs_make_a_matrix_for_each_block_and_figures():
         "text stream, A before B",
         "image stream, A before B",
     ]
+    low = [row._replace(shuffled={**estimate(0.3), "low": 0.12}) for row in pair]
+    figure = Leakage(("smile", "hat"), tuple(low), {"carriers": 24, "pooled": True}).plot()
+    assert all(ax.get_ylim()[0] < 0.12 for ax in figure.axes), "the axis shows the whole band"
+    dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert len(dashed) == 1 and dashed[0].zorder > max(line.zorder for line in figure.axes[0].lines[:2])
     assert len(two.to_pandas()) == len(pair) and two.to_pandas()["leak_high"].max() == pytest.approx(0.6)
     with pytest.raises(SettingError, match="There is no row with {'block': 'joint.9'}"):
         found.select(block="joint.9")

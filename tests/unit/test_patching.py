@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 
 import ditlens as dl
+from ditlens.analysis import ablation
 from ditlens.analysis.cells import Cell, Sampler, by_rows, places_of
 from ditlens.analysis.measures import Pair
 from ditlens.analysis.patcher import Donor, drawn_pairs
@@ -235,9 +238,84 @@ def test_a_pair_that_is_drawn_wrong_is_replaced(portraits, monkeypatch):
     first, second = drawn_pairs(portraits, "smile", [5, 6], 1, 1.0)
     assert calls == [2, 2, 1, 1] and first == Pair.written(portraits, "smile", 5)
     assert second == Pair.written(portraits, "smile", 6, 1) != Pair.written(portraits, "smile", 6)
-    monkeypatch.setattr(type(world), "measure", lambda self, images: [{"smile": 0.0}] * len(images))
+    same = dict.fromkeys(world.attributes, 0.0)
+    monkeypatch.setattr(type(world), "measure", lambda self, images: [same] * len(images))
     with pytest.raises(SettingError, match="draws no two images that differ in 'smile'"):
         dl.patch(portraits, measure="smile", seeds=[5], sampling_steps=1)
+
+
+def facts(world, **values):
+    return {name: spec.value_of(spec.rest) for name, spec in world.attributes.items()} | values
+
+
+def test_a_pair_that_does_not_show_what_is_measured_is_refused(portraits, monkeypatch):
+    """Made up, too: the eyes are open and closed, once behind sunglasses."""
+    world = portraits.world
+    shut, open_, covered = (
+        facts(world, eye_open=0.1), facts(world, eye_open=0.9), facts(world, eye_open=0.9, glasses="sunglasses")
+    )  # fmt: skip
+    assert world.hidden(covered) == {"eye_open"} or "eye_open" in world.hidden(covered)
+    seen = iter([[covered], [shut]])
+    monkeypatch.setattr(type(world), "measure", lambda self, images: next(seen))
+    given = {"measure": "eye_open", "seeds": [0], "sampling_steps": 1}
+    with pytest.raises(
+        SettingError, match="eye_open cannot be seen in the image of 'a' .seed 0.: something covers"
+    ):
+        dl.patch(portraits, "a", "b", **given)
+    seen = iter([[covered], [shut], [open_], [shut]])
+    assert drawn_pairs(portraits, "eye_open", [0], 1, 1.0) == [Pair.written(portraits, "eye_open", 0, 1)]
+
+
+def test_a_refused_pair_is_told_the_words_of_the_world(portraits, monkeypatch):
+    world = portraits.world
+    monkeypatch.setattr(type(world), "measure", lambda self, images: [facts(world, hat="none")] * len(images))
+    with pytest.raises(SettingError, match="hat is 'none' in the image of 'a hat'") as caught:
+        dl.patch(portraits, "a hat", "no hat", measure="hat", seeds=[0], sampling_steps=1)
+    values = range(len(world.attributes["hat"].values))
+    assert all(repr(world.phrase("hat", value)) in str(caught.value) for value in values)
+
+
+def test_one_item_has_no_interval(portraits):
+    found = dl.patch(
+        portraits, CLEAN, CORRUPT, measure=spot, steps=2, seeds=[3], sampling_steps=2, controls=False
+    )
+    assert np.isnan(found.intervals()).all() and np.isfinite(found.table()).all()
+    assert (
+        "one item: no interval, guidance 1" in repr(found)
+        and "–" in repr(found)
+        and " to " not in repr(found)
+    )
+    figure = found.plot()
+    assert "one item: no interval" in figure.get_suptitle()
+    assert not any(" to " in text or "nan" in text for ax in figure.axes for text in written(ax))
+    lost = dl.knock_out(
+        portraits, CLEAN, measure="smile", how="zero", seeds=[3], sampling_steps=2, progress=False
+    )
+    assert np.isnan(lost.intervals()).all() and "(–)" in repr(lost) and "one item: no interval" in repr(lost)
+    assert lost.plot().get_suptitle() == "Knocking out a block: smile, one item: no interval"
+    assert lost.plot("zero").get_suptitle().startswith("Knocking out a block by zero: smile")
+
+
+@pytest.mark.parametrize("call", [dl.patch, dl.knock_out])
+def test_the_same_seed_twice_is_refused(portraits, call):
+    texts = [CLEAN, CORRUPT] if call is dl.patch else [[CLEAN, CORRUPT]]
+    with pytest.raises(SettingError, match="seeds has 4 more than once"):
+        call(portraits, *texts, measure=spot, seeds=[4, 1, 4], sampling_steps=1)
+
+
+def test_knocking_out_says_how_many_images_it_makes(portraits, monkeypatch):
+    told = []
+
+    def bar(name, shown):
+        told.append((name, shown))
+        return contextlib.nullcontext(lambda done, total: told.append((done, total)))
+
+    monkeypatch.setattr(ablation, "progress_bar", bar)
+    dl.knock_out(
+        portraits, [CLEAN, CORRUPT], measure="smile", how=["zero", "bypass"], seeds=[3], sampling_steps=1,
+        progress=False,
+    )  # fmt: skip
+    assert told == [("knock out, 8 images", False), (0, 8), (8, 8)]
 
 
 def test_changed_rows_and_unrelated_prompts(portraits):

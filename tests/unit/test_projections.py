@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import numpy as np
@@ -11,13 +12,15 @@ from matplotlib.colors import to_hex
 from matplotlib.offsetbox import AnnotationBbox
 from PIL import Image
 
+import ditlens as dl
 from ditlens.analysis.decompose import PCA
 from ditlens.errors import CaptureError, SettingError, SiteError
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.captures import capture
 from ditlens.lens.study.run import plan_study, run_study
+from ditlens.views.plots import NotebookFigure
 from ditlens.views.projections import plot_scree, plot_token_map, plot_trajectory, plot_words
-from ditlens.views.scatter import OKABE_ITO, OTHER, Colour, plot_projection, spread
+from ditlens.views.scatter import OKABE_ITO, OTHER, PICTURE, Colour, footer, placed, plot_projection, spread
 
 PROMPTS = ["a big smile", "a frown, red hair"]
 IMAGE = Image.new("RGB", (16, 16), (200, 10, 10))
@@ -99,7 +102,7 @@ def test_a_study_shows_its_own_image(study):
     figure = plot_token_map(PCA(3, joint=False).fit(study), study, step=1, block=1, item=3)
     assert [ax.get_title() for ax in figure.axes] == ["image", "block 1"]
     assert np.array_equal(figure.axes[0].images[0].get_array(), np.asarray(study.image(3)))
-    assert "colours of different blocks do not compare" in small_print(figure)
+    assert "colours of different blocks do not compare" in figure.get_supxlabel().replace("\n", " ")
     assert figure.get_suptitle() == "PCA of image 3: components 1 to 3 as red, green and blue"
 
 
@@ -128,6 +131,12 @@ def test_token_maps_that_cannot_be(view, image, cache, study, portraits, tmp_pat
         CaptureError, match="keeps no tokens, only their mean: .* Capture one with reduce=None"
     ):
         plot_token_map(view, means)
+    kept = dl.open_study("portraits").select(stream="image")
+    with pytest.raises(
+        CaptureError,
+        match="this source keeps 11 of them: 12, 19, .* one that has all: .*'portraits-patches'",
+    ):
+        plot_token_map(view, kept)
     tensors = {CacheKey("joint.0.image.out", step, "cond"): torch.rand(1, 4, 64) for step in range(61)}
     blocks = {CacheKey(f"joint.{k}.image.out", 0, "cond"): torch.rand(1, 4, 64) for k in range(13)}
     with pytest.raises(
@@ -216,6 +225,32 @@ def test_spread_points_are_apart():
     chosen = points[spread(points, 0.6, 40)]
     apart = np.abs(chosen[:, None] - chosen[None]).max(-1) + np.eye(len(chosen)) * 9
     assert len(chosen) > 25 and apart.min() >= 0.6
+
+
+def test_a_third_of_the_points_are_pictures_that_shrink_in_a_crowd():
+    grid = np.array([[x, y] for x in range(4) for y in range(3)], float)
+    places, side = placed(grid)
+    assert len(places) == 4 and side == PICTURE
+    assert len(placed(grid[:2])[0]) == 1, "one at least"
+    heap = np.random.default_rng(0).uniform(0, 0.3, (30, 2))
+    assert placed(np.concatenate([heap, grid]))[1] < PICTURE
+
+
+def test_pictures_stay_within_the_axes(study):
+    view = PCA(2, tokens="mean").fit(study.select(block=1, step=[1]))
+    figure = plot_projection(view.transform(study.select(block=1, step=[1])), "smile")
+    figure.savefig(io.BytesIO())  # lays it out
+    ax = figure.axes[0]
+    inside, boxes = ax.get_window_extent(), [a.get_window_extent() for a in ax.artists]
+    assert boxes and all(inside.x0 <= b.x0 and b.x1 <= inside.x1 for b in boxes)
+    assert all(inside.y0 <= b.y0 and b.y1 <= inside.y1 for b in boxes)
+
+
+def test_small_print_is_no_wider_than_its_figure():
+    figure = NotebookFigure(figsize=(6.5, 3))
+    footer(figure, "; ".join(["some words of a caption"] * 9), "one part that is longer than a line " * 4)
+    lines = figure.get_supxlabel().split("\n")
+    assert len(lines) > 3 and max(map(len, lines)) <= 91
 
 
 # --- steps, words, variance -------------------------------------------------------------------------------
