@@ -328,8 +328,8 @@ def compared(rows: Rows, names: list[str]) -> Results:
     return {
         "methods_in_harness": {
             "value": len(ran), "n": len(names), "unit": "methods", "parts": table,
-            "note": "value: success at degree 1; with effect, drift, evaluations (nfe), calls, seconds per edit (two "
-            "at a time, the machine was busy); "
+            "note": "value: success at degree 1; with effect, drift, evaluations (nfe), calls, seconds per edit "
+            "(two at a time, the machine was busy); "
             f"{table['ems']['n']} edits of EMS, {min(counts)} to {max(counts)} of the others: column n",
         },
         "ems_drift_ratio_to_best_baseline": {
