@@ -249,7 +249,7 @@ def report(
     model: o.Model = "portraits",
     device: o.Device = "auto",
 ) -> Outcome:
-    """Measure what a model says to the three findings of the paper: 20 minutes on two cores."""
+    """Measure the three findings of the paper on a model."""
     check_given(model, out=out, writes=["index.html", "report.json"], force=force)
     loaded = dl.load(model, device=device)
     name = f"{loaded.name}-twin" if twin == "auto" and loaded.name == "portraits" else twin
@@ -281,7 +281,7 @@ def train(
     out: Annotated[Path, o.Place(help="Model folder to write.")] = OUT / "train",
     force: Annotated[bool, Option("--force", help="Train anew what is there.")] = False,
 ) -> Outcome:  # fmt: skip
-    """Train a part of the portraits model, or all of it, or beside it its biased twin."""
+    """Train a part of the portraits model, all of it, or its twin."""
     place = out.with_name(f"{out.name}-twin") if stage == "twin" else out
     parts = PARTS.values() if stage == "all" else [PARTS[stage]] if stage in PARTS else []
     trained = [f"{part}/config.json" for part in parts] or [LORA]

@@ -66,6 +66,23 @@ class Fields:
     def redraw(self, pixels):
         return pixels.mean((2, 3), keepdim=True).expand_as(pixels)
 
+    def sample(self, count, seed):
+        found = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed)).tolist()
+        return [{"light": light, "tint": TINT.values[tint > 0.5]} for light, tint in found]
+
+    def draw(self, values, side):
+        shades = torch.tensor(
+            [[v["light"] + d * (v["tint"] == "warm") for d in (0.1, 0, -0.1)] for v in values]
+        )
+        return shades[..., None, None].expand(-1, -1, side, side).clamp(0, 1)
+
+    def hidden(self, values):
+        return set()
+
+    def caption(self, levels, seed=None):
+        words = [self.phrase(name, level) for name, level in levels.items()]
+        return " ".join(words if seed is None or seed % 2 == 0 else words[::-1])
+
     def change_mask(self, before, wanted, side):
         return torch.ones(1, 1, side, side)
 

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "LICENSE-docs", "ditlens", "data")
-LARGEST = 40 * 2**20
+LARGEST = 48 * 2**20
 OFFLINE = """
 import socket
 

@@ -29,7 +29,7 @@ from ditlens.ems.edit import Edit
 from ditlens.errors import ModelError
 from ditlens.tables import counted, progress_bar
 
-COMMANDS = ("generate", "edit", "check", "demo", "capture", "study", "doctor", "train", "bench")
+COMMANDS = ("generate", "edit", "check", "demo", "capture", "study", "report", "doctor", "train", "bench")
 BENCH = ("bench edit", "bench page", "bench vote", "bench export", "bench votes")
 
 
@@ -564,7 +564,7 @@ def test_every_path_of_a_command_is_read_by_one_function():
     given = [each for one in commands for each in inspect.signature(one.callback).parameters.values()]
     of_paths = (Path, Path | None)
     paths = [get_args(each.annotation) for each in given if {*get_args(each.annotation)[:1]} & {*of_paths}]
-    assert len(paths) == 15
+    assert len(paths) == 16
     assert {how.parser for _, how in paths} == {options.path, options.image_file}
 
 

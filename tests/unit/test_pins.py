@@ -70,9 +70,9 @@ def test_the_build_uses_the_pinned_setuptools():
     assert [str(wanted.specifier).removeprefix("==")] == versions(wanted.name, PYTHONS[-1])
 
 
-def test_all_means_all_extras_but_the_large_one():
+def test_all_means_all_extras_but_the_large_ones():
     (everything,) = map(Requirement, EXTRAS["all"])
-    assert everything.extras == set(EXTRAS) - {"all", "cluster"}
+    assert everything.extras == set(EXTRAS) - {"all", "cluster", "export"}
 
 
 def test_make_and_conda_read_the_constraints():
