@@ -94,6 +94,7 @@ def test_masks_come_with_the_text(portraits, tmp_path):
 def test_tables_of_other_libraries(study, tmp_path):
     frame = study.to_pandas()
     assert list(frame.index) == study.items and list(frame["mood"]) == [1.0, 1.0, -1.0, -1.0]
+    pytest.importorskip("xarray")
     array = study.to_xarray("joint.1.image.out", tokens=[9, 60])
     assert array.dims == ("step", "item", "token", "width") and array.shape == (2, 4, 2, 64)
     at = array.sel(step=2, token=9)
