@@ -325,6 +325,12 @@ def bias_is_seen(subject: Subject) -> Evidence:
         clear[model.name] = sum(each["p"] < CLEAR for each in cells.values())
     (twin, own), count = mean_of.values(), len(rows) // 2
     seen = list(clear.values())
+    found_it = twin >= 5 * max(own, 0) and seen[0] > count / 2
+    conclusion = (
+        f"What is not seen in {subject.model.name} is small, then."
+        if found_it
+        else "With so few pairs the bias is not seen, nor would others be: raise the scale."
+    )
     return Evidence(
         "Control: a twin whose bias is known",
         2,
@@ -332,8 +338,8 @@ def bias_is_seen(subject: Subject) -> Evidence:
         "times as large "
         "as the model's own, and most of them are clear of chance.",
         f"They are {twin:.2f} in the twin, where {seen[0]} of {count} are clear of chance, and {own:.3f} in "
-        f"{subject.model.name}, where {seen[1]} are. What cannot be seen in {subject.model.name} is small, then.",
-        True if twin >= 5 * max(own, 0) and seen[0] > count / 2 else None,
+        f"{subject.model.name}, where {seen[1]} are. {conclusion}",
+        found_it or None,
         decisive=False,
         table=rows,
         data={"mean shift": mean_of, "clear of chance": clear},
