@@ -292,8 +292,9 @@ def direction(
         method: See above.
         steps: Steps whose hidden states are averaged; all by default.
         patches: Tokens of the site at which it acts: "auto" takes those where images with most and with least of
-            the attribute differ more than they would anywhere by chance (if none does, it warns and takes all); or
-            their numbers, or how many: those that differ most against their own spread; None for all.
+            the attribute differ about as much as anywhere, and more than they would anywhere by chance (if none
+            does, it warns and takes all); or their numbers, or how many: those that differ most against their own
+            spread; None for all.
         per_patch: Whether every patch has a vector of its own; if not, all share one.
         value: Which value of a categorical attribute.
         values: The attribute of every image, where the study has no column of this name; None where nobody can see

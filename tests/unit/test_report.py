@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import ditlens as dl
-from ditlens.analysis.report import evidence, run
+from ditlens.analysis.report import apart, both, run, together
 from ditlens.analysis.report.findings import CLAIMS, Evidence, Report
 from ditlens.analysis.report.page import write_report
+from ditlens.analysis.report.subject import Subject
 from ditlens.analysis.steering import Steering
 from ditlens.cli import main as cli
 from ditlens.errors import SettingError
@@ -71,7 +72,7 @@ def test_which_measurements_are_made(portraits, tmp_path, monkeypatch):
         return measure
 
     world = tuple(
-        fake(each.__name__) if each is not evidence.bias_is_seen else each for each in run.WITH_WORLD
+        fake(each.__name__) if each is not together.bias_is_seen else each for each in run.WITH_WORLD
     )
     monkeypatch.setattr(run, "WITH_WORLD", world)
     made = dl.report(portraits, tmp_path, scale=0.5, progress=False)
@@ -114,13 +115,13 @@ def test_evidence_of_the_twin_and_of_the_matrix(portraits, tmp_path, monkeypatch
             return NotebookFigure()
 
     twin, plain = (dl.wrap(portraits.pipe, name) for name in ("twin", "plain"))
-    monkeypatch.setattr(evidence, "entanglement", Known)
-    subject = evidence.Subject(portraits, twin, {"smile": (0, 1), "age": (0, 1)}, tmp_path)
-    seen = evidence.bias_is_seen(subject)
+    monkeypatch.setattr(together, "entanglement", Known)
+    subject = Subject(portraits, twin, {"smile": (0, 1), "age": (0, 1)}, tmp_path)
+    seen = together.bias_is_seen(subject)
     assert seen.supports and "0.50 in the twin, where 2 of 2 are clear of chance, and 0.010" in seen.says
-    matrix = evidence.attributes_move_alone(subject)
+    matrix = together.attributes_move_alone(subject)
     assert matrix.supports and "0 of 2 cells beside the diagonal" in matrix.says
-    unseen = evidence.bias_is_seen(evidence.Subject(portraits, plain, subject.tied, tmp_path))
+    unseen = together.bias_is_seen(Subject(portraits, plain, subject.tied, tmp_path))
     assert unseen.supports is None
 
 
@@ -135,7 +136,7 @@ def test_steering_counts_towards_the_farther_end(portraits, monkeypatch):
         object.__setattr__(result, name, value)
     drift = [[0.1, 0.0, 0.2], [0.3, 0.0, 0.4]]
     monkeypatch.setattr(Steering, "drift", drift)
-    moved, drifted = evidence.farther_end(result, "smile")
+    moved, drifted = apart.farther_end(result, "smile")
     np.testing.assert_allclose(moved, [0.5, 0.6])
     np.testing.assert_allclose(drifted, [0.2, 0.3])
 
@@ -147,3 +148,17 @@ def test_the_command(portraits_folder, tmp_path, monkeypatch, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["findings"][1]["verdict"] == "supported" and facts["page"].endswith("index.html")
     assert cli.main(words) == 1 and "--force" in capsys.readouterr().err
+
+
+def test_an_edit_is_done_if_it_arrives_and_does_not_lose_the_source():
+    arrives = np.array([[0.4, 0.9], [0.9, 0.9], [0.9, 0.9], [0.9, 0.9]])
+    away = np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 3.0], [1.0, 1.0]])  # from the exact answer
+    values = {("text", "effect"): arrives, ("text", "swap"): away, ("text", "gap"): np.full((4, 2), 2.0)}
+    shares = both.done(SimpleNamespace(values=values, groups=np.array([0, 0, 1, 1])), "text")
+    np.testing.assert_array_equal(shares, [[0.5, 1.0], [1.0, 0.5]])
+
+
+def test_each_route_counts_at_its_best_noise_level():
+    people, other = np.array([[1.0, 0.0], [1.0, 0.5]]), np.array([[0.0, 0.5], [0.0, 0.5]])
+    assert both.best(people)["value"] == 1.0 and both.best(people, other)["value"] == 0.5
+    assert both.best(people, other)["n"] == 2

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ditlens.analysis.report import evidence
-from ditlens.analysis.report.evidence import Subject
+from ditlens.analysis.report import apart, both, together
 from ditlens.analysis.report.findings import Evidence, Report
 from ditlens.analysis.report.page import write_report
+from ditlens.analysis.report.subject import Subject
 from ditlens.arguments import FLAG, NOTHING, NUMBER, PATH, instance, takes
 from ditlens.errors import SettingError
 from ditlens.files import user_path
@@ -23,16 +23,16 @@ from ditlens.version import __version__
 
 Measurement = Callable[[Subject], Evidence]
 WITH_WORLD: tuple[Measurement, ...] = (
-    evidence.texts_change_one_thing,
-    evidence.image_states_move_one_thing,
-    evidence.directions_are_apart,
-    evidence.words_stay_apart,
-    evidence.attributes_move_alone,
-    evidence.bias_is_seen,
-    evidence.both_are_needed,
+    apart.texts_change_one_thing,
+    apart.image_states_move_one_thing,
+    apart.directions_are_apart,
+    apart.words_stay_apart,
+    together.attributes_move_alone,
+    together.bias_is_seen,
+    both.both_are_needed,
 )
 """Measurements of a model whose world reads and draws."""
-WITHOUT: tuple[Measurement, ...] = (evidence.words_stay_apart, evidence.texts_change_images)
+WITHOUT: tuple[Measurement, ...] = (apart.words_stay_apart, both.texts_change_images)
 """Measurements of any other model."""
 
 
@@ -82,7 +82,7 @@ def report(
             "edit comes to the exact answer, cannot be measured. No other network stands in for it here."
         )
     elif twin is None:
-        measurements = tuple(each for each in measurements if each is not evidence.bias_is_seen)
+        measurements = tuple(each for each in measurements if each is not together.bias_is_seen)
         left_out.append("No model whose bias is known was given, to see whether entanglement would be found.")
     about = {
         "model": model.name, "fingerprint": fingerprint(model)[:12], "ditlens": __version__,
