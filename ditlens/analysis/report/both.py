@@ -35,10 +35,10 @@ def both_are_needed(subject: Subject) -> Evidence:
         "Edits: text alone, image alone, both",
         3,
         f"an edit is done if it goes more than {DONE:g} of the way to the wanted level and ends nearer to the "
-        "exact answer, in pixels, than its source was. Moving both gets most edits done, and at least a tenth more "
-        "of them than moving the text alone and than moving the latents alone, each at the noise level that suits it "
-        "best (lower ends of the intervals). It speaks against the finding if one alone gets as many done, within "
-        "a twentieth (upper end).",
+        "exact answer, in pixels, than its source was. Moving both gets most edits done, and at least a tenth "
+        "more of them than moving the text alone, or the latents alone, each at the noise level that suits it "
+        "best (lower ends of the intervals). It speaks against the finding if one alone gets as many done, "
+        "within a twentieth (upper end).",
         f"Done are {said(share['text'])} by the text alone, {said(share['image'])} by moved latents alone and "
         f"{said(share['joint'])} by both: {said(less['text'])} more than by the text, {said(less['image'])} more "
         "than by the latents. The source is brought to a noise level t and sampled from there: a high one gives "
