@@ -33,6 +33,8 @@ from ditlens.errors import SettingError
 
 Latents: TypeAlias = Float[Tensor, "batch channels height width"]
 """Latents, and the noise and velocities that are added to them."""
+Row: TypeAlias = Float[Tensor, "_ channels height width"]
+"""Latents that are evaluated together with others, of which there may be more or fewer."""
 Mask: TypeAlias = Float[Tensor, "#batch 1 height width"]
 """Where latents may change, in [0, 1]: one for all items, or one each."""
 Sigma: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, " batch"]
@@ -297,7 +299,7 @@ class VelocityField(Protocol):
         """Return the velocity of latents at one sigma in [0, 1], for as many texts."""
 
 
-def evaluate(field: VelocityField, sigma: float, rows: Sequence[tuple[Latents, Text]]) -> tuple[Latents, ...]:
+def evaluate(field: VelocityField, sigma: float, rows: Sequence[tuple[Row, Text]]) -> tuple[Row, ...]:
     """Evaluate several (latents, text) rows at one sigma in ONE call of the field.
 
     >>> from ditlens.worlds.analytic import GaussianWorld
@@ -308,7 +310,7 @@ def evaluate(field: VelocityField, sigma: float, rows: Sequence[tuple[Latents, T
     Args:
         field: The velocity field.
         sigma: Noise level in [0, 1] of all rows.
-        rows: Pairs of latents (the same number in each) and their text (1 or as many).
+        rows: Pairs of latents and their text (1 or as many).
 
     Returns:
         One velocity per row, in the dtype of the latents.
@@ -319,7 +321,7 @@ def evaluate(field: VelocityField, sigma: float, rows: Sequence[tuple[Latents, T
     check_sigma(sigma)
     latents = torch.cat([points for points, _ in rows])
     texts = cat_texts([expand_text(text, points.shape[0]) for points, text in rows])
-    return field(latents, sigma, texts).to(latents.dtype).chunk(len(rows))
+    return field(latents, sigma, texts).to(latents.dtype).split([len(points) for points, _ in rows])
 
 
 def embedded_guidance(text: Any, guidance: float | Float[Tensor, " batch"]) -> Any:

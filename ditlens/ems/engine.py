@@ -17,11 +17,14 @@ from ditlens import flow
 from ditlens.ems.masks import check_values
 from ditlens.ems.methods import DeltaVelocity, Distillation, Look
 from ditlens.errors import SettingError
-from ditlens.flow import Latents, Mask, Text, VelocityField
+from ditlens.flow import Latents, Mask, Row, Text, VelocityField
 from ditlens.labels import Label, announce
 
 Step = tuple[float, Latents, Latents]
 """What a loop yields after a step: its noise level, the edited latents, and the clean latents that it points to."""
+
+SourceSide = dict[tuple[int, int], Row]
+"""v_source(q) of one item by step and draw: q holds no z, so it is the same for every target and degree."""
 
 Loop = Callable[[VelocityField], Iterator[Step]]
 """An edit that is checked and ready: the steps that it makes with a velocity field."""
@@ -84,18 +87,18 @@ def plan_prompts(
     Raises:
         SettingError: If a text does not fit the batch, or guidance needs a null text that is missing.
     """
-    source, target = flow.expand_text(source, batch), flow.expand_text(target, batch)
+    at_own, source, target = source, flow.expand_text(source, batch), flow.expand_text(target, batch)
     guidance: float | torch.Tensor = method.target_guidance
     slider_at_zero: bool | torch.Tensor = method.guide_from == "source" and guidance == 0  # at_p is [source]
     if slides is not None and method.slide == "guidance":
         guidance = guidance * slides
         slider_at_zero = guidance == 0 if method.guide_from == "source" else False
     same = (flow.equal_texts(source, target) | slider_at_zero) & method.keeps_equal
-    guide, source, target = (
+    guide, at_own, target = (
         _named(text, role)
-        for text, role in ((source, "source.target"), (source, "source"), (target, "target"))
+        for text, role in ((source, "source.target"), (at_own, "source"), (target, "target"))
     )
-    at_q = flow.guidance_texts(source, null_text, method.source_guidance) if method.needs_source else []
+    at_q = flow.guidance_texts(at_own, null_text, method.source_guidance) if method.needs_source else []
     texts = method.target_guidance if isinstance(guidance, float | int) else 2.0  # 2: both, for all items
     embedded = flow.embedded_guidance(target, guidance)  # None, unless the model is guidance-distilled
     if method.guide_from == "source":
@@ -127,31 +130,49 @@ def compare(
     eta: float,
     prompts: _Prompts,
     method: DeltaVelocity,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    kept: Row | None = None,
+    shared: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor, Row | None]:
     """Evaluate the target point and the source point under one noise, in one call.
+
+    Args:
+        field: The velocity field.
+        x: Source latents.
+        z: Edited latents.
+        noise: The noise.
+        sigma: Noise level t.
+        eta: Coupling.
+        prompts: What is evaluated where.
+        method: The method.
+        kept: v_source(q) of an earlier run, which is not evaluated again.
+        shared: Whether all items have the same q, so that the first one's v_source(q) is that of all.
 
     Returns:
         Dv = v_target(p) - v_source(q), or v_target(p) less another reference: v_source(p), or noise - x; and
-        v_source(q) - (noise - x), along which the source text would move its own image. Both (B, C, H, W).
+        v_source(q) - (noise - x), along which the source text would move its own image, both (B, C, H, W); and
+        v_source(q) itself, None if the method does not ask for it.
     """
     q = flow.interpolate(x, noise, sigma)
     p = q + (1 - (1 - eta) * sigma) * (z - x)
     reference = method.reference if isinstance(method, Distillation) else "source"
     own = p if reference == "same" else q
-    rows = [(own, text) for text in prompts.at_q] + [(p, text) for text in prompts.at_p]
+    at_q = prompts.at_q if kept is None else []
+    rows = [(own[:1] if shared else own, text) for text in at_q] + [(p, text) for text in prompts.at_p]
     velocities = flow.evaluate(field, sigma, rows)
-    v_source = v_noise = noise - x
-    if prompts.at_q:
-        v_source = flow.merge_guidance(velocities[: len(prompts.at_q)], method.source_guidance)
-    v_target = flow.merge_guidance(velocities[len(prompts.at_q) :], flow.per_item(prompts.guidance, x))
+    if at_q:
+        kept = flow.merge_guidance(velocities[: len(at_q)], method.source_guidance)
+    v_noise = noise - x
+    v_source = v_noise if kept is None else kept
+    v_target = flow.merge_guidance(velocities[len(at_q) :], flow.per_item(prompts.guidance, x))
     # For these items p = q and the texts agree: only rounding, which may differ between rows, is undone.
     v_target = torch.where(flow.per_item(prompts.same, x), v_source, v_target)
-    return v_target - (v_noise if reference == "noise" else v_source), v_source - v_noise
+    return v_target - (v_noise if reference == "noise" else v_source), v_source - v_noise, kept
 
 
 def prepare(
     latents: Latents, source_text: Text, target_text: Text, sigmas: torch.Tensor | None, method: DeltaVelocity, *,
     null_text: Text | None, seeds: Sequence[int] | None, mask: Mask | None, slides: torch.Tensor | None = None,
+    kept: SourceSide | None = None,
 ) -> tuple[int, Loop]:  # fmt: skip
     """The number of steps of an edit, and its loop; for arguments and errors see `ditlens.ems.sample.iter_method`.
 
@@ -159,7 +180,7 @@ def prepare(
     guides away from the source text (there also at target_guidance 0). CSDS-recon "penalty" and "ball" do not
     promise that: plain score distillation moves an image even under its own description.
     """
-    levels = method.levels(sigmas)
+    levels, kept = method.levels(sigmas), kept if method.shares_source else None
     prompts = plan_prompts(source_text, target_text, null_text, method, len(latents), slides)
     generators = flow.seeded_generators(seeds, len(latents))
     x = flow.accumulator(latents)
@@ -169,9 +190,14 @@ def prepare(
         for step, (sigma, next_sigma) in enumerate(levels):
             eta = method.coupling(step / len(levels))
             difference, own = torch.zeros_like(x), torch.zeros_like(x)
-            for _ in range(method.averages):
+            for draw in range(method.averages):
                 noise = flow.seeded_noise(generators, x)
-                parts = compare(field, x, z, noise, sigma, eta, prompts, method)
+                before = None if kept is None else kept.get((step, draw))
+                parts = compare(
+                    field, x, z, noise, sigma, eta, prompts, method, before, shared=kept is not None
+                )
+                if kept is not None and parts[2] is not None:
+                    kept[step, draw] = parts[2]
                 difference, own = difference + parts[0] / method.averages, own + parts[1] / method.averages
             look = Look(sigma, next_sigma, eta, z - x, difference, own)
             clean = method.preview(z, look)

@@ -155,6 +155,11 @@ class DeltaVelocity(BaseMethod, abc.ABC):
         return True
 
     @property
+    def shares_source(self) -> bool:
+        """Whether v_source is the same at every degree, because it is taken at q, which holds no z."""
+        return self.needs_source
+
+    @property
     def keeps_equal(self) -> bool:
         """Whether an item whose two texts are equal comes back bit for bit.
 
@@ -278,6 +283,10 @@ class Distillation(DeltaVelocity):
     @property
     def needs_source(self) -> bool:
         return self.reference != "noise" or self.constraint == "orthogonal"
+
+    @property
+    def shares_source(self) -> bool:
+        return super().shares_source and self.reference != "same"
 
     @property
     def keeps_equal(self) -> bool:

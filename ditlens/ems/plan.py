@@ -20,7 +20,7 @@ from ditlens.arguments import FLAG, takes
 from ditlens.describers.choice import describer_from
 from ditlens.description import Describer, Description, single_changes
 from ditlens.ems import judge, masks
-from ditlens.ems.engine import EngineState
+from ditlens.ems.engine import EngineState, SourceSide
 from ditlens.ems.extract import check_texts, describe, instructions_of, known_to, target_texts
 from ditlens.ems.loops import Method
 from ditlens.ems.methods import BaseMethod, DeltaVelocity, OdeEdit
@@ -185,6 +185,11 @@ class Plan:
             )
         return found
 
+    @cached_property
+    def null_text(self) -> TextEmbedding:
+        """Embedding of the empty prompt."""
+        return self.model.encode_text("").named("uncond")
+
     def moved(self, degree: float) -> TextEmbedding:
         """The manipulated text: c0 + degree * sum of w_i (c_i - c0)."""
         chosen = self.settings
@@ -192,8 +197,13 @@ class Plan:
         text = text_encoders.only(self.source, move(self.source, *steps), self.encoders)
         return replace(text, prompts=(self.description.target,), roles=("target",))
 
-    def states(self, degrees: Sequence[float]) -> Iterator[EngineState]:
-        """Carry the plan out, one item per degree, step by step."""
+    def states(self, degrees: Sequence[float], kept: SourceSide | None = None) -> Iterator[EngineState]:
+        """Carry the plan out, one item per degree, step by step.
+
+        Args:
+            degrees: The degrees.
+            kept: What runs of this plan have found at the source point, see `ditlens.ems.sample.iter_method`.
+        """
         model, count, method = self.model, len(degrees), self.method
         slides = None
         if isinstance(method, DeltaVelocity) and method.slide == "guidance":
@@ -202,9 +212,9 @@ class Plan:
         else:
             texts = [self.moved(degree) for degree in degrees]
         return iter_method(
-            model, self.latents.expand(count, -1, -1, -1), self.source.expand(count), TextEmbedding.cat(texts),
-            method, grid=model.sigmas, null_text=model.encode_text("").named("uncond"),
-            seeds=[self.settings.seed] * count, mask=self.mask, slides=slides,
+            model, self.latents.expand(count, -1, -1, -1), self.source, TextEmbedding.cat(texts),
+            method, grid=model.sigmas, null_text=self.null_text,
+            seeds=[self.settings.seed] * count, mask=self.mask, slides=slides, kept=kept,
         )  # fmt: skip
 
     def reversed(self, latents: Latents, image: Image.Image, degree: float) -> Plan:

@@ -10,7 +10,7 @@ import torch
 
 from ditlens import flow
 from ditlens.ems import engine, loops
-from ditlens.ems.engine import EngineState
+from ditlens.ems.engine import EngineState, SourceSide
 from ditlens.ems.loops import Grid, Inversion, Method, Resample
 from ditlens.ems.methods import DDS, FLOWEDIT, FLOWEDIT_FLUX, PRESETS, Distillation, OdeEdit
 from ditlens.errors import SettingError
@@ -118,6 +118,7 @@ def iter_method(
     seeds: Sequence[int] | None = None,
     mask: Mask | None = None,
     slides: torch.Tensor | None = None,
+    kept: SourceSide | None = None,
 ) -> Iterator[EngineState]:
     """Edit latents with any method; yields after every step, and stops when you stop iterating.
 
@@ -135,6 +136,9 @@ def iter_method(
         seeds: One seed per item for its noise, drawn on the CPU; None means 0, 1, ..., B - 1.
         mask: Where the latents may change, (1 or B, 1, H, W) in [0, 1]; None: everywhere.
         slides: Factor on the guidance of each item, (B,), for methods that slide by guidance.
+        kept: What an earlier run has found at the source point, and is not evaluated again; what is missing is
+            added. For methods whose `shares_source` is true, if all items have the same latents, source text
+            and seed.
 
     Returns:
         An iterator of `EngineState`; the last state's latents are the edited image's.
@@ -149,5 +153,5 @@ def iter_method(
     elif isinstance(method, Inversion):
         made = loops.invert(latents, *texts, method, grid, **given)
     else:
-        made = engine.prepare(latents, *texts, grid(method.steps), method, **given, slides=slides)
+        made = engine.prepare(latents, *texts, grid(method.steps), method, **given, slides=slides, kept=kept)
     return engine.drive(field, *made, every_call=isinstance(method, Inversion))
