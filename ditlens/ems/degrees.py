@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -182,7 +181,7 @@ def same_alone(plan: Plan) -> bool:
 
 
 class _InCompany(TorchFunctionMode):
-    """Computes a lone row as one of two: libraries multiply a single row by another method, which rounds otherwise."""
+    """Computes a lone row as one of two: a single row is multiplied by another method and rounded otherwise."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (F.linear, F.conv2d) and len(args[0]) == 1 and args[0].ndim in (2, 4):
