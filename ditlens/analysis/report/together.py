@@ -6,6 +6,7 @@ from ditlens.analysis.entanglement import Entanglement, entanglement
 from ditlens.analysis.report.findings import Evidence
 from ditlens.analysis.report.subject import Subject, ends, mean
 from ditlens.metrics.statistics import Estimate, estimate, said
+from ditlens.tables import spoken
 
 CLEAR = 0.005
 """Share of chance below which a shift counts as clear."""
@@ -17,7 +18,7 @@ def attributes_move_alone(subject: Subject) -> Evidence:
     beside = beside_diagonal(found)
     own = estimate([found.cells[name, name]["value"] for name in found.rows])
     clear = sum(each["p"] < CLEAR for names, each in found.cells.items() if names[0] != names[1])
-    largest = ", ".join(f"{a} → {b} {said(cell)}" for a, b, cell in found.largest(3))
+    largest = ", ".join(f"{spoken(a)} → {spoken(b)} {said(cell)}" for a, b, cell in found.largest(3))
     return Evidence(
         "Images: what else moves when a text moves one attribute",
         2,
@@ -50,7 +51,7 @@ def bias_is_seen(subject: Subject) -> Evidence:
         )
         cells = {(a, b): found.cell(a, b) for a in subject.tied for b in subject.tied if a != b}
         rows += [
-            {"model": model.name, "text moves": a, "image shifts in": b, "shift": said(each)}
+            {"model": model.name, "text moves": spoken(a), "image shifts in": spoken(b), "shift": said(each)}
             for (a, b), each in cells.items()
         ]
         mean_of[model.name] = mean(cells.values())
