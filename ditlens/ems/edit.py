@@ -334,7 +334,7 @@ def edit(
     source_text: str | None = None,
     target_text: str | None = None,
     describer: Describer | str | None = None,
-    method: Method | str | None = None,
+    method: Method | Mapping[str, Any] | str | None = None,
     mask: Any = "auto",
     tokens: bool = True,
     pooled: bool = True,
@@ -359,8 +359,8 @@ def edit(
         target_text: What it should show, instead of the describer's text.
         describer: Who describes; the model's own by default. A name, a folder or an address does too, see
             `ditlens.describers.choice.describer_from`.
-        method: Settings of a method, or a name from `ditlens.ems.sample.METHODS`: as published for the model's
-            family and for latents of this size. The model's own by default.
+        method: Settings of a method, also as a recipe holds them, or a name from `ditlens.ems.sample.METHODS`: as
+            published for the model's family and for latents of this size. The model's own by default.
         mask: Where the image may change: an image, an array or a file (white may change), drawn on the image or on
             what the model sees of it; "difference" takes where the two texts pull apart; "exact" draws it, in a
             world with a renderer; "auto" is the model's own choice. None or "none": everywhere.

@@ -57,7 +57,7 @@ class EditSettings:
     source_text: str | None = None
     target_text: str | None = None
     describer: Describer | str | Path | None = None
-    method: Method | str | None = None
+    method: Method | Mapping[str, Any] | str | None = None
     mask: Any = field(default="auto", repr=False)
     tokens: bool = True
     pooled: bool = True
@@ -65,7 +65,7 @@ class EditSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", flow.seed_of(self.seed))
-        if isinstance(self.method, Mapping):  # as a recipe holds it
+        if isinstance(self.method, Mapping):
             object.__setattr__(self, "method", method_from(self.method))
         if not (self.method is None or isinstance(self.method, str | BaseMethod)):
             raise SettingError(
@@ -391,8 +391,12 @@ def chosen_mask(
         ) from error
 
 
-def chosen_method(model: Model, method: Method | str | None, size: Sequence[int]) -> Method:
+def chosen_method(
+    model: Model, method: Method | Mapping[str, Any] | str | None, size: Sequence[int]
+) -> Method:
     """The method by its name, as published for the model's family and latents of this size, or the model's own."""
+    if isinstance(method, Mapping):  # as a recipe holds it
+        return method_from(method)
     if isinstance(method, str):
         return default_method(model) if method == "ems" else method_for(model, method, size)
     return method or default_method(model)

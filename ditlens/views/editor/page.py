@@ -1,0 +1,357 @@
+"""The editor's page: widgets that show a session and pass on what is done to them. Imports no torch."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+from IPython.display import HTML, display
+from markupsafe import Markup, escape
+
+from ditlens.files import user_path, write_whole
+from ditlens.views.editor import card
+from ditlens.views.editor.parts import Picture, Strip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ditlens.views.editor.session import Session
+
+LOWEST, HIGHEST = -1.0, 2.0
+"""Ends of the degree slider."""
+WIDE = {"width": "auto"}
+_NUMBERS = itertools.count()
+
+
+def html(value: Any = "", **more: Any) -> widgets.HTML:
+    """A piece of HTML without margins of its own."""
+    return widgets.HTML(str(value), **more)
+
+
+def _without(act: Callable[[], Any], _: Any) -> Any:
+    """Call what takes nothing with what a widget gives."""
+    return act()
+
+
+class Page(widgets.VBox):  # type: ignore[misc]
+    """A session as a widget."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._facts = session.facts()
+        self._lock, self._jumps, self._texts = threading.RLock(), -1, ("", "")
+        self._showing = threading.local()  # a person's change in another thread is none of the page's own
+        self._still: Any = None
+        self._class = f"ditlens-still-{id(self):x}-{next(_NUMBERS)}"
+        self._build()
+        self._wire()
+        self._apply(session.shown())
+        threading.Thread(target=self._listen, name="ditlens page", daemon=True).start()
+
+    # --- what is there -----------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        facts = self._facts
+        examples = self.session.examples()
+        self.examples = Strip(images=list(examples.values()), labels=list(examples), title="Examples")
+        self.upload = widgets.FileUpload(accept="image/*", description="Open a picture", layout=WIDE)
+        self.picture = Picture(static_class=self._class)
+        self.degree = widgets.FloatSlider(
+            1.0, min=LOWEST, max=HIGHEST, step=0.05, description="degree", readout_format=".2f",
+            layout={"width": "100%", "max_width": "448px"},
+        )  # fmt: skip
+        self.stop_button = widgets.Button(description="Stop", icon="stop", layout=WIDE)
+        self.undo_button = widgets.Button(description="Undo", icon="undo", layout=WIDE)
+        self.redo_button = widgets.Button(description="Redo", icon="repeat", layout=WIDE)
+        self.progress = widgets.FloatProgress(max=1.0, layout={"width": "120px"})
+        self.status = html()
+        self.error = html()
+        self.instruction = widgets.Text(
+            placeholder="what to change, e.g. make her smile", layout={"width": "auto", "flex": "1 1 200px"}
+        )
+        self.extract_button = widgets.Button(description="Extract", button_style="primary", layout=WIDE)
+        self.source = widgets.Textarea(
+            placeholder="what the picture shows", rows=3, continuous_update=False, layout=WIDE
+        )
+        self.target = widgets.Textarea(
+            placeholder="what it should show", rows=3, continuous_update=False, layout=WIDE
+        )
+        self.words, self.measured = html(), html()
+        self.history = Strip(title="History")
+        self.levels = {name: self._level(spec) for name, spec in facts["attributes"].items()}
+        self.seed = widgets.BoundedIntText(0, min=0, max=2**31 - 1, description="seed")
+        self.method = widgets.Dropdown(options=facts["methods"], description="method")
+        self.guidance = widgets.Dropdown(
+            options=[("the method's own", None), *((f"{g:g}", g) for g in (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0))],
+            description="guidance",
+        )  # fmt: skip
+        self.mask = widgets.Dropdown(options=facts["masks"], description="mask")
+        self.tokens = widgets.Checkbox(True, description="tokens move", indent=False, layout=WIDE)
+        self.pooled = widgets.Checkbox(True, description="pooled vector moves", indent=False, layout=WIDE)
+        self.encoders = {
+            name: widgets.Checkbox(True, description=name, indent=False, layout=WIDE)
+            for name in facts["encoders"]
+        }
+        self.film_button = widgets.Button(description="Show the steps", layout=WIDE)
+        self.film = Strip(title="Steps of the edit")
+        self.film_picture = html()
+        self.save_button = widgets.Button(description="Prepare a file", icon="download", layout=WIDE)
+        self.link = html()
+        self.load = widgets.FileUpload(accept=".png,.json", description="Load a saved edit", layout=WIDE)
+        self.code_button = widgets.Button(description="Write the cell", icon="code", layout=WIDE)
+        self.code = widgets.Textarea(rows=12, layout={"width": "auto"}, description="")
+        left = widgets.VBox(
+            [self.picture, self.degree,
+             widgets.HBox([self.undo_button, self.redo_button, self.stop_button, self.progress, self.status],
+                          layout={"flex_flow": "row wrap", "align_items": "center"}),
+             self.history],
+            layout={"flex": "1 1 400px", "max_width": "480px", "min_width": "280px"},
+        )  # fmt: skip
+        right = widgets.VBox(
+            [widgets.HBox([self.instruction, self.extract_button], layout={"flex_flow": "row wrap"}), self.error,
+             html("<b>source text</b>"), self.source, html("<b>target text</b>"), self.target, self.words,
+             self.measured],
+            layout={"flex": "1 1 380px", "min_width": "280px"},
+        )  # fmt: skip
+        sections = {
+            "Attributes": widgets.HBox(list(self.levels.values()), layout={"flex_flow": "row wrap"}),
+            "Settings": self._settings(),
+            "Steps": widgets.VBox([self.film_button, self.film, self.film_picture]),
+            "Save and load": widgets.VBox(
+                [widgets.HBox([self.save_button, self.link], layout={"align_items": "center"}), self.load]
+            ),
+            "Code": widgets.VBox([self.code_button, self.code]),
+        }
+        if not self.levels:
+            sections.pop("Attributes")
+        self.folded = widgets.Accordion(list(sections.values()), titles=tuple(sections), selected_index=None)
+        self.children = [
+            widgets.HBox(
+                [self.examples, self.upload], layout={"flex_flow": "row wrap", "align_items": "center"}
+            ),
+            widgets.HBox([left, right], layout={"flex_flow": "row wrap", "grid_gap": "16px"}),
+            self.folded,
+        ]
+
+    def _level(self, spec: dict[str, Any]) -> Any:
+        """A control for the levels of an attribute: a slider where they have an order."""
+        kind = widgets.SelectionSlider if spec["ordered"] else widgets.Dropdown
+        more = {"continuous_update": False} if spec["ordered"] else {}
+        return kind(
+            options=[(words, k) for k, words in enumerate(spec["words"])], value=0, description=spec["label"],
+            style={"description_width": "90px"}, layout={"width": "330px"}, **more,
+        )  # fmt: skip
+
+    def _settings(self) -> widgets.VBox:
+        routes = [self.tokens, self.pooled, *(self.encoders.values() if len(self.encoders) > 1 else ())]
+        return widgets.VBox([
+            widgets.HBox([self.method, self.guidance, self.mask, self.seed], layout={"flex_flow": "row wrap"}),
+            widgets.HBox(routes, layout={"flex_flow": "row wrap", "grid_gap": "16px"}),
+        ])  # fmt: skip
+
+    # --- what is done to it ------------------------------------------------------------------------------
+
+    def _wire(self) -> None:
+        session = self.session
+        self.degree.observe(self._dragged, "value")
+        self._on(self.examples, lambda value: session.example(self.examples.labels[value[0]]), "picked")
+        self._on(self.history, lambda value: session.go(value[0]), "picked")
+        self._on(self.film, lambda value: self._step(value[0]), "picked")
+        self._on(self.upload, partial(self._uploaded, session.open))
+        self._on(self.load, partial(self._uploaded, lambda content, _: session.load(content)))
+        self.picture.on_msg(self._dropped)
+        clicks: dict[widgets.Button, Callable[[], Any]] = {
+            self.extract_button: self._extract, self.stop_button: session.stop, self.undo_button: session.undo,
+            self.redo_button: session.redo, self.film_button: self._film, self.save_button: self._save,
+            self.code_button: self._code,
+        }  # fmt: skip
+        for button, act in clicks.items():
+            button.on_click(self._guarded(partial(_without, act)))
+        self.instruction.on_msg(self._entered)
+        for box in (self.source, self.target):
+            self._on(box, partial(_without, self._typed))
+        for name, control in self.levels.items():
+            self._on(control, partial(session.set_level, name))
+        for name in ("seed", "method", "guidance", "mask", "tokens", "pooled"):
+            self._on(getattr(self, name), partial(self._set, name))
+        for box in self.encoders.values():
+            self._on(box, partial(_without, self._routes))
+
+    def _guarded(self, act: Callable[[Any], Any]) -> Callable[[Any], None]:
+        """Errors of callbacks are shown on the page: nobody sees them elsewhere."""
+
+        def guarded(given: Any) -> None:
+            try:
+                act(given)
+            except Exception as error:
+                self._alarm(f"{type(error).__name__}: {error}")
+
+        return guarded
+
+    def _shows(self) -> bool:
+        """Whether this thread is bringing the page to what the session has."""
+        return getattr(self._showing, "now", False)
+
+    def _on(self, control: Any, act: Callable[[Any], Any], name: str = "value") -> None:
+        """What to do with a value that somebody changed; nothing where the page shows what the session has."""
+        guarded = self._guarded(act)
+
+        def changed(change: Any) -> None:
+            if not self._shows():
+                guarded(change["new"])
+
+        control.observe(changed, name)
+
+    def _dragged(self, change: Any) -> None:
+        if self._shows():
+            return
+        try:
+            picture = self.session.drag(float(change["new"]))
+            if picture:
+                self.picture.set_trait("kind", "preview")
+                self.picture.set_trait("after", picture)
+        except Exception as error:
+            self._alarm(str(error))
+
+    def _entered(self, _: Any, content: Any, __: Any) -> None:
+        if content.get("event") == "submit":
+            self._guarded(partial(_without, self._extract))(None)
+
+    def _extract(self) -> None:
+        self.session.extract(self.instruction.value)
+
+    def _typed(self) -> None:
+        if self.source.value.strip() and self.target.value.strip():
+            self.session.set_texts(self.source.value, self.target.value)
+
+    def _set(self, name: str, value: Any) -> None:
+        self.session.configure(**{name: "" if (name, value) == ("method", "ems") else value})
+
+    def _routes(self) -> None:
+        chosen = tuple(name for name, box in self.encoders.items() if box.value)
+        self.session.configure(encoders=() if len(chosen) == len(self.encoders) else chosen)
+
+    def _uploaded(self, act: Callable[[bytes, str], Any], files: Any) -> None:
+        for each in files:
+            act(bytes(each["content"]), each["name"])
+
+    def _dropped(self, _: Any, content: Any, buffers: Any) -> None:
+        if buffers:
+            self._guarded(lambda _: self.session.open(bytes(buffers[0]), content["name"]))(None)
+
+    def _film(self) -> None:
+        self.film.images = self.session.film()
+        self.film.labels = [str(k + 1) for k in range(len(self.film.images))]
+        self._step(len(self.film.images) - 1)
+
+    def _step(self, index: int) -> None:
+        if not self.film.images:
+            return
+        self.film.chosen = index
+        data = base64.b64encode(self.film.images[index]).decode()
+        self.film_picture.value = (
+            f'<img width="384" alt="step {index + 1}" src="data:image/jpeg;base64,{data}">'
+            f"<div>step {index + 1} of {len(self.film.images)}: what it would be if this were the last</div>"
+        )
+
+    def _save(self) -> None:
+        data = base64.b64encode(self.session.png()).decode()
+        self.link.value = (
+            f'<a download="ditlens-edit.png" href="data:image/png;base64,{data}">Download ditlens-edit.png</a>'
+            " (the recipe and the source are in it)"
+        )
+
+    def _code(self) -> None:
+        self.code.value = self.session.code()
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture as PNG, with the recipe and the source in it; `load` and the page read it again.
+
+        Raises:
+            SettingError: If there is no picture.
+            WriteError: If it cannot be written.
+        """
+        write_whole(user_path(path), self.session.png())
+
+    # --- what is shown -----------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        version = -1
+        while True:
+            try:
+                shown = self.session.wait(version)
+                if shown is not None:
+                    version = shown["version"]
+                    self._apply(shown)
+            except (EOFError, ConnectionError):
+                self._alarm("The connection to the model was lost. Open this page again.")
+                return
+            except Exception as error:
+                self._alarm(f"{type(error).__name__}: {error}")
+
+    def _alarm(self, words: str) -> None:
+        self.error.value = (
+            str(Markup('<div class="ditlens-error" role="alert">{}</div>').format(words)) if words else ""
+        )
+
+    def _apply(self, shown: dict[str, Any]) -> None:
+        """Bring the page to what the session shows."""
+        with self._lock:
+            self._showing.now = True
+            try:
+                self._apply_state(shown)
+            finally:
+                self._showing.now = False
+            self.picture.before = shown["before"]
+            if shown["kind"] != "preview":
+                self.picture.after, self.picture.kind = shown["after"], shown["kind"]
+            self.history.images, self.history.chosen = shown["history"], shown["index"]
+            self.history.labels = ["" for _ in shown["history"]]
+            self._alarm(shown["error"])
+            warnings = Markup("").join(
+                Markup('<div class="ditlens-warning">{}</div>').format(each) for each in shown["warnings"]
+            )
+            self.measured.value = str(
+                card.bars(shown["measured"], shown["drift"], shown["seconds"]) + warnings
+            )
+            self.words.value = str(card.words(shown["state"]["source_text"], shown["state"]["target_text"]))
+            self.progress.value = shown["progress"]
+            self.progress.layout.visibility = "visible" if shown["busy"] else "hidden"
+            self.status.value = str(escape(shown["busy"] or ("ready to drag" if shown["ready"] else "")))
+            self.stop_button.disabled = shown["idle"]
+            self.undo_button.disabled = shown["index"] <= 0
+            self.redo_button.disabled = shown["index"] >= len(shown["history"]) - 1
+            if self._still is not None and shown["idle"]:
+                self._still.update(HTML(card.still(shown, self._facts["model"], self._class)))
+
+    def _apply_state(self, shown: dict[str, Any]) -> None:
+        """Controls follow the session where it jumped: undo, a file that was loaded, texts that were extracted."""
+        state = shown["state"]
+        texts = state["source_text"], state["target_text"]
+        if texts != self._texts:
+            self._texts = texts
+            self.source.value, self.target.value = texts
+        for name, level in shown["levels"].items():
+            self.levels[name].value = level
+        if shown["jumps"] == self._jumps:
+            return
+        self._jumps = shown["jumps"]
+        self.degree.value = max(LOWEST, min(HIGHEST, state["degree"]))
+        self.instruction.value = state["instruction"]
+        self.method.value = state["method"] or "ems"
+        for name in ("seed", "guidance", "mask", "tokens", "pooled"):
+            getattr(self, name).value = state[name]
+        for name, box in self.encoders.items():
+            box.value = not state["encoders"] or name in state["encoders"]
+
+    def _ipython_display_(self) -> None:
+        """The widget, and below it a still copy that only shows where the widget cannot be."""
+        display(super()._repr_mimebundle_(), raw=True)
+        first = card.still(self.session.shown(), self._facts["model"], self._class)
+        self._still = display(HTML(first), display_id=True)
