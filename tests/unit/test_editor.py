@@ -209,6 +209,15 @@ def served(turns, order, k):
         order.append(k)
 
 
+def test_a_closed_session_ends_its_page(portraits, picture):
+    page = dl.Editor(portraits, picture)
+    page.session.close()
+    shows(page, lambda: "has ended" in page.error.value)
+    with pytest.raises(EOFError, match="closed"):
+        page.session.wait()
+    assert not page.session._worker.is_alive()
+
+
 # --- the state and what is written of it ------------------------------------------------------------------
 
 

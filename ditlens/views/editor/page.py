@@ -290,10 +290,15 @@ class Page(widgets.VBox):  # type: ignore[misc]
                     version = shown["version"]
                     self._apply(shown)
             except (EOFError, ConnectionError):
-                self._alarm("The connection to the model was lost. Open this page again.")
+                self._alarm("This editor has ended: run its cell, or open its page, again.")
                 return
             except Exception as error:
                 self._alarm(f"{type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """End the session, and take the page away."""
+        self.session.close()
+        super().close()
 
     def _alarm(self, words: str) -> None:
         self.error.value = (

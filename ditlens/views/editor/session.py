@@ -349,10 +349,16 @@ class Session:
     # --- what is shown -----------------------------------------------------------------------------------
 
     def wait(self, version: int = -1, timeout: float = 10.0) -> dict[str, Any] | None:
-        """What to show, once it is newer than a version; None if nothing changes for so long, or it was closed."""
+        """What to show, once it is newer than a version; None if nothing changes for so long.
+
+        Raises:
+            EOFError: If the session was closed.
+        """
         with self._change:
             self._change.wait_for(lambda: self._version != version or self._closed, timeout)
-            return None if self._version == version or self._closed else self.shown()
+            if self._closed:
+                raise EOFError("This editor was closed.")
+            return None if self._version == version else self.shown()
 
     def shown(self) -> dict[str, Any]:
         """Everything to show."""
