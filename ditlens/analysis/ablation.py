@@ -21,13 +21,14 @@ from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Cell, Change, Sampler, d
 from ditlens.analysis.measures import Measure, Read, check_measure
 from ditlens.analysis.prompts import OTHERS, sentence, world_of
 from ditlens.arguments import COUNT, FLAG, NUMBER, SEEDS, TEXTS, list_of, listed, one_of, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.interventions import Where
 from ditlens.metrics import statistics
 from ditlens.metrics.statistics import span
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, frame, progress_bar
+from ditlens.tables import counted, frame, progress_bar
 from ditlens.worlds.world import Values
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ HOW = one_of(*WAYS)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Ablation:
+class Ablation(Carded):
     """What images lose when one block is knocked out, in several ways.
 
     >>> redness = lambda images: images[:, 0].mean((1, 2)) - images[:, 1].mean((1, 2))
@@ -101,7 +102,7 @@ class Ablation:
         items = np.nanmean(self.effects, 2)  # ways, places, items
         return np.array([[statistics.bootstrap(cell) for cell in row] for row in items]).swapaxes(0, 1)
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         what = self.names[0] if len(self.names) == 1 else counted(len(self.names), "attribute")
         values, ends = self.table(), self.intervals()
         rows = [
@@ -110,7 +111,7 @@ class Ablation:
         ]
         title = f"Ablation: mean change of {what}, {self.unit}"
         title += f"; {counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}"
-        return f"{title}\n{columns(rows, ('block', *self.ways))}"
+        return [title, Table(rows, ("block", *self.ways))]
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line for each way, block and attribute."""

@@ -42,6 +42,7 @@ from ditlens.arguments import (
     one_of,
     takes,
 )
+from ditlens.cards import Carded, Piece
 from ditlens.errors import SettingError
 from ditlens.files import user_path, write_whole
 from ditlens.lens.cache import SITE, LatentCache
@@ -66,7 +67,7 @@ PAIRS = list_of(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Direction:
+class Direction(Carded):
     """A direction, its unit, and how it was made; from `ditlens.direction`.
 
     Attributes:
@@ -113,22 +114,24 @@ class Direction:
         """What amount 1 adds: unit * vector."""
         return self.unit * self.vector
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows, width = self.vector.shape
         one = (
             "at any token" if not self.words else f"at the tokens of {' or '.join(map(repr, self.words[:3]))}"
         )
-        where = f"{rows} tokens x {width}" if rows > 1 else f"{width} numbers{one}"
+        where = f"{rows} tokens x {width}" if rows > 1 else f"{width} numbers {one}"
         count = len(self.places)
         where += (
             f", at {count} {'patch' if count == 1 else 'patches'}: {_short(self.places)}" if count else ""
         )
         where += " and the pooled vector" if self.pooled is not None else ""
         unit = "1 standard deviation of the values along it" if self.site else "from one text to the other"
-        return (
-            f"Direction: {self.name}\n  {self.site or 'text space'}, {where}\n  made as: {self.how}\n"
-            f"  unit {self.unit:.3g} ({unit}), length {float(self.step.norm()):.3g}"
-        )
+        return [
+            f"Direction: {self.name}",
+            f"  {self.site or 'text space'}, {where}",
+            f"  made as: {self.how}",
+            f"  unit {self.unit:.3g} ({unit}), length {float(self.step.norm()):.3g}",
+        ]
 
     def cosine(self, other: Direction) -> float:
         """Cosine of the angle to another direction; tokens at which one of them does not act count as zero.

@@ -24,11 +24,12 @@ import numpy as np
 from ditlens.analysis.prompts import world_of
 from ditlens.analysis.wordings import Ends, Plan, plan
 from ditlens.arguments import COUNT, FLAG, NAME, NOTHING, NUMBER, SEED, Kind, list_of, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError, UnknownAttributeError
 from ditlens.late import view
 from ditlens.metrics.statistics import Estimate, span
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, frame, progress_bar
+from ditlens.tables import counted, frame, progress_bar
 from ditlens.worlds.world import Attribute, Continuous, Values, World
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class ReadPair:
     hidden: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Entanglement:
+@dataclass(frozen=True, repr=False)
+class Entanglement(Carded):
     """The entanglement matrix of a model: rows are what the texts move, columns what is read in the images.
 
     A cell says how far the distribution of the column's attribute shifts when the text moves the row's, beyond
@@ -192,7 +193,7 @@ class Entanglement:
         """Draw the matrix as a heat map; see `ditlens.views.matrices.plot_entanglement`."""
         return view("plot_entanglement", "matrices")(self, signed=signed)
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         table = [
             (
                 f"{moved} -> {read}",
@@ -202,14 +203,15 @@ class Entanglement:
             )
             for moved, read, cell in self.largest()
         ]
-        return (
+        found: list[Piece] = [
             f"Entanglement of {self.model!r}: {counted(len(self.rows), 'attribute')} moved, "
-            f"{len(self.attributes)} read, {counted(len(self.pairs), 'pair')} of texts\n"
-            f"diagonal dominance {self.dominance:.2f} (1: each moves only itself)\n"
-            + (f"{self.caution}\n" if self.caution else "")
-            + "most moved beside themselves, largest change first:\n"
-            + columns(table, ("moved -> read", "change", "95 % interval", "pairs"), "  ")
-        )
+            f"{len(self.attributes)} read, {counted(len(self.pairs), 'pair')} of texts",
+            f"diagonal dominance {self.dominance:.2f} (1: each moves only itself)",
+            *([self.caution] if self.caution else []),
+            "most moved beside themselves, largest change first:",
+            Table(table, ("moved -> read", "change", "95 % interval", "pairs"), "  "),
+        ]
+        return found
 
 
 def code_of(spec: Attribute) -> Score:

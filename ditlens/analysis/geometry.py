@@ -37,12 +37,13 @@ from ditlens.analysis.prompts import level_names, sentence, world_of
 from ditlens.analysis.same_effect import SAME, Effect
 from ditlens.analysis.text_directions import world_pairs
 from ditlens.arguments import COUNT, SEED, TEXT, instance, list_of, one_of, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.lens.cache import SITE, LatentCache
 from ditlens.lens.study.store import Study
 from ditlens.metrics.statistics import middle, resampled
 from ditlens.models.model import Model
-from ditlens.tables import columns, frame
+from ditlens.tables import frame, progress_bar
 from ditlens.worlds.world import World
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ NAMES_OF = list_of(TEXT, "a list of names of attributes")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Gram:
+class Gram(Carded):
     """Cosines of directions of several attributes, and what chance would give; from `ditlens.gram`.
 
     Attributes:
@@ -148,7 +149,7 @@ class Gram:
             f"{control:.0%} of it): a diagonal matrix by itself proves nothing."
         )
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows = [
             ["within an attribute (null 4)", *_numbers(self.within)],
             ["between attributes", *_numbers(self.between)],
@@ -156,16 +157,16 @@ class Gram:
         rows += [[f"null {k}: {name}", *_numbers(v)] for k, (name, v) in enumerate(self.nulls.items(), 1)]
         size = f"D = {self.dimension}, D_eff = {self.effective:.0f}"
         title = f"Gram of {len(self.names)} attributes, {self.space}: {size}"
-        lines = [title, columns(rows, ("cosines", "mean", "rms", "95 % within"))]
+        lines: list[Piece] = [title, Table(rows, ("cosines", "mean", "rms", "95 % within"))]
         if self.effects:
             cells = [
                 [e.name, f"{e.cosine:.2f}", f"{e.moved:+.2f}", f"{e.share:.0%}", f"{e.drift:.3f}"]
                 for e in self.effects
             ]
             lines.append(
-                columns(cells, ("null 5: orthogonal directions", "cosine before", "moved", "share", "drift"))
+                Table(cells, ("null 5: orthogonal directions", "cosine before", "moved", "share", "drift"))
             )
-        return "\n".join([*lines, *self.notes, self.verdict])
+        return [*lines, *self.notes, self.verdict]
 
     def to_pandas(self) -> pandas.DataFrame:
         """The matrix as a table, its rows and columns named by the attributes.
@@ -358,7 +359,11 @@ def _of_texts(model: Model, names: Sequence[str] | None, route: str, samples: in
         return encode([after for _, after in pairs]) - encode([before for before, _ in pairs])
 
     every = list(dict.fromkeys([*chosen, *world.attributes]))
-    vectors = {name: differences(world_pairs(model, name, samples, seed)) for name in every}
+    vectors = {}
+    with progress_bar("gram, attributes") as show:
+        for name in every:
+            vectors[name] = differences(world_pairs(model, name, samples, seed))
+            show(len(vectors), len(every))
     rng = random.Random(seed)
     population = encode([sentence(world, rng) for _ in range(DRAWS)])
     nulls = {

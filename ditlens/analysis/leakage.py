@@ -47,11 +47,12 @@ from ditlens.arguments import (
     one_of,
     takes,
 )
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.late import view
 from ditlens.metrics.statistics import Estimate, said
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, frame
+from ditlens.tables import frame, progress_bar, share_of
 
 if TYPE_CHECKING:
     import pandas
@@ -95,8 +96,8 @@ class LeakageRow(NamedTuple):
     size: Estimate
 
 
-@dataclass(frozen=True, eq=False)
-class Leakage:
+@dataclass(frozen=True, eq=False, repr=False)
+class Leakage(Carded):
     """What one attribute's channel tells of another attribute: see `leakage`.
 
     Attributes:
@@ -183,7 +184,7 @@ class Leakage:
             for row in self.rows
         ])  # fmt: skip
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows = [
             [f"{r.source} from {r.into}", r.order, r.where, r.block, "" if r.step < 0 else str(r.step)]
             + [said(each) for each in r[6:]]
@@ -191,11 +192,11 @@ class Leakage:
             if len(self.names) == 2 or r.block == EMBEDDING or r.step == self.steps[0]
         ]
         head = ("A from the channel of B", "A stands", "stream", "block", "step", *HEADS)
-        return (
+        title = (
             f"Leakage (our reading): accuracy of a linear classifier, 0.5 is chance; {self.recipe['carriers']} "
-            f"carriers, pooled vector {'as it is' if self.recipe['pooled'] else 'shared'}\n"
-            + columns(rows, head)
+            f"carriers, pooled vector {'as it is' if self.recipe['pooled'] else 'shared'}"
         )
+        return [title, Table(rows, head)]
 
     def plot(self) -> Any:
         """Accuracy over blocks, or for several pairs a matrix for each block; a matplotlib figure."""
@@ -275,15 +276,17 @@ def leakage(
         model.defaults["guidance"] if guidance is None else guidance, pooled,
     )  # fmt: skip
     rows: list[LeakageRow] = []
-    for k, (one, other) in enumerate(combinations(contrasts, 2)):
-        templates = _templates(model, one.name, other.name, carriers, seed + k)
-        seeds = [seed + 1000 * k + i for i in range(len(templates))]
-        for order in ORDERS:
-            said = templates if order == "before" else [swapped(each) for each in templates]
-            channels = run(said, seeds, one, other)
-            rows += _rows(one, other, order, channels[other.name], 0, seed)
-            if several:
-                rows += _rows(other, one, ORDERS[order == "before"], channels[one.name], 1, seed)
+    pairs = list(combinations(contrasts, 2))
+    with progress_bar("leakage, runs") as show:
+        for k, (one, other) in enumerate(pairs):
+            templates = _templates(model, one.name, other.name, carriers, seed + k)
+            seeds = [seed + 1000 * k + i for i in range(len(templates))]
+            for number, order in enumerate(ORDERS, 2 * k):
+                said = templates if order == "before" else [swapped(each) for each in templates]
+                channels = run(said, seeds, one, other, share_of(show, number, 2 * len(pairs)))
+                rows += _rows(one, other, order, channels[other.name], 0, seed)
+                if several:
+                    rows += _rows(other, one, ORDERS[order == "before"], channels[one.name], 1, seed)
     recipe = {
         "carriers": carriers if isinstance(carriers, int) else len(carriers), "steps": run.steps, "seed": seed,
         "sampling_steps": sampling_steps, "guidance": run.guidance, "pooled": pooled,

@@ -19,6 +19,7 @@ from ditlens.analysis.decompose import PCA
 from ditlens.analysis.projection import Projection, View, gathered
 from ditlens.analysis.rows import SOURCE, TOKENS, Block, Source, Tokens, blocks, described
 from ditlens.arguments import COUNT, FLAG, NUMBER, SEED, one_of, takes
+from ditlens.cards import Piece
 from ditlens.errors import DitlensError, MissingDependencyError, SettingError
 from ditlens.files import write_whole
 
@@ -131,13 +132,13 @@ class UMAP(View):
             f"min_dist {self.min_dist:g}, seed {self.seed}"
         )
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         settings = f"n_neighbors={self.n_neighbors}, min_dist={self.min_dist:g}, seed={self.seed}"
         title = f"UMAP({self.n_components}, tokens={self.tokens!r}, {settings})"
         if self._source is None:
-            return f"{title}, not fitted"
+            return [f"{title}, not fitted"]
         rows = self._fitted.note or f"{len(self._fitted)} rows"
-        return f"{title} of {described(self._source)}\n  {rows}\n  {self.preprocessing}"
+        return [f"{title} of {described(self._source)}", f"  {rows}", f"  {self.preprocessing}"]
 
     # --- the layout ----------------------------------------------------------------------------------
 

@@ -19,11 +19,12 @@ from ditlens.analysis.patcher import grid_of
 from ditlens.analysis.patching import CausalMap, patch
 from ditlens.analysis.probes import Probe, probe
 from ditlens.arguments import COUNT, INDEX, NOTHING, SEEDS, TEXT, TEXTS, instance, listed, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.lens.study.store import Study
 from ditlens.metrics.statistics import Estimate, estimate, resampled_estimate, said, spearman
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted
+from ditlens.tables import counted, progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,7 @@ SHUFFLES = 1000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PatchMaps:
+class PatchMaps(Carded):
     """What `locate` found: three maps of each attribute; prints the best patch of each, and how they agree.
 
     >>> import numpy as np
@@ -109,12 +110,12 @@ class PatchMaps:
             found[f"{METHODS[a]}, {METHODS[b]}"] = _agreement(*sums[-1])
         return found | {"all": _agreement(*(np.mean(each, 0) for each in zip(*sums, strict=True)))}
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows = []
         for number, name in enumerate(self.names):
             cells = [f"{self._flat[m, number, k]:.2f} at {k}" for m, k in enumerate(self.best(name).values())]
             rows.append([name, *cells, f"{self.overlap[:, number].mean():.2f}"])
-        table = columns(rows, ["attribute", *(f"{method}, best patch" for method in METHODS), "overlap"])
+        table = Table(rows, ["attribute", *(f"{method}, best patch" for method in METHODS), "overlap"])
         lines = [
             [pair, *(said(each[key]) if each[key]["n"] else "" for key in each)]
             for pair, each in self.agreement.items()
@@ -127,7 +128,7 @@ class PatchMaps:
             "shuffled",
         ]
         title = f"PatchMaps of {counted(len(self.names), 'attribute')}: {self.about}"
-        return f"{title}\n{table}\n\n{columns(lines, head)}"
+        return [title, table, "", Table(lines, head)]
 
     def plot(self) -> Figure:
         """A row for each attribute: three pictures, and the three maps over the mean picture."""
@@ -207,23 +208,20 @@ def locate(
     here = entering.index(inside)
     into, blocks = min(here + 1, len(entering) - 1), range(min(len(entering) // 3, here), here + 1)
     maps, measures, pictures = [], [], []
-    for name in chosen:
-        read = probe(study, name, sites=site, steps=step)
-        used = patch(
-            model,
-            measure=name,
-            stream="image",
-            tokens="each",
-            blocks=[into],
-            seeds=seeds,
-            sampling_steps=sampling_steps,
-        )
-        effect = used.table()[:, -1]
-        maps.append(
-            [readable(read, site, study.grid), looked_at(model, used, blocks), effect.reshape(study.grid)]
-        )
-        measures.append(read.measure)
-        pictures.append((used.pictures[1], used.pictures[2 + int(effect.argmax())], used.pictures[0]))
+    with progress_bar("locate, attributes") as show:
+        for done, name in enumerate(chosen, 1):
+            read = probe(study, name, sites=site, steps=step)
+            used = patch(
+                model, measure=name, stream="image", tokens="each", blocks=[into], seeds=seeds,
+                sampling_steps=sampling_steps,
+            )  # fmt: skip
+            effect = used.table()[:, -1]
+            maps.append(
+                [readable(read, site, study.grid), looked_at(model, used, blocks), effect.reshape(study.grid)]
+            )
+            measures.append(read.measure)
+            pictures.append((used.pictures[1], used.pictures[2 + int(effect.argmax())], used.pictures[0]))
+            show(done, len(chosen))
     about = (
         f"read at {site}, step {step}; attention of {counted(len(blocks), 'block')} up to there; patched into "
         f"block {into}; {counted(len(seeds), 'pair')} of prompts"

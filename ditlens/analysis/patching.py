@@ -25,10 +25,11 @@ from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Sampler, distinct, place
 from ditlens.analysis.measures import Pair, Read, check_measure
 from ditlens.analysis.patcher import Patcher, drawn_pairs, grid_of, with_tokens
 from ditlens.arguments import COUNT, FLAG, INDEX, NUMBER, SEEDS, TEXTS, Kind, list_of, listed, one_of, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.metrics import statistics
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, frame
+from ditlens.tables import counted, frame
 
 if TYPE_CHECKING:
     import pandas
@@ -52,7 +53,7 @@ DIRECTIONS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CausalMap:
+class CausalMap(Carded):
     """How much of what is measured goes along with hidden states: block x stretch of steps.
 
     >>> redness = lambda images: images[:, 0].mean((1, 2)) - images[:, 1].mean((1, 2))
@@ -133,8 +134,8 @@ class CausalMap:
             for a, b in self.steps
         ]
 
-    def __repr__(self) -> str:
-        lines = [
+    def _card(self) -> list[Piece]:
+        lines: list[Piece] = [
             f"CausalMap of {self.measure}: {self.what}",
             f"{counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}",
         ]
@@ -150,8 +151,8 @@ class CausalMap:
                 rows.append(
                     [place, *(f"{x:.2f}" for x in values[k]), statistics.span(low, high), drift, *extra]
                 )
-            lines.append(f"\nPE, {direction}, by steps\n{columns(rows, head)}")
-        return "\n".join(lines)
+            lines += ["", f"PE, {direction}, by steps", Table(rows, head)]
+        return lines
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line for each direction, place and stretch of steps, and for each control."""

@@ -23,13 +23,14 @@ from ditlens import late
 from ditlens.analysis.ridge import Split, predict, splits
 from ditlens.analysis.targets import Target, is_missing
 from ditlens.arguments import COUNT, INDEX, NOTHING, SEED, TEXT, Kind, instance, list_of, listed, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError, StudyError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.selection import masked_mean
 from ditlens.lens.site import STREAMS, Site, fitting
 from ditlens.lens.study.store import RESERVED, Study
 from ditlens.metrics.statistics import REPEATS, middle, resampled_sums
-from ditlens.tables import columns, counted, frame, ranges
+from ditlens.tables import counted, frame, progress_bar, ranges
 
 if TYPE_CHECKING:
     import pandas
@@ -101,8 +102,8 @@ class ProbeCell:
         return f"token {self.token}" if isinstance(self.token, int) else self.token
 
 
-@dataclass(frozen=True)
-class Probe:
+@dataclass(frozen=True, repr=False)
+class Probe(Carded):
     """What `probe` found; prints the best cell of every site.
 
     >>> found = dl.probe(dl.open_study("portraits"), "glasses", sites="joint.4.image.out", steps=7, tokens=[28, 63])
@@ -185,7 +186,7 @@ class Probe:
         """
         return frame(self.table)
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows = []
         for site in self.sites:
             best = self.best(site)
@@ -203,11 +204,8 @@ class Probe:
         title = (
             f"Probe of {self.target}: {self.measure} on held-out prompts and seeds, {self.images} images, "
         )
-        lines = [
-            f"{title}{len(self.cells)} cells, guessing gives {self.chance:.2f}",
-            columns(rows, header=head),
-        ]
-        return "\n".join([*lines, *self.notes])
+        title += f"{len(self.cells)} cells, guessing gives {self.chance:.2f}"
+        return [title, Table(rows, head), *self.notes]
 
     def plot(self) -> Figure:
         """Heat maps of block x step: the best token of every site, and their mean."""
@@ -406,12 +404,14 @@ class Exam:
         known: np.ndarray,
     ) -> Iterator[Mark]:
         """The marks of every place."""
-        for site in sites:
-            for step, names, x in readings(source, site, steps, tokens, torch.from_numpy(known)):
-                best = best_of(tokens) if len(names) > 1 else 0
-                score, control = self.score(x, best)
-                for k, token in enumerate([f"best {best}"] if best else names):
-                    yield Mark(Place(site, step, token), score[:, k], control[:, k])
+        with progress_bar("probe, sites") as show:
+            for done, site in enumerate(sites, 1):
+                for step, names, x in readings(source, site, steps, tokens, torch.from_numpy(known)):
+                    best = best_of(tokens) if len(names) > 1 else 0
+                    score, control = self.score(x, best)
+                    for k, token in enumerate([f"best {best}"] if best else names):
+                        yield Mark(Place(site, step, token), score[:, k], control[:, k])
+                show(done, len(sites))
 
     def score(self, x: Tensor, best: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Scores and those of the control task, (1 + resamples, cells), of values (cells, images, width)."""

@@ -14,7 +14,7 @@ from ditlens.lens.cache import LatentCache, Part
 from ditlens.lens.selection import keeps_tokens, token_mean
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
-from ditlens.tables import ranges
+from ditlens.tables import progress_bar, ranges
 
 Source: TypeAlias = "LatentCache | Study | np.ndarray | torch.Tensor"
 """Whose hidden states: a cache, a study, a selection of one, or plain rows (rows, width)."""
@@ -72,16 +72,28 @@ def blocks(source: Source, tokens: Tokens = "each") -> Iterator[Block]:
     found: Iterator[Block] = _plain(source) if isinstance(source, np.ndarray | torch.Tensor) else (
         _block(source, part, tokens) for part in source.parts(_part_size(source))
     )  # fmt: skip
-    for block in found:
-        if not np.isfinite(block.norms).all():
-            bad = int(np.flatnonzero(~np.isfinite(block.norms))[0])
-            token = f", token {block.tokens[bad]}" if block.tokens[bad] >= 0 else ""
-            where = f"{block.site} at step {block.step}, image {block.items[bad]}{token}"
-            raise SettingError(
-                f"{where if block.site else f'Row {block.items[bad]}'} holds NaN or infinity: no statistic of it "
-                "means anything. Leave it out, or capture again in float32."
-            )
-        yield block
+    total = len(source.items if isinstance(source, LatentCache | Study) else source)
+    with progress_bar("read") as show:
+        for block in found:
+            _check_finite(block)
+            yield block
+            show(int(block.items[-1]) + 1 if len(block.items) else total, total)
+
+
+def _check_finite(block: Block) -> None:
+    """Refuse values that are none.
+
+    Raises:
+        SettingError: If one is not finite; the message says where.
+    """
+    if not np.isfinite(block.norms).all():
+        bad = int(np.flatnonzero(~np.isfinite(block.norms))[0])
+        token = f", token {block.tokens[bad]}" if block.tokens[bad] >= 0 else ""
+        where = f"{block.site} at step {block.step}, image {block.items[bad]}{token}"
+        raise SettingError(
+            f"{where if block.site else f'Row {block.items[bad]}'} holds NaN or infinity: no statistic of it "
+            "means anything. Leave it out, or capture again in float32."
+        )
 
 
 def _part_size(source: LatentCache | Study) -> int:

@@ -23,6 +23,7 @@ under c0), or both, "joint". Where a world reads images, its effect and drift of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -34,6 +35,7 @@ from ditlens.analysis.counterfactuals import counterfactuals
 from ditlens.analysis.prompts import Ends
 from ditlens.analysis.regenerate import DISTANCES, ROWS, SETTINGS, Run
 from ditlens.arguments import COUNT, NAME, NUMBER, SEED, TEXT, Kind, instance, list_of, one_of, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.ems.plan import default_method
 from ditlens.ems.sample import Method, method_for
 from ditlens.errors import SettingError
@@ -41,7 +43,7 @@ from ditlens.images import ImageLike
 from ditlens.late import view
 from ditlens.metrics.statistics import REPEATS, Estimate, resampled_estimate, resampled_sums, said
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, frame
+from ditlens.tables import counted, frame, progress_bar
 from ditlens.worlds.world import SuiteItem
 
 if TYPE_CHECKING:
@@ -103,8 +105,8 @@ WHAT = NAME | list_of(
 SIGMA = Kind("", lambda value: NUMBER.fits(value) and 0 < value <= 1)
 
 
-@dataclass(frozen=True, eq=False)
-class SDE:
+@dataclass(frozen=True, eq=False, repr=False)
+class SDE(Carded):
     """Reconstructions of images under other texts, over noise levels: see `sde`.
 
     Attributes:
@@ -218,7 +220,7 @@ class SDE:
             for sigma, each in zip(self.sigmas, self.curve(name, setting), strict=True)
         ]).drop(columns="nan")  # fmt: skip
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         groups = len(set(self.groups.tolist()))
         shown = [name for name in self.curves if name not in ("keep", "locality")]
         rows = []
@@ -229,11 +231,11 @@ class SDE:
                     [setting, f"{sigma:g}", *(cells[name][k] if name in cells else "" for name in shown)]
                 )
         head = [f"1000 {name}" if name in SMALL else name for name in shown]
-        return (
+        title = (
             f"SDE-recon (our reading of SDE) of {self.name!r}: {counted(len(self.groups), 'image')} in "
-            f"{counted(groups, 'group')}, distance {self.recipe['distance']!r}, 95 % intervals\n"
-            + columns(rows, ("carried by", "t", *head))
+            f"{counted(groups, 'group')}, distance {self.recipe['distance']!r}, 95 % intervals"
         )
+        return [title, Table(rows, ("carried by", "t", *head))]
 
     def _cells(self, name: str, setting: str) -> list[str]:
         """A curve for the table; distances in thousandths."""
@@ -318,10 +320,12 @@ def sde(
     )  # fmt: skip
     texts = [item.source_text for item in items]
     randoms = [_another(texts[i:] + texts[:i]) for i in range(len(items))]
-    parts = []
-    for first in range(0, len(items), ROWS):
-        part = slice(first, first + ROWS)
-        parts.append(run(items[part], groups[part], randoms[part], keep=0 if first else 2))
+    parts, done = [], itertools.count(1)
+    total = -(-len(items) // ROWS) * len(run.sigmas)
+    with progress_bar("sde, noise levels") as show:
+        for first in range(0, len(items), ROWS):
+            part, keep = slice(first, first + ROWS), 0 if first else 2
+            parts.append(run(items[part], groups[part], randoms[part], keep, lambda: show(next(done), total)))
     values = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
     loss = np.concatenate([part[2] for part in parts]).mean()
     recipe = {

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ditlens import flow, images
 from ditlens.arguments import FLAG, takes
+from ditlens.cards import Piece
 from ditlens.describers.choice import describer_from
 from ditlens.description import Describer, Description, single_changes
 from ditlens.ems import judge, masks
@@ -87,6 +88,9 @@ class PickledModel(Model):
 
     def __repr__(self) -> str:
         return f"PickledModel({self.name!r})"
+
+    def _card(self) -> list[Piece]:
+        return [repr(self)]
 
     @property
     def pipe(self) -> Any:  # type: ignore[override]

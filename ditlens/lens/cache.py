@@ -17,12 +17,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, list_of, one_of, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import CaptureError, SettingError, SiteError
 from ditlens.files import user_path, write_whole
 from ditlens.lens.selection import keeps_tokens
 from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
 from ditlens.lens.spans import no_tokenizers
-from ditlens.tables import columns, counted, human, ranges
+from ditlens.tables import counted, human, ranges
 
 SITE = TEXT | instance("a Site", Site)
 INDICES = INDEX | list_of(INDEX, "a list of them")
@@ -80,8 +81,8 @@ class Part(NamedTuple):
     mask: Tensor | None
 
 
-@dataclass(eq=False)
-class LatentCache:
+@dataclass(eq=False, repr=False)
+class LatentCache(Carded):
     """Hidden states that were captured.
 
     ``cache["joint.3.image.out", 7]`` is the tensor of one site at one step, (items, tokens, width);
@@ -149,9 +150,9 @@ class LatentCache:
     def __contains__(self, site: object) -> bool:
         return str(site) in self.sites
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         if not self.tensors:
-            return "LatentCache (empty)"
+            return ["LatentCache (empty)"]
         rows = []
         for site in self.sites:
             keys = [key for key in self.tensors if key.site == site]
@@ -164,7 +165,7 @@ class LatentCache:
         title = f"LatentCache: {', '.join(numbers)}{f'. INCOMPLETE. {self.flaw}.' if self.flaw else ''}"
         if self.reduced:
             title += f", {self.reduced} {'of' if keeps_tokens(self.reduced) else 'over'} tokens"
-        return f"{title}\n{columns(shown, ('site', 'shape', 'steps', 'pass', 'size'))}"
+        return [title, Table(shown, ("site", "shape", "steps", "pass", "size"))]
 
     # --- getting tensors out -------------------------------------------------------------------------
 

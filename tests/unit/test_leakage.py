@@ -124,11 +124,11 @@ def test_the_embedding_knows_what_came_before_and_not_what_comes_after(portraits
 
 def test_a_shared_pooled_vector_closes_that_way(portraits):
     smile, hat = Contrast("smile", ("a big frown", "a big smile")), Contrast("hat", ("no hat", "a cap"))
-    moved = {}
+    moved, shares = {}, []
     for pooled in (True, False):
         run = Run(portraits, ("text",), [0], 2, 1.0, pooled)
         with dl.capture(portraits, "joint.0.text.v", steps=[0]) as cache:
-            run(["{b}, {a}"], [0], smile, hat)
+            run(["{b}, {a}"], [0], smile, hat, shares.append)
         values = cache["joint.0.text.v", 0][
             :, 1:3
         ]  # tokens of the hat, which do not see the smile behind them

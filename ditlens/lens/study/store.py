@@ -19,12 +19,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 
 from ditlens.arguments import COUNT, FLAG, INDEX, PATH, TEXT, Kind, instance, is_whole, list_of, one_of, takes
+from ditlens.cards import Carded, Pictures, Piece, Table
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import DATA, read_json, user_path
 from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part, not_kept
@@ -49,6 +51,8 @@ STUDIES = DATA / "studies"
 """Where the shipped studies live."""
 RESERVED = ("prompt", "prompt_number", "seed")
 """Columns that every study has."""
+SHOWN = 5
+"""Images of a study that a notebook shows of it."""
 Choice = int | Sequence[int] | slice | None
 """Which steps or tokens: one, several, a slice, or all."""
 
@@ -73,7 +77,7 @@ class StudySlice:
         return f"StudySlice: {axes}, {dtype}, {human(self.tensor.nbytes)}"
 
 
-class Study:
+class Study(Carded):
     """A study on disk, read lazily; print it to see what it holds.
 
     Attributes:
@@ -170,26 +174,31 @@ class Study:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         total, done = len(self.manifest.items), len(self.items)
         size = sum(self.path(item).stat().st_size for item in self.items)
-        lines = [f"Study of {self.manifest.model}: {done} of {total} items, {human(size)}, in {self.folder}"]
+        lines: list[Piece] = [
+            f"Study of {self.manifest.model}: {done} of {total} items, {human(size)}, in {self.folder}"
+        ]
         if done:
             shapes = {s: self._first.header[f"{s}|{self.passes[0]}"]["shape"] for s in self.sites}
-            lines += [
-                f"  {s}  steps x {' x '.join(map(str, shape[1:]))}" for s, shape in list(shapes.items())[:12]
-            ]
+            rows = [(s, f"steps x {' x '.join(map(str, shape[1:]))}") for s, shape in shapes.items()]
+            lines.append(Table(rows[:12], (), "  "))
             lines += [f"  ... {len(shapes) - 12} more sites"] * (len(shapes) > 12)
             lines.append(f"  steps {self.steps}, passes {', '.join(self.passes)}")
             lines += [f"  columns {', '.join(self.manifest.columns)}"] if self.manifest.columns else []
             measured = f"{len(self._first.measured) or 'no'} measured attributes"
-            lines.append(f"  {'images' if IMAGE in self._first.header else 'no images'}, {measured}")
+            lines.append(f"  {'images' if self.has_images else 'no images'}, {measured}")
+            if self.has_images:
+                first = range(min(done, SHOWN))
+                prompts = [shorten(self.prompt(self.items[k]), 60, placeholder=" ...") for k in first]
+                lines.insert(1, Pictures(map(self.image, first), prompts))
         for name, what in list(self.failures.items())[:5]:
             times = "" if what["attempts"] < 2 else f" {what['attempts']} times"
             lines.append(f"  {name} failed{times}: {what['error'][:200]}")
         if done < total and not self.failures and not self._kept:
             lines.append("  Run the same `ditlens capture` again to resume.")
-        return "\n".join(lines)
+        return lines
 
     def prompt(self, item: tuple[int, int]) -> str:
         """Text of an item."""
