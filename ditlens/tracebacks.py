@@ -9,12 +9,16 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 FULL = "DITLENS_TRACEBACK"
 """Environment variable that asks for full tracebacks; empty or 0: not."""
 
-HINT = f"Look around with %debug; for the full traceback type %env {FULL}=1 and then %tb."
+HINT = f"Look around with %debug. The full traceback: %env {FULL}=1, then %tb."
+
+WIDTH = 79
+"""Characters in a line of a message: front ends break longer ones inside words."""
 
 LIBRARIES = tuple(
     dict.fromkeys([
@@ -47,7 +51,9 @@ def rendered(error: BaseException) -> list[str]:
 
 def said(error: BaseException) -> str:
     """Kind and message of an error, and the notes that were added to it."""
-    return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    wrapper = TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapper.fill(line) for line in text.splitlines())
 
 
 def in_full(error: BaseException) -> list[str]:
