@@ -107,9 +107,11 @@ def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Pr
     line = CellLine.of_notebook()
     bars = line is not None or sys.stderr.isatty()
     begun = started = time.monotonic()
-    how: dict[str, Any] = {} if line is None else {"file": line, "leave": False, "ncols": 80, "ascii": False}
+    how: dict[str, Any] = {"leave": not _inside.get()}
+    if line is not None:
+        how = {"file": line, "position": 0, "leave": False, "ncols": 80, "ascii": False}
     how |= {"delay": WAIT_INSIDE if _inside.get() else WAIT, "disable": not (shown and bars)}
-    with std.tqdm(desc=name, position=None if line is None else 0, **how) as bar, within():
+    with std.tqdm(desc=name, **how) as bar, within():
 
         def show(done: float, total: float, words: str = "") -> None:
             nonlocal started
