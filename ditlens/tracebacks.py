@@ -15,7 +15,7 @@ from typing import Any
 FULL = "DITLENS_TRACEBACK"
 """Environment variable that asks for full tracebacks; empty or 0: not."""
 
-HINT = f"Look around with %debug. The full traceback: %env {FULL}=1, then %tb."
+HINT = f"Look around with %debug. Full traceback: %env {FULL}=1, then %tb."
 
 WIDTH = 79
 """Characters in a line of a message: front ends break longer ones inside words."""
