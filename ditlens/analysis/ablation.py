@@ -20,7 +20,7 @@ from ditlens import late
 from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Cell, Change, Sampler, distinct, places_of
 from ditlens.analysis.measures import Measure, Read, check_measure
 from ditlens.analysis.prompts import OTHERS, sentence, world_of
-from ditlens.arguments import COUNT, FLAG, NUMBER, SEEDS, TEXTS, list_of, listed, one_of, takes
+from ditlens.arguments import COUNT, FLAG, NUMBER, SEED_OR_SEEDS, TEXTS, listed, one_of, several, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.interventions import Where
@@ -128,8 +128,8 @@ class Ablation:
 
 
 @takes(
-    model=MODEL, prompts=TEXTS, how=HOW | list_of(HOW, "a list of them"),
-    blocks=BLOCKS, seeds=SEEDS, sampling_steps=COUNT, guidance=NUMBER, progress=FLAG,
+    model=MODEL, prompts=TEXTS, how=several(HOW),
+    blocks=BLOCKS, seeds=SEED_OR_SEEDS, sampling_steps=COUNT, guidance=NUMBER, progress=FLAG,
 )  # fmt: skip
 def knock_out(
     model: Model,
@@ -137,8 +137,8 @@ def knock_out(
     *,
     measure: str | Read | None = None,
     how: str | Sequence[str] = tuple(WAYS),
-    blocks: Sequence[int] | None = None,
-    seeds: Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7),
+    blocks: int | Sequence[int] | None = None,
+    seeds: int | Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7),
     sampling_steps: int = 10,
     guidance: float | None = None,
     progress: bool = True,
@@ -168,8 +168,8 @@ def knock_out(
             (v) of the text in the block's attention become 0, or twice as large: the image reads nothing from the
             text there, or twice as much. "mean", "resample": keys and values of the text become the mean over all
             prompts, or another prompt's.
-        blocks: Numbers of blocks, counted over all kinds of blocks in the order of the forward pass; None for all.
-        seeds: Seeds of the noise.
+        blocks: One or more block numbers, counted over all kinds in the order of the forward pass; None for all.
+        seeds: One or more seeds of the noise.
         sampling_steps: Euler steps.
         guidance: As in `patch`: 1 by default, and only the conditional pass is changed.
         progress: Whether to show progress: images done, of how many.

@@ -17,6 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -40,6 +41,7 @@ from ditlens.arguments import (
     list_of,
     listed,
     one_of,
+    several,
     takes,
 )
 from ditlens.errors import SettingError
@@ -56,13 +58,12 @@ SOURCE = instance(
     Study,
     LatentCache,
 )
-NUMBERS = list_of(INDEX, "a list of whole numbers from 0")
-PAIRS = list_of(
-    Kind(
-        "", lambda value: isinstance(value, list | tuple) and len(value) == 2 and all(map(TEXT.fits, value))
-    ),
-    "pairs of texts, [('a frown', 'a smile'), ...]",
+NUMBERS = several(INDEX, "a list of whole numbers from 0")
+PAIR = Kind(
+    "a pair of texts, ('a frown', 'a smile')",
+    lambda value: isinstance(value, list | tuple) and len(value) == 2 and all(map(TEXT.fits, value)),
 )
+PAIRS = several(PAIR)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -151,13 +152,13 @@ class Direction:
         return dot / (lengths[0] * lengths[1])
 
     @takes(patches=NUMBERS)
-    def at(self, patches: Sequence[int]) -> Direction:
+    def at(self, patches: int | Sequence[int]) -> Direction:
         """The same direction at some of its patches only; the unit, and so what is added there, stays.
 
         Raises:
             SettingError: If it does not act at one of them, or lives in text space.
         """
-        chosen = tuple(int(p) for p in patches)
+        chosen = tuple(int(p) for p in listed(patches))
         if not self.site:
             raise SettingError(
                 "A direction of texts acts at words, not at patches: steer(..., word='smile')."
@@ -245,14 +246,14 @@ def _spread(rows: dict[int | None, Tensor], like: dict[int | None, Tensor]) -> d
 
 @takes(
     source=SOURCE, pairs=PAIRS, site=SITE, method=one_of(*hidden.METHODS, *texts.METHODS),
-    steps=NUMBERS | INDEX,
-    patches=NUMBERS | COUNT | one_of("auto") | NOTHING, per_patch=FLAG, value=TEXT, word=NAME,
-    count=COUNT, seed=SEED,
+    steps=NUMBERS,
+    patches=COUNT | list_of(INDEX, "a list of patch numbers") | one_of("auto") | NOTHING,
+    per_patch=FLAG, value=TEXT, word=NAME, count=COUNT, seed=SEED,
 )  # fmt: skip
 def direction(
     source: Model | Study | LatentCache,
     *what: str,
-    pairs: Sequence[tuple[str, str]] | None = None,
+    pairs: tuple[str, str] | Sequence[tuple[str, str]] | None = None,
     site: str | Site | None = None,
     method: str | None = None,
     steps: Sequence[int] | int | None = None,
@@ -287,10 +288,10 @@ def direction(
     Args:
         source: A model; or a study or cache with hidden states in the model's own width (``reduce=None``).
         *what: An attribute's name, or two texts.
-        pairs: Pairs of texts (before, after).
+        pairs: One or more pairs of texts (before, after).
         site: Site of the study; needed where it has several.
         method: See above.
-        steps: Steps whose hidden states are averaged; all by default.
+        steps: One or more steps, whose hidden states are averaged; all by default.
         patches: Tokens of the site at which it acts: "auto" takes those where images with most and with least of
             the attribute differ about as much as anywhere, and more than they would anywhere by chance (if none
             does, it warns and takes all); or their numbers, or how many: those that differ most against their own
@@ -330,7 +331,8 @@ def direction(
             raise SettingError(
                 "Directions at a site are made from a study or a cache: direction(study, 'smile', site=...)."
             )
-        return Direction(**texts.make(source, what, pairs, method or "matrix", value, word, count, seed))
+        written: Any = [pairs] if PAIR.fits(pairs) else pairs
+        return Direction(**texts.make(source, what, written, method or "matrix", value, word, count, seed))
     if method in texts.METHODS or pairs is not None or len(what) != 1:
         raise SettingError(
             "From a study or a cache a direction is made for one attribute: direction(study, 'smile', site=...). "

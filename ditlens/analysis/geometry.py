@@ -36,7 +36,7 @@ from ditlens.analysis.directions import SOURCE, site_of
 from ditlens.analysis.prompts import level_names, sentence, world_of
 from ditlens.analysis.same_effect import SAME, Effect
 from ditlens.analysis.text_directions import world_pairs
-from ditlens.arguments import COUNT, SEED, TEXT, instance, list_of, one_of, takes
+from ditlens.arguments import COUNT, SEED, TEXTS, instance, listed, one_of, several, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import SITE, LatentCache
 from ditlens.lens.study.store import Study
@@ -56,7 +56,6 @@ DRAWS = 300
 ROUTES = ("tokens", "pooled")
 FEWEST = 4
 """Images in which an attribute must be known to make one direction of a site."""
-NAMES_OF = list_of(TEXT, "a list of names of attributes")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -279,18 +278,18 @@ def gaussian_like(
 
 
 @takes(
-    source=SOURCE, names=NAMES_OF, site=SITE, route=one_of(*ROUTES), samples=COUNT, seed=SEED,
-    effects=list_of(instance("", Effect), "what same_effect(...) gave"),
+    source=SOURCE, attributes=TEXTS, site=SITE, route=one_of(*ROUTES), samples=COUNT, seed=SEED,
+    effects=several(instance("what same_effect(...) gave", Effect)),
 )  # fmt: skip
 def gram(
     source: Model | Study | LatentCache,
-    names: Sequence[str] | None = None,
+    attributes: str | Sequence[str] | None = None,
     *,
     site: str | None = None,
     route: str = "tokens",
     samples: int = 4,
     seed: int = 0,
-    effects: Sequence[Effect] = (),
+    effects: Effect | Sequence[Effect] = (),
 ) -> Gram:
     """Compare directions of many attributes with one another, and with what chance would give.
 
@@ -301,7 +300,7 @@ def gram(
 
     Args:
         source: A model, or a study or cache.
-        names: Attributes; by default all of the model's world, or all that were measured in the study's images and
+        attributes: Which; by default all of the model's world, or all that were measured in the study's images and
             are known in enough of them. Of a categorical one: its first value beside the neutral one, or in a study
             its most frequent value.
         site: Site of the study.
@@ -317,7 +316,7 @@ def gram(
     Raises:
         ModelError: If the model has no world.
         SettingError: If there are fewer than 2 attributes or samples, or a study has too few images, or too few in
-            which an attribute of `names` is known.
+            which an attribute that was asked for is known.
 
     Example:
         >>> found = dl.gram(model, ["smile", "age", "beard"], samples=2)
@@ -329,6 +328,7 @@ def gram(
     if samples < 2:
         raise SettingError(f"samples is {samples}; at least 2 directions of each attribute are compared.")
     notes: tuple[str, ...] = ()
+    names = None if attributes is None else listed(attributes)
     if isinstance(source, Model):
         made = _of_texts(source, names, route, samples, seed)
         space = "token matrices of texts" if route == "tokens" else "pooled vectors of texts"
@@ -338,7 +338,7 @@ def gram(
     chosen, vectors, population, nulls = made
     asked = torch.stack([vectors[name] for name in chosen])
     found = analyse(asked, population, nulls, chosen, space, torch.stack(list(vectors.values())))
-    return replace(found, effects=tuple(effects), notes=notes)
+    return replace(found, effects=tuple(listed(effects)), notes=notes)
 
 
 Made: TypeAlias = tuple[list[str], dict[str, Tensor], Tensor, dict[str, Tensor]]
@@ -432,5 +432,5 @@ def _known(target: Tensor) -> bool:
 
 def _enough(names: list[str]) -> list[str]:
     if len(set(names)) < 2:
-        raise SettingError(f"names has {len(set(names))}: a Gram matrix compares at least 2 attributes.")
+        raise SettingError(f"attributes has {len(set(names))}: a Gram matrix compares at least 2 attributes.")
     return list(dict.fromkeys(names))

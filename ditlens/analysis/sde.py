@@ -33,7 +33,20 @@ import torch
 from ditlens.analysis.counterfactuals import counterfactuals
 from ditlens.analysis.prompts import Ends
 from ditlens.analysis.regenerate import DISTANCES, ROWS, SETTINGS, Run
-from ditlens.arguments import COUNT, NAME, NUMBER, SEED, TEXT, Kind, instance, list_of, one_of, takes
+from ditlens.arguments import (
+    COUNT,
+    NAME,
+    NUMBER,
+    SEED,
+    TEXT,
+    Kind,
+    instance,
+    list_of,
+    listed,
+    one_of,
+    several,
+    takes,
+)
 from ditlens.ems.plan import default_method
 from ditlens.ems.sample import Method, method_for
 from ditlens.errors import SettingError
@@ -100,7 +113,7 @@ WHAT = NAME | list_of(
     instance("", SuiteItem) | TRIPLE,
     "a list of edits: of (image, its text, the text with the attribute flipped), or items of a suite",
 )
-SIGMA = Kind("", lambda value: NUMBER.fits(value) and 0 < value <= 1)
+SIGMA = Kind("a noise level above 0 and up to 1", lambda value: NUMBER.fits(value) and 0 < value <= 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,8 +263,7 @@ class SDE:
 
 @takes(
     model=MODEL, what=WHAT, count=COUNT,
-    sigmas=list_of(SIGMA, "noise levels above 0 and up to 1, e.g. (0.2, 0.6, 1.0)"),
-    settings=list_of(one_of(*SETTINGS), f"a list of settings among {', '.join(map(repr, SETTINGS))}"),
+    sigmas=several(SIGMA, "a list of them, e.g. (0.2, 0.6, 1.0)"), settings=several(one_of(*SETTINGS)),
     start=one_of("noise", "inversion"), distance=one_of(*DISTANCES), sampling_steps=COUNT, guidance=NUMBER,
     seed=SEED,
 )  # fmt: skip
@@ -261,8 +273,8 @@ def sde(
     *,
     between: Ends | None = None,
     count: int = 12,
-    sigmas: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0),
-    settings: Sequence[str] = ("text",),
+    sigmas: float | Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0),
+    settings: str | Sequence[str] = "text",
     move: Method | str | None = None,
     start: str = "noise",
     distance: str = "squared",
@@ -280,7 +292,7 @@ def sde(
             tuples (image, its text, the text with the attribute flipped), or items of a suite.
         between: The two ends of the attribute; see `ditlens.analysis.prompts.ends_of`.
         count: Number of people; there are two images of each.
-        sigmas: Noise levels t in (0, 1] to which images are brought.
+        sigmas: One or more noise levels t in (0, 1] to which images are brought.
         settings: What carries the edit: the "text", the "image" (latents that `move` moved, sampled under the own
             text), or both, "joint".
         move: How latents move, a method or the name of one; by default that of the model's own edit.
@@ -312,7 +324,7 @@ def sde(
     if isinstance(move, str):
         move = method_for(model, move)
     run = Run(
-        model, tuple(sorted(set(map(float, sigmas)))), tuple(dict.fromkeys(settings)),
+        model, tuple(sorted(set(map(float, listed(sigmas))))), tuple(dict.fromkeys(listed(settings))),
         move or default_method(model), start, distance, sampling_steps,
         model.defaults["guidance"] if guidance is None else guidance, seed,
     )  # fmt: skip

@@ -23,15 +23,14 @@ from ditlens.analysis.directions import DIRECTION, NUMBERS, Direction
 from ditlens.analysis.moves import PATHS, moved_text, steered
 from ditlens.arguments import (
     COUNT,
-    INDEX,
     NAME,
     NOTHING,
     NUMBER,
-    SEED,
-    TEXT,
-    list_of,
+    SEED_OR_SEEDS,
+    TEXTS,
     listed,
     one_of,
+    several,
     takes,
 )
 from ditlens.ems import judge
@@ -49,9 +48,7 @@ if TYPE_CHECKING:
 ROWS = 24
 """Images that are sampled at a time."""
 
-MANY_TEXTS = TEXT | list_of(TEXT, "a list of texts")
-MANY_SEEDS = SEED | list_of(INDEX, "a list of seeds")
-AMOUNTS = NUMBER | list_of(NUMBER, "a list of numbers, e.g. [-2, -1, 0, 1, 2]")
+AMOUNTS = several(NUMBER, "a list of numbers, e.g. [-2, -1, 0, 1, 2]")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -263,7 +260,7 @@ def _turns(amounts: Sequence[float], moved: Sequence[float]) -> list[float]:
 
 @takes(
     model=MODEL, direction=DIRECTION, amount=AMOUNTS,
-    prompts=MANY_TEXTS, seeds=MANY_SEEDS, sites=SITE | list_of(SITE, "a list of sites"), steps=NUMBERS | INDEX,
+    prompts=TEXTS, seeds=SEED_OR_SEEDS, sites=several(SITE, "a list of sites"), steps=NUMBERS,
     patches=NUMBERS, path=one_of(*PATHS), passes=one_of("cond", "uncond") | NOTHING, word=NAME,
     sampling_steps=COUNT,
     guidance=NUMBER,
@@ -277,7 +274,7 @@ def steer(
     seeds: int | Sequence[int] = 0,
     sites: str | Iterable[str] | None = None,
     steps: Sequence[int] | int | None = None,
-    patches: Sequence[int] | None = None,
+    patches: int | Sequence[int] | None = None,
     path: str = "line",
     passes: str | None = "cond",
     word: str = "",

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, list_of, one_of, takes
+from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, one_of, several, takes
 from ditlens.errors import CaptureError, SettingError, SiteError
 from ditlens.files import user_path, write_whole
 from ditlens.lens.selection import keeps_tokens
@@ -25,7 +25,7 @@ from ditlens.lens.spans import no_tokenizers
 from ditlens.tables import columns, counted, human, ranges
 
 SITE = TEXT | instance("a Site", Site)
-INDICES = INDEX | list_of(INDEX, "a list of them")
+INDICES = several(INDEX)
 
 
 @dataclass(frozen=True, order=True)

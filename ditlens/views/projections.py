@@ -20,7 +20,7 @@ from ditlens import images as image_files
 from ditlens.analysis.decompose import PCA
 from ditlens.analysis.projection import View
 from ditlens.analysis.rows import HIDDEN, described, kept_tokens
-from ditlens.arguments import COUNT, INDEX, NAME, Kind, instance, list_of, takes
+from ditlens.arguments import COUNT, INDEX, NAME, Kind, instance, list_of, listed, several, takes
 from ditlens.errors import CaptureError, SettingError, StudyError
 from ditlens.lens.cache import INDICES, LatentCache
 from ditlens.lens.site import Site
@@ -223,7 +223,7 @@ def robust(grids: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 @takes(
-    view=VIEW, source=HIDDEN, token=INDEX | NAME, block=INDICES, items=list_of(INDEX, "a list of item numbers"),
+    view=VIEW, source=HIDDEN, token=INDEX | NAME, block=INDICES, items=several(INDEX, "a list of item numbers"),
     color=COLOR, components=COMPONENTS,
 )  # fmt: skip
 def plot_trajectory(
@@ -232,7 +232,7 @@ def plot_trajectory(
     *,
     token: int | str,
     block: int | Sequence[int] | None = None,
-    items: Sequence[int] | None = None,
+    items: int | Sequence[int] | None = None,
     color: str | Sequence[Any] = "item",
     components: Sequence[int] = (1, 2),
 ) -> Figure:
@@ -266,7 +266,7 @@ def plot_trajectory(
             f"A way through the steps needs one stream and two steps or more; this source has {why}. Select "
             "one, e.g. cache.select(stream='image'), or capture more steps."
         )
-    wanted = list(range(min(LINES, len(source.items)))) if items is None else list(items)
+    wanted = list(range(min(LINES, len(source.items)))) if items is None else listed(items)
     if max(wanted) >= len(source.items):
         raise SettingError(f"items has {max(wanted)}, and there are {len(source.items)} images, from 0.")
     places = {item: _token_of(source, token, item) for item in wanted}
