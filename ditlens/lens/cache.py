@@ -21,7 +21,7 @@ from ditlens.errors import CaptureError, SettingError, SiteError
 from ditlens.files import user_path, write_whole
 from ditlens.lens.selection import keeps_tokens
 from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
-from ditlens.lens.spans import no_tokenizers
+from ditlens.lens.spans import Words, no_tokenizers
 from ditlens.tables import columns, counted, human, ranges
 
 SITE = TEXT | instance("a Site", Site)
@@ -307,6 +307,7 @@ class LatentCache:
         about = {
             "items": [[item.run, item.row, item.prompt] for item in self.items],
             "grids": list(self.grids.items()), "tokens": self.tokens, "reduced": self.reduced,
+            "words": self.spans.table(i.prompt for i in self.items) if isinstance(self.spans, Words) else {},
         }  # fmt: skip
         write_whole(file, safetensors.torch.save(tensors, {"ditlens.cache": json.dumps(about)}))
         return file
@@ -314,7 +315,7 @@ class LatentCache:
     @classmethod
     @takes(path=PATH)
     def load(cls, path: str | Path) -> LatentCache:
-        """Read what `save` wrote; the tokens of words are not known any more.
+        """Read what `save` wrote; the tokens of words are known of the prompts that made it.
 
         Raises:
             CaptureError: If the file cannot be read or is no cache.
@@ -330,7 +331,7 @@ class LatentCache:
                 items=[CachedItem(*item) for item in about["items"]],
                 grids={run: grid and tuple(grid) for run, grid in about["grids"]},
                 masks={n.removeprefix("mask|"): t for n, t in found.items() if n not in keys},
-                tokens=about["tokens"], reduced=about["reduced"], spans=not_kept,
+                tokens=about["tokens"], reduced=about["reduced"], spans=Words.kept(dict(about.get("words", {}))),
             )  # fmt: skip
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise CaptureError(
@@ -368,9 +369,15 @@ class LatentCache:
         parsed = Site.parse(str(site))
         if parsed.stream != "image":
             raise CaptureError(f"{site} has no image tokens as rows. Ask for a site of the image stream.")
-        if not keeps_tokens(self.reduced) or "image" in self.tokens:
-            done = "only some tokens were kept" if keeps_tokens(self.reduced) else self.reduced
-            raise CaptureError(f"The image tokens have no grid any more: {done}. Capture without reducing.")
+        if not keeps_tokens(self.reduced):
+            raise CaptureError(
+                f"The image tokens have no grid any more: {self.reduced}. Capture without reducing."
+            )
+        if kept := self.tokens.get("image"):
+            raise CaptureError(
+                f"A grid needs all image tokens, and only {len(kept)} were kept here: {ranges(kept)}. Capture, or "
+                "plan the study, without tokens=; or take one that has all, ditlens.open_study('portraits-patches')."
+            )
         grids = {grid for n, grid in self.grids.items() if run in (None, n)}
         if len(grids) > 1:
             shown = ", ".join(
@@ -460,18 +467,6 @@ class LatentCache:
                 "pipeline read more, where it can: max_sequence_length=..."
             )
         return there
-
-
-def not_kept(prompt: str, word: str) -> dict[str, list[int]]:
-    """The `spans` of a cache from a file, which keeps no tokenizers.
-
-    Raises:
-        CaptureError: Always; it says what to ask instead.
-    """
-    raise CaptureError(
-        "This cache is from a file, which does not keep the model's tokenizers. Ask the model: "
-        f"dl.words(model, {prompt!r}, {word!r})."
-    )
 
 
 def new_file(path: str | Path, suffix: str, overwrite: bool) -> Path:

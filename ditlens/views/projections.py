@@ -92,12 +92,6 @@ def plot_token_map(
             f"A token map shows three components as red, green and blue; this view has {view.n_components}. "
             f"Fit dl.{type(view).__name__}(3)."
         )
-    if "image" in source.tokens:
-        raise CaptureError(
-            f"A token map needs all image tokens, and this source keeps {len(source.tokens['image'])} of them: "
-            f"{ranges(source.tokens['image'])}. Capture without tokens=, or take one that has all: "
-            "ditlens.open_study('portraits-patches')."
-        )
     chosen = source.select(stream="image", block=block, step=step)
     one, whose, own = _one_item(chosen, item)
     shown = own if image is None else image_files.open_image(getattr(image, "image", image))

@@ -134,7 +134,7 @@ def test_token_maps_that_cannot_be(view, image, cache, study, portraits, tmp_pat
     kept = dl.open_study("portraits").select(stream="image")
     with pytest.raises(
         CaptureError,
-        match="this source keeps 11 of them: 12, 19, .* one that has all: .*'portraits-patches'",
+        match="only 11 were kept here: 12, 19, .* one that has all, .*'portraits-patches'",
     ):
         plot_token_map(view, kept)
     tensors = {CacheKey("joint.0.image.out", step, "cond"): torch.rand(1, 4, 64) for step in range(61)}

@@ -27,8 +27,9 @@ from PIL import Image
 from ditlens.arguments import COUNT, FLAG, INDEX, PATH, TEXT, Kind, instance, is_whole, list_of, one_of, takes
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import DATA, read_json, user_path
-from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part, not_kept
+from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part
 from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
+from ditlens.lens.spans import Words
 from ditlens.lens.study import export
 from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.shards import IMAGE, MASK, Shard, is_site, item_name
@@ -521,7 +522,7 @@ class Study:
         return LatentCache(
             tensors=tensors, items=[CachedItem(0, row, self.prompt(item)) for row, item in enumerate(chosen)],
             grids={0: self.grid}, masks=masks, tokens=self.tokens, reduced=self.reduced,
-            spans=not_kept,
+            spans=Words.kept({}),
         )  # fmt: skip
 
     def verify(self) -> list[str]:
