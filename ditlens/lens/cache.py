@@ -376,7 +376,8 @@ class LatentCache:
         if kept := self.tokens.get("image"):
             raise CaptureError(
                 f"A grid needs all image tokens, and only {len(kept)} were kept here: {ranges(kept)}. Capture, or "
-                "plan the study, without tokens=; or take one that has all, ditlens.open_study('portraits-patches')."
+                "plan the study, without tokens=; or take one that has all, such as "
+                "ditlens.open_study('portraits-patches')."
             )
         grids = {grid for n, grid in self.grids.items() if run in (None, n)}
         if len(grids) > 1:
