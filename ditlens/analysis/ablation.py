@@ -91,15 +91,27 @@ class Ablation:
             SettingError: If blocks were not knocked out in this way.
         """
         if way is None:
-            return np.nanmean(self.effects, (2, 3)).T
+            return statistics.seen_mean(self._of_items, -1).T
         if way not in self.ways:
             raise SettingError(f"Blocks were knocked out by {', '.join(self.ways)}, not {way!r}.")
-        return np.nanmean(self.effects[self.ways.index(way)], -1)
+        return statistics.seen_mean(self.effects[self.ways.index(way)], -1)
 
     def intervals(self) -> np.ndarray:
-        """95 % bootstrap intervals of `table` over the items, (places, ways, 2); NaN for one item."""
-        items = np.nanmean(self.effects, 2)  # ways, places, items
-        return np.array([[statistics.bootstrap(cell) for cell in row] for row in items]).swapaxes(0, 1)
+        """95 % bootstrap intervals of `table` over the items, (places, ways, 2); NaN for less than two."""
+        found = np.array([[statistics.interval(cell) for cell in row] for row in self._of_items])
+        return found.swapaxes(0, 1)
+
+    @property
+    def _of_items(self) -> np.ndarray:
+        """Mean change of each item over the names that can be seen in it, (ways, places, items)."""
+        return statistics.seen_mean(self.effects, 2)
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know about it: how many readings are missing; empty if none are."""
+        unseen = int(np.isnan(self.effects).sum())
+        lost = f"{unseen} of {self.effects.size} readings are of attributes that cannot be seen: they do not count."
+        return [lost] * bool(unseen)
 
     def __repr__(self) -> str:
         what = self.names[0] if len(self.names) == 1 else counted(len(self.names), "attribute")
@@ -110,7 +122,7 @@ class Ablation:
         ]
         title = f"Ablation: mean change of {what}, {self.unit}"
         title += f"; {counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}"
-        return f"{title}\n{columns(rows, ('block', *self.ways))}"
+        return "\n".join([title, columns(rows, ("block", *self.ways)), *self.notes])
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line for each way, block and attribute."""

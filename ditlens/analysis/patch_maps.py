@@ -218,7 +218,7 @@ def locate(
             seeds=seeds,
             sampling_steps=sampling_steps,
         )
-        effect = used.table()[:, -1]
+        effect = np.nan_to_num(used.table()[:, -1])  # NaN where no image shows it any more: nothing known
         maps.append(
             [readable(read, site, study.grid), looked_at(model, used, blocks), effect.reshape(study.grid)]
         )

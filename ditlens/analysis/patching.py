@@ -86,7 +86,7 @@ class CausalMap:
         steps: Columns: (first step, step after the last). The last one is the whole run.
         levels: Noise level before each step, and after the last one.
         directions: "sufficiency", "necessity", or both.
-        effects: PE, (directions, places, steps, items).
+        effects: PE, (directions, places, steps, items); NaN where the attribute cannot be seen after the patch.
         drift: Change of all other attributes against the recipient in units of their range, in the same places; NaN
             without a world.
         controls: PE of each control in the whole run, (directions, places, items), by its name.
@@ -120,13 +120,23 @@ class CausalMap:
         return len(self.pairs)
 
     def table(self, direction: str | None = None) -> np.ndarray:
-        """Mean PE over the items, (places, steps); of the first direction by default."""
-        return self.effects[self._index(direction)].mean(-1)
+        """Mean PE over the items in which it can be seen, (places, steps); of the first direction by default."""
+        return statistics.seen_mean(self.effects[self._index(direction)], -1)
 
     def intervals(self, direction: str | None = None) -> np.ndarray:
         """95 % bootstrap intervals of `table` over the items, (places, steps, 2); NaN for one item."""
         values = self.effects[self._index(direction)]
-        return np.array([[statistics.bootstrap(cell) for cell in row] for row in values])
+        return np.array([[statistics.interval(cell) for cell in row] for row in values])
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know about it: in how many images the attribute cannot be seen; empty if it can in all."""
+        unseen = int(np.isnan(self.effects).sum()) + sum(
+            int(np.isnan(x).sum()) for x in self.controls.values()
+        )
+        return [f"{self.measure} cannot be seen in {counted(unseen, 'image')}: these do not count."] * bool(
+            unseen
+        )
 
     def _index(self, direction: str | None) -> int:
         if direction is not None and direction not in self.directions:
@@ -159,16 +169,16 @@ class CausalMap:
             rows = []
             for k, place in enumerate(self.places[:40]):
                 low, high = ends[k, -1]
-                extra = [f"{np.mean(self.controls[name][number, k]):.2f}" for name in others]
+                extra = [f"{statistics.seen_mean(self.controls[name][number, k]):.2f}" for name in others]
                 drift = f"{np.mean(self.drift[number, k, -1]):.3f}"
                 rows.append(
                     [place, *(f"{x:.2f}" for x in values[k]), statistics.span(low, high), drift, *extra]
                 )
             lines.append(f"\nPE, {direction}, by steps\n{columns(rows, head)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     def to_pandas(self) -> pandas.DataFrame:
-        """One line for each direction, place and stretch of steps, and for each control."""
+        """One line for each direction, place and stretch of steps, and for each control; n items count."""
         rows: list[dict[str, Any]] = []
         for d, direction in enumerate(self.directions):
             for p, place in enumerate(self.places):

@@ -15,11 +15,12 @@ import torch
 from ditlens.analysis import hidden_directions as hidden
 from ditlens.analysis.directions import DIRECTION, SOURCE, Direction
 from ditlens.analysis.directions import direction as make_direction
-from ditlens.analysis.steering import Steering, seen_mean, steer
+from ditlens.analysis.steering import Steering, steer
 from ditlens.arguments import COUNT, TEXT, instance, listed, several, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.study.store import Study
+from ditlens.metrics.statistics import seen_mean
 from ditlens.models.model import MODEL, Model
 
 SAME = 0.5
@@ -120,12 +121,12 @@ def orthogonal(other: Direction, direction: Direction) -> Direction:
 
 def moved_mean(result: Steering) -> float:
     """How far the first target moved at the last amount, mean over the images in which it can be seen."""
-    return seen_mean(item[-1] for item in result.moved())
+    return float(seen_mean(item[-1] for item in result.moved()))
 
 
 def drift_mean(result: Steering) -> float:
     """Drift at the last amount, mean over the images."""
-    return seen_mean(item[-1] for item in result.drift)
+    return float(seen_mean(item[-1] for item in result.drift))
 
 
 @takes(source=SOURCE, name=TEXT, count=COUNT)

@@ -124,7 +124,8 @@ class SDE:
         name: What was flipped.
         sigmas: Noise levels t, rising.
         settings: Which of "text", "image" and "joint" were run.
-        values: What was measured, (images, sigmas), by setting and measure.
+        values: What was measured, (images, sigmas), by setting and measure; NaN where nobody knows, as
+            the effect where the attribute cannot be seen.
         groups: Which images belong together, (images,): both directions of one person. Whole groups are resampled.
         autoencoder: Mean distance of the images given from what the autoencoder makes of them.
         examples: The first two images, (2, 3, height, width) "source", and (sigmas, 2, 3, height, width) for "own"
@@ -154,7 +155,7 @@ class SDE:
         Moved latents have no decomposability: a random text moves nothing before the sampling.
         """
         known = {
-            name for (run, name), each in self.values.items() if run == setting and not np.isnan(each).any()
+            name for (run, name), each in self.values.items() if run == setting and not np.isnan(each).all()
         }
         return [name for name, curve in CURVES.items() if known.issuperset(curve.parts)]
 
@@ -165,13 +166,15 @@ class SDE:
         return [name for name in CURVES if name in found]
 
     def curve(self, name: str, setting: str = "text") -> list[Estimate]:
-        """One of `CURVES` at every noise level, with 95 % intervals over the groups.
+        """One of `CURVES` at every noise level, with 95 % intervals over the groups; "nan" images do not count.
 
         Raises:
             SettingError: If it was not measured.
         """
         value, samples = self._samples(name, setting)
-        return [self._estimate(value[k], samples[:, k]) for k in range(len(self.sigmas))]
+        parts = [self.values[setting, part] for part in CURVES[name].parts]
+        unseen = np.isnan(parts).any(0).sum(0).tolist()
+        return [self._estimate(value[k], samples[:, k], unseen[k]) for k in range(len(self.sigmas))]
 
     def area(self, name: str, setting: str = "text", versus: str | None = None) -> Estimate:
         """The mean of a curve over the noise levels (trapezoids), or what it is above that of another setting.
@@ -210,13 +213,30 @@ class SDE:
             raise SettingError(f"{name!r} of {setting!r} was not measured. There are, for {known}.")
         curve, whose = CURVES[name], np.unique(self.groups, return_inverse=True)[1]
         members = np.eye(whose.max() + 1)[:, whose]  # (groups, images)
-        parts = [members @ self.values[setting, part] / members.sum(1, keepdims=True) for part in curve.parts]
-        blocks = np.stack(parts, 1)  # (groups, parts, sigmas)
-        samples = resampled_sums(blocks, REPEATS) / len(blocks)
-        return curve.formula(*blocks.mean(0)), curve.formula(*np.moveaxis(samples, 1, 0))
+        size = members.sum(1, keepdims=True)  # every group counts as much as another
+        values = [self.values[setting, part] for part in curve.parts]
+        sums = [members @ np.nan_to_num(each) / size for each in values]
+        counts = [members @ (~np.isnan(each)).astype(float) / size for each in values]
+        blocks = np.stack([np.stack(sums, 1), np.stack(counts, 1)], 1)  # (groups, 2, parts, sigmas)
+        samples = resampled_sums(blocks, REPEATS)
+        value = curve.formula(*over(*blocks.sum(0)))
+        return value, curve.formula(*np.moveaxis(over(samples[:, 0], samples[:, 1]), 1, 0))
 
-    def _estimate(self, value: Any, samples: np.ndarray) -> Estimate:
-        return resampled_estimate(value, samples, len(set(self.groups.tolist())))
+    def _estimate(self, value: Any, samples: np.ndarray, unseen: int = 0) -> Estimate:
+        return {**resampled_estimate(value, samples, len(set(self.groups.tolist()))), "nan": unseen}
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know about it: where the attribute cannot be seen; empty if it can in all images."""
+        found = []
+        for setting in self.settings:
+            effect = self.values.get((setting, "effect"), np.zeros((1, 1)))
+            if unseen := int(np.isnan(effect).sum()):
+                found.append(
+                    f"{self.name} cannot be seen in {unseen} of {effect.size} images ({setting}): these do not "
+                    "count in the effect."
+                )
+        return found
 
     def to_pandas(self) -> pandas.DataFrame:
         """All curves, a row for each setting, curve and noise level.
@@ -245,7 +265,7 @@ class SDE:
         return (
             f"SDE-recon (our reading of SDE) of {self.name!r}: {counted(len(self.groups), 'image')} in "
             f"{counted(groups, 'group')}, distance {self.recipe['distance']!r}, 95 % intervals\n"
-            + columns(rows, ("carried by", "t", *head))
+            + "\n".join([columns(rows, ("carried by", "t", *head)), *self.notes])
         )
 
     def _cells(self, name: str, setting: str) -> list[str]:

@@ -37,6 +37,7 @@ from ditlens.ems import judge
 from ditlens.errors import SettingError
 from ditlens.lens.cache import SITE
 from ditlens.lens.interventions import intervene
+from ditlens.metrics.statistics import seen_mean
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import columns, counted, frame
 from ditlens.worlds.world import Continuous, Values, World
@@ -225,12 +226,6 @@ class Steering:
     def plot(self) -> Figure:
         """The strip of images of the first item, and the targets and drift of all; a matplotlib figure."""
         return late.view("plot_steering", "steering")(self)
-
-
-def seen_mean(values: Iterable[float]) -> float:
-    """Mean of the numbers that are not NaN; NaN if all are."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return sum(numbers) / len(numbers) if numbers else math.nan
 
 
 def _stretch(amounts: Sequence[float], holds: Sequence[bool]) -> tuple[float, float]:

@@ -40,6 +40,19 @@ def middle(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def seen_mean(values: Any, axis: int | tuple[int, ...] | None = None) -> Any:
+    """Mean of the numbers that are not NaN, such as what can be seen in some images only; NaN where all are.
+
+    Example:
+        >>> seen_mean([1.0, math.nan, 2.0]), seen_mean([[1.0, 3.0], [math.nan] * 2], -1).tolist()
+        (1.5, [2.0, nan])
+    """
+    data = np.asarray(list(values), float)
+    known = ~np.isnan(data)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, data, 0).sum(axis) / known.sum(axis)
+
+
 def resampled(
     data: Sequence[np.ndarray], statistic: Callable[..., Any], seed: int = 0, repeats: int = REPEATS,
     vectorized: bool = True,
@@ -76,6 +89,12 @@ def bootstrap(values: Values, statistic: Callable[..., Any] = np.mean, seed: int
     if len(values) < 2:
         return math.nan, math.nan
     return middle(resampled([np.asarray(values, float)], statistic, seed))
+
+
+def interval(values: Values) -> tuple[float, float]:
+    """The ends of the mean's `estimate`: NaN is left out, and both are NaN where less than two values are left."""
+    found = estimate(values)
+    return found["low"], found["high"]
 
 
 def estimate(values: Values, statistic: Callable[..., Any] = np.mean, seed: int = 0) -> Estimate:

@@ -14,6 +14,7 @@ from ditlens.analysis.ablation import Ablation
 from ditlens.analysis.cells import NO_INTERVAL
 from ditlens.analysis.patching import CausalMap
 from ditlens.errors import SettingError
+from ditlens.metrics.statistics import seen_mean
 from ditlens.tables import counted, spoken
 from ditlens.views.plots import (
     BLUE,
@@ -200,7 +201,9 @@ def plot_causal_map(result: CausalMap) -> NotebookFigure:
     body = 2.8 if single else 0.44 * len(result.places) + 0.8
     pictures = _strip(result)
     side = min(1.25, WIDTH / len(pictures))
-    figure = NotebookFigure(figsize=(WIDTH, side + 0.9 + count * body), layout="constrained")
+    notes = " ".join(result.notes)
+    height = side + 0.9 + count * body + _lines(notes)
+    figure = NotebookFigure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.add_gridspec(1 + count, 1, height_ratios=[side + 0.2, *[body] * count])
     strip = grid[0].subgridspec(1, len(pictures))
     for k, (name, picture) in enumerate(pictures):
@@ -210,7 +213,7 @@ def plot_causal_map(result: CausalMap) -> NotebookFigure:
         value = f"PE, {direction}\n(0: nothing, 1: all of it)"
         if single:
             curves = {direction: result.table(direction)[:, 0]}
-            curves |= {f"control: {name}": found[k].mean(-1) for name, found in result.controls.items()}
+            curves |= {f"control: {name}": seen_mean(found[k], -1) for name, found in result.controls.items()}
             ends = None if result.n < 2 else result.intervals(direction)[:, 0]
             draw_curves(ax, curves, result.places, value=value, row_label=_rows_are(result), intervals=ends)
         else:
@@ -219,7 +222,7 @@ def plot_causal_map(result: CausalMap) -> NotebookFigure:
                 row_label=_rows_are(result), column_label="sampling steps during which it is patched (noise level)",
                 intervals=None if result.n < 2 else result.intervals(direction),
             )  # fmt: skip
-    figure.suptitle(f"{spoken(result.measure)}: {result.what}, {_items(result)}", fontsize=11)
+    _words(figure, f"{spoken(result.measure)}: {result.what}, {_items(result)}", notes)
     return figure
 
 
