@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -121,6 +123,13 @@ def test_intervals_are_over_groups_not_images():
     each = planted(swap=swap).curve("effectiveness")[0]
     assert (each["value"], each["low"], each["high"], each["n"]) == pytest.approx((0.5, 0.5, 0.5, 2))
     assert planted(swap=np.sort(swap, 0)).curve("effectiveness")[0]["low"] < 0.1
+
+
+def test_one_group_has_no_interval():
+    found = replace(planted(), groups=np.zeros(4, int))
+    for each in (found.curve("effectiveness")[0], found.area("effectiveness"), found.best("leak")):
+        assert np.isnan([each["low"], each["high"]]).all() and np.isfinite(each["value"]) and each["n"] == 1
+    assert "0.50 (–)" in repr(found)
 
 
 def test_images_in_which_the_attribute_cannot_be_seen_do_not_count():
