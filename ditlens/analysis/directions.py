@@ -13,14 +13,11 @@ that it was made from: amount 1 goes as far as those images typically differ.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -45,11 +42,11 @@ from ditlens.arguments import (
     takes,
 )
 from ditlens.errors import SettingError
-from ditlens.files import user_path, write_whole
 from ditlens.lens.cache import SITE, LatentCache
 from ditlens.lens.selection import keeps_tokens, whole_numbers
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
+from ditlens.lens.tensor_files import load_tensors, save_tensors
 from ditlens.models.model import Model
 
 SOURCE = instance(
@@ -184,22 +181,24 @@ class Direction:
             self, name=f"random, as long as: {self.name}", how="at random", vector=vector, pooled=pooled
         )
 
-    @takes(path=PATH)
-    def save(self, path: str | Path) -> Path:
-        """Write it as one safetensors file; its name should end in ``.safetensors``.
+    @takes(path=PATH, overwrite=FLAG)
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write it as one safetensors file.
+
+        Args:
+            path: The file; its name must end in ``.safetensors``.
+            overwrite: Whether it may be there already.
 
         Returns:
             The file's path.
 
         Raises:
+            SettingError: If the name ends otherwise, or the file is there already.
             WriteError: If it cannot be written.
         """
         about = {k: v for k, v in asdict(replace(self, vector=None, pooled=None)).items() if v is not None}  # type: ignore[arg-type]
-        tensors = {"vector": self.vector.contiguous()}
-        tensors |= {} if self.pooled is None else {"pooled": self.pooled.contiguous()}
-        file = user_path(path)
-        write_whole(file, safetensors.torch.save(tensors, {"ditlens.direction": json.dumps(about)}))
-        return file
+        tensors = {"vector": self.vector} | ({} if self.pooled is None else {"pooled": self.pooled})
+        return save_tensors(path, "direction", tensors, about, overwrite)
 
     @classmethod
     @takes(path=PATH)
@@ -209,17 +208,13 @@ class Direction:
         Raises:
             SettingError: If the file cannot be read or holds no direction.
         """
-        file = user_path(path)
-        try:
-            with safetensors.safe_open(file, "pt") as opened:
-                about = json.loads((opened.metadata() or {})["ditlens.direction"])
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
-            return cls(**(about | lists | tensors))
-        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-            raise SettingError(
-                f"{file} holds no direction that can be read ({error}). Give a file that direction.save(...) wrote."
-            ) from error
+        return load_tensors(path, "direction", cls._made, SettingError)
+
+    @classmethod
+    def _made(cls, tensors: dict[str, Tensor], about: dict[str, Any]) -> Direction:
+        """A direction of what a file holds."""
+        lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
+        return cls(**(about | lists | tensors))
 
 
 DIRECTION = instance("a direction: ditlens.direction(study, 'smile')", Direction)

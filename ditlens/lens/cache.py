@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,18 +9,16 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, one_of, several, takes
-from ditlens.errors import CaptureError, SettingError, SiteError
-from ditlens.files import user_path, write_whole
+from ditlens.errors import CaptureError, SiteError
 from ditlens.lens.selection import keeps_tokens
 from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
 from ditlens.lens.spans import Words, no_tokenizers
+from ditlens.lens.tensor_files import load_tensors, save_tensors
 from ditlens.tables import columns, counted, human, ranges
 
 SITE = TEXT | instance("a Site", Site)
@@ -301,16 +298,14 @@ class LatentCache:
             WriteError: If it cannot be written.
         """
         self._check_whole()
-        file = new_file(path, ".safetensors", overwrite)
-        tensors = {f"{k.site}|{k.step}|{k.pass_}": t.contiguous() for k, t in self.tensors.items()}
-        tensors |= {f"mask|{name}": mask.contiguous() for name, mask in self.masks.items()}
+        tensors = {f"{k.site}|{k.step}|{k.pass_}": t for k, t in self.tensors.items()}
+        tensors |= {f"mask|{name}": mask for name, mask in self.masks.items()}
         about = {
             "items": [[item.run, item.row, item.prompt] for item in self.items],
             "grids": list(self.grids.items()), "tokens": self.tokens, "reduced": self.reduced,
             "words": self.spans.table(i.prompt for i in self.items) if isinstance(self.spans, Words) else {},
         }  # fmt: skip
-        write_whole(file, safetensors.torch.save(tensors, {"ditlens.cache": json.dumps(about)}))
-        return file
+        return save_tensors(path, "cache", tensors, about, overwrite)
 
     @classmethod
     @takes(path=PATH)
@@ -320,23 +315,19 @@ class LatentCache:
         Raises:
             CaptureError: If the file cannot be read or is no cache.
         """
-        file = user_path(path, CaptureError)
-        try:
-            with safetensors.safe_open(file, "pt") as opened:
-                about = json.loads((opened.metadata() or {})["ditlens.cache"])
-                found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            keys = {name: name.split("|") for name in found if not name.startswith("mask|")}
-            return cls(
-                tensors={CacheKey(s, int(step), pass_): found[n] for n, (s, step, pass_) in keys.items()},
-                items=[CachedItem(*item) for item in about["items"]],
-                grids={run: grid and tuple(grid) for run, grid in about["grids"]},
-                masks={n.removeprefix("mask|"): t for n, t in found.items() if n not in keys},
-                tokens=about["tokens"], reduced=about["reduced"], spans=Words.kept(dict(about.get("words", {}))),
-            )  # fmt: skip
-        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-            raise CaptureError(
-                f"{file} holds no cache that can be read ({error}). Give a file that cache.save(...) wrote."
-            ) from error
+        return load_tensors(path, "cache", cls._made, CaptureError)
+
+    @classmethod
+    def _made(cls, found: dict[str, Tensor], about: dict[str, Any]) -> LatentCache:
+        """A cache of what a file holds."""
+        keys = {name: name.split("|") for name in found if not name.startswith("mask|")}
+        return cls(
+            tensors={CacheKey(s, int(step), pass_): found[n] for n, (s, step, pass_) in keys.items()},
+            items=[CachedItem(*item) for item in about["items"]],
+            grids={run: grid and tuple(grid) for run, grid in about["grids"]},
+            masks={n.removeprefix("mask|"): t for n, t in found.items() if n not in keys},
+            tokens=about["tokens"], reduced=about["reduced"], spans=Words.kept(dict(about.get("words", {}))),
+        )  # fmt: skip
 
     def stack(self) -> Float[Tensor, "sites steps items *shape"]:
         """All tensors as one: (sites, steps, items, tokens, width), sites and steps in order.
@@ -468,20 +459,6 @@ class LatentCache:
                 "pipeline read more, where it can: max_sequence_length=..."
             )
         return there
-
-
-def new_file(path: str | Path, suffix: str, overwrite: bool) -> Path:
-    """The file to write.
-
-    Raises:
-        SettingError: If its name does not end in the suffix, or it is there already and may not be overwritten.
-    """
-    file = user_path(path)
-    if file.suffix.lower() != suffix:
-        raise SettingError(f"{file}: the name must end in {suffix}, e.g. '{file.name}{suffix}'.")
-    if file.exists() and not overwrite:
-        raise SettingError(f"{file} is there already. Choose another name, or overwrite it: overwrite=True.")
-    return file
 
 
 def _stack(tensors: list[Float[Tensor, " ..."]], what: str) -> Float[Tensor, "tensors ..."]:
