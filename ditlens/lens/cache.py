@@ -76,6 +76,10 @@ class Part(NamedTuple):
     values: Tensor
     mask: Tensor | None
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.values.shape))
+        return f"Part: {self.site}, step {self.step}, {self.pass_}, images {ranges(self.rows)}, {shape}"
+
 
 @dataclass(eq=False)
 class LatentCache:

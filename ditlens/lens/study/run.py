@@ -121,6 +121,12 @@ def plan_study(
             many as the prompts, or a column has the name of an attribute that is measured.
 
     >>> plan = plan_study(model, ["a man", "a woman"], [0, 1], "joint.*.image.out", columns={"name": ["m", "w"]})
+    >>> plan
+    Plan of a study of ...: 2 prompts, 2 seeds: 4 items
+      sites joint.*.image.out
+      steps all 4, passes cond
+      keeps all tokens, sketch:64; images
+      columns name
     >>> plan.items
     [(0, 0), (0, 1), (1, 0), (1, 1)]
     """
