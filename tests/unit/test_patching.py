@@ -412,6 +412,20 @@ def test_cells_say_their_numbers():
         maps.plot_cells(table, ["0", "1", "2"], ["a", "b"], title="", value="")
 
 
+@pytest.mark.parametrize(("count", "shown"), [(6, True), (7, False)])
+def test_intervals_can_be_read_or_are_left_out(count, shown):
+    """At a width of 600 pixels, 9 points are 8 pixels high."""
+    table, ends = np.full((2, count), 0.5), np.tile([-0.25, 0.75], (2, count, 1))
+    names = [str(k) for k in range(count)]
+    figure = maps.plot_cells(table, ["0", "1"], names, title="smile", value="R²", intervals=ends)
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    assert ("-0.25 to 0.75" in written(ax)) == shown
+    assert min(text.get_fontsize() for text in ax.texts) >= 9
+    widest = max(text.get_window_extent().width for text in ax.texts)
+    assert widest < 0.95 * ax.get_window_extent().width / count
+
+
 def test_a_map_has_its_pictures_and_a_curve_its_controls(portraits):
     found = dl.patch(portraits, CLEAN, CORRUPT, measure=spot, steps=2, **FEW)
     figure = found.plot()
