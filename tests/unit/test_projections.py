@@ -19,8 +19,10 @@ from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.captures import capture
 from ditlens.lens.study.run import plan_study, run_study
 from ditlens.views.plots import NotebookFigure
-from ditlens.views.projections import plot_scree, plot_token_map, plot_trajectory, plot_words
+from ditlens.views.projections import plot_scree, plot_trajectory
 from ditlens.views.scatter import OKABE_ITO, OTHER, PICTURE, Colour, footer, placed, plot_projection, spread
+from ditlens.views.token_maps import plot_token_map
+from ditlens.views.words import plot_words
 
 PROMPTS = ["a big smile", "a frown, red hair"]
 IMAGE = Image.new("RGB", (16, 16), (200, 10, 10))
