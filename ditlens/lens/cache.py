@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, one_of, several, takes
+from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, listed, one_of, several, takes
 from ditlens.errors import CaptureError, SiteError
 from ditlens.lens.selection import keeps_tokens
 from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
@@ -23,6 +23,10 @@ from ditlens.tables import columns, counted, human, ranges
 
 SITE = TEXT | instance("a Site", Site)
 INDICES = several(INDEX)
+SELECTION = {
+    "stream": one_of(*STREAMS), "block": INDICES, "kind": one_of(*KINDS), "point": one_of(*POINTS), "pass_": TEXT,
+}  # fmt: skip
+"""What the `select` of a cache and of a study take."""
 
 
 @dataclass(frozen=True, order=True)
@@ -219,10 +223,7 @@ class LatentCache:
         if self.flaw:
             raise CaptureError(f"This cache is incomplete. {self.flaw}. Run the with-block again.")
 
-    @takes(
-        stream=one_of(*STREAMS), block=INDICES, kind=one_of(*KINDS), point=one_of(*POINTS), step=INDICES,
-        pass_=TEXT,
-    )  # fmt: skip
+    @takes(**SELECTION, step=INDICES)
     def select(
         self,
         sites: str | Iterable[str] | None = None,
@@ -250,7 +251,7 @@ class LatentCache:
         """
         self._check_whole()
         names = fitting(self.sites, sites, stream=stream, block=block, kind=kind, point=point)
-        steps = [step] if isinstance(step, int) else step
+        steps = None if step is None else listed(step)
         kept = {
             key: tensor
             for key, tensor in self.tensors.items()

@@ -15,7 +15,7 @@ from PIL import Image
 from ditlens.analysis.decompose import PCA
 from ditlens.analysis.projection import View
 from ditlens.analysis.rows import HIDDEN, described, kept_tokens
-from ditlens.arguments import COUNT, INDEX, NAME, instance, list_of, listed, several, takes
+from ditlens.arguments import INDEX, NAME, instance, listed, several, takes
 from ditlens.errors import CaptureError, SettingError, StudyError
 from ditlens.lens.cache import INDICES, LatentCache
 from ditlens.lens.site import Site
@@ -24,6 +24,7 @@ from ditlens.tables import ranges
 from ditlens.views.plots import BLUE, RED, WIDTH, NotebookFigure, panels
 from ditlens.views.scatter import (
     COLOR,
+    COMPONENTS,
     Colour,
     checked_components,
     footer,
@@ -38,7 +39,6 @@ ACROSS = 12
 """Most panels side by side."""
 LINES = 8
 """Most images whose way is drawn."""
-COMPONENTS = list_of(COUNT, "the numbers of two components, counted from 1")
 
 
 # --- what all take -----------------------------------------------------------------------------------------

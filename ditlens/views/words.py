@@ -18,8 +18,9 @@ from ditlens.errors import CaptureError, SettingError
 from ditlens.lens.cache import INDICES, LatentCache
 from ditlens.lens.study.store import Study
 from ditlens.views.plots import BLUE, GREY, panels
-from ditlens.views.projections import COMPONENTS, VIEW, check_panels, one_item
+from ditlens.views.projections import VIEW, check_panels, one_item
 from ditlens.views.scatter import (
+    COMPONENTS,
     checked_components,
     footer,
     label_axes,

@@ -106,10 +106,13 @@ def test_a_single_value_is_a_list_of_one(portraits, name):
     assert same(call(portraits, **singles), call(portraits, **{key: [one] for key, one in singles.items()}))
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_a_single_value_of_what_reads_hidden_states(portraits, cache):
     for tokens in (3, [3], np.int64(3)):
         rows = np.concatenate([block.values for block in blocks(cache, tokens)])
         assert rows.shape == (4, 64) and (rows == cache[SITE, 0][:, 3].numpy()).all()
+    for number in (np.int64(1), torch.tensor(1), [1]):
+        assert cache.select(block=number, step=np.int64(0)).sites == [SITE]
     assert dl.PCA(2, tokens=3).fit(cache).preprocessing.startswith("token 3 of each image")
     values = [1.0, 0.0, 2.0, 3.0]
     one, other = (dl.direction(cache, "mood", steps=steps, patches=[35], values=values) for steps in (0, [0]))

@@ -24,11 +24,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from ditlens.arguments import COUNT, FLAG, INDEX, PATH, TEXT, Kind, instance, is_whole, list_of, one_of, takes
+from ditlens.arguments import (
+    COUNT,
+    FLAG,
+    INDEX,
+    PATH,
+    TEXT,
+    Kind,
+    instance,
+    is_whole,
+    list_of,
+    listed,
+    several,
+    takes,
+)
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import DATA, read_json, user_path
-from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part
-from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
+from ditlens.lens.cache import SELECTION, SITE, CachedItem, CacheKey, LatentCache, Part
+from ditlens.lens.site import Site, fitting
 from ditlens.lens.spans import Words
 from ditlens.lens.study import export
 from ditlens.lens.study.manifest import Manifest
@@ -36,7 +49,7 @@ from ditlens.lens.study.shards import IMAGE, MASK, Shard, is_site, item_name
 from ditlens.tables import human, ranges
 
 WHOLE = Kind("a whole number", is_whole)
-CHOICE = WHOLE | list_of(WHOLE, "a list of them") | instance("a slice", slice)
+CHOICE = several(WHOLE) | instance("a slice", slice)
 ITEMS = list_of(
     Kind("", lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(WHOLE.fits, value))),
     "pairs (number of the prompt, seed), e.g. study.items[:10]",
@@ -250,10 +263,7 @@ class Study:
             raise StudyError(f"{self.folder} was captured without images. Plan it again with images=True.")
         return Image.open(io.BytesIO(bytes(shard.read(IMAGE).numpy()))).convert("RGB")
 
-    @takes(
-        stream=one_of(*STREAMS), block=INDICES, kind=one_of(*KINDS), point=one_of(*POINTS), step=CHOICE,
-        pass_=TEXT, items=ITEMS,
-    )  # fmt: skip
+    @takes(**SELECTION, step=CHOICE, items=ITEMS)
     def select(
         self,
         sites: str | Iterable[str] | None = None,
@@ -559,7 +569,7 @@ def read_failure(path: Path) -> dict[str, Any]:
 
 def _listed(choice: int | Iterable[int]) -> list[int]:
     """One number or several as a list."""
-    return [int(number) for number in choice] if isinstance(choice, Iterable) else [int(choice)]
+    return [int(number) for number in listed(choice)]
 
 
 def _tokens(choice: int | Sequence[int] | slice, count: int, kept: list[int] | None) -> list[int]:
