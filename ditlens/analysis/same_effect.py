@@ -121,12 +121,12 @@ def orthogonal(other: Direction, direction: Direction) -> Direction:
 
 def moved_mean(result: Steering) -> float:
     """How far the first target moved at the last amount, mean over the images in which it can be seen."""
-    return float(seen_mean(item[-1] for item in result.moved()))
+    return seen_mean(item[-1] for item in result.moved())
 
 
 def drift_mean(result: Steering) -> float:
     """Drift at the last amount, mean over the images."""
-    return float(seen_mean(item[-1] for item in result.drift))
+    return seen_mean(item[-1] for item in result.drift)
 
 
 @takes(source=SOURCE, name=TEXT, count=COUNT)

@@ -50,7 +50,8 @@ def seen_mean(values: Any, axis: int | tuple[int, ...] | None = None) -> Any:
     data = np.asarray(list(values), float)
     known = ~np.isnan(data)
     with np.errstate(invalid="ignore"):
-        return np.where(known, data, 0).sum(axis) / known.sum(axis)
+        found = np.where(known, data, 0).sum(axis) / known.sum(axis)
+    return found if found.ndim else float(found)
 
 
 def resampled(
