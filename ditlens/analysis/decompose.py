@@ -44,6 +44,11 @@ class Basis:
     explained_variance_ratio: np.ndarray
     count: int
 
+    def __repr__(self) -> str:
+        shares = " + ".join(f"{100 * share:.0f} %" for share in self.explained_variance_ratio[:5])
+        count, width = self.components.shape
+        return f"Basis of {self.count} rows: {counted(count, 'component')} x {width}, which explain {shares}"
+
     @classmethod
     def of(cls, sums: Sums, n_components: int, scale: str = "none", where: str = "") -> Basis:
         """The basis of rows whose sums are known.

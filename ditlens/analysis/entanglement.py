@@ -23,7 +23,7 @@ import numpy as np
 
 from ditlens.analysis.prompts import world_of
 from ditlens.analysis.wordings import Ends, Plan, plan
-from ditlens.arguments import COUNT, FLAG, NAME, NOTHING, NUMBER, SEED, Kind, list_of, takes
+from ditlens.arguments import COUNT, FLAG, NAME, NOTHING, NUMBER, SEED, Kind, listed, several, takes
 from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError, UnknownAttributeError
 from ditlens.late import view
@@ -249,12 +249,12 @@ def shifted(changes: np.ndarray, seed: int = 0) -> Estimate:
 
 
 @takes(
-    model=MODEL, attributes=NOTHING | list_of(NAME, "a list of attributes, e.g. ['age', 'smile']"), count=COUNT,
+    model=MODEL, attributes=NOTHING | several(NAME, "a list of attributes, e.g. ['age', 'smile']"), count=COUNT,
     moves=MOVES, name_others=FLAG, sampling_steps=COUNT, guidance=NOTHING | NUMBER, seed=SEED, progress=FLAG,
 )  # fmt: skip
 def entanglement(
     model: Model,
-    attributes: Sequence[str] | None = None,
+    attributes: str | Sequence[str] | None = None,
     *,
     count: int = 24,
     moves: Mapping[str, Ends] | None = None,
@@ -273,7 +273,7 @@ def entanglement(
 
     Args:
         model: A model with a world.
-        attributes: What to move: the rows; all attributes by default.
+        attributes: What to move, one or more: the rows; all attributes by default.
         count: Pairs of texts for each of them, with two images each. Fewer than 20 leave much to chance; with fewer
             than 6, nothing can be told from it, and the table says so.
         moves: For some attributes the two values to move between, in this order, instead of the usual ends.
@@ -301,7 +301,7 @@ def entanglement(
     def draw(texts: list[str], seeds: list[int]) -> torch.Tensor:
         return model.sample(texts, seeds, steps=sampling_steps, guidance=guidance)
 
-    rows = tuple(world.attributes) if attributes is None else tuple(attributes)
+    rows = tuple(world.attributes) if attributes is None else tuple(listed(attributes))
     plans = plan(world, rows, count, moves or {}, name_others, seed)
     if extra := [name for name in moves or {} if name not in rows]:
         raise SettingError(

@@ -44,7 +44,9 @@ from ditlens.arguments import (
     TEXT,
     Kind,
     list_of,
+    listed,
     one_of,
+    several,
     takes,
 )
 from ditlens.cards import Carded, Piece, Table
@@ -106,7 +108,7 @@ class Leakage(Carded):
         recipe: Settings of the run.
 
     Example:
-        >>> given = {"carriers": 4, "where": ("text",), "steps": (0,), "sampling_steps": 1}
+        >>> given = {"carriers": 4, "stream": "text", "steps": 0, "sampling_steps": 1}
         >>> found = dl.leakage(model, ["smile", "hat"], **given)
         >>> isinstance(found, dl.Leakage), found.matrix("joint.0").shape
         (True, (2, 2))
@@ -144,7 +146,7 @@ class Leakage(Carded):
     def matrix(
         self,
         block: str,
-        where: str = "text",
+        stream: str = "text",
         order: str = "after",
         step: int | None = None,
         of: str = "leak",
@@ -153,7 +155,7 @@ class Leakage(Carded):
 
         Args:
             block: A block, or "embedding".
-            where: "text" or "image".
+            stream: "text" or "image".
             order: Whether A stands "before" or "after" B.
             step: Step of the sampling loop; the first one by default.
             of: Another number of the same places: "own", "shuffled" or "size".
@@ -163,8 +165,8 @@ class Leakage(Carded):
         """
         at = -1 if block == EMBEDDING else self.steps[0] if step is None else step
         found = np.full((len(self.names), len(self.names)), np.nan)
-        where = "text" if block == EMBEDDING else where
-        for row in self.select(block=block, where=where, order=order, step=at):
+        stream = "text" if block == EMBEDDING else stream
+        for row in self.select(block=block, where=stream, order=order, step=at):
             found[self.names.index(row.source), self.names.index(row.into)] = getattr(row, of)["value"]
         return found
 
@@ -207,9 +209,8 @@ class Leakage(Carded):
     model=MODEL,
     a=ONE | list_of(CONTRAST, "a list of at least two of them"), b=ONE | NOTHING,
     carriers=COUNT | list_of(TEXT, "a list of sentences with {a} and {b} in them"),
-    where=list_of(one_of("text", "image"), "a list, ('text', 'image') or one of them"),
-    steps=list_of(INDEX, "steps of the sampling loop, e.g. (0, 4)"), sampling_steps=COUNT, guidance=NUMBER,
-    pooled=FLAG, seed=SEED,
+    stream=several(one_of("text", "image")), steps=several(INDEX, "a list of steps, e.g. (0, 4)"),
+    sampling_steps=COUNT, guidance=NUMBER, pooled=FLAG, seed=SEED,
 )  # fmt: skip
 def leakage(
     model: Model,
@@ -217,8 +218,8 @@ def leakage(
     b: str | tuple[str, str] | None = None,
     *,
     carriers: int | Sequence[str] = 24,
-    where: Sequence[str] = ("text", "image"),
-    steps: Sequence[int] = (0, 4),
+    stream: str | Sequence[str] = ("text", "image"),
+    steps: int | Sequence[int] = (0, 4),
     sampling_steps: int = 8,
     guidance: float | None = None,
     pooled: bool = True,
@@ -234,8 +235,9 @@ def leakage(
         b: The attribute from whose channel it is told.
         carriers: Number of sentences, in which the world's other attributes stand around both; or sentences of your
             own with ``{a}`` and ``{b}`` in them, at least 4. Each has a seed of its own for the noise.
-        where: Streams.
-        steps: Steps of the sampling loop. At step 0 the image is pure noise and knows nothing; later it shows A.
+        stream: Whose channel: "text", "image" or both.
+        steps: One or more steps of the sampling loop. At step 0 the image is pure noise and knows nothing; later it
+            shows A.
         sampling_steps: Steps of the whole loop, which ends after the last of `steps`.
         guidance: Guidance of sampling; the model's own by default.
         pooled: False gives the four prompts of a carrier one pooled vector, their mean: only tokens can leak.
@@ -267,12 +269,13 @@ def leakage(
         raise SettingError(
             f"An attribute cannot leak into itself: {', '.join(each.name for each in contrasts)}."
         )
-    if max(steps) >= sampling_steps:
+    steps = sorted(set(map(int, listed(steps))))
+    if steps[-1] >= sampling_steps:
         raise SettingError(
             f"steps go from 0 to {sampling_steps - 1} with sampling_steps={sampling_steps}; got {steps}."
         )
     run = Run(
-        model, tuple(where), sorted(set(steps)), sampling_steps,
+        model, tuple(listed(stream)), steps, sampling_steps,
         model.defaults["guidance"] if guidance is None else guidance, pooled,
     )  # fmt: skip
     rows: list[LeakageRow] = []

@@ -18,7 +18,7 @@ from ditlens.analysis.cells import Sampler, places_of
 from ditlens.analysis.patcher import grid_of
 from ditlens.analysis.patching import CausalMap, patch
 from ditlens.analysis.probes import Probe, probe
-from ditlens.arguments import COUNT, INDEX, NOTHING, SEEDS, TEXT, TEXTS, instance, listed, takes
+from ditlens.arguments import COUNT, INDEX, NOTHING, SEED_OR_SEEDS, TEXT, TEXTS, instance, listed, takes
 from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.lens.study.store import Study
@@ -153,17 +153,17 @@ def _agreement(
 
 
 @takes(
-    model=MODEL, study=instance("a study, ditlens.open_study('portraits-patches')", Study), names=TEXTS,
-    site=TEXT | NOTHING, step=INDEX | NOTHING, seeds=SEEDS, sampling_steps=COUNT,
+    model=MODEL, study=instance("a study, ditlens.open_study('portraits-patches')", Study), attributes=TEXTS,
+    site=TEXT | NOTHING, step=INDEX | NOTHING, seeds=SEED_OR_SEEDS, sampling_steps=COUNT,
 )  # fmt: skip
 def locate(
     model: Model,
     study: Study,
-    names: str | Sequence[str],
+    attributes: str | Sequence[str],
     *,
     site: str | None = None,
     step: int | None = None,
-    seeds: Sequence[int] = (0, 1, 2, 3),
+    seeds: int | Sequence[int] = (0, 1, 2, 3),
     sampling_steps: int = 8,
 ) -> PatchMaps:
     """Where in the image an attribute is readable, where its words are looked at, and where it is used.
@@ -181,11 +181,11 @@ def locate(
     Args:
         model: A model with a world, which writes the pairs of prompts: one for each seed.
         study: Holds all patches of an image stream, and a column of each attribute; of the same model.
-        names: Attributes. One patch alone makes no other category of a large part, such as a hat: its third map
-            shows nothing.
+        attributes: One or more. One patch alone makes no other category of a large part, such as a hat: its third
+            map shows nothing.
         site: What is probed, as ``joint.4.image.out``; by default the study's last one of this kind.
         step: At which step; by default the study's last one.
-        seeds: Seeds of the pairs.
+        seeds: One or more seeds of the pairs.
         sampling_steps: Euler steps of the runs that are looked into and patched.
 
     Raises:
@@ -193,7 +193,7 @@ def locate(
         StudyError: If there is no such column.
         UnknownAttributeError: If the world has no such attribute.
     """
-    chosen = listed(names)
+    chosen, seeds = listed(attributes), listed(seeds)
     outs = [each for each in study.sites if each.endswith(".image.out")]
     site, step = site or (outs or [""])[-1], study.steps[-1] if step is None else step
     entering = [place.sites[0] for place in places_of(model, ["image"], ["in"], None, 1)]
@@ -215,7 +215,7 @@ def locate(
                 model, measure=name, stream="image", tokens="each", blocks=[into], seeds=seeds,
                 sampling_steps=sampling_steps,
             )  # fmt: skip
-            effect = used.table()[:, -1]
+            effect = np.nan_to_num(used.table()[:, -1])  # NaN where no image shows it any more: nothing known
             maps.append(
                 [readable(read, site, study.grid), looked_at(model, used, blocks), effect.reshape(study.grid)]
             )

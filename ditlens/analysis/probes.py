@@ -22,7 +22,7 @@ from torch import Tensor
 from ditlens import late
 from ditlens.analysis.ridge import Split, predict, splits
 from ditlens.analysis.targets import Target, is_missing
-from ditlens.arguments import COUNT, INDEX, NOTHING, SEED, TEXT, Kind, instance, list_of, listed, takes
+from ditlens.arguments import COUNT, INDEX, NOTHING, SEED, TEXT, TEXTS, Kind, instance, listed, several, takes
 from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError, StudyError
 from ditlens.lens.cache import LatentCache
@@ -43,14 +43,14 @@ HELD_OUT = (*RESERVED, "carrier")
 HIDES = 0.1
 """By how much the best patch must beat the best mean for the mean to be called blind."""
 SOURCE = instance("a study, ditlens.open_study(...), or a cache", Study, LatentCache)
-FOLDS = Kind("a whole number from 2, e.g. 5", lambda value: COUNT.fits(value) and value > 1)
+FOLDS = Kind("a whole number from 3, e.g. 5", lambda value: COUNT.fits(value) and value > 2)
 TARGET = TEXT | Kind(
     "one value for each image, numbers or names",
     lambda value: hasattr(type(value), "__len__") and not isinstance(value, str | dict) and len(value) > 0,
 )
 TOKENS = Kind(
-    "'each', 'mean', 'best:4' or a list of numbers of image tokens",
-    lambda value: value in ("each", "mean") or best_of(value) > 0 or list_of(INDEX, "").fits(value),
+    "'each', 'mean', 'best:4', the number of an image token or a list of them",
+    lambda value: value in ("each", "mean") or best_of(value) > 0 or several(INDEX).fits(value),
 )
 
 
@@ -217,8 +217,8 @@ class Probe(Carded):
 
 
 @takes(
-    source=SOURCE, target=TARGET, sites=TEXT | list_of(TEXT, "a list of them"), tokens=TOKENS, folds=FOLDS,
-    steps=INDEX | list_of(INDEX, "a list of them"), untrained=SOURCE | NOTHING, seed=SEED,
+    source=SOURCE, target=TARGET, sites=TEXTS, tokens=TOKENS, folds=FOLDS,
+    steps=several(INDEX), untrained=SOURCE | NOTHING, seed=SEED,
 )  # fmt: skip
 def probe(
     source: Study | LatentCache,
@@ -226,7 +226,7 @@ def probe(
     *,
     sites: str | Sequence[str] | None = None,
     steps: int | Sequence[int] | None = None,
-    tokens: str | Sequence[int] = "each",
+    tokens: str | int | Sequence[int] = "each",
     untrained: Study | LatentCache | None = None,
     folds: int = 5,
     seed: int = 0,
@@ -269,7 +269,7 @@ def probe(
         tokens: ``"each"``: every image token and their mean. ``"mean"``: their mean only. ``"best:4"``: the four
             best together, chosen on the inner split. Or numbers of image tokens.
         untrained: A study of `ditlens.untrained`, with the same prompts, seeds and sites.
-        folds: Outer folds.
+        folds: Outer folds, at least 3: of each, one is tested, one chooses the penalty, and the rest trains.
         seed: Decides the folds and the random labels.
 
     Raises:
@@ -296,6 +296,7 @@ def probe(
         name, list(itertools.compress(values, known)), labels_of(source, known), folds, seed, notes
     )
     chosen, asked = fitting(source.sites, sites), None if steps is None else listed(steps)
+    tokens = tokens if isinstance(tokens, str) else listed(tokens)
     baselines = [site for site in map(entering, itertools.repeat(source.sites), STREAMS) if site]
     every = [site for site in source.sites if site in chosen or site in baselines]
     marks = {mark.place: mark for mark in exam.sit(source, every, asked, tokens, known)}

@@ -244,7 +244,14 @@ class Scene:
             zip(self.before, world.measure(result), (item.wanted for item in self.items), strict=True)
         )
         return found | {
-            "effect": np.array([world.progress(*row) for row in rows]),
+            "effect": np.array(
+                [
+                    np.nan
+                    if row[2].keys() & (world.hidden(row[0]) | world.hidden(row[1]))
+                    else world.progress(*row)
+                    for row in rows
+                ]
+            ),
             "drift": np.array([world.drift(before, after, wanted) for before, after, wanted in rows]),
         }
 

@@ -23,15 +23,14 @@ from ditlens.analysis.directions import DIRECTION, NUMBERS, Direction
 from ditlens.analysis.moves import PATHS, moved_text, steered
 from ditlens.arguments import (
     COUNT,
-    INDEX,
     NAME,
     NOTHING,
     NUMBER,
-    SEED,
-    TEXT,
-    list_of,
+    SEED_OR_SEEDS,
+    TEXTS,
     listed,
     one_of,
+    several,
     takes,
 )
 from ditlens.cards import Carded, Pictures, Piece, Table
@@ -39,6 +38,7 @@ from ditlens.ems import judge
 from ditlens.errors import SettingError
 from ditlens.lens.cache import SITE
 from ditlens.lens.interventions import intervene
+from ditlens.metrics.statistics import seen_mean
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import counted, frame, progress_bar, share_of
 from ditlens.worlds.world import Continuous, Values, World
@@ -50,9 +50,7 @@ if TYPE_CHECKING:
 ROWS = 24
 """Images that are sampled at a time."""
 
-MANY_TEXTS = TEXT | list_of(TEXT, "a list of texts")
-MANY_SEEDS = SEED | list_of(INDEX, "a list of seeds")
-AMOUNTS = NUMBER | list_of(NUMBER, "a list of numbers, e.g. [-2, -1, 0, 1, 2]")
+AMOUNTS = several(NUMBER, "a list of numbers, e.g. [-2, -1, 0, 1, 2]")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -232,12 +230,6 @@ class Steering(Carded):
         return late.view("plot_steering", "steering")(self)
 
 
-def seen_mean(values: Iterable[float]) -> float:
-    """Mean of the numbers that are not NaN; NaN if all are."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return sum(numbers) / len(numbers) if numbers else math.nan
-
-
 def _stretch(amounts: Sequence[float], holds: Sequence[bool]) -> tuple[float, float]:
     """The amounts around 0 up to which all pictures hold."""
     order = sorted(range(len(amounts)), key=lambda k: amounts[k])
@@ -265,7 +257,7 @@ def _turns(amounts: Sequence[float], moved: Sequence[float]) -> list[float]:
 
 @takes(
     model=MODEL, direction=DIRECTION, amount=AMOUNTS,
-    prompts=MANY_TEXTS, seeds=MANY_SEEDS, sites=SITE | list_of(SITE, "a list of sites"), steps=NUMBERS | INDEX,
+    prompts=TEXTS, seeds=SEED_OR_SEEDS, sites=several(SITE, "a list of sites"), steps=NUMBERS,
     patches=NUMBERS, path=one_of(*PATHS), passes=one_of("cond", "uncond") | NOTHING, word=NAME,
     sampling_steps=COUNT,
     guidance=NUMBER,
@@ -279,7 +271,7 @@ def steer(
     seeds: int | Sequence[int] = 0,
     sites: str | Iterable[str] | None = None,
     steps: Sequence[int] | int | None = None,
-    patches: Sequence[int] | None = None,
+    patches: int | Sequence[int] | None = None,
     path: str = "line",
     passes: str | None = "cond",
     word: str = "",

@@ -143,7 +143,7 @@ class Plan:
     source: TextEmbedding
     targets: tuple[tuple[TextEmbedding, float], ...]
     method: Method
-    mask: Mask | None
+    mask: Mask | None = field(repr=False)
     mask_name: str
     mask_cost: tuple[int, int]
     before: Values | None

@@ -25,19 +25,33 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from ditlens.arguments import COUNT, FLAG, INDEX, PATH, TEXT, Kind, instance, is_whole, list_of, one_of, takes
+from ditlens.arguments import (
+    COUNT,
+    FLAG,
+    INDEX,
+    PATH,
+    TEXT,
+    Kind,
+    instance,
+    is_whole,
+    list_of,
+    listed,
+    several,
+    takes,
+)
 from ditlens.cards import Carded, Pictures, Piece, Table
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import DATA, read_json, user_path
-from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part, not_kept
-from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
+from ditlens.lens.cache import SELECTION, SITE, CachedItem, CacheKey, LatentCache, Part
+from ditlens.lens.site import Site, fitting
+from ditlens.lens.spans import Words
 from ditlens.lens.study import export
 from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.shards import IMAGE, MASK, Shard, is_site, item_name
 from ditlens.tables import human, ranges
 
 WHOLE = Kind("a whole number", is_whole)
-CHOICE = WHOLE | list_of(WHOLE, "a list of them") | instance("a slice", slice)
+CHOICE = several(WHOLE) | instance("a slice", slice)
 ITEMS = list_of(
     Kind("", lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(WHOLE.fits, value))),
     "pairs (number of the prompt, seed), e.g. study.items[:10]",
@@ -258,10 +272,7 @@ class Study(Carded):
             raise StudyError(f"{self.folder} was captured without images. Plan it again with images=True.")
         return Image.open(io.BytesIO(bytes(shard.read(IMAGE).numpy()))).convert("RGB")
 
-    @takes(
-        stream=one_of(*STREAMS), block=INDICES, kind=one_of(*KINDS), point=one_of(*POINTS), step=CHOICE,
-        pass_=TEXT, items=ITEMS,
-    )  # fmt: skip
+    @takes(**SELECTION, step=CHOICE, items=ITEMS)
     def select(
         self,
         sites: str | Iterable[str] | None = None,
@@ -530,7 +541,7 @@ class Study(Carded):
         return LatentCache(
             tensors=tensors, items=[CachedItem(0, row, self.prompt(item)) for row, item in enumerate(chosen)],
             grids={0: self.grid}, masks=masks, tokens=self.tokens, reduced=self.reduced,
-            spans=not_kept,
+            spans=Words.kept({}),
         )  # fmt: skip
 
     def verify(self) -> list[str]:
@@ -567,7 +578,7 @@ def read_failure(path: Path) -> dict[str, Any]:
 
 def _listed(choice: int | Iterable[int]) -> list[int]:
     """One number or several as a list."""
-    return [int(number) for number in choice] if isinstance(choice, Iterable) else [int(choice)]
+    return [int(number) for number in listed(choice)]
 
 
 def _tokens(choice: int | Sequence[int] | slice, count: int, kept: list[int] | None) -> list[int]:
