@@ -5,7 +5,7 @@ The symbols are those of `ditlens.analysis.leakage`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -56,7 +56,12 @@ class Run:
     pooled: bool
 
     def __call__(
-        self, templates: Sequence[str], seeds: Sequence[int], one: Contrast, other: Contrast
+        self,
+        templates: Sequence[str],
+        seeds: Sequence[int],
+        one: Contrast,
+        other: Contrast,
+        told: Callable[[float], object],
     ) -> dict[str, dict[Place, np.ndarray]]:
         """The channels of both attributes by name, each (4 * carriers, features) at every place.
 
@@ -65,6 +70,7 @@ class Run:
             seeds: A seed for the noise of each.
             one: An attribute.
             other: The other one.
+            told: Called with the share of the prompts that is done.
         """
         prompts, tokens = written(self.model, templates, one, other)
         found: dict[str, dict[Place, list[np.ndarray]]] = {name: {} for name in tokens}
@@ -74,6 +80,7 @@ class Run:
             words_of = {name: each[part] for name, each in tokens.items()}
             for name, place, values in self._collect(prompts[part], noise, words_of):
                 found[name].setdefault(place, []).append(values)
+            told(min(1, part.stop / len(prompts)))
         return {
             name: {place: np.concatenate(parts) for place, parts in each.items()}
             for name, each in found.items()

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ditlens import flow, images
 from ditlens.arguments import FLAG, takes
+from ditlens.cards import Piece
 from ditlens.describers.choice import describer_from
 from ditlens.description import Describer, Description, single_changes
 from ditlens.ems import judge, masks
@@ -88,6 +89,9 @@ class PickledModel(Model):
     def __repr__(self) -> str:
         return f"PickledModel({self.name!r})"
 
+    def _card(self) -> list[Piece]:
+        return [repr(self)]
+
     @property
     def pipe(self) -> Any:  # type: ignore[override]
         raise SettingError(
@@ -139,7 +143,7 @@ class Plan:
     source: TextEmbedding
     targets: tuple[tuple[TextEmbedding, float], ...]
     method: Method
-    mask: Mask | None
+    mask: Mask | None = field(repr=False)
     mask_name: str
     mask_cost: tuple[int, int]
     before: Values | None
