@@ -49,6 +49,6 @@ def test_what_holds_arrays(portraits):
     assert repr(ImagePair(pixels, pixels, None, "a hat")) == "ImagePair(text='a hat')"
     assert repr(FactorTable(np.eye(2), np.eye(2), (True, False))) == "FactorTable(discrete=(True, False))"
     site = Site.parse("joint.0.text.out")
-    assert repr(Where(site, 0, "cond", mask=torch.ones(2, 77), entering=torch.ones(2, 77, 64))).endswith(
+    assert repr(Where(site, 0, "cond", mask=torch.ones(2, 77) > 0, entering=torch.ones(2, 77, 64))).endswith(
         "run=0)"
     )
