@@ -49,7 +49,7 @@ class Run:
     """Settings under which prompts are sampled; called, it gives their channels."""
 
     model: Model
-    where: tuple[str, ...]
+    streams: tuple[str, ...]
     steps: list[int]
     sampling_steps: int
     guidance: float
@@ -98,7 +98,7 @@ class Run:
         for name, mask in chosen.items():
             yield name, ("text", EMBEDDING, -1), flat(mean_of(text.tokens, mask))
         points = {"text": ["*.*.text.attn.out"], "image": ["*.*.image.attn.to_text", "*.*.text.v"]}
-        wanted = [site for stream in self.where for site in points[stream]]
+        wanted = [site for stream in self.streams for site in points[stream]]
         with capture(model, wanted, steps=self.steps, heads="all", limit="4 GB") as cache:
             states = flow.iter_sample(
                 model, model.noise(seeds), model.sigmas(self.sampling_steps), text, guidance=self.guidance,

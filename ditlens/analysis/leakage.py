@@ -77,7 +77,7 @@ class LeakageRow(NamedTuple):
         source: A, the attribute that may leak.
         into: B, whose channel it is.
         order: "before" if A's phrase stands before B's, or "after".
-        where: Stream of the channel, "text" or "image".
+        stream: Stream of the channel, "text" or "image".
         block: "joint.0" and so on, or "embedding".
         step: Step of the sampling loop; -1 for the embedding.
         leak: Accuracy of telling A, with a 95 % interval over carriers.
@@ -89,7 +89,7 @@ class LeakageRow(NamedTuple):
     source: str
     into: str
     order: str
-    where: str
+    stream: str
     block: str
     step: int
     leak: Estimate
@@ -129,7 +129,7 @@ class Leakage(Carded):
         return sorted({row.step for row in self.rows if row.block != EMBEDDING})
 
     def select(self, **wanted: Any) -> list[LeakageRow]:
-        """The rows whose fields have these values: ``result.select(order="after", where="text")``.
+        """The rows whose fields have these values: ``result.select(order="after", stream="text")``.
 
         Raises:
             SettingError: If there are none.
@@ -166,7 +166,7 @@ class Leakage(Carded):
         at = -1 if block == EMBEDDING else self.steps[0] if step is None else step
         found = np.full((len(self.names), len(self.names)), np.nan)
         stream = "text" if block == EMBEDDING else stream
-        for row in self.select(block=block, where=stream, order=order, step=at):
+        for row in self.select(block=block, stream=stream, order=order, step=at):
             found[self.names.index(row.source), self.names.index(row.into)] = getattr(row, of)["value"]
         return found
 
@@ -188,7 +188,7 @@ class Leakage(Carded):
 
     def _card(self) -> list[Piece]:
         rows = [
-            [f"{r.source} from {r.into}", r.order, r.where, r.block, "" if r.step < 0 else str(r.step)]
+            [f"{r.source} from {r.into}", r.order, r.stream, r.block, "" if r.step < 0 else str(r.step)]
             + [said(each) for each in r[6:]]
             for r in self.rows
             if len(self.names) == 2 or r.block == EMBEDDING or r.step == self.steps[0]
@@ -337,9 +337,9 @@ def _rows(
 ) -> list[LeakageRow]:
     """All places of one channel; `side` says which of the two cell numbers is the source's level."""
     found = []
-    for (where, block, step), features in channels.items():
+    for (stream, block, step), features in channels.items():
         levels = np.array(CELLS * (len(features) // 4))
         told = classify(features, levels[:, side], levels[:, 1 - side], seed)
         size = size_of(features, side)
-        found.append(LeakageRow(source.name, into.name, order, where, block, step, *told, size))
+        found.append(LeakageRow(source.name, into.name, order, stream, block, step, *told, size))
     return found
