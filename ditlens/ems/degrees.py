@@ -28,8 +28,8 @@ from ditlens.flow import Latents
 from ditlens.labels import outside_steps
 from ditlens.lens.hooks import hooks_on
 
-NODES = (-0.5, 0.0, 0.25, 0.5, 0.625, 0.75, 1.0, 1.5)
-"""Degrees at which a grid is made: closer together where edits jump, between 0.5 and 0.75."""
+NODES = (-0.5, 0.0, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0, 1.5)
+"""Degrees at which a grid is made: closer together where edits jump, between 0.25 and 0.75."""
 
 PLAN = instance(
     "a plan: the attribute plan of an edit, or ditlens.ems.plan.make_plan(model, image, ...)", Plan

@@ -122,7 +122,11 @@ class Model:
         if not self.fits(pipe):
             raise ModelError(not_wrapped(pipe, self.pipeline))
         self.pipe, self.name, self.folder, self.world = pipe, name, folder, world
-        self._placed: tuple[Any, Any, Any] = (None, None, None)  # where weights are; where and in what it computes
+        self._placed: tuple[Any, Any, Any] = (
+            None,
+            None,
+            None,
+        )  # where weights are; where and in what it computes
         self.sigmas(2)  # refuses schedulers that are none of rectified flow
         if world is not None and (missing := missing_of(world)):
             raise ModelError(

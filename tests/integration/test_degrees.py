@@ -136,13 +136,16 @@ def test_an_edit_that_is_stopped_spoils_nothing(plan_of):
     plan = plan_of()
     grid = DegreeGrid(plan)
 
-    def stop(state):
-        if state.step == stopped:
-            raise KeyboardInterrupt
+    def stop_at(step):
+        def stop(state):
+            if state.step == step:
+                raise KeyboardInterrupt
 
-    for stopped in (1, 2):
+        return stop
+
+    for step in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            grid.edit(0.9, on_step=stop)
+            grid.edit(0.9, on_step=stop_at(step))
     assert torch.equal(grid.edit(0.4).latents, alone(plan, 0.4))
     assert torch.equal(grid.edit(0.9).latents, alone(plan, 0.9))
 
