@@ -132,6 +132,19 @@ def test_stopping_and_going_on(plan_of):
     assert not torch.equal(grid.latents_at(1.0), rough)
 
 
+def test_nodes_use_what_an_edit_has_kept_and_leave_it_as_it_is(plan_of, monkeypatch):
+    monkeypatch.setattr(degrees, "same_alone", lambda plan: True)
+    plan = plan_of()
+    grid = DegreeGrid(plan, (0.0, 0.5, 1.0))
+    grid.edit(1.0)
+    kept = dict(grid._kept)
+    assert [state.evaluations for state in grid.steps()] == [1, 2, 3, 4], "the target's row of one node"
+    assert grid._kept == kept
+    other = made(plan)
+    other.edit(0.25)
+    assert all(torch.equal(other._kept[look], kept[look]) for look in kept), "as an edit alone rounds"
+
+
 def test_an_edit_that_is_stopped_spoils_nothing(plan_of):
     plan = plan_of()
     grid = DegreeGrid(plan)
@@ -148,6 +161,25 @@ def test_an_edit_that_is_stopped_spoils_nothing(plan_of):
             grid.edit(0.9, on_step=stop_at(step))
     assert torch.equal(grid.edit(0.4).latents, alone(plan, 0.4))
     assert torch.equal(grid.edit(0.9).latents, alone(plan, 0.9))
+
+
+def test_nodes_that_were_interrupted_within_a_step_begin_anew(plan_of, monkeypatch):
+    plan = plan_of()
+    grid, calls = DegreeGrid(plan, (0.0, 1.0)), []
+    evaluate = type(plan.model).__call__
+
+    def interrupted(model, *args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(model, *args)
+
+    monkeypatch.setattr(degrees, "same_alone", lambda plan: False)
+    monkeypatch.setattr(type(plan.model), "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(grid.steps())
+    assert [state.step for state in grid.steps()] == [0, 1, 2, 3] and len(calls) == 6
+    torch.testing.assert_close(grid.latents_at(1.0), alone(plan, 1.0))
 
 
 def test_between_the_nodes_is_a_straight_line(plan_of):

@@ -16,18 +16,12 @@ def test_every_key_has_a_target():
 
 
 def test_previews_are_summed_up():
-    rows = [{"psnr": 30.0 + k, "degree": 0.1 * k, "grid_seconds": 2.0, "preview_ms": 40.0} for k in range(11)]
+    times = {"grid_seconds": 2.0, "preview_ms": 40.0}
+    rows = [{"psnr": 30.0 + k, "nearest": 10.0 + k, "degree": 0.1 * k, **times} for k in range(21)]
     found = previews.result(rows, (0.0, 1.0))
-    assert (found["value"], found["n"], found["unit"]) == (35.0, 11, "dB")
-    assert found["parts"] == {
-        "tenth_percentile": 31.0,
-        "worst": 30.0,
-        "grid_seconds": 2.0,
-        "preview_ms": 40.0,
-    }
-    assert (
-        "nodes 0, 1; a tenth of the edits are below 31.0 dB, the worst has 30.0 dB at 0.00" in found["note"]
-    )
+    assert (found["value"], found["n"], found["unit"]) == (40.0, 7, "dB")
+    assert found["parts"] == {"tenth_percentile": 32.0, "worst": 30.0, "nearest_node": 20.0, **times}
+    assert "a tenth of the previews are below 32.0 dB, the worst has 30.0 dB at 0.00" in found["note"]
 
 
 class Twin:
