@@ -6,6 +6,8 @@ diffusers come with it only then.
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -123,6 +125,11 @@ _PUBLIC = {
     "ditlens.views.token_maps": ("plot_token_map",),
     "ditlens.views.words": ("plot_words",),
 }
+if sys.platform == "linux":  # torch reads it when it is loaded; threads that spin while they wait take, on a
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "passive"
+    )  # busy machine, the cores from those that they wait for
+
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _MODULES = ("errors", "flow")
 

@@ -190,9 +190,9 @@ class Plan:
         return found
 
     @cached_property
-    def null_text(self) -> TextEmbedding:
-        """Embedding of the empty prompt."""
-        return self.model.encode_text("").named("uncond")
+    def null_text(self) -> TextEmbedding | None:
+        """Embedding of the empty prompt; None if the method does without."""
+        return self.model.encode_text("").named("uncond") if self.method.needs_null else None
 
     def moved(self, degree: float) -> TextEmbedding:
         """The manipulated text: c0 + degree * sum of w_i (c_i - c0)."""

@@ -124,7 +124,11 @@ class Model(Carded):
         if not self.fits(pipe):
             raise ModelError(not_wrapped(pipe, self.pipeline))
         self.pipe, self.name, self.folder, self.world = pipe, name, folder, world
-        self._placed: tuple[Any, Any] = (None, None)  # where the weights are, and where it computes
+        self._placed: tuple[Any, Any, Any] = (
+            None,
+            None,
+            None,
+        )  # where weights are; where and in what it computes
         self.sigmas(2)  # refuses schedulers that are none of rectified flow
         if world is not None and (missing := missing_of(world)):
             raise ModelError(
@@ -190,17 +194,22 @@ class Model(Carded):
     @property
     def device(self) -> torch.device:
         """Where it computes; offloaded weights lie elsewhere in the meantime."""
-        module = self.transformer
-        weight = next(module.parameters())
-        # diffusers asks all modules, which takes 2 ms; these tell whether its answer may have changed
-        placed = id(module), weight.device, hasattr(module, "_hf_hook"), hasattr(module, "_diffusers_hook")
-        if placed != self._placed[0]:
-            self._placed = placed, self.pipe._execution_device
-        return self._placed[1]
+        return self._place()[1]
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.transformer.dtype
+        """The number format in which it computes."""
+        return self._place()[2]
+
+    def _place(self) -> tuple[Any, Any, Any]:
+        module = self.transformer
+        weight = next(module.parameters())
+        # diffusers asks all modules, which takes 2 ms; these tell whether its answers may have changed
+        hooks = hasattr(module, "_hf_hook"), hasattr(module, "_diffusers_hook")
+        placed = id(module), weight.device, weight.dtype, *hooks
+        if placed != self._placed[0]:
+            self._placed = placed, self.pipe._execution_device, module.dtype
+        return self._placed
 
     @property
     def side(self) -> int:
