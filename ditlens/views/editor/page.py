@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 from IPython.display import HTML, display
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ditlens.files import user_path, write_whole
 from ditlens.views.editor import card
-from ditlens.views.editor.parts import Picture, Strip
+from ditlens.views.editor.parts import Files, Picture, Strip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,11 @@ _NUMBERS = itertools.count()
 def html(value: Any = "", **more: Any) -> widgets.HTML:
     """A piece of HTML without margins of its own."""
     return widgets.HTML(str(value), **more)
+
+
+def _unfold(box: Any, change: Any) -> None:
+    """Show a section while its button is pressed."""
+    box.layout.display = None if change["new"] else "none"
 
 
 def _without(act: Callable[[], Any], _: Any) -> Any:
@@ -60,12 +65,13 @@ class Page(widgets.VBox):  # type: ignore[misc]
         facts = self._facts
         examples = self.session.examples()
         self.examples = Strip(images=list(examples.values()), labels=list(examples), title="Examples")
-        self.upload = widgets.FileUpload(accept="image/*", description="Open a picture", layout=WIDE)
+        self.upload = Files(accept="image/*", text="Open a picture")
         self.picture = Picture(static_class=self._class)
         self.degree = widgets.FloatSlider(
             1.0, min=LOWEST, max=HIGHEST, step=0.05, description="degree", readout_format=".2f",
-            layout={"width": "100%", "max_width": "448px"},
+            style={"description_width": "initial"}, layout={"width": "auto", "max_width": "448px"},
         )  # fmt: skip
+        self.degree.add_class("ditlens-degree")
         self.stop_button = widgets.Button(description="Stop", icon="stop", layout=WIDE)
         self.undo_button = widgets.Button(description="Undo", icon="undo", layout=WIDE)
         self.redo_button = widgets.Button(description="Redo", icon="repeat", layout=WIDE)
@@ -73,14 +79,13 @@ class Page(widgets.VBox):  # type: ignore[misc]
         self.status = html()
         self.error = html()
         self.instruction = widgets.Text(
-            placeholder="what to change, e.g. make her smile", layout={"width": "auto", "flex": "1 1 200px"}
+            description="change", placeholder="e.g. make her smile", style={"description_width": "initial"},
+            layout={"width": "auto", "flex": "1 1 200px"},
         )
         self.extract_button = widgets.Button(description="Extract", button_style="primary", layout=WIDE)
-        self.source = widgets.Textarea(
-            placeholder="what the picture shows", rows=3, continuous_update=False, layout=WIDE
-        )
-        self.target = widgets.Textarea(
-            placeholder="what it should show", rows=3, continuous_update=False, layout=WIDE
+        self.source, self.target = (
+            widgets.Textarea(description=name, placeholder=hint, rows=5, continuous_update=False, layout=WIDE)
+            for name, hint in (("source text", "what the picture shows"), ("target text", "what it should show"))
         )
         self.words, self.measured = html(), html()
         self.history = Strip(title="History")
@@ -95,7 +100,7 @@ class Page(widgets.VBox):  # type: ignore[misc]
         self.tokens = widgets.Checkbox(True, description="tokens move", indent=False, layout=WIDE)
         self.pooled = widgets.Checkbox(True, description="pooled vector moves", indent=False, layout=WIDE)
         self.encoders = {
-            name: widgets.Checkbox(True, description=name, indent=False, layout=WIDE)
+            name: widgets.Checkbox(True, description=f"text encoder {name} moves", indent=False, layout=WIDE)
             for name in facts["encoders"]
         }
         self.film_button = widgets.Button(description="Show the steps", layout=WIDE)
@@ -103,41 +108,48 @@ class Page(widgets.VBox):  # type: ignore[misc]
         self.film_picture = html()
         self.save_button = widgets.Button(description="Prepare a file", icon="download", layout=WIDE)
         self.link = html()
-        self.load = widgets.FileUpload(accept=".png,.json", description="Load a saved edit", layout=WIDE)
+        self.load = Files(accept=".png,.json", text="Load a saved edit")
         self.code_button = widgets.Button(description="Write the cell", icon="code", layout=WIDE)
-        self.code = widgets.Textarea(rows=12, layout={"width": "auto"}, description="")
+        self.code = widgets.Textarea(description="cell", rows=12, layout=WIDE).add_class("ditlens-code")
         left = widgets.VBox(
             [self.picture, self.degree,
-             widgets.HBox([self.undo_button, self.redo_button, self.stop_button, self.progress, self.status],
+             widgets.HBox([self.undo_button, self.redo_button, self.stop_button, self.status, self.progress],
                           layout={"flex_flow": "row wrap", "align_items": "center"}),
              self.history],
             layout={"flex": "1 1 400px", "max_width": "480px", "min_width": "280px"},
         )  # fmt: skip
         right = widgets.VBox(
             [widgets.HBox([self.instruction, self.extract_button], layout={"flex_flow": "row wrap"}), self.error,
-             html("<b>source text</b>"), self.source, html("<b>target text</b>"), self.target, self.words,
-             self.measured],
+             self.source, self.target, self.words, self.measured],
             layout={"flex": "1 1 380px", "min_width": "280px"},
         )  # fmt: skip
-        sections = {
-            "Attributes": widgets.HBox(list(self.levels.values()), layout={"flex_flow": "row wrap"}),
-            "Settings": self._settings(),
-            "Steps": widgets.VBox([self.film_button, self.film, self.film_picture]),
-            "Save and load": widgets.VBox(
-                [widgets.HBox([self.save_button, self.link], layout={"align_items": "center"}), self.load]
-            ),
-            "Code": widgets.VBox([self.code_button, self.code]),
-        }
-        if not self.levels:
-            sections.pop("Attributes")
-        self.folded = widgets.Accordion(list(sections.values()), titles=tuple(sections), selected_index=None)
         self.children = [
             widgets.HBox(
                 [self.examples, self.upload], layout={"flex_flow": "row wrap", "align_items": "center"}
             ),
             widgets.HBox([left, right], layout={"flex_flow": "row wrap", "grid_gap": "16px"}),
-            self.folded,
+            *self._sections(),
         ]
+        self.add_class("ditlens-page")
+
+    def _sections(self) -> list[Any]:
+        """What is folded away: a button for each section, and below them those that are open."""
+        boxes = {
+            "Attributes": widgets.GridBox(list(self.levels.values())).add_class("ditlens-levels"),
+            "Settings": self._settings(),
+            "Steps": widgets.VBox([self.film_button, self.film, self.film_picture]),
+            "Save and load": widgets.HBox([self.save_button, self.link, self.load]),
+            "Code": widgets.VBox([self.code_button, self.code]),
+        }
+        if not self.levels:
+            boxes.pop("Attributes")
+        self.folds = {name: widgets.ToggleButton(description=name, layout=WIDE) for name in boxes}
+        for name, box in boxes.items():
+            fold = self.folds[name]
+            box.add_class("ditlens-section")
+            box.layout.display = "none"
+            fold.observe(partial(_unfold, box), "value")
+        return [widgets.HBox(list(self.folds.values()), layout={"flex_flow": "row wrap"}), *boxes.values()]
 
     def _level(self, spec: dict[str, Any]) -> Any:
         """A control for the levels of an attribute: a slider where they have an order."""
@@ -145,7 +157,7 @@ class Page(widgets.VBox):  # type: ignore[misc]
         more = {"continuous_update": False} if spec["ordered"] else {}
         return kind(
             options=[(words, k) for k, words in enumerate(spec["words"])], value=0, description=spec["label"],
-            style={"description_width": "90px"}, layout={"width": "330px"}, **more,
+            style={"description_width": "80px"}, layout=WIDE, **more,
         )  # fmt: skip
 
     def _settings(self) -> widgets.VBox:
@@ -160,12 +172,12 @@ class Page(widgets.VBox):  # type: ignore[misc]
     def _wire(self) -> None:
         session = self.session
         self.degree.observe(self._dragged, "value")
+        self._on(self.picture, lambda held: held or session.release(), "held")
         self._on(self.examples, lambda value: session.example(self.examples.labels[value[0]]), "picked")
         self._on(self.history, lambda value: session.go(value[0]), "picked")
         self._on(self.film, lambda value: self._step(value[0]), "picked")
-        self._on(self.upload, partial(self._uploaded, session.open))
-        self._on(self.load, partial(self._uploaded, lambda content, _: session.load(content)))
-        self.picture.on_msg(self._dropped)
+        for part, act in ((self.upload, session.open), (self.picture, session.open), (self.load, session.load)):
+            part.on_msg(partial(self._given, act))
         clicks: dict[widgets.Button, Callable[[], Any]] = {
             self.extract_button: self._extract, self.stop_button: session.stop, self.undo_button: session.undo,
             self.redo_button: session.redo, self.film_button: self._film, self.save_button: self._save,
@@ -212,7 +224,7 @@ class Page(widgets.VBox):  # type: ignore[misc]
         if self._shows():
             return
         try:
-            picture = self.session.drag(float(change["new"]))
+            picture = self.session.drag(float(change["new"]), self.picture.held)
             if picture:
                 self.picture.set_trait("kind", "preview")
                 self.picture.set_trait("after", picture)
@@ -237,13 +249,10 @@ class Page(widgets.VBox):  # type: ignore[misc]
         chosen = tuple(name for name, box in self.encoders.items() if box.value)
         self.session.configure(encoders=() if len(chosen) == len(self.encoders) else chosen)
 
-    def _uploaded(self, act: Callable[[bytes, str], Any], files: Any) -> None:
-        for each in files:
-            act(bytes(each["content"]), each["name"])
-
-    def _dropped(self, _: Any, content: Any, buffers: Any) -> None:
+    def _given(self, act: Callable[[bytes, str], Any], _: Any, content: Any, buffers: Any) -> None:
+        """A file that was chosen or dropped."""
         if buffers:
-            self._guarded(lambda _: self.session.open(bytes(buffers[0]), content["name"]))(None)
+            self._guarded(lambda _: act(bytes(buffers[0]), content["name"]))(None)
 
     def _film(self) -> None:
         self.film.images = self.session.film()
@@ -328,7 +337,8 @@ class Page(widgets.VBox):  # type: ignore[misc]
             self.words.value = str(card.words(shown["state"]["source_text"], shown["state"]["target_text"]))
             self.progress.value = shown["progress"]
             self.progress.layout.visibility = "visible" if shown["busy"] else "hidden"
-            self.status.value = str(escape(shown["busy"] or ("ready to drag" if shown["ready"] else "")))
+            words = shown["busy"] or ("ready to drag" if shown["ready"] else "")
+            self.status.value = str(Markup('<span role="status">{}</span>').format(words))
             self.stop_button.disabled = shown["idle"]
             self.undo_button.disabled = shown["index"] <= 0
             self.redo_button.disabled = shown["index"] >= len(shown["history"]) - 1
@@ -359,4 +369,4 @@ class Page(widgets.VBox):  # type: ignore[misc]
         """The widget, and below it a still copy that only shows where the widget cannot be."""
         display(super()._repr_mimebundle_(), raw=True)
         first = card.still(self.session.shown(), self._facts["model"], self._class)
-        self._still = display(HTML(first), display_id=True)
+        self._still = display(HTML(first), display_id=self._class)

@@ -43,6 +43,8 @@ from ditlens.worlds.world import Continuous
 
 REST = 0.3
 """Seconds for which a degree rests before it is made truly."""
+HELD = 3.0
+"""The same while the slider is held: the true edit waits for its release."""
 QUICK = 4.0
 """A model whose edits take longer than these seconds gets no grid of degrees: it would take minutes."""
 KEPT = 30
@@ -163,7 +165,8 @@ class Session:
     def examples(self) -> dict[str, bytes]:
         """Example pictures by name, as JPEG."""
         files = {} if self.model.world is None else self.model.world.examples()
-        return {name: images.to_jpeg(images.open_image(path)) for name, path in files.items()}
+        names = {images.to_jpeg(images.open_image(path)): name for name, path in files.items()}
+        return {name: picture for picture, name in names.items()}  # each picture once
 
     def facts(self) -> dict[str, Any]:
         """What does not change: the model's name, attributes with their levels' words, methods, encoders."""
@@ -236,8 +239,12 @@ class Session:
         with self._noting():
             self._ask(**changes)
 
-    def drag(self, degree: float) -> bytes:
+    def drag(self, degree: float, held: bool = False) -> bytes:
         """Show another degree at once, as near as it is known; the true edit follows when it has rested.
+
+        Args:
+            degree: The degree.
+            held: Whether more will come, until `release`.
 
         Returns:
             The picture as JPEG; empty if nothing was edited yet.
@@ -252,7 +259,7 @@ class Session:
                     return self._seen[0]
                 moment = self._moment
                 self._stop = bool(self._busy)
-                self._due = time.monotonic() + REST
+                self._due = time.monotonic() + (HELD if held else REST)
                 self._change.notify_all()
             picture = self._preview(moment, degree)
             with self._change:
@@ -261,6 +268,13 @@ class Session:
                     self._tell()
             return picture
         return b""
+
+    def release(self) -> None:
+        """The slider was let go: make what waits."""
+        with self._change:
+            if self._due is not None:
+                self._due = time.monotonic()
+                self._change.notify_all()
 
     def stop(self) -> None:
         """Stop what is being made after the step in hand; nothing that is there is lost."""
@@ -312,8 +326,13 @@ class Session:
         picture.save(memory, "PNG", pnginfo=info)
         return memory.getvalue()
 
-    def load(self, content: bytes) -> None:
-        """Go on from a file that the editor saved: a PNG, or the JSON of a state."""
+    def load(self, content: bytes, name: str = "") -> None:
+        """Go on from a file that the editor saved: a PNG, or the JSON of a state.
+
+        Args:
+            content: What is in the file.
+            name: Of the file, for what is said of it.
+        """
         with self._noting():
             if content[:8] == b"\x89PNG\r\n\x1a\n":
                 found = Image.open(io.BytesIO(content))
@@ -517,7 +536,8 @@ class Session:
         state = self.state
         try:
             self._note("reading the picture", 0.0)
-            plan, grid = self._planned(state)
+            with self._texts_kept():
+                plan, grid = self._planned(state)
             state = replace(state, source_text=plan.description.source, target_text=plan.description.target)
             with self._change:
                 if self._stop:
@@ -538,6 +558,20 @@ class Session:
                     self._due = time.monotonic()
         finally:
             self._note("", 0.0)
+
+    @contextmanager
+    def _texts_kept(self) -> Iterator[None]:
+        """An instruction that cannot be followed leaves the texts of the picture that is shown."""
+        try:
+            yield
+        except DitlensError:
+            with self._change:
+                moment = self._moment
+                if moment is not None and not self.state.target_text:
+                    shown = moment.state
+                    texts = {"source_text": shown.source_text, "target_text": shown.target_text}
+                    self.state = replace(self.state, **texts)
+            raise
 
     def _planned(self, state: EditorState) -> tuple[Plan, DegreeGrid]:
         """The plan of a state, and its degrees; kept while only the degree changes."""
