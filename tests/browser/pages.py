@@ -36,8 +36,8 @@ OPEN = "import ditlens as dl\n\nmodel = dl.load('portraits')\neditor = dl.Editor
 """The cell of the notebooks that are opened."""
 VOILA_ASKS = ("fortawesome/fontawesome-free",)
 """What Voilà's own template asks a server outside for; it is refused here as everything else is."""
-OTHERS = ("jupytext", "nbdime", "favicon")
-"""What errors on the console are about that belong to other extensions of JupyterLab."""
+OTHERS = ("jupytext", "nbdime", "favicon", "voila/api/shutdown")
+"""What errors on the console are about that are none of ours: other extensions; Voilà, when its page is left."""
 
 
 def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
@@ -224,6 +224,7 @@ class Reader:
         self.page.goto(self.server.url(name, theme), timeout=90_000)
         if self.server.kind == "lab":
             self.wait_for_kernel(run)
+            self.page.evaluate("window.jupyterapp.shell.collapseLeft()")
             if theme != "light":
                 self.lab("apputils:change-theme", {"theme": "JupyterLab Dark"})
             if run:

@@ -85,7 +85,7 @@ def test_stop_leaves_what_was_there(editor):
     try:
         editor.page.get_by_label("change", exact=True).fill("make her old")
         editor.button("Extract").click()
-        editor.page.get_by_role("progressbar").wait_for(timeout=20_000)
+        editor.page.get_by_role("progressbar", name="progress").wait_for(timeout=20_000)
         until(lambda: editor.shown()["busy"] == "editing")
         started = time.monotonic()
         editor.button("Stop").click()

@@ -75,8 +75,7 @@ class Page(widgets.VBox):  # type: ignore[misc]
         self.stop_button = widgets.Button(description="Stop", icon="stop", layout=WIDE)
         self.undo_button = widgets.Button(description="Undo", icon="undo", layout=WIDE)
         self.redo_button = widgets.Button(description="Redo", icon="repeat", layout=WIDE)
-        self.progress = widgets.FloatProgress(max=1.0, layout={"width": "120px"})
-        self.status = html()
+        self.status, self.progress = html(), html()
         self.error = html()
         self.instruction = widgets.Text(
             description="change", placeholder="e.g. make her smile", style={"description_width": "initial"},
@@ -335,8 +334,8 @@ class Page(widgets.VBox):  # type: ignore[misc]
                 card.bars(shown["measured"], shown["drift"], shown["seconds"]) + warnings
             )
             self.words.value = str(card.words(shown["state"]["source_text"], shown["state"]["target_text"]))
-            self.progress.value = shown["progress"]
-            self.progress.layout.visibility = "visible" if shown["busy"] else "hidden"
+            bar = f'<progress aria-label="progress" value="{shown["progress"]:.3f}"></progress>'
+            self.progress.value = bar if shown["busy"] else ""
             words = shown["busy"] or ("ready to drag" if shown["ready"] else "")
             self.status.value = str(Markup('<span role="status">{}</span>').format(words))
             self.stop_button.disabled = shown["idle"]
@@ -367,6 +366,7 @@ class Page(widgets.VBox):  # type: ignore[misc]
 
     def _ipython_display_(self) -> None:
         """The widget, and below it a still copy that only shows where the widget cannot be."""
-        display(super()._repr_mimebundle_(), raw=True)
+        bundle = {**super()._repr_mimebundle_(), "text/plain": f"Editor of {self._facts['model']}"}
+        display(bundle, raw=True)
         first = card.still(self.session.shown(), self._facts["model"], self._class)
         self._still = display(HTML(first), display_id=self._class)
