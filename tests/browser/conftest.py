@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
 import pytest
 
-NEEDED = ("playwright", "jupyterlab", "voila", "anywidget")
-if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-    pytest.skip(
-        f"not installed: {', '.join(missing)}; type: make test-browser", allow_module_level=True
-    )
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUTS = Path(os.environ.get("DITLENS_SCREENSHOTS", ROOT / "outputs" / "browser"))
 
-from playwright.sync_api import sync_playwright  # noqa: E402
 
-from tests.browser import pages  # noqa: E402
+@pytest.fixture(scope="session")
+def pages():
+    """The helpers of these tests, where what they need is installed."""
+    from tests.browser import pages
 
-OUTPUTS = Path(os.environ.get("DITLENS_SCREENSHOTS", pages.ROOT / "outputs" / "browser"))
+    if pages.CHROMIUM is None:
+        pytest.skip("Chromium was not found: install it, e.g. apt install chromium")
+    return pages
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            if pages.CHROMIUM is None:
-                item.add_marker(pytest.mark.skip(reason="Chromium was not found: install it, e.g. apt install chromium"))
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +34,18 @@ def outputs():
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory):
-    with sync_playwright() as playwright, pages.browser(playwright, tmp_path_factory.mktemp("profile")) as context:
+def chromium(tmp_path_factory, pages):
+    from playwright.sync_api import sync_playwright
+
+    with (
+        sync_playwright() as playwright,
+        pages.browser(playwright, tmp_path_factory.mktemp("profile")) as context,
+    ):
         yield context
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory):
+def servers(tmp_path_factory, pages):
     """Start a server where it is first asked for."""
     made = {}
 
@@ -58,7 +61,7 @@ def servers(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def open_editors(chromium, servers):
+def open_editors(chromium, servers, pages):
     made = {}
 
     def editor(kind):

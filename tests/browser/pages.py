@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import atexit
+import importlib.util
 import json
 import os
 import queue
@@ -26,6 +27,10 @@ import nbformat
 from jupyter_client import BlockingKernelClient
 from playwright.sync_api import BrowserContext, Page, Playwright
 
+for _name in ("anywidget", "jupyterlab", "voila"):
+    if importlib.util.find_spec(_name) is None:
+        raise ModuleNotFoundError(f"{_name} is not installed", name=_name)
+
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
@@ -36,7 +41,7 @@ OPEN = "import ditlens as dl\n\nmodel = dl.load('portraits')\neditor = dl.Editor
 """The cell of the notebooks that are opened."""
 VOILA_ASKS = ("fortawesome/fontawesome-free",)
 """What Voilà's own template asks a server outside for; it is refused here as everything else is."""
-OTHERS = ("jupytext", "nbdime", "favicon", "voila/api/shutdown")
+OTHERS = ("jupytext", "nbdime", "favicon", "voila/api/shutdown", "debugger state")
 """What errors on the console are about that are none of ours: other extensions; Voilà, when its page is left."""
 
 
@@ -108,7 +113,6 @@ class Server:
     Attributes:
         kind: "lab" or "voila".
         folder: Where its notebooks, settings and logs are.
-        command: Arguments for other pages of Voilà, e.g. that of ``ditlens app``.
     """
 
     kind: str
@@ -130,7 +134,9 @@ class Server:
         off = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
         (config / "page_config.json").write_text(json.dumps(off))
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        self.env = os.environ | homes | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
+        self.env = (
+            os.environ | homes | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
+        )
         self.env.pop("OMP_NUM_THREADS", None)  # as many cores as a reader's notebook has
 
     def start(self) -> Server:
@@ -140,8 +146,9 @@ class Server:
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
         lab = (
-            "jupyterlab --allow-root --no-browser --ip=127.0.0.1 --ServerApp.port_retries=0 --expose-app-in-browser "
-            "--LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate "
+            "jupyterlab --allow-root --no-browser --ip=127.0.0.1 --ServerApp.port_retries=0 "
+            "--expose-app-in-browser --LabApp.news_url=None "
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate "
             f"--ServerApp.port={port} --IdentityProvider.token={self.token} --ServerApp.root_dir={self.folder} "
             "--ServerApp.shutdown_no_activity_timeout=600"
         )

@@ -7,7 +7,10 @@ import time
 
 import pytest
 
-from tests.browser.pages import ROOT, until
+pages = pytest.importorskip(
+    "tests.browser.pages", reason="needs playwright, Voilà and anywidget: type make test-browser"
+)
+until = pages.until
 
 CROWN = "make her smile broadly and add a crown"
 COUNT = """
@@ -153,12 +156,12 @@ def test_errors_are_said_in_words_and_nothing_is_lost(editor):
 
 
 def test_a_picture_that_is_dropped_is_opened(editor):
-    drop(editor, ROOT / "data" / "examples" / "chidi.png", "mine.png")
+    drop(editor, pages.ROOT / "data" / "examples" / "chidi.png", "mine.png")
     until(lambda: editor.shown()["state"]["name"] == "mine.png")
     made(editor)
     before = editor.value("editor.session.moments[-1].before")
     assert before == editor.value("editor.picture.before")
-    drop(editor, ROOT / "README.md", "words.png")
+    drop(editor, pages.ROOT / "README.md", "words.png")
     editor.page.get_by_role("alert").wait_for()
     assert "is not an image" in editor.page.get_by_role("alert").inner_text()
 

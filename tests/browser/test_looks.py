@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.pages import until
+until = pytest.importorskip(
+    "tests.browser.pages", reason="needs playwright, Voilà and anywidget: type make test-browser"
+).until
 
 CUT_OFF = """() => {
     const page = document.querySelector(".ditlens-page"), right = page.getBoundingClientRect().right;
@@ -20,7 +22,9 @@ CUT_OFF = """() => {
         && getComputedStyle(each).display !== "inline" || each.getBoundingClientRect().right > right + 1));
     return cut.map((each) => each.textContent);
 }"""
-CONTROL = re.compile(r"- '?(button|slider|textbox|radio|option|combobox|checkbox|spinbutton|listbox|progressbar|img)\b(.*)")
+CONTROL = re.compile(
+    r"- '?(button|slider|textbox|radio|option|combobox|checkbox|spinbutton|listbox|progressbar|img)\b(.*)"
+)
 
 
 def unfold(editor):
@@ -38,14 +42,20 @@ def unfold(editor):
 def test_nothing_is_cut_off_and_all_can_be_read(editor, theme, outputs):
     kind, page = editor.server.kind, editor.page
     if kind == "lab":
-        editor.lab("apputils:change-theme", {"theme": "JupyterLab Dark" if theme == "dark" else "JupyterLab Light"})
+        editor.lab(
+            "apputils:change-theme", {"theme": "JupyterLab Dark" if theme == "dark" else "JupyterLab Light"}
+        )
     elif theme == "dark":
         editor.open("editor.ipynb", theme)
     editor.extract("make her smile broadly and add a crown")
+    page.locator(".ditlens-page").screenshot(path=outputs / f"page_{kind}_{theme}.png")
     unfold(editor)
     try:
         for width in (1280, 600):
-            page.set_viewport_size({"width": width, "height": 2600})
+            page.set_viewport_size({"width": width, "height": 2300})
+            page.evaluate(
+                "document.querySelectorAll('.jp-WindowedPanel-outer').forEach((each) => each.scrollTop = 0)"
+            )
             page.wait_for_timeout(700)
             page.screenshot(path=outputs / f"editor_{kind}_{theme}_{width}.png")
             assert page.evaluate(CUT_OFF) == []
@@ -62,7 +72,12 @@ def test_every_control_has_a_name_and_focus_goes_in_order(editor):
     assert len(controls) > 60
     assert [kind for kind, rest in controls if '"' not in rest] == []
     editor.page.get_by_role("option", name="ada", exact=True).focus()
-    expected = ["Open a picture", "divider", "Divider: the source on its left, the result on its right", "degree"]
+    expected = [
+        "Open a picture",
+        "divider",
+        "Divider: the source on its left, the result on its right",
+        "degree",
+    ]
     name = "document.activeElement.ariaLabel || document.activeElement.textContent"
     for each in expected:
         editor.page.keyboard.press("Tab")

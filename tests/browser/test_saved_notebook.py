@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import nbformat
 import pytest
 
-from tests.browser import pages
+pages = pytest.importorskip(
+    "tests.browser.pages", reason="needs playwright, Voilà and anywidget: type make test-browser"
+)
+import nbformat  # noqa: E402
 
 SHUTDOWN = """Promise.race([window.jupyterapp.shell.currentWidget.sessionContext.shutdown(),
     new Promise((done) => setTimeout(done, 20000))])"""

@@ -76,7 +76,10 @@ def _said(value: Any) -> str:
 def still(shown: Mapping[str, Any], model: str, name: str) -> str:
     """The page as a picture and a table, for readers without a kernel; its class is `name`."""
     state = shown["state"]
-    settings = [("model", model), *((spoken(n), _said(v)) for n, v in state.items() if v not in ("", None, ()))]
+    settings = [
+        ("model", model),
+        *((spoken(n), _said(v)) for n, v in state.items() if v not in ("", None, ())),
+    ]
     if shown["drift"] is not None:
         settings.append(("drift", f"{shown['drift']:.3f}"))
     table = Markup("").join(

@@ -78,13 +78,18 @@ class Page(widgets.VBox):  # type: ignore[misc]
         self.status, self.progress = html(), html()
         self.error = html()
         self.instruction = widgets.Text(
-            description="change", placeholder="e.g. make her smile", style={"description_width": "initial"},
+            description="change",
+            placeholder="e.g. make her smile",
+            style={"description_width": "initial"},
             layout={"width": "auto", "flex": "1 1 200px"},
         )
         self.extract_button = widgets.Button(description="Extract", button_style="primary", layout=WIDE)
         self.source, self.target = (
             widgets.Textarea(description=name, placeholder=hint, rows=5, continuous_update=False, layout=WIDE)
-            for name, hint in (("source text", "what the picture shows"), ("target text", "what it should show"))
+            for name, hint in (
+                ("source text", "what the picture shows"),
+                ("target text", "what it should show"),
+            )
         )
         self.words, self.measured = html(), html()
         self.history = Strip(title="History")
@@ -171,12 +176,13 @@ class Page(widgets.VBox):  # type: ignore[misc]
     def _wire(self) -> None:
         session = self.session
         self.degree.observe(self._dragged, "value")
-        self._on(self.picture, lambda held: held or session.release(), "held")
+        self._on(self.picture, self._held, "held")
         self._on(self.examples, lambda value: session.example(self.examples.labels[value[0]]), "picked")
         self._on(self.history, lambda value: session.go(value[0]), "picked")
         self._on(self.film, lambda value: self._step(value[0]), "picked")
-        for part, act in ((self.upload, session.open), (self.picture, session.open), (self.load, session.load)):
-            part.on_msg(partial(self._given, act))
+        for part in (self.upload, self.picture):
+            part.on_msg(partial(self._given, session.open))
+        self.load.on_msg(partial(self._given, lambda content, _: session.load(content)))
         clicks: dict[widgets.Button, Callable[[], Any]] = {
             self.extract_button: self._extract, self.stop_button: session.stop, self.undo_button: session.undo,
             self.redo_button: session.redo, self.film_button: self._film, self.save_button: self._save,
@@ -229,6 +235,10 @@ class Page(widgets.VBox):  # type: ignore[misc]
                 self.picture.set_trait("after", picture)
         except Exception as error:
             self._alarm(str(error))
+
+    def _held(self, held: bool) -> None:
+        if not held:
+            self.session.release()
 
     def _entered(self, _: Any, content: Any, __: Any) -> None:
         if content.get("event") == "submit":

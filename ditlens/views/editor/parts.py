@@ -1,4 +1,4 @@
-"""Small widgets that ipywidgets lacks: two pictures with a divider, a row to choose from, a button that opens files."""
+"""Small widgets that ipywidgets lacks: two pictures with a divider, a row to choose from, a button for files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ STATIC = Path(__file__).parent.parent / "static"
 class Picture(anywidget.AnyWidget):  # type: ignore[misc]
     """A source picture and a result, with a divider, alone, or their difference; a file can be dropped on it.
 
-    A dropped file arrives as a message: ``{"name": ...}`` and its bytes. `held` says whether a mouse or finger holds
-    the slider of class ``ditlens-degree`` on the same page.
+    A dropped file arrives as a message: ``{"name": ...}`` and its bytes. `held` says whether a mouse or finger
+    holds the slider of class ``ditlens-degree`` on the same page.
     """
 
     _esm = STATIC / "picture.js"

@@ -326,13 +326,8 @@ class Session:
         picture.save(memory, "PNG", pnginfo=info)
         return memory.getvalue()
 
-    def load(self, content: bytes, name: str = "") -> None:
-        """Go on from a file that the editor saved: a PNG, or the JSON of a state.
-
-        Args:
-            content: What is in the file.
-            name: Of the file, for what is said of it.
-        """
+    def load(self, content: bytes) -> None:
+        """Go on from a file that the editor saved: a PNG, or the JSON of a state."""
         with self._noting():
             if content[:8] == b"\x89PNG\r\n\x1a\n":
                 found = Image.open(io.BytesIO(content))
@@ -569,8 +564,9 @@ class Session:
                 moment = self._moment
                 if moment is not None and not self.state.target_text:
                     shown = moment.state
-                    texts = {"source_text": shown.source_text, "target_text": shown.target_text}
-                    self.state = replace(self.state, **texts)
+                    self.state = replace(
+                        self.state, source_text=shown.source_text, target_text=shown.target_text
+                    )
             raise
 
     def _planned(self, state: EditorState) -> tuple[Plan, DegreeGrid]:
