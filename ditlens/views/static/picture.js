@@ -29,12 +29,13 @@ const tell = (page) => {
 function render({ model, el }) {
   el.classList.add("ditlens-picture");
   el.addEventListener("keydown", keep);
-  const observer = new MutationObserver(() => tell(el.closest(".ditlens-page")));
+  let observer;
   const whenShown = () => {
     const page = el.closest(".ditlens-page");
     if (!page) { if (!done) requestAnimationFrame(whenShown); return; }
     page.addEventListener("keydown", keep);
     page.addEventListener("pointerdown", (event) => hold(!!event.target.closest(".ditlens-degree")), true);
+    observer = new MutationObserver(() => tell(page));
     observer.observe(page, { childList: true, subtree: true, attributeFilter: ["class"] });
     tell(page);
   };
@@ -158,7 +159,7 @@ function render({ model, el }) {
   show();
   return () => {
     done = true;
-    observer.disconnect();
+    observer?.disconnect();
     for (const kind of ["pointerup", "pointercancel"]) window.removeEventListener(kind, release, true);
   };
 }
