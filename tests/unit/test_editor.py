@@ -72,6 +72,28 @@ def test_dragging_answers_at_once_and_is_made_once(session, monkeypatch):
     assert len(made) <= 2 and (shown["kind"], shown["state"]["degree"]) == ("edit", 0.98)
 
 
+def test_while_the_slider_is_held_nothing_is_made(session, monkeypatch):
+    session.set_texts(RED, BLUE)
+    settled(session)
+    made = []
+    monkeypatch.setattr(sessions.DegreeGrid, "edit", counting(sessions.DegreeGrid.edit, made))
+    monkeypatch.setattr(sessions, "REST", 0.0)
+    for degree in (0.2, 0.4, 0.6):
+        session.drag(degree, held=True)
+        time.sleep(0.1)
+    assert made == [] and session.shown()["kind"] == "preview"
+    session.release()
+    assert settled(session)["kind"] == "edit" and made == [0.6]
+
+
+def test_an_instruction_that_cannot_be_followed_leaves_the_texts(session):
+    session.set_texts(RED, BLUE)
+    settled(session)
+    session.extract("make him fly")
+    shown = settled(session)
+    assert "fly" in shown["error"] and shown["state"]["target_text"] == BLUE
+
+
 def counting(method, made):
     def counted(self, degree, **more):
         made.append(degree)

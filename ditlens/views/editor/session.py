@@ -45,6 +45,8 @@ REST = 0.3
 """Seconds for which a degree rests before it is made truly."""
 HELD = 3.0
 """The same while the slider is held: the true edit waits for its release."""
+LATE = 0.15
+"""Seconds after a release within which the last degree may still be on its way from the browser."""
 QUICK = 4.0
 """A model whose edits take longer than these seconds gets no grid of degrees: it would take minutes."""
 KEPT = 30
@@ -273,7 +275,7 @@ class Session:
         """The slider was let go: make what waits."""
         with self._change:
             if self._due is not None:
-                self._due = time.monotonic()
+                self._due = time.monotonic() + LATE
                 self._change.notify_all()
 
     def stop(self) -> None:
