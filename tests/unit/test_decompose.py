@@ -85,6 +85,12 @@ def test_as_near_as_incremental_pca_and_nearer():
     assert near < 1e-3 < far
 
 
+@pytest.mark.parametrize(("kind", "said"), [("complex64", "complex64"), ("U1", "<U1"), (object, "object")])
+def test_what_is_no_number_is_refused(kind, said):
+    with pytest.raises(SettingError, match=f"This array holds {said}, not numbers that can be projected"):
+        PCA(1).fit(np.zeros((4, 2)).astype(kind))
+
+
 def test_a_far_mean_costs_no_precision():
     data = (np.random.default_rng(0).normal(size=(3000, 8)) + 3000).astype(np.float32)
     sums = Sums.of(data[:1000])
