@@ -287,6 +287,10 @@ def test_ways_that_cannot_be(view, image, cache, study):
     for ask, message in [
         (lambda: plot_trajectory(view, image.select(step=0), token=1), "this source has 1 step"),
         (lambda: plot_trajectory(view, cache, token=1), "this source has both streams"),
+        (
+            lambda: plot_trajectory(view, image, token="frown"),
+            "“frown” is a word, and words lie in the text stream",
+        ),
         (lambda: plot_trajectory(view, image, token=64), "Token 64 is not in joint.0.image.out"),
         (lambda: plot_trajectory(view, image, token=1, items=[2]), "items has 2, and there are 2 images"),
         (lambda: plot_trajectory(view, study, token="smile"), "A study does not know where its words lie"),
@@ -313,6 +317,12 @@ def test_words_stand_beside_their_tokens(cache):
     expected = view.project(text["joint.0.text.out", 1][1, frown])
     assert np.allclose(found.get("frown", expected), expected, atol=1e-5)
     assert figure.get_suptitle() == "Words of “a frown, red hair”, step 1"
+    assert "grey dots: tokens of no word, such as commas, start and end" in figure.get_supxlabel()
+
+
+def test_words_of_the_image_are_refused(view, image):
+    with pytest.raises(SiteError, match="Nothing in this cache fits stream='text', step=1. It holds:"):
+        plot_words(view, image, step=1)
 
 
 def test_scree(view, image):
