@@ -26,7 +26,7 @@ from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.interventions import Where
 from ditlens.metrics import statistics
-from ditlens.metrics.statistics import span
+from ditlens.metrics.statistics import span, too_few
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import counted, frame, progress_bar
 from ditlens.worlds.world import Values
@@ -123,7 +123,7 @@ class Ablation(Carded):
         ]
         title = f"Ablation: mean change of {what}, {self.unit}"
         title += f"; {counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}"
-        return [title, Table(rows, ("block", *self.ways)), *self.notes]
+        return [title, Table(rows, ("block", *self.ways)), *self.notes, *too_few(self.n, "item")]
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line for each way, block and attribute."""

@@ -153,6 +153,10 @@ def test_the_patches_of_one_block(portraits):
     )  # fmt: skip
     assert found.grid == (8, 8) and found.effects.shape == (1, 64, 1, 1)
     assert len(np.unique(found.effects.round(6))) > 10, "patches differ"
+    lines = repr(found).splitlines()
+    largest = np.abs(found.effects[0, :, 0, 0]).argsort()[::-1][:12]
+    assert {int(line.split()[0]) for line in lines if line[:1].isdigit()} == set(largest.tolist())
+    assert lines[-1] == "The 12 largest of 64; all: .to_pandas()"
 
 
 @pytest.mark.parametrize(
@@ -410,6 +414,16 @@ def test_cells_say_their_numbers():
     assert figure.get_suptitle() == "smile" and figure.axes[1].get_ylabel() == "R²"
     with pytest.raises(SettingError, match="3 names of rows and 2 of columns"):
         maps.plot_cells(table, ["0", "1", "2"], ["a", "b"], title="", value="")
+
+
+def test_few_rows_have_room_for_their_label():
+    figure = maps.plot_cells(
+        [[0.1, 0.9]], ["2"], ["a", "b"], title="", value="", row_label="block knocked out"
+    )
+    figure.draw_without_rendering()
+    label = figure.axes[0].yaxis.label
+    assert label.get_text() == "block\nknocked\nout"
+    assert label.get_window_extent().y0 >= 0 and label.get_window_extent().y1 <= figure.bbox.height
 
 
 @pytest.mark.parametrize(("count", "shown"), [(6, True), (7, False)])
