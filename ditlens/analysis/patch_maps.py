@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ditlens import late
-from ditlens.analysis.cells import Sampler, places_of
+from ditlens.analysis.cells import Sampler, once, places_of
 from ditlens.analysis.patcher import grid_of
 from ditlens.analysis.patching import CausalMap, patch
 from ditlens.analysis.probes import Probe, probe
@@ -194,7 +194,7 @@ def locate(
         StudyError: If there is no such column.
         UnknownAttributeError: If the world has no such attribute.
     """
-    chosen, seeds = listed(attributes), listed(seeds)
+    chosen, seeds = once(listed(attributes), "attributes"), listed(seeds)
     outs = [each for each in study.sites if each.endswith(".image.out")]
     site, step = site or (outs or [""])[-1], study.steps[-1] if step is None else step
     entering = [place.sites[0] for place in places_of(model, ["image"], ["in"], None, 1)]
@@ -228,7 +228,9 @@ def locate(
         f"block {into}; {counted(len(seeds), 'pair')} of prompts"
     )
     if fingerprint(model) != study.manifest.fingerprint:
-        about += f"; the study is of another model ({study.manifest.model}), and says nothing sure of this one"
+        about += (
+            f"; the study is of another model ({study.manifest.model}), and says nothing sure of this one"
+        )
     return PatchMaps(
         tuple(chosen), tuple(read.measure for read in reads), np.stack(maps, 1), about, tuple(pictures), study
     )  # fmt: skip

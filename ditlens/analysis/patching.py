@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ditlens import late
-from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Sampler, distinct, places_of
+from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Sampler, distinct, once, places_of
 from ditlens.analysis.measures import Pair, Read, check_measure
 from ditlens.analysis.patcher import Patcher, drawn_pairs, grid_of, with_tokens
 from ditlens.arguments import (
@@ -347,7 +347,9 @@ def pairs_of(clean: Any, corrupt: Any, seeds: Sequence[int]) -> list[Pair]:
         raise SettingError(
             f"clean has {counted(len(first), 'prompt')} and corrupt {len(second)}: give one of each for every pair."
         )
-    return [Pair(a, b, int(seed)) for a, b in zip(first, second, strict=True) for seed in seeds]
+    texts = list(zip(first, second, strict=True))
+    once([f"{a!r} with {b!r}" for a, b in texts], "clean and corrupt")
+    return [Pair(a, b, int(seed)) for a, b in texts for seed in seeds]
 
 
 def stretches_of(steps: Any, tokens: Any, total: int) -> list[tuple[int, int]]:

@@ -121,7 +121,7 @@ def label_axes(ax: Axes, view: Any, site: str, numbers: tuple[int, int]) -> None
     """Names of two components, of a PCA with their shares of the variance."""
     for axis, number in zip((ax.xaxis, ax.yaxis), numbers, strict=True):
         axis.set_label_text(axis_label(view, number, site), fontsize=10)
-        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(4 if axis is ax.xaxis else 5))  # numbers stand side by side below
     ax.tick_params(labelsize=9)
     ax.spines[["top", "right"]].set_visible(False)
 

@@ -179,6 +179,9 @@ def test_the_patches_of_one_block(portraits):
         ({"tokens": "each", "stream": "image"}, SettingError, "say which"),
         ({"tokens": "changed", "stream": "image"}, SettingError, "needs stream='text'"),
         ({"tokens": "changed", "corrupt": "a shirt"}, SettingError, "same number of tokens"),
+        ({"tokens": [2, 99]}, SettingError, "tokens has 99, and joint.0.text.in has .* tokens, 0 to"),
+        ({"window": 3}, SettingError, "window is 3, and this model has 2 blocks"),
+        ({"clean": [CLEAN] * 2, "corrupt": [CORRUPT] * 2}, SettingError, "more than once. It gives the same"),
         ({"stream": "sound"}, SettingError, "one of 'text', 'image', 'pooled'"),
         ({"point": "out"}, SettingError, "point is 'out'"),
     ],
@@ -339,6 +342,11 @@ def test_the_same_seed_twice_is_refused(portraits, call):
     texts = [CLEAN, CORRUPT] if call is dl.patch else [[CLEAN, CORRUPT]]
     with pytest.raises(SettingError, match="seeds has 4 more than once"):
         call(portraits, *texts, measure=spot, seeds=[4, 1, 4], sampling_steps=1)
+
+
+def test_the_same_prompt_twice_is_refused(portraits):
+    with pytest.raises(SettingError, match=f"prompts has {CLEAN} more than once"):
+        dl.knock_out(portraits, [CLEAN, CLEAN], measure=spot, seeds=[4], sampling_steps=1)
 
 
 def test_knocking_out_says_how_many_images_it_makes(portraits, monkeypatch):
