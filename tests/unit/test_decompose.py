@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -335,6 +337,15 @@ def test_a_map_is_kept_on_disk(image, fake_umap, capsys):
     for path in (fake_umap / "umap").iterdir():
         path.write_bytes(b"damaged")
     assert np.array_equal(UMAP(n_neighbors=5).fit_transform(image).coordinates, first.coordinates)
+
+
+def test_a_folder_that_cannot_be_read_keeps_no_map(image, fake_umap, monkeypatch):
+    def refuse(*args, **how):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "load", refuse)
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert len(UMAP(n_neighbors=5).fit_transform(image)) == 216 and FakeReducer.laid_out == 1
 
 
 def test_a_map_starts_from_components_of_drawn_rows(image, fake_umap):

@@ -217,6 +217,13 @@ def test_they_are_saved_and_pickled_whole(portraits, tmp_path):
         dl.Direction.load(tmp_path / "other.safetensors")
 
 
+def test_what_is_no_text_is_refused(portraits):
+    with pytest.raises(
+        SettingError, match="name or two texts go here, nothing of type int: direction.model, 'smile'."
+    ):
+        dl.direction(portraits, 3)
+
+
 def test_cosines_count_tokens_where_one_does_not_act_as_zero():
     one, other = direction([[1.0, 0.0], [0.0, 1.0]]), direction([[0.0, 1.0], [1.0, 0.0]], (1, 2))
     assert one.cosine(one) == pytest.approx(1) and one.cosine(other) == pytest.approx(0.5)
