@@ -220,6 +220,20 @@ def test_colours():
     assert numbers.mappable.norm.vmin == -1 and numbers.mappable.norm.vmax == 3
     assert to_hex(numbers.of(np.arange(4))[3]) == OTHER.lower()
     assert not Colour(np.asarray([True, False]), "hat").continuous
+    holes = Colour(np.asarray([np.nan, 2.0, np.inf, 4.0]), "smile")
+    assert (holes.mappable.norm.vmin, holes.mappable.norm.vmax) == (2, 4) and holes.unknown.tolist() == [
+        1,
+        0,
+        1,
+        0,
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_nobody_knows_are_grey():
+    colour = Colour(np.full(3, np.nan), "smile")
+    assert colour.unknown.all() and not colour.continuous
+    assert {to_hex(each) for each in colour.of(np.arange(3))} == {OTHER.lower()}
 
 
 def test_spread_points_are_apart():
