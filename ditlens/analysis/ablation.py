@@ -123,7 +123,7 @@ class Ablation(Carded):
         ]
         title = f"Ablation: mean change of {what}, {self.unit}"
         title += f"; {counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}"
-        return [title, Table(rows, ("block", *self.ways)), *self.notes, *too_few(self.n, "item")]
+        return [title, Table(rows, ("block", *self.ways)), *too_few(self.n, "item"), *self.notes]
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line for each way, block and attribute."""

@@ -187,7 +187,7 @@ class CausalMap(Carded):
             lines += ["", f"PE, {direction}, by steps", Table(rows, head)]
             if len(shown) < len(self.places):
                 lines.append(f"The {len(shown)} largest of {len(self.places)}; all: .to_pandas()")
-        return [*lines, *self.notes, *statistics.too_few(self.n, "item")]
+        return [*lines, *statistics.too_few(self.n, "item"), *self.notes]
 
     def _shown(self, last: np.ndarray) -> list[int]:
         """The places that are printed: all blocks; of many patches those where the whole run does most."""

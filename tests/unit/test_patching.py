@@ -286,6 +286,7 @@ def test_images_that_do_not_show_it_after_a_patch_do_not_count(portraits, monkey
     found = dl.patch(portraits, "a", "b", sampling_steps=1, **given)
     assert found.table()[0, 0] == pytest.approx(0.375) and np.isnan(found.effects).sum() == 2
     assert found.intervals()[0, 0] == pytest.approx([0.25, 0.5])
+    assert "4 items: intervals of so few are too narrow" in repr(found)
     assert repr(found).endswith("eye_open cannot be seen in 2 images: these do not count.")
     assert found.to_pandas()["n"].tolist() == [2]
     figure = found.plot()
