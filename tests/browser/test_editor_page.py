@@ -23,7 +23,7 @@ DegreeGrid.made.clear()
 
 
 def drag(editor, by, moves=20, wait=0.06):
-    """Drag the degree by some pixels, and let go; how many pictures came until then, and of what kind the last is."""
+    """Drag the degree by some pixels, and let go; how many pictures came until then, and what the last is."""
     box, mouse, before = editor.handle().bounding_box(), editor.page.mouse, editor.pictures()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     mouse.move(x, y)

@@ -67,7 +67,7 @@ def _row(row: Mapping[str, Any]) -> Markup:
 def _said(value: Any) -> str:
     """A setting as a person writes it."""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "move" if value else "stay"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -83,7 +83,9 @@ def still(shown: Mapping[str, Any], model: str, name: str) -> str:
     if shown["drift"] is not None:
         settings.append(("drift", f"{shown['drift']:.3f}"))
     table = Markup("").join(
-        Markup("<tr><th style='text-align:left'>{}</th><td style='text-align:left'>{}</td></tr>").format(n, v)
+        Markup(
+            "<tr><th style='text-align:left;white-space:nowrap'>{}</th><td style='text-align:left'>{}</td></tr>"
+        ).format(n, v)
         for n, v in settings
     )
     images = Markup("").join(
