@@ -16,6 +16,8 @@ from ditlens.lens.hooks import parts_of
 
 Finder = Callable[[str, str], dict[str, list[int]]]
 """``finder(prompt, word) -> {tokenizer: [token, ...]}``."""
+WORD = re.compile(r"\w+(?:['’-]\w+)*")
+"""A word with its hyphens."""
 UNLIMITED = 1_000_000
 """Most tokens of a text where the pipeline sets no limit; tokenizers refuse much larger numbers."""
 
@@ -47,15 +49,50 @@ def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
     return finder(prompt, word)
 
 
+@takes(prompt=NAME)
+def each_word(model: Any, prompt: str) -> list[tuple[str, list[int]]]:
+    """Every word of a prompt, in order, with its tokens in the text stream, those of all text encoders together.
+
+    >>> each_word(model, "a big smile")
+    [('a', [1]), ('big', [2]), ('smile', [3])]
+
+    Args:
+        model: A `ditlens.Model` or a pipeline.
+        prompt: The whole text.
+
+    Raises:
+        CaptureError: If it is unknown how the model reads its prompt.
+    """
+    pipe = parts_of(model)[1]
+    reader = _reader(pipe)
+    if reader is None:
+        raise CaptureError(no_tokenizers(pipe))
+    return _each_word(reader, prompt)
+
+
+@one_reader_at_a_time
+def _each_word(reader: PipelineReader, prompt: str) -> list[tuple[str, list[int]]]:
+    readings = reader(prompt).values()
+    return [
+        (match[0], sorted({token for each in readings for token in _tokens(each, prompt, [match.span()])}))
+        for match in WORD.finditer(prompt)
+    ]
+
+
 def word_finder(pipe: Any) -> Finder | None:
     """A function that finds a word's tokens; None if it is unknown how the pipeline reads its prompt."""
+    reader = _reader(pipe)
+    return None if reader is None else partial(find_word, reader)
+
+
+def _reader(pipe: Any) -> PipelineReader | None:
+    """Reads prompts as a pipeline does; None if it is unknown how."""
     if pipe is None:
         return None
     try:
-        reader = reader_of(pipe, parts_of(pipe)[0])
+        return reader_of(pipe, parts_of(pipe)[0])
     except ArchitectureError:
         return None
-    return None if reader is None else partial(find_word, reader)
 
 
 @one_reader_at_a_time

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -34,7 +34,7 @@ from ditlens.models.model import Model
 from ditlens.tables import spoken
 from ditlens.views.editor.state import EditorState
 from ditlens.views.working import Stopped, Working, turns_of
-from ditlens.worlds.world import Continuous
+from ditlens.worlds.world import Continuous, Values, World
 
 REST = 0.3
 """Seconds for which a degree rests before it is made truly."""
@@ -489,15 +489,20 @@ class Session(Working):
 
 
 def measured(edit: Edit) -> list[dict[str, Any]]:
-    """Every attribute before and after: its name, values, shares of the range, and whether it was asked for."""
+    """What the oracle reads before and after an edit; nothing without a world."""
     world = edit.plan.model.world
     if world is None or edit.before is None or edit.after is None:
         return []
+    return rows_of(world, edit.before, edit.after, edit.targets)
+
+
+def rows_of(world: World, before: Values, after: Values, asked: Collection[str]) -> list[dict[str, Any]]:
+    """Every attribute before and after: its name, values, shares of the range, and whether it was asked for."""
     rows = []
     for name, spec in world.attributes.items():
-        values = edit.before[name], edit.after[name]
+        values = before[name], after[name]
         rows.append({
-            "name": name, "label": spoken(name), "asked": name in edit.targets, "moved": spec.distance(*values),
+            "name": name, "label": spoken(name), "asked": name in asked, "moved": spec.distance(*values),
             "words": [world.phrase(name, spec.level_of(value)) for value in values],
             "shares": [(float(v) - spec.low) / spec.range for v in values] if isinstance(spec, Continuous) else [],
         })  # fmt: skip
