@@ -13,6 +13,10 @@ from PIL import Image, ImageDraw
 
 SIZE = 420, 320
 """Of the still scatter, in pixels."""
+HINT = (
+    "Click a point to open its picture; draw around points to select them, with Shift to add some. With keys: "
+    "arrows, Enter to open, Space at two corners to select, Escape for none."
+)
 
 
 def small(words: Any) -> str:
@@ -22,8 +26,10 @@ def small(words: Any) -> str:
 
 def compared(rows: Sequence[Mapping[str, str]], count: int) -> str:
     """What the selection has more or less of."""
+    if not count:
+        return small(HINT)
     if not rows:
-        return small("" if not count else f"{count} pictures selected")
+        return small(f"{count} pictures selected")
     lines = Markup("").join(
         Markup("<tr><td>{name}</td><td>{chosen}</td><td>{others}</td><td>{by}</td></tr>").format(**row)
         for row in rows

@@ -272,16 +272,16 @@ class Lab:
         spec, value = world.attributes[attribute], known.get(attribute)
         low, high = ends(spec)
         level = low if value is None else spec.level_of(value)
-        if isinstance(spec, Continuous):
-            far = high if 2 * level <= low + high else low
-        else:
-            far = high if level == low else low
-        own, other = world.reword(prompt, world.phrase(attribute, far), known)
-        if own == other:
-            raise SettingError(
-                f"No other prompt asks for another {attribute} of this picture. Choose another one."
-            )
-        return other, own
+        is_high = 2 * level > low + high if isinstance(spec, Continuous) else level != low
+        for far in (
+            (low, high) if is_high else (high, low)
+        ):  # the second where the prompt asks for the first already
+            own, other = world.reword(prompt, world.phrase(attribute, far), known)
+            if own != other:
+                return other, own
+        raise SettingError(
+            f"No other prompt asks for another {attribute} of this picture. Choose another one."
+        )
 
     def model_size(self, picture: Image.Image) -> Image.Image:
         """A picture as the model draws it."""

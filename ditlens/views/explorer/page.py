@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 from markupsafe import Markup
 
-from ditlens.views.editor.card import bars
+from ditlens.views.editor.card import bars, words
 from ditlens.views.editor.parts import Picture, Strip
 from ditlens.views.explorer import card
 from ditlens.views.explorer.parts import Map, Patches, Scatter
@@ -117,7 +117,10 @@ class Page(Live):
             [self.scatter, self.note, self.compared, self.strip],
             layout={"flex": "1 1 460px", "min_width": "280px"},
         )
-        self.outcome = widgets.VBox([self.result, self.measured], layout={"display": "none"})
+        self.outcome = widgets.VBox(
+            [self.result, self.measured],
+            layout={"flex": "1 1 460px", "min_width": "280px", "max_width": "620px", "display": "none"},
+        )
         right = widgets.VBox(
             [html("<b>The open picture</b>: click a patch or a word"), self.patches, self.way, self.about],
             layout={"flex": "0 1 380px", "min_width": "280px"},
@@ -125,7 +128,7 @@ class Page(Live):
         maps = widgets.VBox(
             [widgets.HBox([html("<b>Blocks and steps</b>: click a cell to patch there"), self.kind], layout=ROW),
              widgets.HBox([self.patched, self.stretch], layout=ROW), self.table, self.map_note],
-            layout={"flex": "1 1 460px", "min_width": "280px"},
+            layout={"flex": "1 1 400px", "min_width": "280px"},
         )  # fmt: skip
         columns = {"flex_flow": "row wrap", "grid_gap": "8px 20px"}
         self.folded = widgets.Accordion(
@@ -300,6 +303,6 @@ def _outcome(cell: dict[str, Any]) -> Markup:
     effect = (
         "" if cell["effect"] != cell["effect"] else f"{100 * cell['effect']:.0f} % of the change came along: "
     )
-    return Markup('<div class="ditlens-small">{}{}<br>own: “{}”<br>states of: “{}”</div>').format(
-        effect, cell["told"], cell["prompt"], cell["contrast"]
+    return Markup('<div class="ditlens-small">{}{}</div>').format(effect, cell["told"]) + words(
+        cell["prompt"], cell["contrast"]
     )

@@ -146,8 +146,10 @@ class Session(Working):
         if state.tokens not in [value for _, value in material.token_choices(state.site)]:
             state = state.with_changes(tokens="mean")
         if state.picture != self.state.picture:
-            kept = () if patch_of(state) is None else state.focus
-            state = state.with_changes(focus=kept, cell=self.state.cell and state.cell)
+            is_word = (
+                patch_of(state) is None and state.focus == self.state.focus
+            )  # a word of the other prompt
+            state = state.with_changes(focus=() if is_word else state.focus)
         with self._change:
             self.state, self.error = state, ""
             self._jumps += jump

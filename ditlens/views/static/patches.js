@@ -64,7 +64,7 @@ function render({ model, el }) {
     const [kind, number] = model.get("asked").length ? model.get("asked") : ["", -1];
     cells.forEach((cell, index) => {
       const share = shares.length ? shares[index] : null;
-      cell.style.background = share === null ? "" : `rgba(0, 0, 0, ${(0.82 * (1 - share / top)).toFixed(3)})`;
+      cell.style.background = share === null ? "" : `rgba(0, 0, 0, ${(0.72 * (1 - share / top)).toFixed(3)})`;
       const is = kind === "patch" && number === index;
       cell.setAttribute("aria-selected", String(is));
       const told = `patch ${index}${share === null ? "" : `: ${(100 * share).toFixed(1)} %`}`;

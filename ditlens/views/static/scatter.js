@@ -34,7 +34,7 @@ function render({ model, el }) {
   const words = make("div", tip);
   const down = make("div", el, { className: "ditlens-axis" });
   const legend = make("div", el, { className: "ditlens-legend" });
-  const live = make("div", el, { className: "ditlens-note" });
+  const live = make("div", el, { className: "ditlens-heard" });
   live.setAttribute("role", "status");
 
   let xy, items, places, shades, width = 1, height = 1, px = new Float32Array(0), py = px, bounds = [0, 1, 0, 1];
@@ -82,7 +82,7 @@ function render({ model, el }) {
     const radius = count > 5000 ? 1.5 : count > 1000 ? 2.5 : 4;
     const order = chosen.size ? [false, true] : [null];
     for (const now of order) {
-      context.globalAlpha = now === false ? 0.18 : 0.85;
+      context.globalAlpha = now === false ? 0.25 : 0.85;
       for (let i = 0; i < count; i++) {
         if (now !== null && chosen.has(items[i]) !== now) continue;
         context.fillStyle = `rgb(${shades[3 * i]},${shades[3 * i + 1]},${shades[3 * i + 2]})`;
@@ -110,7 +110,7 @@ function render({ model, el }) {
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.drawImage(base, 0, 0);
     context.scale(ratio, ratio);
-    const ink = getComputedStyle(el).getPropertyValue("--jp-ui-font-color1").trim() || "#222";
+    const ink = "#222";  // the plane is light in every theme: dark colours are told apart on it
     const path = model.get("path").map(([x, y]) => where(x, y));
     if (path.length > 1) {
       context.strokeStyle = ink; context.lineWidth = 1.5; context.setLineDash([]);
