@@ -142,6 +142,7 @@ class Page(Live):
             widgets.HBox([maps, self.outcome], layout=columns),
             self.folded,
         ]
+        self.add_class("ditlens-page")
 
     # --- what is done to it ------------------------------------------------------------------------------
 

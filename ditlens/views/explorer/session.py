@@ -165,15 +165,11 @@ class Session(Working):
         items = self.material.source.items
         return [items[k] if isinstance(self.material.source, Study) else k for k in self.state.chosen]
 
-    @property
-    def contrast(self) -> Contrast | None:
-        """The prompts and pictures that the open picture is compared with; None until they are there."""
-        found: Contrast | None = self._found("contrast")
-        return found
-
     def code(self) -> str:
         """A cell that makes the same figures and numbers with functions."""
-        return code.cell(self)
+        found: Contrast | None = self._found("contrast")
+        pair = None if found is None else found.pair
+        return code.cell(self.state, self.material.source, self.selection, self.lab, pair, self.steps)
 
     # --- the threads -------------------------------------------------------------------------------------
 
