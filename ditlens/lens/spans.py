@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,8 +16,8 @@ from ditlens.lens.adapters.table import ARCHITECTURES
 from ditlens.lens.adapters.texts import PIPELINES, PipelineReader, Reading, reader_of
 from ditlens.lens.hooks import parts_of
 
-Finder = Callable[[str, str], dict[str, list[int]]]
-"""``finder(prompt, word) -> {tokenizer: [token, ...]}``."""
+Offsets = Mapping[str, list[list[int]]]
+"""Of each tokenizer: number, first character and character after the last of every token of a prompt."""
 WORD = re.compile(r"\w+(?:['’-]\w+)*")
 """A word with its hyphens."""
 UNLIMITED = 1_000_000
@@ -49,56 +51,70 @@ def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
     return finder(prompt, word)
 
 
-@takes(prompt=NAME)
-def each_word(model: Any, prompt: str) -> list[tuple[str, list[int]]]:
-    """Every word of a prompt, in order, with its tokens in the text stream, those of all text encoders together.
+@dataclass(frozen=True)
+class Words:
+    """Finds the tokens of a word: ``words(prompt, word) -> {tokenizer: [token, ...]}``.
 
-    >>> each_word(model, "a big smile")
-    [('a', [1]), ('big', [2]), ('smile', [3])]
-
-    Args:
-        model: A `ditlens.Model` or a pipeline.
-        prompt: The whole text.
-
-    Raises:
-        CaptureError: If it is unknown how the model reads its prompt.
+    Attributes:
+        offsets: Where the tokens of a prompt lie in it.
     """
-    pipe = parts_of(model)[1]
-    reader = _reader(pipe)
-    if reader is None:
-        raise CaptureError(no_tokenizers(pipe))
-    return _each_word(reader, prompt)
+
+    offsets: Callable[[str], Offsets]
+
+    def __call__(self, prompt: str, word: str) -> dict[str, list[int]]:
+        try:
+            return word_tokens(self.offsets(prompt), prompt, word)
+        except KeyError:
+            raise CaptureError(
+                "This cache is from a file, which does not keep the model's tokenizers, nor the words of this "
+                f"prompt. Ask the model: dl.words(model, {prompt!r}, {word!r})."
+            ) from None
+
+    def each(self, prompt: str) -> list[tuple[str, list[int]]]:
+        """Every word of a prompt, in order, with its tokens in the text stream, those of all tokenizers together.
+
+        >>> word_finder(model.pipe).each("a big smile")
+        [('a', [1]), ('big', [2]), ('smile', [3])]
+
+        Raises:
+            CaptureError: If the tokenizers give no character offsets.
+            KeyError: If this prompt is not known.
+        """
+        offsets = self.offsets(prompt).values()
+        return [
+            (word[0], sorted({token for each in offsets for token in _overlapping(each, [word.span()])}))
+            for word in WORD.finditer(prompt)
+        ]
+
+    def table(self, prompts: Iterable[str]) -> dict[str, Offsets]:
+        """The offsets of prompts, to be written to a file; prompts that cannot be read are left out."""
+        found = {}
+        for prompt in dict.fromkeys(prompts):
+            with contextlib.suppress(CaptureError, KeyError):
+                found[prompt] = self.offsets(prompt)
+        return found
+
+    @classmethod
+    def kept(cls, table: Mapping[str, Offsets]) -> Words:
+        """What knows the prompts of a table only."""
+        return cls(table.__getitem__)
 
 
-@one_reader_at_a_time
-def _each_word(reader: PipelineReader, prompt: str) -> list[tuple[str, list[int]]]:
-    readings = reader(prompt).values()
-    return [
-        (match[0], sorted({token for each in readings for token in _tokens(each, prompt, [match.span()])}))
-        for match in WORD.finditer(prompt)
-    ]
-
-
-def word_finder(pipe: Any) -> Finder | None:
-    """A function that finds a word's tokens; None if it is unknown how the pipeline reads its prompt."""
-    reader = _reader(pipe)
-    return None if reader is None else partial(find_word, reader)
-
-
-def _reader(pipe: Any) -> PipelineReader | None:
-    """Reads prompts as a pipeline does; None if it is unknown how."""
+def word_finder(pipe: Any) -> Words | None:
+    """What finds a word's tokens; None if it is unknown how the pipeline reads its prompt."""
     if pipe is None:
         return None
     try:
-        return reader_of(pipe, parts_of(pipe)[0])
+        reader = reader_of(pipe, parts_of(pipe)[0])
     except ArchitectureError:
         return None
+    return None if reader is None else Words(partial(read_offsets, reader))
 
 
 @one_reader_at_a_time
-def find_word(reader: PipelineReader, prompt: str, word: str) -> dict[str, list[int]]:
-    """Tokens of a word of a prompt, for each tokenizer."""
-    return word_tokens(reader(prompt), prompt, word)
+def read_offsets(reader: PipelineReader, prompt: str) -> Offsets:
+    """Where the tokens of a prompt lie in it, for each tokenizer."""
+    return {name: _offsets(reading, prompt) for name, reading in reader(prompt).items()}
 
 
 def no_tokenizers(pipe: Any = None) -> str:
@@ -113,11 +129,11 @@ def no_tokenizers(pipe: Any = None) -> str:
     )
 
 
-def word_tokens(readings: Mapping[str, Reading], prompt: str, word: str) -> dict[str, list[int]]:
+def word_tokens(offsets: Offsets, prompt: str, word: str) -> dict[str, list[int]]:
     """Tokens of a word, for each tokenizer, counted in the text stream.
 
     Args:
-        readings: How each tokenizer reads the prompt, by its name.
+        offsets: Of the prompt.
         prompt: The whole text.
         word: A word or phrase of it.
 
@@ -127,7 +143,7 @@ def word_tokens(readings: Mapping[str, Reading], prompt: str, word: str) -> dict
     places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)]
     if not places:
         raise CaptureError(f"The word {word!r} is not in the prompt {prompt!r}.")
-    found = {name: _tokens(reading, prompt, places) for name, reading in readings.items()}
+    found = {name: _overlapping(each, places) for name, each in offsets.items()}
     if not any(found.values()):
         raise CaptureError(
             f"The word {word!r} was cut off: the prompt is longer than the text encoders read. Shorten the prompt."
@@ -135,8 +151,15 @@ def word_tokens(readings: Mapping[str, Reading], prompt: str, word: str) -> dict
     return found
 
 
-def _tokens(reading: Reading, prompt: str, places: list[tuple[int, int]]) -> list[int]:
-    """Tokens of one tokenizer that overlap places (first character, character after the last) of the prompt."""
+def _overlapping(tokens: list[list[int]], places: list[tuple[int, int]]) -> list[int]:
+    """Those of the tokens that lie in places (first character, character after the last)."""
+    return [
+        token for token, first, last in tokens if any(first < end and last > begin for begin, end in places)
+    ]
+
+
+def _offsets(reading: Reading, prompt: str) -> list[list[int]]:
+    """Number, first character and character after the last of every token of the prompt, of one tokenizer."""
     tokenizer, before = reading.tokenizer, len(reading.before)
     if not getattr(tokenizer, "is_fast", False):
         raise CaptureError(
@@ -150,7 +173,7 @@ def _tokens(reading: Reading, prompt: str, places: list[tuple[int, int]]) -> lis
     )["offset_mapping"]  # fmt: skip
     start = -len(spans) if reading.from_end else reading.start
     return [
-        start + i
+        [start + i, first - before, last - before]
         for i, (first, last) in enumerate(spans)
-        if last > first and any(first < before + end and last > before + begin for begin, end in places)
+        if before < last > first < before + len(prompt)
     ]

@@ -13,7 +13,7 @@ import torch
 import ditlens as dl
 from ditlens.errors import CaptureError, SettingError
 from ditlens.lens.site import Site
-from ditlens.lens.spans import each_word
+from ditlens.lens.spans import word_finder
 from ditlens.lens.study.run import plan_study, run_study
 from ditlens.views.explorer import open as opening
 from ditlens.views.explorer.card import compared, still
@@ -169,7 +169,7 @@ def test_the_path_goes_through_the_picture_itself(study, portraits):
 
 def test_words_and_their_tokens(portraits):
     text = "a big smile, a cap"
-    found = each_word(portraits, text)
+    found = word_finder(portraits.pipe).each(text)
     assert [word for word, _ in found] == ["a", "big", "smile", "a", "cap"]
     whole = dl.words(portraits, text, "a")
     assert sorted(found[0][1] + found[3][1]) == sorted({t for each in whole.values() for t in each})

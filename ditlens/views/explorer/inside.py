@@ -23,7 +23,7 @@ from ditlens.errors import CaptureError, SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.captures import capture
 from ditlens.lens.site import STREAMS, Site
-from ditlens.lens.spans import each_word
+from ditlens.lens.spans import Words
 from ditlens.lens.study.store import Study
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.model import Model
@@ -220,7 +220,7 @@ class Lab:
         """
         source = self.material.source
         if isinstance(source, LatentCache):
-            return opened(source, number, self.model)
+            return opened(source, number)
         prompt, seed = self._item(number)
         begun = time.monotonic()
         steps, guidance = self.settings
@@ -230,7 +230,7 @@ class Lab:
         ) as cache:  # fmt: skip
             run = Sampler(self.model, [seed], steps, guidance).run([prompt])
         return Inside(
-            number, cache, 0, each_word(self.model, prompt), grid_of(cache), images.to_image(run.images),
+            number, cache, 0, words_of(cache, prompt), grid_of(cache), images.to_image(run.images),
             time.monotonic() - begun,
         )  # fmt: skip
 
@@ -337,19 +337,22 @@ class Lab:
                 found.own.get(name, step=step, pass_="cond")[0].float()[:, rows].sum(-1) for step in steps
             ]
             table.append([float(each.mean() if patch_ is None else each[patch_]) for each in seen])
-        inside = [
-            word for word, tokens in each_word(self.model, found.pair.corrupt) if set(tokens) & set(rows)
-        ]
+        inside = [word for word, tokens in words_of(found.own, found.pair.corrupt) if set(tokens) & set(rows)]
         return np.asarray(table), " ".join(inside)
 
 
-def opened(cache: LatentCache, number: int, model: Model | None) -> Inside:
+def opened(cache: LatentCache, number: int) -> Inside:
     """An image of a cache, with what the cache holds of it."""
     item = cache.items[number]
-    words: list[Word] = []
-    if item.prompt and model is not None:
-        words = each_word(model, item.prompt)
-    return Inside(number, cache, number, words, cache.grids.get(item.run) or ())
+    return Inside(number, cache, number, words_of(cache, item.prompt), cache.grids.get(item.run) or ())
+
+
+def words_of(cache: LatentCache, prompt: str) -> list[Word]:
+    """The words of a prompt with their tokens; none where a cache does not know them."""
+    try:
+        return cache.spans.each(prompt) if isinstance(cache.spans, Words) else []
+    except (CaptureError, KeyError):
+        return []
 
 
 def grid_of(cache: LatentCache) -> tuple[int, ...]:

@@ -265,7 +265,7 @@ class Session(Working):
     def _inside(self, state: ExplorerState) -> Inside:
         source = self.material.source
         if isinstance(source, LatentCache):
-            return opened(source, state.picture, None if self.lab is None else self.lab.model)
+            return opened(source, state.picture)
         with self._drawing("inside", state) as lab:
             return lab.open(state.picture)
 
