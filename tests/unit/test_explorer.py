@@ -312,6 +312,24 @@ def test_a_cache_is_explored_too(portraits):
         session.close()
 
 
+def test_what_takes_long_is_told_on_the_page_only(session, monkeypatch, capsys):
+    from ditlens.tables import progress_bar, remark
+    from ditlens.views.explorer import session as sessions
+
+    told = []
+
+    def probing(*_):
+        remark("never seen")
+        with progress_bar("probe") as show:
+            show(1, 4)
+            told.append(session.shown()["busy"])
+
+    monkeypatch.setattr(sessions, "probe", probing)
+    session.configure(color="group", kind="probe")
+    settled(session)
+    assert told[-1:] == ["probing (5 to 10 s), 25 %"] and "never seen" not in capsys.readouterr().err
+
+
 def test_umap_is_made_beside_the_rest(session, monkeypatch):
     settled(session)
     points = Material.points

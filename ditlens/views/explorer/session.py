@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
 from ditlens.models.loading import load
 from ditlens.models.model import Model
-from ditlens.tables import spoken
+from ditlens.tables import progress_to, spoken
 from ditlens.views.editor.session import rows_of
 from ditlens.views.explorer import code
 from ditlens.views.explorer.inside import Contrast, Inside, Lab, opened
@@ -86,7 +87,7 @@ class Session(Working):
         self.material = Material(source, pictures)
         self.lab = None if model is None else Lab(model, self.material)
         self._made: dict[str, Made] = {}
-        self._busy: dict[int, str] = {}
+        self._busy: dict[int, tuple[str, str]] = {}
         self._jumps = 0
         self._shades: tuple[Any, Any] = (None, None)
         self._told: tuple[str | None, list[str]] = (None, [])
@@ -182,11 +183,12 @@ class Session(Working):
                     return
                 state, name = self.state, self._due(parts)
                 assert name is not None
-                self._busy[me] = name
+                self._busy[me] = name, ""
                 self._tell()
             key = parts[name].key(state)
             try:
-                value, error = parts[name].make(state), ""
+                with progress_to(partial(self._advance, name)):
+                    value, error = parts[name].make(state), ""
             except Stopped:
                 continue
             except DitlensError as problem:
@@ -201,6 +203,12 @@ class Session(Working):
             with self._change:
                 self._made[name] = Made(key, value, error)
                 self._tell()
+
+    def _advance(self, name: str, done: float, total: float, words: str = "") -> None:  # noqa: ARG002
+        """How far this thread is with a part."""
+        with self._change:
+            self._busy[threading.get_ident()] = name, f", {100 * done / total:.0f} %" if total else ""
+            self._tell()
 
     def _due(self, parts: dict[str, Part]) -> str | None:
         """The first part that is out of date."""
@@ -398,7 +406,7 @@ class Session(Working):
         """Everything to show."""
         with self._change:
             state = self.state
-            busy = [WAITS[name] for name in self._busy.values()]
+            busy = [f"{WAITS[name]}{far}" for name, far in self._busy.values()]
             found: dict[str, Any] = {
                 "version": self._version, "jumps": self._jumps, "state": state.plain, "busy": ", ".join(busy),
                 "idle": not busy and self._due(self._parts) is None, "error": self.error,
