@@ -279,7 +279,7 @@ class Page(Live):
             if found:
                 for name in ("rows", "columns", "texts", "colors", "dark"):
                     setattr(self.table, name, found[name])
-            elif shown["map_error"]:
+            else:
                 self.table.rows = []
             at = state["cell"]
             self.table.cell = [at[0], self._steps.index(at[1])] if at and at[1] in self._steps else []

@@ -124,8 +124,9 @@ function render({ model, el }) {
       });
     }
     const open = model.get("opened");
-    let rings = 0;
-    for (let i = 0; i < items.length && rings < 80; i++) if (items[i] === open) { ring(context, px[i], py[i], 7, true); rings++; }
+    const own = [];
+    for (let i = 0; i < items.length; i++) if (items[i] === open) own.push(i);
+    for (const i of own.slice(0, 200)) ring(context, px[i], py[i], own.length > 1 ? 3.5 : 7, true);
     if (hovered >= 0) ring(context, px[hovered], py[hovered], 6, false);
     context.strokeStyle = ink; context.lineWidth = 1.5; context.setLineDash([5, 3]);
     if (line) { context.beginPath(); line.forEach(([x, y], k) => (k ? context.lineTo(x, y) : context.moveTo(x, y))); context.closePath(); context.stroke(); }
