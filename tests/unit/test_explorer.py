@@ -11,10 +11,12 @@ import pytest
 import torch
 
 import ditlens as dl
+from ditlens.analysis.probes import UNKNOWN, Probe, ProbeCell
 from ditlens.errors import CaptureError, SettingError
 from ditlens.lens.site import Site
 from ditlens.lens.spans import word_finder
 from ditlens.lens.study.run import plan_study, run_study
+from ditlens.views.explorer import maps
 from ditlens.views.explorer import open as opening
 from ditlens.views.explorer.card import compared, still
 from ditlens.views.explorer.inside import Lab
@@ -250,6 +252,20 @@ def test_a_map_that_nobody_wants_any_more_is_left_off(session, monkeypatch):
     assert shown["map"]["texts"][1][2] == ("" if np.isnan(effect) else f"{effect:.2f}")
 
 
+def test_a_row_of_a_map_is_its_own_block(study, portraits):
+    session = Session(study.select(block=1, stream="image"), portraits)
+    try:
+        cells = [
+            ProbeCell("joint.1.image.out", step, 3, *[UNKNOWN._replace(value=step / 4)] * 6)
+            for step in range(4)
+        ]
+        found = Probe("smile", "R²", tuple(cells), (), 6, 0.0)
+        made = maps.of_probe(found, settled(session) and session.lab, [0, 2])
+        assert (made["rows"], made["blocks"], made["texts"]) == (["1"], [1], [["0.00", "0.50"]])
+    finally:
+        session.close()
+
+
 def test_attention_to_the_words_of_an_attribute(session):
     session.configure(color="smile", kind="attention", focus=("patch", 28))
     shown = settled(session)
@@ -376,6 +392,8 @@ def test_the_page_follows_the_session_and_passes_on_what_is_done(explorer, study
     explorer.way.value = "from"
     shows(explorer, lambda: "gives to “old”" in explorer.about.value)
     explorer.color.value = "age"
+    explorer.kind.value = "causal"
+    shows(explorer, lambda: explorer.table.rows == ["0", "1"])
     explorer.table.picked = {"row": 1, "column": 3, "count": 1}
     shows(explorer, lambda: explorer.result.after != b"" and "entering block 1" in explorer.measured.value)
     explorer.stream.value = "text"

@@ -104,7 +104,7 @@ class Inside:
         if not found:
             raise CaptureError(
                 f"No attention is known in {block.kind} block {block.block} at step {step}: capture "
-                "'*.*.{text,image}.attn.to_{text,image}', too, or give the explorer the model."
+                "'*.*.{text,image}.attn.to_{text,image}', too."
             )
         patches = found["image"].tolist() if "image" in found else []
         text, words = found.get("text"), []

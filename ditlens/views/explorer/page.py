@@ -196,7 +196,7 @@ class Page(Live):
         self.session.configure(focus=() if asked == self.session.state.focus else asked)
 
     def _patch(self, value: dict[str, int]) -> None:
-        self.session.configure(cell=(value["row"], self._steps[value["column"]]))
+        self.session.configure(cell=(self._blocks[value["row"]], self._steps[value["column"]]))
 
     def _write(self) -> None:
         self.code_text.value = self.code()
@@ -274,16 +274,15 @@ class Page(Live):
 
     def _apply_map(self, shown: dict[str, Any]) -> None:
         found, cell, state = shown["map"], shown["cell"], shown["state"]
-        self._steps = shown["steps"]
+        self._steps, self._blocks = shown["steps"], found["blocks"] if found else []
         with self.table.hold_sync():
             if found:
                 for name in ("rows", "columns", "texts", "colors", "dark"):
                     setattr(self.table, name, found[name])
-            else:
-                self.table.rows = []
             at = state["cell"]
-            self.table.cell = [at[0], self._steps.index(at[1])] if at and at[1] in self._steps else []
-        told = found["told"] if found else shown["map_error"] or shown["map_wait"]
+            here = at and at[0] in self._blocks and at[1] in self._steps
+            self.table.cell = [self._blocks.index(at[0]), self._steps.index(at[1])] if here else []
+        told = (found and found["told"]) or shown["map_error"] or shown["map_wait"]
         self.map_note.value = card.small(told)
         asked = bool(state["cell"])
         self.outcome.layout.display = "" if asked and (cell or shown["cell_error"]) else "none"

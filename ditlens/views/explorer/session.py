@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib import colormaps
 
 from ditlens.analysis.neighbours import UMAP
 from ditlens.analysis.probes import Probe, probe
@@ -29,9 +28,9 @@ from ditlens.models.loading import load
 from ditlens.models.model import Model
 from ditlens.tables import progress_to, spoken
 from ditlens.views.editor.session import rows_of
-from ditlens.views.explorer import code
+from ditlens.views.explorer import code, maps
 from ditlens.views.explorer.inside import Contrast, Inside, Lab, opened
-from ditlens.views.explorer.material import Material, Points, hex_of
+from ditlens.views.explorer.material import Material, Points
 from ditlens.views.explorer.state import ExplorerState, picked, stretch
 from ditlens.views.working import Stopped, Working, turns_of
 
@@ -147,9 +146,7 @@ class Session(Working):
         if state.tokens not in [value for _, value in material.token_choices(state.site)]:
             state = state.with_changes(tokens="mean")
         if state.picture != self.state.picture:
-            is_word = (
-                patch_of(state) is None and state.focus == self.state.focus
-            )  # a word of the other prompt
+            is_word = state.patch is None and state.focus == self.state.focus  # a word of the other prompt
             state = state.with_changes(focus=() if is_word else state.focus)
         with self._change:
             self.state, self.error = state, ""
@@ -333,60 +330,13 @@ class Session(Working):
     def _map(self, state: ExplorerState) -> dict[str, Any]:
         """A table over blocks and steps, and what it says."""
         if state.kind == "probe":
-            return self._probe_map()
+            made = self._made["probe"]
+            if made.value is None:
+                raise SettingError(made.error)
+            return maps.of_probe(made.value, self.lab, self.steps)
         with self._drawing("map", state) as lab:
-            labels = [label for label, _ in lab.blocks]
-            if state.kind == "causal":
-                total = lab.settings[0]
-                cells = [
-                    (b, stretch(state.stretch, t, total)) for b in range(len(labels)) for t in self.steps
-                ]
-                found = lab.patched(state.picture, state.color, state.stream, cells)
-                table = np.asarray([each.effect for each in found]).reshape(len(labels), -1)
-                pair = lab.contrast(state.picture, state.color).pair
-                kept = {"until": "up to this step", "from": "from this step on", "only": "in this step"}[
-                    state.stretch
-                ]
-                told = (
-                    f"share of the change that comes along when the {state.stream} states of “{pair.clean}” are "
-                    f"put in at a block, {kept}. One picture: how sure it is, dl.patch says over several"
-                )
-                return self._table(labels, table, told, 1.0)
-            patch = patch_of(state)
-            table, words = lab.looking(state.picture, state.color, patch, self.steps)
-        who = "all patches" if patch is None else f"patch {patch}"
-        return self._table(labels, 100 * table, f"% of the attention of {who} that goes to “{words}”")
-
-    def _probe_map(self) -> dict[str, Any]:
-        """The best token of every block and step."""
-        made = self._made["probe"]
-        if made.value is None:
-            raise SettingError(made.error)
-        found: Probe = made.value
-        rows = [f"{Site.parse(site).block}" for site in found.sites if Site.parse(site).stream == "image"]
-        labels = list(dict.fromkeys(rows))
-        best = {(row, step): np.nan for row in labels for step in self.steps}
-        for cell in found.cells:
-            at = (f"{Site.parse(cell.site).block}", cell.step)
-            if Site.parse(cell.site).stream == "image" and at in best:
-                best[at] = np.nanmax([best[at], cell.score.value])
-        table = np.asarray([[best[row, step] for step in self.steps] for row in labels])
-        told = (
-            f"{found.measure} of {spoken(found.target)} on pictures that the probe has not seen, best patch; "
-        )
-        return self._table(labels, table, f"{told}guessing gives {found.chance:.2f}", 1.0)
-
-    def _table(
-        self, labels: list[str], table: np.ndarray, told: str, high: float | None = None
-    ) -> dict[str, Any]:
-        top = high or float(np.nanmax(table)) or 1.0
-        shares = np.clip(np.nan_to_num(table / top), 0, 1)
-        return {
-            "rows": labels, "columns": [str(step) for step in self.steps], "told": told,
-            "texts": [["" if np.isnan(x) else f"{x:.2f}" for x in row] for row in table],
-            "colors": [[hex_of(colormaps["cividis"](x)) for x in row] for row in shares],
-            "dark": (shares < 0.55).tolist(),
-        }  # fmt: skip
+            make = maps.of_patches if state.kind == "causal" else maps.of_attention
+            return make(lab, state, self.steps)
 
     # --- what is shown -----------------------------------------------------------------------------------
 
@@ -414,7 +364,9 @@ class Session(Working):
             }  # fmt: skip
             found |= self._shown_points(state) | self._shown_picture(state)
             made = self._made.get("map")
-            found["map"] = self._found("map")
+            found["map"] = self._found("map") or (
+                None if self.lab is None else maps.blank(self.lab, self.steps)
+            )
             found["map_error"] = made.error if made and made.key == self._parts["map"].key(state) else ""
             found["map_wait"] = "" if self._parts["map"].key(state) else self._map_wait(state)
             cell = self._made.get("cell")
@@ -474,7 +426,7 @@ class Session(Working):
         if state.tokens.isdecimal():
             kept = [int(state.tokens)]
         elif state.tokens == "each" and kept:
-            asked = patch_of(state)
+            asked = state.patch
             kept = [] if asked is None else [asked]
         if kept == []:
             return {"path": [], "path_steps": []}
@@ -516,7 +468,7 @@ class Session(Working):
     def _score(self, state: ExplorerState) -> str:
         """What a probe reads from the patch that is asked about."""
         read: Probe | None = self._found("probe")
-        patch = patch_of(state)
+        patch = state.patch
         if read is None or patch is None:
             return ""
         cells = {c.token: c for c in read.cells if c.site == state.site and c.step == state.step}
@@ -525,8 +477,3 @@ class Session(Working):
             there = ", ".join(str(token) for token in cells if isinstance(token, int))
             return f"No probe: this study has the patches {there} at this place." if there else ""
         return f"probe of {spoken(state.color)} in patch {cell.token}: {read.measure} {cell.score}"
-
-
-def patch_of(state: ExplorerState) -> int | None:
-    """The patch that is asked about."""
-    return state.focus[1] if state.focus and state.focus[0] == "patch" else None

@@ -96,6 +96,11 @@ class ExplorerState:
         lists = ("chosen", "focus", "cell")
         return cls().with_changes(**values | {name: tuple(values.get(name, ())) for name in lists})
 
+    @property
+    def patch(self) -> int | None:
+        """The patch that is asked about."""
+        return self.focus[1] if self.focus and self.focus[0] == "patch" else None
+
     def row(self) -> str | list[int]:
         """What a point is, as analyses take it."""
         return [int(self.tokens)] if self.tokens.isdecimal() else self.tokens
