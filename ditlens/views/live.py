@@ -35,6 +35,8 @@ class Live(widgets.VBox):  # type: ignore[misc]
 
     error: widgets.HTML
     session: Working
+    _facts: dict[str, Any]
+    """What does not change, with the name of its ``model``."""
 
     def __init__(self, session: Working) -> None:
         super().__init__()
@@ -62,6 +64,8 @@ class Live(widgets.VBox):  # type: ignore[misc]
         def guarded(given: Any) -> None:
             try:
                 act(given)
+            except EOFError as error:  # the session has ended
+                self._alarm(str(error))
             except Exception as error:
                 self._alarm(f"{type(error).__name__}: {error}")
 
@@ -114,5 +118,6 @@ class Live(widgets.VBox):  # type: ignore[misc]
 
     def _ipython_display_(self) -> None:
         """The widget, and below it a still copy that only shows where the widget cannot be."""
-        display(super()._repr_mimebundle_(), raw=True)
-        self._still = display(HTML(self._still_copy(self.session.shown())), display_id=True)
+        words = f"{type(self).__name__} of {self._facts['model']}"
+        display({**super()._repr_mimebundle_(), "text/plain": words}, raw=True)
+        self._still = display(HTML(self._still_copy(self.session.shown())), display_id=self._class)

@@ -295,7 +295,7 @@ class Page(Live):
             )
 
     def _still_copy(self, shown: dict[str, Any]) -> str:
-        return card.still(shown, self._facts["what"], self._class)
+        return card.still(shown, self._facts["model"], self._class)
 
 
 def _outcome(cell: dict[str, Any]) -> Markup:

@@ -345,10 +345,10 @@ class Session(Working):
         sheet, across = self.material.sheet()
         source = self.material.source
         grid = source.grid if isinstance(source, Study) else next(iter(source.grids.values()), None)
-        what = source.manifest.model if isinstance(source, Study) else "a cache"
+        model = source.manifest.model if isinstance(source, Study) else "a cache"
         return {
             "streams": self.material.streams(), "steps": source.steps, "colors": self.material.colors,
-            "sheet": sheet, "across": across, "on_sheet": self.material.on_sheet, "what": what,
+            "sheet": sheet, "across": across, "on_sheet": self.material.on_sheet, "model": model,
             "grid": grid or (),
         }  # fmt: skip
 
