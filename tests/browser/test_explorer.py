@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -172,6 +174,17 @@ def test_a_cell_draws_the_patched_picture(explorer):
     pages.until(lambda: explorer.value("explorer.state.cell") == (3, 7), 10, "the cell above")
 
 
+def serious(page):
+    """What axe-core finds serious or critical on the page; nothing is looked for where it is not at hand."""
+    if "AXE_JS" not in os.environ:
+        return []
+    page.evaluate(Path(os.environ["AXE_JS"]).read_text(encoding="utf-8"))
+    script = (
+        "axe.run('.ditlens-page').then((found) => found.violations.map((each) => [each.impact, each.id]))"
+    )
+    return [each for each in page.evaluate(script) if each[0] in ("serious", "critical")]
+
+
 def shown(explorer):
     """How many patched pictures the page has shown."""
     return int(
@@ -217,5 +230,6 @@ def test_it_fits_wide_and_narrow_pages(chromium, servers, outputs, theme):
         found.page.screenshot(path=outputs / f"explorer_{theme}_{width}.png")
         wide = found.page.evaluate("document.querySelector('.ditlens-scatter').getBoundingClientRect().right")
         assert wide <= width
+    assert serious(found.page) == []
     found.page.set_viewport_size({"width": 1280, "height": 1000})
     found.close()

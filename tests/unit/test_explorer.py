@@ -266,6 +266,15 @@ def test_a_row_of_a_map_is_its_own_block(study, portraits):
         session.close()
 
 
+def test_words_on_every_colour_of_a_map_can_be_read():
+    values = np.linspace(0, 1, 201)[None]
+    made = maps.table([("0", 0)], range(201), values, "", 1.0)
+    rgb = np.asarray([[int(each[k : k + 2], 16) / 255 for k in (1, 3, 5)] for each in made["colors"][0]])
+    light = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+    contrast = np.where(made["dark"][0], 1.05 / (light + 0.05), (light + 0.05) / 0.05)
+    assert contrast.min() >= 4.5
+
+
 def test_attention_to_the_words_of_an_attribute(session):
     session.configure(color="smile", kind="attention", focus=("patch", 28))
     shown = settled(session)
@@ -344,6 +353,25 @@ def test_what_takes_long_is_told_on_the_page_only(session, monkeypatch, capsys):
     session.configure(color="group", kind="probe")
     settled(session)
     assert told[-1:] == ["probing (5 to 10 s), 25 %"] and "never seen" not in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_loaded_or_is_another_is_told(study, portraits, monkeypatch):
+    from ditlens.errors import ModelError
+    from ditlens.views.explorer import session as sessions
+
+    def nothing(_):
+        raise ModelError("There is no such model.")
+
+    monkeypatch.setattr(sessions, "load", nothing)
+    without = Session(study)
+    shown = settled(without)
+    without.close()
+    assert shown["picture_error"] == "There is no such model." and len(shown["xy"]) == 6 * 8
+    monkeypatch.setattr(sessions, "fingerprint", lambda _: "0")
+    other = Session(study, portraits)
+    shown = settled(other)
+    other.close()
+    assert "by another model than drew the study" in shown["drawn"]
 
 
 def test_umap_is_made_beside_the_rest(session, monkeypatch):

@@ -34,7 +34,7 @@ def compared(rows: Sequence[Mapping[str, str]], count: int) -> str:
         Markup("<tr><td>{name}</td><td>{chosen}</td><td>{others}</td><td>{by}</td></tr>").format(**row)
         for row in rows
     )
-    head = Markup("<tr><th></th><th>selected</th><th>others</th><th>difference</th></tr>")
+    head = Markup("<tr><th>attribute</th><th>selected</th><th>others</th><th>difference</th></tr>")
     return small(Markup("{} pictures selected<table>{}{}</table>").format(count, head, lines))
 
 

@@ -15,6 +15,8 @@ from ditlens.views.explorer.inside import Lab
 from ditlens.views.explorer.material import hex_of
 from ditlens.views.explorer.state import ExplorerState, stretch
 
+LIGHT = 0.47
+"""From this share of the range on, black words are easier to read on a colour than white ones."""
 LASTS = {"until": "up to this step", "from": "from this step on", "only": "in this step"}
 
 
@@ -40,7 +42,7 @@ def table(
         "columns": [str(step) for step in steps],
         "texts": [["" if np.isnan(x) else f"{x:.2f}" for x in row] for row in values],
         "colors": [["" if np.isnan(x) else hex_of(colormaps["cividis"](x)) for x in row] for row in values / top],
-        "dark": (values / top < 0.55).tolist(),
+        "dark": (values / top < LIGHT).tolist(),
     }  # fmt: skip
 
 

@@ -104,8 +104,14 @@ class Page(Live):
             layout={"width": "250px"},
         )
         self.stretch = widgets.Dropdown(
-            options=[("up to the step", "until"), ("from the step on", "from"), ("in the step only", "only")],
-            layout={"width": "150px"},
+            options=[
+                ("the steps up to it", "until"),
+                ("the steps from it on", "from"),
+                ("this step only", "only"),
+            ],
+            description="for",
+            style=NARROW,
+            layout={"width": "200px"},
         )
         self.table = Map()
         self.map_note = html()

@@ -24,6 +24,7 @@ from ditlens.lens.cache import LatentCache
 from ditlens.lens.hooks import parts_of
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
+from ditlens.models.identity import fingerprint
 from ditlens.models.loading import load
 from ditlens.models.model import Model
 from ditlens.tables import progress_to, spoken
@@ -252,11 +253,15 @@ class Session(Working):
 
     # --- the parts ---------------------------------------------------------------------------------------
 
-    def _model(self, _: ExplorerState) -> None:
-        """Load the model that a study names."""
+    def _model(self, _: ExplorerState) -> str:
+        """Load the model that a study names; a remark if it is not the one that drew its pictures."""
         source = self.material.source
-        if self.lab is None and isinstance(source, Study):
-            self.lab = Lab(load(source.manifest.model), self.material)
+        if not isinstance(source, Study):
+            return ""
+        lab = self.lab or Lab(load(source.manifest.model), self.material)
+        same = fingerprint(lab.model) == source.manifest.fingerprint
+        self.lab = lab
+        return "" if same else ", by another model than drew the study: the pictures may differ"
 
     def _points(self, state: ExplorerState) -> Points:
         return self.material.points(state.with_changes(view="PCA"))
@@ -455,7 +460,9 @@ class Session(Working):
             found["picture"] = to_jpeg(inside.picture)
         found |= {"words": [word for word, _ in inside.words], "grid": inside.grid}
         if inside.seconds:
-            found["drawn"] = f"drawn again in {inside.seconds:.1f} s to look inside"
+            found["drawn"] = (
+                f"drawn again in {inside.seconds:.1f} s to look inside{self._found('model') or ''}"
+            )
         if state.focus:
             try:
                 seen = inside.gaze(Site.parse(state.site), state.step, state.focus, state.way)
