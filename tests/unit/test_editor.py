@@ -14,8 +14,9 @@ import ditlens as dl
 from ditlens.errors import SettingError
 from ditlens.views.editor import session as sessions
 from ditlens.views.editor.card import bars, still, words
-from ditlens.views.editor.session import Session, Turns
+from ditlens.views.editor.session import Session
 from ditlens.views.editor.state import EditorState, changed_words
+from ditlens.views.working import Turns
 
 RED, BLUE = "a red shirt", "a blue shirt"
 
@@ -237,7 +238,7 @@ def test_a_closed_session_ends_its_page(portraits, picture):
     shows(page, lambda: "has ended" in page.error.value)
     with pytest.raises(EOFError, match="closed"):
         page.session.wait()
-    assert not page.session._worker.is_alive()
+    assert not page.session._workers[0].is_alive()
 
 
 # --- the state and what is written of it ------------------------------------------------------------------

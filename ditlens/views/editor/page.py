@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import itertools
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-from IPython.display import HTML, display
 from markupsafe import Markup
 
 from ditlens.files import user_path, write_whole
 from ditlens.views.editor import card
 from ditlens.views.editor.parts import Files, Picture, Strip
+from ditlens.views.live import Live, html, without
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +23,6 @@ if TYPE_CHECKING:
 LOWEST, HIGHEST = -1.0, 2.0
 """Ends of the degree slider."""
 WIDE = {"width": "auto"}
-_NUMBERS = itertools.count()
-
-
-def html(value: Any = "", **more: Any) -> widgets.HTML:
-    """A piece of HTML without margins of its own."""
-    return widgets.HTML(str(value), **more)
 
 
 def _unfold(box: Any, change: Any) -> None:
@@ -38,26 +30,18 @@ def _unfold(box: Any, change: Any) -> None:
     box.layout.display = None if change["new"] else "none"
 
 
-def _without(act: Callable[[], Any], _: Any) -> Any:
-    """Call what takes nothing with what a widget gives."""
-    return act()
-
-
-class Page(widgets.VBox):  # type: ignore[misc]
+class Page(Live):
     """A session as a widget."""
 
+    session: Session
+
     def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session = session
+        super().__init__(session)
         self._facts = session.facts()
-        self._lock, self._jumps, self._texts = threading.RLock(), -1, ("", "")
-        self._showing = threading.local()  # a person's change in another thread is none of the page's own
-        self._still: Any = None
-        self._class = f"ditlens-still-{id(self):x}-{next(_NUMBERS)}"
+        self._jumps, self._texts = -1, ("", "")
         self._build()
         self._wire()
-        self._apply(session.shown())
-        threading.Thread(target=self._listen, name="ditlens page", daemon=True).start()
+        self._follow()
 
     # --- what is there -----------------------------------------------------------------------------------
 
@@ -189,41 +173,16 @@ class Page(widgets.VBox):  # type: ignore[misc]
             self.code_button: self._code,
         }  # fmt: skip
         for button, act in clicks.items():
-            button.on_click(self._guarded(partial(_without, act)))
+            button.on_click(self._guarded(partial(without, act)))
         self.instruction.on_msg(self._entered)
         for box in (self.source, self.target):
-            self._on(box, partial(_without, self._typed))
+            self._on(box, partial(without, self._typed))
         for name, control in self.levels.items():
             self._on(control, partial(session.set_level, name))
         for name in ("seed", "method", "guidance", "mask", "tokens", "pooled"):
             self._on(getattr(self, name), partial(self._set, name))
         for box in self.encoders.values():
-            self._on(box, partial(_without, self._routes))
-
-    def _guarded(self, act: Callable[[Any], Any]) -> Callable[[Any], None]:
-        """Errors of callbacks are shown on the page: nobody sees them elsewhere."""
-
-        def guarded(given: Any) -> None:
-            try:
-                act(given)
-            except Exception as error:
-                self._alarm(f"{type(error).__name__}: {error}")
-
-        return guarded
-
-    def _shows(self) -> bool:
-        """Whether this thread is bringing the page to what the session has."""
-        return getattr(self._showing, "now", False)
-
-    def _on(self, control: Any, act: Callable[[Any], Any], name: str = "value") -> None:
-        """What to do with a value that somebody changed; nothing where the page shows what the session has."""
-        guarded = self._guarded(act)
-
-        def changed(change: Any) -> None:
-            if not self._shows():
-                guarded(change["new"])
-
-        control.observe(changed, name)
+            self._on(box, partial(without, self._routes))
 
     def _dragged(self, change: Any) -> None:
         if self._shows():
@@ -242,7 +201,7 @@ class Page(widgets.VBox):  # type: ignore[misc]
 
     def _entered(self, _: Any, content: Any, __: Any) -> None:
         if content.get("event") == "submit":
-            self._guarded(partial(_without, self._extract))(None)
+            self._guarded(partial(without, self._extract))(None)
 
     def _extract(self) -> None:
         self.session.extract(self.instruction.value)
@@ -299,30 +258,6 @@ class Page(widgets.VBox):  # type: ignore[misc]
 
     # --- what is shown -----------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        version = -1
-        while True:
-            try:
-                shown = self.session.wait(version)
-                if shown is not None:
-                    version = shown["version"]
-                    self._apply(shown)
-            except (EOFError, ConnectionError):
-                self._alarm("This editor has ended: run its cell, or open its page, again.")
-                return
-            except Exception as error:
-                self._alarm(f"{type(error).__name__}: {error}")
-
-    def close(self) -> None:
-        """End the session, and take the page away."""
-        self.session.close()
-        super().close()
-
-    def _alarm(self, words: str) -> None:
-        self.error.value = (
-            str(Markup('<div class="ditlens-error" role="alert">{}</div>').format(words)) if words else ""
-        )
-
     def _apply(self, shown: dict[str, Any]) -> None:
         """Bring the page to what the session shows."""
         with self._lock:
@@ -351,8 +286,6 @@ class Page(widgets.VBox):  # type: ignore[misc]
             self.stop_button.disabled = shown["idle"]
             self.undo_button.disabled = shown["index"] <= 0
             self.redo_button.disabled = shown["index"] >= len(shown["history"]) - 1
-            if self._still is not None and shown["idle"]:
-                self._still.update(HTML(card.still(shown, self._facts["model"], self._class)))
 
     def _apply_state(self, shown: dict[str, Any]) -> None:
         """Controls follow the session where it jumped: undo, a file that was loaded, texts that were extracted."""
@@ -374,9 +307,5 @@ class Page(widgets.VBox):  # type: ignore[misc]
         for name, box in self.encoders.items():
             box.value = not state["encoders"] or name in state["encoders"]
 
-    def _ipython_display_(self) -> None:
-        """The widget, and below it a still copy that only shows where the widget cannot be."""
-        bundle = {**super()._repr_mimebundle_(), "text/plain": f"Editor of {self._facts['model']}"}
-        display(bundle, raw=True)
-        first = card.still(self.session.shown(), self._facts["model"], self._class)
-        self._still = display(HTML(first), display_id=self._class)
+    def _still_copy(self, shown: dict[str, Any]) -> str:
+        return card.still(shown, self._facts["model"], self._class)
