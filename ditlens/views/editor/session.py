@@ -103,7 +103,6 @@ class Session(Working):
         self._due: float | None = None  # when what is asked for is to be made
         self._busy, self._progress, self._stop = "", 0.0, False
         self._filling: tuple[DegreeGrid, Iterator[Any]] | None = None
-        self._plan: tuple[EditorState, Plan] | None = None
         self._seen: tuple[bytes, str] = b"", "opened"  # the picture on the page, and what it is
         self._start("ditlens editor", self._work)
         examples = self.examples()
