@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import signal
 import threading
 import time
@@ -26,5 +27,10 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
-    runpy.run_module("voila", run_name="__main__", alter_sys=True)
+    parent = int(os.environ[PARENT])
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    try:
+        runpy.run_module("voila", run_name="__main__", alter_sys=True)
+    finally:
+        if is_gone(parent):
+            shutil.rmtree(os.getcwd(), ignore_errors=True)  # what `Server` would have removed

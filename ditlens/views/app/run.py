@@ -24,6 +24,7 @@ class App:
 
     Attributes:
         hub: The sessions.
+        desk: Where pages find them: an address and a key.
         server: Voilà.
 
     Raises:
@@ -37,7 +38,8 @@ class App:
     ) -> None:
         port = check(port, host)
         self.hub = Hub(model, seats)
-        address, key = open_desk(self.hub)
+        self.desk = open_desk(self.hub)
+        address, key = self.desk
         self.server = Server(port, host, f"ditlens: {model.name}", {ADDRESS: address, KEY: key.hex()})
 
     def close(self) -> None:
