@@ -1,8 +1,9 @@
-"""Eight people at `ditlens app` at the same time: is anything mixed, and how much memory is it? (`app_sessions_mixed`)
+"""Eight people at `ditlens app` at once: nothing may be mixed, and memory has a limit (`app_sessions_mixed`).
 
-The app is the real one: one model, Voilà, and eight open pages. Eight more processes stand for the people: each works
-in the session of one page. Every picture is compared with what a session alone makes of the same wish, in its result
-and in what the page's browser is sent. Started again in other processes: what needs torch is imported late.
+The app is the real one: one model, Voilà, and eight open pages. Eight more processes stand for the people: each
+works in the session of one page. Every picture is compared with what a session alone makes of the same wish, in
+its result and in what the page's browser is sent. Other processes read this file too: what needs torch is imported
+late.
 """
 
 from __future__ import annotations

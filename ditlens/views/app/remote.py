@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import time
@@ -18,7 +19,9 @@ from ditlens.views.editor.page import Page
 
 ADDRESS, KEY = "DITLENS_APP_ADDRESS", "DITLENS_APP_KEY"
 """Environment variables by which pages find the desk."""
-LOST = "The model is not there any more: it was ended, or its computer is too busy. Open this page again later."
+LOST = (
+    "The model is not there any more: it was ended, or its computer is too busy. Open this page again later."
+)
 EVERY = 1.0
 """Seconds between looks at the place in line."""
 
@@ -108,10 +111,8 @@ class Door(widgets.VBox):  # type: ignore[misc]
 
     def _leave(self) -> None:
         """Let the next in line in at once, not when this page has been silent for long."""
-        try:
+        with contextlib.suppress(EOFError, OSError):
             self.hub.leave(self.ticket)
-        except (EOFError, OSError):
-            pass
 
 
 def said(words: str) -> str:

@@ -33,14 +33,16 @@ class App:
         DitlensError: If Voilà does not start.
     """
 
-    def __init__(
-        self, model: Model, port: int = 8866, host: str = "127.0.0.1", seats: int = SEATS
-    ) -> None:
+    def __init__(self, model: Model, port: int = 8866, host: str = "127.0.0.1", seats: int = SEATS) -> None:
         port = check(port, host)
         self.hub = Hub(model, seats)
         self.desk = open_desk(self.hub)
         address, key = self.desk
-        self.server = Server(port, host, f"ditlens: {model.name}", {ADDRESS: address, KEY: key.hex()})
+        try:
+            self.server = Server(port, host, f"ditlens: {model.name}", {ADDRESS: address, KEY: key.hex()})
+        except BaseException:
+            self.hub.close()
+            raise
 
     def close(self) -> None:
         """End it, and all its processes."""

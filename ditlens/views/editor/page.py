@@ -189,6 +189,8 @@ class Page(widgets.VBox):  # type: ignore[misc]
         def guarded(given: Any) -> None:
             try:
                 act(given)
+            except EOFError as error:  # the session has ended
+                self._alarm(str(error))
             except Exception as error:
                 self._alarm(f"{type(error).__name__}: {error}")
 
