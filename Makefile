@@ -17,7 +17,7 @@ WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); ec
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit bench-geometry clean
-.PHONY: wheel test-wheel bench-house bench-faults bench-analyse
+.PHONY: wheel test-wheel bench-house bench-faults bench-analyse bench-views
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ bench-faults: $(INSTALLED) ## Measure how faults end that were found from outsid
 
 bench-analyse: $(INSTALLED) ## Measure what the analysis finds and how fast (minutes; ARGS="--only KEY")
 	@$(BIN)/python -m benchmarks.analyse $(ARGS)
+
+bench-views: $(INSTALLED) ## Measure the editor and the explorer (minutes; ARGS="--only KEY")
+	@$(BIN)/python -m benchmarks.views $(ARGS)
 
 bench: $(INSTALLED) ## Print all benchmark results against their targets, and write docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.report

@@ -6,6 +6,8 @@ diffusers come with it only then.
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -75,10 +77,10 @@ if TYPE_CHECKING:
     from ditlens.models.model import Model as Model
     from ditlens.views.editor.open import Editor as Editor
     from ditlens.views.projections import plot_scree as plot_scree
-    from ditlens.views.projections import plot_token_map as plot_token_map
     from ditlens.views.projections import plot_trajectory as plot_trajectory
-    from ditlens.views.projections import plot_words as plot_words
     from ditlens.views.scatter import plot_projection as plot_projection
+    from ditlens.views.token_maps import plot_token_map as plot_token_map
+    from ditlens.views.words import plot_words as plot_words
 
 _PUBLIC = {
     "ditlens.views.editor.open": ("Editor",),
@@ -118,9 +120,16 @@ _PUBLIC = {
     "ditlens.models.embedding": ("TextEmbedding",),
     "ditlens.models.loading": ("load", "wrap"),
     "ditlens.models.model": ("Model",),
-    "ditlens.views.projections": ("plot_scree", "plot_token_map", "plot_trajectory", "plot_words"),
+    "ditlens.views.projections": ("plot_scree", "plot_trajectory"),
     "ditlens.views.scatter": ("plot_projection",),
+    "ditlens.views.token_maps": ("plot_token_map",),
+    "ditlens.views.words": ("plot_words",),
 }
+if sys.platform == "linux":  # torch reads it when it is loaded; threads that spin while they wait take, on a
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "passive"
+    )  # busy machine, the cores from those that they wait for
+
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _MODULES = ("errors", "flow")
 

@@ -75,6 +75,15 @@ def list_of(kind: Kind, words: str) -> Kind:
     return Kind(words, fits)
 
 
+def several(kind: Kind, words: str = "a list of them") -> Kind:
+    """One value of a kind, or a list of them; `listed` makes a list of either.
+
+    >>> several(COUNT).fits(3), several(COUNT).fits([3, 4]), several(COUNT).fits([])
+    (True, True, False)
+    """
+    return kind | list_of(kind, words)
+
+
 def function_of(*arguments: str) -> Kind:
     """Functions that can be called with so many arguments."""
 
@@ -103,12 +112,13 @@ def is_whole(value: Any, low: int = -(2**63), high: int = 2**63 - 1) -> bool:
 
 
 def listed(value: Any) -> list[Any]:
-    """One thing or several, as a list.
+    """One thing or several, as a list; of an array or tensor its first axis, where it has one.
 
     >>> listed("a"), listed(("a", "b"))
     (['a'], ['a', 'b'])
     """
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    many = isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", None) != 0
+    return list(value) if many else [value]
 
 
 def is_number(value: Any) -> bool:
@@ -138,12 +148,13 @@ def is_batch(value: Any) -> bool:
 
 TEXT = Kind("a text, e.g. 'a big smile'", is_text)
 NAME = Kind("a name, as a text", lambda value: isinstance(value, str) and bool(value.strip()))
-TEXTS = TEXT | list_of(TEXT, "a list of them")
+TEXTS = several(TEXT)
 FLAG = Kind("True or False", lambda value: isinstance(value, bool))
 NUMBER = Kind("a number, e.g. 0.5", lambda value: is_number(value) and abs(value) < 2**63)
 INDEX = Kind("a whole number from 0", lambda value: is_whole(value, 0, 2**63 - 1))
 SEED = Kind("a whole number from 0 to 2**63 - 1, e.g. seed=0", INDEX.fits)
 SEEDS = list_of(INDEX, "a list of whole numbers from 0 to 2**63 - 1, a seed for each image")
+SEED_OR_SEEDS = several(SEED, "a list of seeds")
 COUNT = Kind("a whole number from 1, e.g. 20", lambda value: is_whole(value, 1, LARGEST))
 ON_STEP = function_of("state")
 NOTHING = Kind("None", lambda value: value is None)

@@ -14,6 +14,7 @@ from difflib import SequenceMatcher
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, runtime_checkable
 
+from ditlens.cards import Carded, Marked, Piece, Table
 from ditlens.errors import SettingError
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ class TextEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Description:
+class Description(Carded):
     """What an image shows and what it should show.
 
     Attributes:
@@ -314,6 +315,14 @@ class Description:
     changes: dict[str, str]
     describer: str = "by hand"
     readers: tuple[TextEncoder, ...] = field(default=(), repr=False, compare=False)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Both texts as rows of a table, which marks in HTML what differs."""
+        pair = ("source text", self.source, self.target), ("target text", self.target, self.source)
+        return [(name, Marked(text, other)) for name, text, other in pair]
+
+    def _card(self) -> list[Piece]:
+        return ["Description", Table([*self.rows(), ("describer", self.describer)]), *self._alignment_lines()]
 
     def __str__(self) -> str:
         return "\n".join([f"source: {self.source}", f"target: {self.target}", *self._alignment_lines()])

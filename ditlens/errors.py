@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from ditlens.tracebacks import rendered
+
 
 class DitlensError(Exception):
     """Base class of all errors that ditlens raises on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show of it."""
+        return rendered(self)
 
 
 class UnknownAttributeError(DitlensError, ValueError):

@@ -197,6 +197,20 @@ def writing_folder(folder: Path) -> Iterator[Path]:
                 shutil.copyfile(path, partial)
 
 
+def new_file(path: str | Path, suffix: str, overwrite: bool) -> Path:
+    """The file to write.
+
+    Raises:
+        SettingError: If its name does not end in the suffix, or it is there already and may not be overwritten.
+    """
+    file = user_path(path)
+    if file.suffix.lower() != suffix:
+        raise SettingError(f"{file}: the name must end in {suffix}, e.g. '{file.name}{suffix}'.")
+    if file.exists() and not overwrite:
+        raise SettingError(f"{file} is there already. Choose another name, or overwrite it: overwrite=True.")
+    return file
+
+
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write bytes, or a text as UTF-8, with `writing_whole`."""
     write_parts(path, [data.encode() if isinstance(data, str) else data])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ditlens.errors import MissingDependencyError
+from ditlens.tracebacks import shell_of_ipython
 
 if TYPE_CHECKING:
     import pandas
@@ -18,6 +22,11 @@ Progress: TypeAlias = Callable[..., None]
 
 EVERY = 15.0
 """Seconds between the lines of progress where no bar can be shown."""
+
+WAIT, WAIT_INSIDE = 1.0, 5.0
+"""Seconds after which a bar appears, and one inside another: what is done sooner needs none."""
+
+_inside: ContextVar[bool] = ContextVar("inside", default=False)
 
 
 def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: str = "") -> str:
@@ -76,7 +85,8 @@ def human(size: float) -> str:
 def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Progress]:
     """Show the progress of something long: a bar in a terminal or notebook, elsewhere a line now and then.
 
-    Both go to standard error.
+    A bar appears when it has taken a second, in a notebook below the cell, where it goes when all is done.
+    Elsewhere everything goes to standard error.
 
     Args:
         name: What is going on.
@@ -92,11 +102,16 @@ def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Pr
     if callable(shown):
         yield shown
         return
-    from tqdm import auto, std
+    from tqdm import std
 
-    bars = auto.notebook_tqdm is not std.tqdm or sys.stderr.isatty()
+    line = CellLine.of_notebook()
+    bars = line is not None or sys.stderr.isatty()
     begun = started = time.monotonic()
-    with auto.tqdm(desc=name, disable=not (shown and bars)) as bar:
+    how: dict[str, Any] = {"leave": not _inside.get()}
+    if line is not None:
+        how = {"file": line, "position": 0, "leave": False, "ncols": 80, "ascii": False}
+    how |= {"delay": WAIT_INSIDE if _inside.get() else WAIT, "disable": not (shown and bars)}
+    with std.tqdm(desc=name, **how) as bar, within():
 
         def show(done: float, total: float, words: str = "") -> None:
             nonlocal started
@@ -107,11 +122,56 @@ def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Pr
             elif shown and (now := time.monotonic()) - started > EVERY:
                 started = now
                 left = (now - begun) * (total - done) / done if done else 0
-                rest = f", {auto.tqdm.format_interval(left)} left" if left else ""
+                rest = f", {std.tqdm.format_interval(left)} left" if left else ""
                 sys.stderr.write(f"{name}: {done}/{total} {words}".rstrip() + f"{rest}\n")
                 sys.stderr.flush()
 
         yield show
+
+
+def share_of(show: Progress, done: int, total: int) -> Callable[[float], None]:
+    """What to call with the share that is done of a part, when so many parts of all are done.
+
+    >>> share_of(print, 3, 10)(0.5)
+    3.5 10
+    """
+    return lambda share: show(done + share, total)
+
+
+@contextlib.contextmanager
+def within() -> Iterator[None]:
+    """While a bar is shown."""
+    before = _inside.get()
+    _inside.set(True)
+    try:
+        yield
+    finally:
+        _inside.set(before)
+
+
+class CellLine(io.TextIOBase):
+    """One line below a notebook's cell, as a stream: what is written takes the place of what was there.
+
+    It needs no widgets, so every front end shows it, and when it is emptied nothing of it stays in the notebook.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self.shell, self.id, self.begun = shell, uuid.uuid4().hex, False
+
+    @classmethod
+    def of_notebook(cls) -> CellLine | None:
+        """A line of the notebook that runs this code; None elsewhere."""
+        shell = shell_of_ipython()
+        return cls(shell) if hasattr(shell, "kernel") else None
+
+    def write(self, text: str) -> int:
+        """Show a line; an empty one shows nothing."""
+        said = text.strip()
+        if said or self.begun:
+            data = {"text/plain": said} if said else {"text/plain": "", "text/html": ""}
+            self.shell.display_pub.publish(data, transient={"display_id": self.id}, update=self.begun)
+            self.begun = True
+        return len(text)
 
 
 def streaks(numbers: Iterable[int]) -> list[tuple[int, int]]:

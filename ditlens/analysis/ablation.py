@@ -20,14 +20,15 @@ from ditlens import late
 from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Cell, Change, Sampler, distinct, places_of
 from ditlens.analysis.measures import Measure, Read, check_measure
 from ditlens.analysis.prompts import OTHERS, sentence, world_of
-from ditlens.arguments import COUNT, FLAG, NUMBER, SEEDS, TEXTS, list_of, listed, one_of, takes
+from ditlens.arguments import COUNT, FLAG, NUMBER, SEED_OR_SEEDS, TEXTS, listed, one_of, several, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.interventions import Where
 from ditlens.metrics import statistics
 from ditlens.metrics.statistics import span
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, frame, progress_bar
+from ditlens.tables import counted, frame, progress_bar
 from ditlens.worlds.world import Values
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ HOW = one_of(*WAYS)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Ablation:
+class Ablation(Carded):
     """What images lose when one block is knocked out, in several ways.
 
     >>> redness = lambda images: images[:, 0].mean((1, 2)) - images[:, 1].mean((1, 2))
@@ -91,17 +92,29 @@ class Ablation:
             SettingError: If blocks were not knocked out in this way.
         """
         if way is None:
-            return np.nanmean(self.effects, (2, 3)).T
+            return statistics.seen_mean(self._of_items, -1).T
         if way not in self.ways:
             raise SettingError(f"Blocks were knocked out by {', '.join(self.ways)}, not {way!r}.")
-        return np.nanmean(self.effects[self.ways.index(way)], -1)
+        return statistics.seen_mean(self.effects[self.ways.index(way)], -1)
 
     def intervals(self) -> np.ndarray:
-        """95 % bootstrap intervals of `table` over the items, (places, ways, 2); NaN for one item."""
-        items = np.nanmean(self.effects, 2)  # ways, places, items
-        return np.array([[statistics.bootstrap(cell) for cell in row] for row in items]).swapaxes(0, 1)
+        """95 % bootstrap intervals of `table` over the items, (places, ways, 2); NaN for less than two."""
+        found = np.array([[statistics.interval(cell) for cell in row] for row in self._of_items])
+        return found.swapaxes(0, 1)
 
-    def __repr__(self) -> str:
+    @property
+    def _of_items(self) -> np.ndarray:
+        """Mean change of each item over the names that can be seen in it, (ways, places, items)."""
+        return statistics.seen_mean(self.effects, 2)
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know about it: how many readings are missing; empty if none are."""
+        unseen = int(np.isnan(self.effects).sum())
+        lost = f"{unseen} of {self.effects.size} readings are of attributes that cannot be seen: they do not count."
+        return [lost] * bool(unseen)
+
+    def _card(self) -> list[Piece]:
         what = self.names[0] if len(self.names) == 1 else counted(len(self.names), "attribute")
         values, ends = self.table(), self.intervals()
         rows = [
@@ -110,7 +123,7 @@ class Ablation:
         ]
         title = f"Ablation: mean change of {what}, {self.unit}"
         title += f"; {counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}"
-        return f"{title}\n{columns(rows, ('block', *self.ways))}"
+        return [title, Table(rows, ("block", *self.ways)), *self.notes]
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line for each way, block and attribute."""
@@ -128,8 +141,8 @@ class Ablation:
 
 
 @takes(
-    model=MODEL, prompts=TEXTS, how=HOW | list_of(HOW, "a list of them"),
-    blocks=BLOCKS, seeds=SEEDS, sampling_steps=COUNT, guidance=NUMBER, progress=FLAG,
+    model=MODEL, prompts=TEXTS, how=several(HOW),
+    blocks=BLOCKS, seeds=SEED_OR_SEEDS, sampling_steps=COUNT, guidance=NUMBER, progress=FLAG,
 )  # fmt: skip
 def knock_out(
     model: Model,
@@ -137,8 +150,8 @@ def knock_out(
     *,
     measure: str | Read | None = None,
     how: str | Sequence[str] = tuple(WAYS),
-    blocks: Sequence[int] | None = None,
-    seeds: Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7),
+    blocks: int | Sequence[int] | None = None,
+    seeds: int | Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7),
     sampling_steps: int = 10,
     guidance: float | None = None,
     progress: bool = True,
@@ -168,8 +181,8 @@ def knock_out(
             (v) of the text in the block's attention become 0, or twice as large: the image reads nothing from the
             text there, or twice as much. "mean", "resample": keys and values of the text become the mean over all
             prompts, or another prompt's.
-        blocks: Numbers of blocks, counted over all kinds of blocks in the order of the forward pass; None for all.
-        seeds: Seeds of the noise.
+        blocks: One or more block numbers, counted over all kinds in the order of the forward pass; None for all.
+        seeds: One or more seeds of the noise.
         sampling_steps: Euler steps.
         guidance: As in `patch`: 1 by default, and only the conditional pass is changed.
         progress: Whether to show progress: images done, of how many.

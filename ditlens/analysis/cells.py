@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ditlens import flow
-from ditlens.arguments import INDEX, list_of
+from ditlens.arguments import INDEX, listed, several
 from ditlens.errors import SettingError
 from ditlens.flow import Latents
 from ditlens.labels import Label, announce
@@ -31,7 +31,7 @@ from ditlens.models.model import Model
 ROWS, TOKENS = 32, 2048
 """Most rows of one batch, and about how many image tokens they may have together."""
 
-BLOCKS = list_of(INDEX, "a list of block numbers from 0, e.g. [0, 1, 2]")
+BLOCKS = several(INDEX, "a list of block numbers, e.g. [0, 1, 2]")
 Change: TypeAlias = Callable[[Tensor, Where, list[int]], Tensor]
 """``change(values, where, items)``: new values (rows, tokens, width) of rows that show these items."""
 
@@ -40,13 +40,13 @@ NO_INTERVAL = "one item: no interval"
 """What a table or figure says of a single item."""
 
 
-def distinct(seeds: Sequence[int]) -> list[int]:
-    """Seeds as whole numbers, each once.
+def distinct(seeds: int | Sequence[int]) -> list[int]:
+    """One seed or several as a list of whole numbers, each once.
 
     Raises:
         SettingError: If one comes twice: its images would be counted as if they were independent.
     """
-    found = [int(seed) for seed in seeds]
+    found = [int(seed) for seed in listed(seeds)]
     if twice := sorted({seed for seed in found if found.count(seed) > 1}):
         raise SettingError(
             f"seeds has {', '.join(map(str, twice))} more than once. The same seed gives the same image, which "
@@ -217,7 +217,11 @@ class Place:
 
 
 def places_of(
-    model: Model, streams: Sequence[str], points: Sequence[str], blocks: Sequence[int] | None, window: int
+    model: Model,
+    streams: Sequence[str],
+    points: Sequence[str],
+    blocks: int | Sequence[int] | None,
+    window: int,
 ) -> list[Place]:
     """One place for each block that has such sites.
 
@@ -234,7 +238,7 @@ def places_of(
     for site in sites(model, patterns):
         found.setdefault((site.kind, site.block), []).append(site)
     kinds = {kind for kind, _ in order}
-    wanted = range(len(order)) if blocks is None else [int(block) for block in blocks]
+    wanted = range(len(order)) if blocks is None else [int(block) for block in listed(blocks)]
     if absent := [k for k in wanted if k >= len(order) or (blocks is not None and order[k] not in found)]:
         raise SettingError(
             f"blocks: there is no block {absent[0]} with {', '.join(patterns)}: this model has {len(order)} "

@@ -5,7 +5,7 @@ The symbols are those of `ditlens.analysis.leakage`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -49,14 +49,19 @@ class Run:
     """Settings under which prompts are sampled; called, it gives their channels."""
 
     model: Model
-    where: tuple[str, ...]
+    streams: tuple[str, ...]
     steps: list[int]
     sampling_steps: int
     guidance: float
     pooled: bool
 
     def __call__(
-        self, templates: Sequence[str], seeds: Sequence[int], one: Contrast, other: Contrast
+        self,
+        templates: Sequence[str],
+        seeds: Sequence[int],
+        one: Contrast,
+        other: Contrast,
+        told: Callable[[float], object],
     ) -> dict[str, dict[Place, np.ndarray]]:
         """The channels of both attributes by name, each (4 * carriers, features) at every place.
 
@@ -65,6 +70,7 @@ class Run:
             seeds: A seed for the noise of each.
             one: An attribute.
             other: The other one.
+            told: Called with the share of the prompts that is done.
         """
         prompts, tokens = written(self.model, templates, one, other)
         found: dict[str, dict[Place, list[np.ndarray]]] = {name: {} for name in tokens}
@@ -74,6 +80,7 @@ class Run:
             words_of = {name: each[part] for name, each in tokens.items()}
             for name, place, values in self._collect(prompts[part], noise, words_of):
                 found[name].setdefault(place, []).append(values)
+            told(min(1, part.stop / len(prompts)))
         return {
             name: {place: np.concatenate(parts) for place, parts in each.items()}
             for name, each in found.items()
@@ -91,7 +98,7 @@ class Run:
         for name, mask in chosen.items():
             yield name, ("text", EMBEDDING, -1), flat(mean_of(text.tokens, mask))
         points = {"text": ["*.*.text.attn.out"], "image": ["*.*.image.attn.to_text", "*.*.text.v"]}
-        wanted = [site for stream in self.where for site in points[stream]]
+        wanted = [site for stream in self.streams for site in points[stream]]
         with capture(model, wanted, steps=self.steps, heads="all", limit="4 GB") as cache:
             states = flow.iter_sample(
                 model, model.noise(seeds), model.sigmas(self.sampling_steps), text, guidance=self.guidance,

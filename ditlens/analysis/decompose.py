@@ -15,8 +15,9 @@ from ditlens.analysis.projection import View
 from ditlens.analysis.rows import SOURCE, TOKENS, Block, Source, Tokens, blocks, described, tokens_in_words
 from ditlens.analysis.streaming import Sums
 from ditlens.arguments import COUNT, FLAG, one_of, takes
+from ditlens.cards import Piece, Table
 from ditlens.errors import NotFittedError, SettingError
-from ditlens.tables import columns, counted
+from ditlens.tables import counted
 
 FAR = 3.0
 """A token whose mean norm is this many times the median of its site and step is reported as an outlier."""
@@ -42,6 +43,11 @@ class Basis:
     explained_variance: np.ndarray
     explained_variance_ratio: np.ndarray
     count: int
+
+    def __repr__(self) -> str:
+        shares = " + ".join(f"{100 * share:.0f} %" for share in self.explained_variance_ratio[:5])
+        count, width = self.components.shape
+        return f"Basis of {self.count} rows: {counted(count, 'component')} x {width}, which explain {shares}"
 
     @classmethod
     def of(cls, sums: Sums, n_components: int, scale: str = "none", where: str = "") -> Basis:
@@ -233,21 +239,20 @@ class PCA(View):
         kept = f"; {counted(len(self.outliers_), 'outlier token')} kept" if self.outliers_ else ""
         return f"{self._rows}; centred, {scaled}; {shared}{kept}"
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         tokens = f"tokens={self.tokens!r}, scale={self.scale!r}, joint={self.joint}"
         title = f"PCA({self.n_components}, {tokens})"
         if self._source is None:
-            return f"{title}, not fitted"
+            return [f"{title}, not fitted"]
         rows = [
             [site or "all", str(basis.count), str(len(basis.mean)), *[f"{100 * r:.1f} %" for r in
              [*basis.explained_variance_ratio[:5], basis.explained_variance_ratio.sum()]]]
             for site, basis in self._bases.items()
         ]  # fmt: skip
         names = [self.axis(i) for i in range(min(self.n_components, 5))]
-        table = columns(rows, ["basis", "rows", "width", *names, "together"], indent="  ")
-        lines = [f"{title} of {described(self._source)}", table, f"  {self.preprocessing}"]
+        table = Table(rows, ["basis", "rows", "width", *names, "together"], "  ")
         told = [f"  {outliers_in_words(self.outliers_)}"] if self._has_tokens else []
-        return "\n".join([*lines, *told])
+        return [f"{title} of {described(self._source)}", table, f"  {self.preprocessing}", *told]
 
 
 def summed(source: Source, tokens: Tokens, joint: bool, norms: Norms) -> dict[str, Sums]:

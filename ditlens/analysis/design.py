@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ditlens.analysis.prompts import level_names
 from ditlens.arguments import COUNT, NUMBER, SEED, Kind, takes
+from ditlens.tables import counted
 from ditlens.worlds.world import World, missing_of
 
 CARRIERS = 20
@@ -29,6 +30,13 @@ class Design(NamedTuple):
     prompts: list[str]
     seeds: list[int]
     columns: dict[str, list[Any]]
+
+    def __repr__(self) -> str:
+        first = self.prompts[0] if self.prompts else ""
+        return (
+            f"Design of {counted(len(self.prompts), 'prompt')}, a seed each; columns {', '.join(self.columns)}\n"
+            f"  the first: {first}"
+        )
 
 
 @takes(world=WORLD, count=COUNT, seed=SEED, named=SHARE)

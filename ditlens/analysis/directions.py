@@ -13,13 +13,11 @@ that it was made from: amount 1 goes as far as those images typically differ.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import safetensors
-import safetensors.torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,14 +38,16 @@ from ditlens.arguments import (
     list_of,
     listed,
     one_of,
+    several,
     takes,
 )
+from ditlens.cards import Carded, Piece
 from ditlens.errors import SettingError
-from ditlens.files import user_path, write_whole
 from ditlens.lens.cache import SITE, LatentCache
 from ditlens.lens.selection import keeps_tokens, whole_numbers
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
+from ditlens.lens.tensor_files import load_tensors, save_tensors
 from ditlens.models.model import Model
 
 SOURCE = instance(
@@ -56,17 +56,16 @@ SOURCE = instance(
     Study,
     LatentCache,
 )
-NUMBERS = list_of(INDEX, "a list of whole numbers from 0")
-PAIRS = list_of(
-    Kind(
-        "", lambda value: isinstance(value, list | tuple) and len(value) == 2 and all(map(TEXT.fits, value))
-    ),
-    "pairs of texts, [('a frown', 'a smile'), ...]",
+NUMBERS = several(INDEX, "a list of whole numbers from 0")
+PAIR = Kind(
+    "a pair of texts, ('a frown', 'a smile')",
+    lambda value: isinstance(value, list | tuple) and len(value) == 2 and all(map(TEXT.fits, value)),
 )
+PAIRS = several(PAIR)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Direction:
+class Direction(Carded):
     """A direction, its unit, and how it was made; from `ditlens.direction`.
 
     Attributes:
@@ -113,22 +112,24 @@ class Direction:
         """What amount 1 adds: unit * vector."""
         return self.unit * self.vector
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows, width = self.vector.shape
         one = (
             "at any token" if not self.words else f"at the tokens of {' or '.join(map(repr, self.words[:3]))}"
         )
-        where = f"{rows} tokens x {width}" if rows > 1 else f"{width} numbers{one}"
+        where = f"{rows} tokens x {width}" if rows > 1 else f"{width} numbers {one}"
         count = len(self.places)
         where += (
             f", at {count} {'patch' if count == 1 else 'patches'}: {_short(self.places)}" if count else ""
         )
         where += " and the pooled vector" if self.pooled is not None else ""
         unit = "1 standard deviation of the values along it" if self.site else "from one text to the other"
-        return (
-            f"Direction: {self.name}\n  {self.site or 'text space'}, {where}\n  made as: {self.how}\n"
-            f"  unit {self.unit:.3g} ({unit}), length {float(self.step.norm()):.3g}"
-        )
+        return [
+            f"Direction: {self.name}",
+            f"  {self.site or 'text space'}, {where}",
+            f"  made as: {self.how}",
+            f"  unit {self.unit:.3g} ({unit}), length {float(self.step.norm()):.3g}",
+        ]
 
     def cosine(self, other: Direction) -> float:
         """Cosine of the angle to another direction; tokens at which one of them does not act count as zero.
@@ -151,13 +152,13 @@ class Direction:
         return dot / (lengths[0] * lengths[1])
 
     @takes(patches=NUMBERS)
-    def at(self, patches: Sequence[int]) -> Direction:
+    def at(self, patches: int | Sequence[int]) -> Direction:
         """The same direction at some of its patches only; the unit, and so what is added there, stays.
 
         Raises:
             SettingError: If it does not act at one of them, or lives in text space.
         """
-        chosen = tuple(int(p) for p in patches)
+        chosen = tuple(int(p) for p in listed(patches))
         if not self.site:
             raise SettingError(
                 "A direction of texts acts at words, not at patches: steer(..., word='smile')."
@@ -183,22 +184,24 @@ class Direction:
             self, name=f"random, as long as: {self.name}", how="at random", vector=vector, pooled=pooled
         )
 
-    @takes(path=PATH)
-    def save(self, path: str | Path) -> Path:
-        """Write it as one safetensors file; its name should end in ``.safetensors``.
+    @takes(path=PATH, overwrite=FLAG)
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write it as one safetensors file.
+
+        Args:
+            path: The file; its name must end in ``.safetensors``.
+            overwrite: Whether it may be there already.
 
         Returns:
             The file's path.
 
         Raises:
+            SettingError: If the name ends otherwise, or the file is there already.
             WriteError: If it cannot be written.
         """
         about = {k: v for k, v in asdict(replace(self, vector=None, pooled=None)).items() if v is not None}  # type: ignore[arg-type]
-        tensors = {"vector": self.vector.contiguous()}
-        tensors |= {} if self.pooled is None else {"pooled": self.pooled.contiguous()}
-        file = user_path(path)
-        write_whole(file, safetensors.torch.save(tensors, {"ditlens.direction": json.dumps(about)}))
-        return file
+        tensors = {"vector": self.vector} | ({} if self.pooled is None else {"pooled": self.pooled})
+        return save_tensors(path, "direction", tensors, about, overwrite)
 
     @classmethod
     @takes(path=PATH)
@@ -208,17 +211,13 @@ class Direction:
         Raises:
             SettingError: If the file cannot be read or holds no direction.
         """
-        file = user_path(path)
-        try:
-            with safetensors.safe_open(file, "pt") as opened:
-                about = json.loads((opened.metadata() or {})["ditlens.direction"])
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
-            return cls(**(about | lists | tensors))
-        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-            raise SettingError(
-                f"{file} holds no direction that can be read ({error}). Give a file that direction.save(...) wrote."
-            ) from error
+        return load_tensors(path, "direction", cls._made, SettingError)
+
+    @classmethod
+    def _made(cls, tensors: dict[str, Tensor], about: dict[str, Any]) -> Direction:
+        """A direction of what a file holds."""
+        lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
+        return cls(**(about | lists | tensors))
 
 
 DIRECTION = instance("a direction: ditlens.direction(study, 'smile')", Direction)
@@ -245,14 +244,14 @@ def _spread(rows: dict[int | None, Tensor], like: dict[int | None, Tensor]) -> d
 
 @takes(
     source=SOURCE, pairs=PAIRS, site=SITE, method=one_of(*hidden.METHODS, *texts.METHODS),
-    steps=NUMBERS | INDEX,
-    patches=NUMBERS | COUNT | one_of("auto") | NOTHING, per_patch=FLAG, value=TEXT, word=NAME,
-    count=COUNT, seed=SEED,
+    steps=NUMBERS,
+    patches=COUNT | list_of(INDEX, "a list of patch numbers") | one_of("auto") | NOTHING,
+    per_patch=FLAG, value=TEXT, word=NAME, count=COUNT, seed=SEED,
 )  # fmt: skip
 def direction(
     source: Model | Study | LatentCache,
     *what: str,
-    pairs: Sequence[tuple[str, str]] | None = None,
+    pairs: tuple[str, str] | Sequence[tuple[str, str]] | None = None,
     site: str | Site | None = None,
     method: str | None = None,
     steps: Sequence[int] | int | None = None,
@@ -287,10 +286,10 @@ def direction(
     Args:
         source: A model; or a study or cache with hidden states in the model's own width (``reduce=None``).
         *what: An attribute's name, or two texts.
-        pairs: Pairs of texts (before, after).
+        pairs: One or more pairs of texts (before, after).
         site: Site of the study; needed where it has several.
         method: See above.
-        steps: Steps whose hidden states are averaged; all by default.
+        steps: One or more steps, whose hidden states are averaged; all by default.
         patches: Tokens of the site at which it acts: "auto" takes those where images with most and with least of
             the attribute differ about as much as anywhere, and more than they would anywhere by chance (if none
             does, it warns and takes all); or their numbers, or how many: those that differ most against their own
@@ -330,7 +329,8 @@ def direction(
             raise SettingError(
                 "Directions at a site are made from a study or a cache: direction(study, 'smile', site=...)."
             )
-        return Direction(**texts.make(source, what, pairs, method or "matrix", value, word, count, seed))
+        written: Any = [pairs] if PAIR.fits(pairs) else pairs
+        return Direction(**texts.make(source, what, written, method or "matrix", value, word, count, seed))
     if method in texts.METHODS or pairs is not None or len(what) != 1:
         raise SettingError(
             "From a study or a cache a direction is made for one attribute: direction(study, 'smile', site=...). "

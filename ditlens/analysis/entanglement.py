@@ -23,12 +23,13 @@ import numpy as np
 
 from ditlens.analysis.prompts import world_of
 from ditlens.analysis.wordings import Ends, Plan, plan
-from ditlens.arguments import COUNT, FLAG, NAME, NOTHING, NUMBER, SEED, Kind, list_of, takes
+from ditlens.arguments import COUNT, FLAG, NAME, NOTHING, NUMBER, SEED, Kind, listed, several, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError, UnknownAttributeError
 from ditlens.late import view
 from ditlens.metrics.statistics import Estimate, span
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, frame, progress_bar
+from ditlens.tables import counted, frame, progress_bar
 from ditlens.worlds.world import Attribute, Continuous, Values, World
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class ReadPair:
     hidden: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Entanglement:
+@dataclass(frozen=True, repr=False)
+class Entanglement(Carded):
     """The entanglement matrix of a model: rows are what the texts move, columns what is read in the images.
 
     A cell says how far the distribution of the column's attribute shifts when the text moves the row's, beyond
@@ -192,7 +193,7 @@ class Entanglement:
         """Draw the matrix as a heat map; see `ditlens.views.matrices.plot_entanglement`."""
         return view("plot_entanglement", "matrices")(self, signed=signed)
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         table = [
             (
                 f"{moved} -> {read}",
@@ -202,14 +203,15 @@ class Entanglement:
             )
             for moved, read, cell in self.largest()
         ]
-        return (
+        found: list[Piece] = [
             f"Entanglement of {self.model!r}: {counted(len(self.rows), 'attribute')} moved, "
-            f"{len(self.attributes)} read, {counted(len(self.pairs), 'pair')} of texts\n"
-            f"diagonal dominance {self.dominance:.2f} (1: each moves only itself)\n"
-            + (f"{self.caution}\n" if self.caution else "")
-            + "most moved beside themselves, largest change first:\n"
-            + columns(table, ("moved -> read", "change", "95 % interval", "pairs"), "  ")
-        )
+            f"{len(self.attributes)} read, {counted(len(self.pairs), 'pair')} of texts",
+            f"diagonal dominance {self.dominance:.2f} (1: each moves only itself)",
+            *([self.caution] if self.caution else []),
+            "most moved beside themselves, largest change first:",
+            Table(table, ("moved -> read", "change", "95 % interval", "pairs"), "  "),
+        ]
+        return found
 
 
 def code_of(spec: Attribute) -> Score:
@@ -247,12 +249,12 @@ def shifted(changes: np.ndarray, seed: int = 0) -> Estimate:
 
 
 @takes(
-    model=MODEL, attributes=NOTHING | list_of(NAME, "a list of attributes, e.g. ['age', 'smile']"), count=COUNT,
+    model=MODEL, attributes=NOTHING | several(NAME, "a list of attributes, e.g. ['age', 'smile']"), count=COUNT,
     moves=MOVES, name_others=FLAG, sampling_steps=COUNT, guidance=NOTHING | NUMBER, seed=SEED, progress=FLAG,
 )  # fmt: skip
 def entanglement(
     model: Model,
-    attributes: Sequence[str] | None = None,
+    attributes: str | Sequence[str] | None = None,
     *,
     count: int = 24,
     moves: Mapping[str, Ends] | None = None,
@@ -271,7 +273,7 @@ def entanglement(
 
     Args:
         model: A model with a world.
-        attributes: What to move: the rows; all attributes by default.
+        attributes: What to move, one or more: the rows; all attributes by default.
         count: Pairs of texts for each of them, with two images each. Fewer than 20 leave much to chance; with fewer
             than 6, nothing can be told from it, and the table says so.
         moves: For some attributes the two values to move between, in this order, instead of the usual ends.
@@ -299,7 +301,7 @@ def entanglement(
     def draw(texts: list[str], seeds: list[int]) -> torch.Tensor:
         return model.sample(texts, seeds, steps=sampling_steps, guidance=guidance)
 
-    rows = tuple(world.attributes) if attributes is None else tuple(attributes)
+    rows = tuple(world.attributes) if attributes is None else tuple(listed(attributes))
     plans = plan(world, rows, count, moves or {}, name_others, seed)
     if extra := [name for name in moves or {} if name not in rows]:
         raise SettingError(

@@ -44,14 +44,17 @@ from ditlens.arguments import (
     TEXT,
     Kind,
     list_of,
+    listed,
     one_of,
+    several,
     takes,
 )
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.late import view
 from ditlens.metrics.statistics import Estimate, said
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, frame
+from ditlens.tables import frame, progress_bar, share_of
 
 if TYPE_CHECKING:
     import pandas
@@ -74,7 +77,7 @@ class LeakageRow(NamedTuple):
         source: A, the attribute that may leak.
         into: B, whose channel it is.
         order: "before" if A's phrase stands before B's, or "after".
-        where: Stream of the channel, "text" or "image".
+        stream: Stream of the channel, "text" or "image".
         block: "joint.0" and so on, or "embedding".
         step: Step of the sampling loop; -1 for the embedding.
         leak: Accuracy of telling A, with a 95 % interval over carriers.
@@ -86,7 +89,7 @@ class LeakageRow(NamedTuple):
     source: str
     into: str
     order: str
-    where: str
+    stream: str
     block: str
     step: int
     leak: Estimate
@@ -95,8 +98,8 @@ class LeakageRow(NamedTuple):
     size: Estimate
 
 
-@dataclass(frozen=True, eq=False)
-class Leakage:
+@dataclass(frozen=True, eq=False, repr=False)
+class Leakage(Carded):
     """What one attribute's channel tells of another attribute: see `leakage`.
 
     Attributes:
@@ -105,7 +108,7 @@ class Leakage:
         recipe: Settings of the run.
 
     Example:
-        >>> given = {"carriers": 4, "where": ("text",), "steps": (0,), "sampling_steps": 1}
+        >>> given = {"carriers": 4, "stream": "text", "steps": 0, "sampling_steps": 1}
         >>> found = dl.leakage(model, ["smile", "hat"], **given)
         >>> isinstance(found, dl.Leakage), found.matrix("joint.0").shape
         (True, (2, 2))
@@ -126,7 +129,7 @@ class Leakage:
         return sorted({row.step for row in self.rows if row.block != EMBEDDING})
 
     def select(self, **wanted: Any) -> list[LeakageRow]:
-        """The rows whose fields have these values: ``result.select(order="after", where="text")``.
+        """The rows whose fields have these values: ``result.select(order="after", stream="text")``.
 
         Raises:
             SettingError: If there are none.
@@ -143,7 +146,7 @@ class Leakage:
     def matrix(
         self,
         block: str,
-        where: str = "text",
+        stream: str = "text",
         order: str = "after",
         step: int | None = None,
         of: str = "leak",
@@ -152,7 +155,7 @@ class Leakage:
 
         Args:
             block: A block, or "embedding".
-            where: "text" or "image".
+            stream: "text" or "image".
             order: Whether A stands "before" or "after" B.
             step: Step of the sampling loop; the first one by default.
             of: Another number of the same places: "own", "shuffled" or "size".
@@ -162,8 +165,8 @@ class Leakage:
         """
         at = -1 if block == EMBEDDING else self.steps[0] if step is None else step
         found = np.full((len(self.names), len(self.names)), np.nan)
-        where = "text" if block == EMBEDDING else where
-        for row in self.select(block=block, where=where, order=order, step=at):
+        stream = "text" if block == EMBEDDING else stream
+        for row in self.select(block=block, stream=stream, order=order, step=at):
             found[self.names.index(row.source), self.names.index(row.into)] = getattr(row, of)["value"]
         return found
 
@@ -183,19 +186,19 @@ class Leakage:
             for row in self.rows
         ])  # fmt: skip
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows = [
-            [f"{r.source} from {r.into}", r.order, r.where, r.block, "" if r.step < 0 else str(r.step)]
+            [f"{r.source} from {r.into}", r.order, r.stream, r.block, "" if r.step < 0 else str(r.step)]
             + [said(each) for each in r[6:]]
             for r in self.rows
             if len(self.names) == 2 or r.block == EMBEDDING or r.step == self.steps[0]
         ]
         head = ("A from the channel of B", "A stands", "stream", "block", "step", *HEADS)
-        return (
+        title = (
             f"Leakage (our reading): accuracy of a linear classifier, 0.5 is chance; {self.recipe['carriers']} "
-            f"carriers, pooled vector {'as it is' if self.recipe['pooled'] else 'shared'}\n"
-            + columns(rows, head)
+            f"carriers, pooled vector {'as it is' if self.recipe['pooled'] else 'shared'}"
         )
+        return [title, Table(rows, head)]
 
     def plot(self) -> Any:
         """Accuracy over blocks, or for several pairs a matrix for each block; a matplotlib figure."""
@@ -206,9 +209,8 @@ class Leakage:
     model=MODEL,
     a=ONE | list_of(CONTRAST, "a list of at least two of them"), b=ONE | NOTHING,
     carriers=COUNT | list_of(TEXT, "a list of sentences with {a} and {b} in them"),
-    where=list_of(one_of("text", "image"), "a list, ('text', 'image') or one of them"),
-    steps=list_of(INDEX, "steps of the sampling loop, e.g. (0, 4)"), sampling_steps=COUNT, guidance=NUMBER,
-    pooled=FLAG, seed=SEED,
+    stream=several(one_of("text", "image")), steps=several(INDEX, "a list of steps, e.g. (0, 4)"),
+    sampling_steps=COUNT, guidance=NUMBER, pooled=FLAG, seed=SEED,
 )  # fmt: skip
 def leakage(
     model: Model,
@@ -216,8 +218,8 @@ def leakage(
     b: str | tuple[str, str] | None = None,
     *,
     carriers: int | Sequence[str] = 24,
-    where: Sequence[str] = ("text", "image"),
-    steps: Sequence[int] = (0, 4),
+    stream: str | Sequence[str] = ("text", "image"),
+    steps: int | Sequence[int] = (0, 4),
     sampling_steps: int = 8,
     guidance: float | None = None,
     pooled: bool = True,
@@ -233,8 +235,9 @@ def leakage(
         b: The attribute from whose channel it is told.
         carriers: Number of sentences, in which the world's other attributes stand around both; or sentences of your
             own with ``{a}`` and ``{b}`` in them, at least 4. Each has a seed of its own for the noise.
-        where: Streams.
-        steps: Steps of the sampling loop. At step 0 the image is pure noise and knows nothing; later it shows A.
+        stream: Whose channel: "text", "image" or both.
+        steps: One or more steps of the sampling loop. At step 0 the image is pure noise and knows nothing; later it
+            shows A.
         sampling_steps: Steps of the whole loop, which ends after the last of `steps`.
         guidance: Guidance of sampling; the model's own by default.
         pooled: False gives the four prompts of a carrier one pooled vector, their mean: only tokens can leak.
@@ -266,24 +269,27 @@ def leakage(
         raise SettingError(
             f"An attribute cannot leak into itself: {', '.join(each.name for each in contrasts)}."
         )
-    if max(steps) >= sampling_steps:
+    steps = sorted(set(map(int, listed(steps))))
+    if steps[-1] >= sampling_steps:
         raise SettingError(
             f"steps go from 0 to {sampling_steps - 1} with sampling_steps={sampling_steps}; got {steps}."
         )
     run = Run(
-        model, tuple(where), sorted(set(steps)), sampling_steps,
+        model, tuple(listed(stream)), steps, sampling_steps,
         model.defaults["guidance"] if guidance is None else guidance, pooled,
     )  # fmt: skip
     rows: list[LeakageRow] = []
-    for k, (one, other) in enumerate(combinations(contrasts, 2)):
-        templates = _templates(model, one.name, other.name, carriers, seed + k)
-        seeds = [seed + 1000 * k + i for i in range(len(templates))]
-        for order in ORDERS:
-            said = templates if order == "before" else [swapped(each) for each in templates]
-            channels = run(said, seeds, one, other)
-            rows += _rows(one, other, order, channels[other.name], 0, seed)
-            if several:
-                rows += _rows(other, one, ORDERS[order == "before"], channels[one.name], 1, seed)
+    pairs = list(combinations(contrasts, 2))
+    with progress_bar("leakage, runs") as show:
+        for k, (one, other) in enumerate(pairs):
+            templates = _templates(model, one.name, other.name, carriers, seed + k)
+            seeds = [seed + 1000 * k + i for i in range(len(templates))]
+            for number, order in enumerate(ORDERS, 2 * k):
+                said = templates if order == "before" else [swapped(each) for each in templates]
+                channels = run(said, seeds, one, other, share_of(show, number, 2 * len(pairs)))
+                rows += _rows(one, other, order, channels[other.name], 0, seed)
+                if several:
+                    rows += _rows(other, one, ORDERS[order == "before"], channels[one.name], 1, seed)
     recipe = {
         "carriers": carriers if isinstance(carriers, int) else len(carriers), "steps": run.steps, "seed": seed,
         "sampling_steps": sampling_steps, "guidance": run.guidance, "pooled": pooled,
@@ -331,9 +337,9 @@ def _rows(
 ) -> list[LeakageRow]:
     """All places of one channel; `side` says which of the two cell numbers is the source's level."""
     found = []
-    for (where, block, step), features in channels.items():
+    for (stream, block, step), features in channels.items():
         levels = np.array(CELLS * (len(features) // 4))
         told = classify(features, levels[:, side], levels[:, 1 - side], seed)
         size = size_of(features, side)
-        found.append(LeakageRow(source.name, into.name, order, where, block, step, *told, size))
+        found.append(LeakageRow(source.name, into.name, order, stream, block, step, *told, size))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -121,17 +122,21 @@ class Measure:
         return None if self.function is not None or self.world is None else self.world.attributes[self.name]
 
     def values(self, images: Tensor, facts: Sequence[Values], items: Sequence[int]) -> list[float]:
-        """The numbers of images that show these items.
+        """The numbers of images that show these items; NaN where the attribute cannot be seen.
 
         Raises:
             SettingError: If the function gives anything else than a finite number for each image.
         """
         spec = self.spec
         if isinstance(spec, Continuous):
-            return [float(each[self.name]) for each in facts]
+            return [math.nan if self.is_hidden(each) else float(each[self.name]) for each in facts]
         if isinstance(spec, Categorical):
-            found = [spec.level_of(each[self.name]) for each in facts]
-            return [float(level == self.targets[item]) for level, item in zip(found, items, strict=True)]
+            return [
+                math.nan
+                if self.is_hidden(each)
+                else float(spec.level_of(each[self.name]) == self.targets[item])
+                for each, item in zip(facts, items, strict=True)
+            ]
         assert self.function is not None
         try:
             numbers = torch.as_tensor(self.function(images), dtype=torch.float64).flatten()

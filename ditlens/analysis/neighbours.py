@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from ditlens.analysis.decompose import PCA
+from ditlens.analysis.decompose import PCA, SCALES
 from ditlens.analysis.projection import Projection, View, gathered
 from ditlens.analysis.rows import SOURCE, TOKENS, Block, Source, Tokens, blocks, described
 from ditlens.arguments import COUNT, FLAG, NUMBER, SEED, one_of, takes
+from ditlens.cards import Piece
 from ditlens.errors import DitlensError, MissingDependencyError, SettingError
 from ditlens.files import write_whole
 
@@ -27,7 +28,7 @@ FIRST = 50
 
 
 @takes(
-    n_components=COUNT, tokens=TOKENS, scale=one_of("none", "standardise"), n_neighbors=COUNT, min_dist=NUMBER,
+    n_components=COUNT, tokens=TOKENS, scale=one_of(*SCALES), n_neighbors=COUNT, min_dist=NUMBER,
     max_rows=COUNT, seed=SEED, cache=FLAG,
 )  # fmt: skip
 @dataclass(eq=False, repr=False)
@@ -87,11 +88,9 @@ class UMAP(View):
             )
         first = min(FIRST, width, count - 1)
         pca = PCA(first, tokens=self.tokens, scale=self.scale).fit(source)
-        drawn = gathered(pca, source, _drawn(pca, source, count, self.max_rows, self.seed))
+        drawn = self._draw(pca, source, count)
         self.pca_, self._rows, self._reducer = pca, drawn.coordinates, None
-        note = f"{len(drawn)} of {count} rows, drawn at random" if len(drawn) < count else ""
-        layout = self._layout()
-        self._fitted, self._source = Projection(layout, drawn.labels, self, source, note), source
+        self._fitted, self._source = replace(drawn, coordinates=self._layout(), view=self), source
         return self
 
     def transform(self, source: Source) -> Projection:
@@ -107,9 +106,8 @@ class UMAP(View):
         if source is self.source:
             return self._fitted
         count, _ = _size(source, self.tokens)
-        drawn = gathered(self.pca_, source, _drawn(self.pca_, source, count, self.max_rows, self.seed))
-        note = f"{len(drawn)} of {count} rows, drawn at random" if len(drawn) < count else ""
-        return Projection(self._place(drawn.coordinates), drawn.labels, self, source, note)
+        drawn = self._draw(self.pca_, source, count)
+        return replace(drawn, coordinates=self._place(drawn.coordinates), view=self)
 
     def project(self, values: Any, site: str = "") -> np.ndarray:
         """Places of rows (..., width): (..., n_components), float32."""
@@ -131,13 +129,18 @@ class UMAP(View):
             f"min_dist {self.min_dist:g}, seed {self.seed}"
         )
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         settings = f"n_neighbors={self.n_neighbors}, min_dist={self.min_dist:g}, seed={self.seed}"
         title = f"UMAP({self.n_components}, tokens={self.tokens!r}, {settings})"
         if self._source is None:
-            return f"{title}, not fitted"
+            return [f"{title}, not fitted"]
         rows = self._fitted.note or f"{len(self._fitted)} rows"
-        return f"{title} of {described(self._source)}\n  {rows}\n  {self.preprocessing}"
+        return [f"{title} of {described(self._source)}", f"  {rows}", f"  {self.preprocessing}"]
+
+    def _draw(self, pca: PCA, source: Source, count: int) -> Projection:
+        """Principal components of at most `max_rows` of so many rows, with a note if these are not all."""
+        note = f"{self.max_rows} of {count} rows, drawn at random" if self.max_rows < count else ""
+        return gathered(pca, source, _drawn(pca, source, count, self.max_rows, self.seed), note)
 
     # --- the layout ----------------------------------------------------------------------------------
 

@@ -18,12 +18,13 @@ from ditlens.analysis.cells import Sampler, places_of
 from ditlens.analysis.patcher import grid_of
 from ditlens.analysis.patching import CausalMap, patch
 from ditlens.analysis.probes import Probe, probe
-from ditlens.arguments import COUNT, INDEX, NOTHING, SEEDS, TEXT, TEXTS, instance, listed, takes
+from ditlens.arguments import COUNT, INDEX, NOTHING, SEED_OR_SEEDS, TEXT, TEXTS, instance, listed, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.lens.study.store import Study
 from ditlens.metrics.statistics import Estimate, estimate, resampled_estimate, said, spearman
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted
+from ditlens.tables import counted, progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,7 @@ SHUFFLES = 1000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PatchMaps:
+class PatchMaps(Carded):
     """What `locate` found: three maps of each attribute; prints the best patch of each, and how they agree.
 
     >>> import numpy as np
@@ -109,12 +110,12 @@ class PatchMaps:
             found[f"{METHODS[a]}, {METHODS[b]}"] = _agreement(*sums[-1])
         return found | {"all": _agreement(*(np.mean(each, 0) for each in zip(*sums, strict=True)))}
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows = []
         for number, name in enumerate(self.names):
             cells = [f"{self._flat[m, number, k]:.2f} at {k}" for m, k in enumerate(self.best(name).values())]
             rows.append([name, *cells, f"{self.overlap[:, number].mean():.2f}"])
-        table = columns(rows, ["attribute", *(f"{method}, best patch" for method in METHODS), "overlap"])
+        table = Table(rows, ["attribute", *(f"{method}, best patch" for method in METHODS), "overlap"])
         lines = [
             [pair, *(said(each[key]) if each[key]["n"] else "" for key in each)]
             for pair, each in self.agreement.items()
@@ -127,7 +128,7 @@ class PatchMaps:
             "shuffled",
         ]
         title = f"PatchMaps of {counted(len(self.names), 'attribute')}: {self.about}"
-        return f"{title}\n{table}\n\n{columns(lines, head)}"
+        return [title, table, "", Table(lines, head)]
 
     def plot(self) -> Figure:
         """A row for each attribute: three pictures, and the three maps over the mean picture."""
@@ -152,17 +153,17 @@ def _agreement(
 
 
 @takes(
-    model=MODEL, study=instance("a study, ditlens.open_study('portraits-patches')", Study), names=TEXTS,
-    site=TEXT | NOTHING, step=INDEX | NOTHING, seeds=SEEDS, sampling_steps=COUNT,
+    model=MODEL, study=instance("a study, ditlens.open_study('portraits-patches')", Study), attributes=TEXTS,
+    site=TEXT | NOTHING, step=INDEX | NOTHING, seeds=SEED_OR_SEEDS, sampling_steps=COUNT,
 )  # fmt: skip
 def locate(
     model: Model,
     study: Study,
-    names: str | Sequence[str],
+    attributes: str | Sequence[str],
     *,
     site: str | None = None,
     step: int | None = None,
-    seeds: Sequence[int] = (0, 1, 2, 3),
+    seeds: int | Sequence[int] = (0, 1, 2, 3),
     sampling_steps: int = 8,
 ) -> PatchMaps:
     """Where in the image an attribute is readable, where its words are looked at, and where it is used.
@@ -180,11 +181,11 @@ def locate(
     Args:
         model: A model with a world, which writes the pairs of prompts: one for each seed.
         study: Holds all patches of an image stream, and a column of each attribute; of the same model.
-        names: Attributes. One patch alone makes no other category of a large part, such as a hat: its third map
-            shows nothing.
+        attributes: One or more. One patch alone makes no other category of a large part, such as a hat: its third
+            map shows nothing.
         site: What is probed, as ``joint.4.image.out``; by default the study's last one of this kind.
         step: At which step; by default the study's last one.
-        seeds: Seeds of the pairs.
+        seeds: One or more seeds of the pairs.
         sampling_steps: Euler steps of the runs that are looked into and patched.
 
     Raises:
@@ -192,7 +193,7 @@ def locate(
         StudyError: If there is no such column.
         UnknownAttributeError: If the world has no such attribute.
     """
-    chosen = listed(names)
+    chosen, seeds = listed(attributes), listed(seeds)
     outs = [each for each in study.sites if each.endswith(".image.out")]
     site, step = site or (outs or [""])[-1], study.steps[-1] if step is None else step
     entering = [place.sites[0] for place in places_of(model, ["image"], ["in"], None, 1)]
@@ -207,23 +208,20 @@ def locate(
     here = entering.index(inside)
     into, blocks = min(here + 1, len(entering) - 1), range(min(len(entering) // 3, here), here + 1)
     maps, measures, pictures = [], [], []
-    for name in chosen:
-        read = probe(study, name, sites=site, steps=step)
-        used = patch(
-            model,
-            measure=name,
-            stream="image",
-            tokens="each",
-            blocks=[into],
-            seeds=seeds,
-            sampling_steps=sampling_steps,
-        )
-        effect = used.table()[:, -1]
-        maps.append(
-            [readable(read, site, study.grid), looked_at(model, used, blocks), effect.reshape(study.grid)]
-        )
-        measures.append(read.measure)
-        pictures.append((used.pictures[1], used.pictures[2 + int(effect.argmax())], used.pictures[0]))
+    with progress_bar("locate, attributes") as show:
+        for done, name in enumerate(chosen, 1):
+            read = probe(study, name, sites=site, steps=step)
+            used = patch(
+                model, measure=name, stream="image", tokens="each", blocks=[into], seeds=seeds,
+                sampling_steps=sampling_steps,
+            )  # fmt: skip
+            effect = np.nan_to_num(used.table()[:, -1])  # NaN where no image shows it any more: nothing known
+            maps.append(
+                [readable(read, site, study.grid), looked_at(model, used, blocks), effect.reshape(study.grid)]
+            )
+            measures.append(read.measure)
+            pictures.append((used.pictures[1], used.pictures[2 + int(effect.argmax())], used.pictures[0]))
+            show(done, len(chosen))
     about = (
         f"read at {site}, step {step}; attention of {counted(len(blocks), 'block')} up to there; patched into "
         f"block {into}; {counted(len(seeds), 'pair')} of prompts"

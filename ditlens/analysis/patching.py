@@ -24,11 +24,25 @@ from ditlens import late
 from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Sampler, distinct, places_of
 from ditlens.analysis.measures import Pair, Read, check_measure
 from ditlens.analysis.patcher import Patcher, drawn_pairs, grid_of, with_tokens
-from ditlens.arguments import COUNT, FLAG, INDEX, NUMBER, SEEDS, TEXTS, Kind, list_of, listed, one_of, takes
+from ditlens.arguments import (
+    COUNT,
+    FLAG,
+    INDEX,
+    NUMBER,
+    SEED_OR_SEEDS,
+    TEXTS,
+    Kind,
+    list_of,
+    listed,
+    one_of,
+    several,
+    takes,
+)
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.metrics import statistics
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, frame
+from ditlens.tables import counted, frame
 
 if TYPE_CHECKING:
     import pandas
@@ -36,14 +50,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 STREAM = one_of("text", "image", "pooled")
-STREAMS = STREAM | list_of(STREAM, "a list of them, which are patched together")
+STREAMS = several(STREAM, "a list of them, which are patched together")
 POINT = one_of("in", "attn.out", "mlp.out", "q", "k", "v")
-POINTS = POINT | list_of(POINT, "a list of them, which are patched together")
-TOKENS = one_of("all", "changed", "each") | list_of(INDEX, "a list of token numbers from 0")
-INTERVAL = Kind("", lambda value: list_of(INDEX, "").fits(value) and len(value) == 2)
-STEPS = COUNT | list_of(
-    INTERVAL, "a list of stretches (first step, step after the last), e.g. [(0, 4), (4, 10)]"
+POINTS = several(POINT, "a list of them, which are patched together")
+TOKENS = one_of("all", "changed", "each") | several(INDEX, "a list of token numbers from 0")
+INTERVAL = Kind(
+    "a stretch, (first step, step after the last)",
+    lambda value: list_of(INDEX, "").fits(value) and len(value) == 2,
 )
+STEPS = COUNT | several(INTERVAL, "a list of them, e.g. [(0, 4), (4, 10)]")
 DIRECTIONS = {
     "sufficiency": ("sufficiency",),
     "necessity": ("necessity",),
@@ -52,7 +67,7 @@ DIRECTIONS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CausalMap:
+class CausalMap(Carded):
     """How much of what is measured goes along with hidden states: block x stretch of steps.
 
     >>> redness = lambda images: images[:, 0].mean((1, 2)) - images[:, 1].mean((1, 2))
@@ -72,7 +87,7 @@ class CausalMap:
         steps: Columns: (first step, step after the last). The last one is the whole run.
         levels: Noise level before each step, and after the last one.
         directions: "sufficiency", "necessity", or both.
-        effects: PE, (directions, places, steps, items).
+        effects: PE, (directions, places, steps, items); NaN where the attribute cannot be seen after the patch.
         drift: Change of all other attributes against the recipient in units of their range, in the same places; NaN
             without a world.
         controls: PE of each control in the whole run, (directions, places, items), by its name.
@@ -106,13 +121,23 @@ class CausalMap:
         return len(self.pairs)
 
     def table(self, direction: str | None = None) -> np.ndarray:
-        """Mean PE over the items, (places, steps); of the first direction by default."""
-        return self.effects[self._index(direction)].mean(-1)
+        """Mean PE over the items in which it can be seen, (places, steps); of the first direction by default."""
+        return statistics.seen_mean(self.effects[self._index(direction)], -1)
 
     def intervals(self, direction: str | None = None) -> np.ndarray:
         """95 % bootstrap intervals of `table` over the items, (places, steps, 2); NaN for one item."""
         values = self.effects[self._index(direction)]
-        return np.array([[statistics.bootstrap(cell) for cell in row] for row in values])
+        return np.array([[statistics.interval(cell) for cell in row] for row in values])
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know about it: in how many images the attribute cannot be seen; empty if it can in all."""
+        unseen = int(np.isnan(self.effects).sum()) + sum(
+            int(np.isnan(x).sum()) for x in self.controls.values()
+        )
+        return [f"{self.measure} cannot be seen in {counted(unseen, 'image')}: these do not count."] * bool(
+            unseen
+        )
 
     def _index(self, direction: str | None) -> int:
         if direction is not None and direction not in self.directions:
@@ -133,8 +158,8 @@ class CausalMap:
             for a, b in self.steps
         ]
 
-    def __repr__(self) -> str:
-        lines = [
+    def _card(self) -> list[Piece]:
+        lines: list[Piece] = [
             f"CausalMap of {self.measure}: {self.what}",
             f"{counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}",
         ]
@@ -145,16 +170,16 @@ class CausalMap:
             rows = []
             for k, place in enumerate(self.places[:40]):
                 low, high = ends[k, -1]
-                extra = [f"{np.mean(self.controls[name][number, k]):.2f}" for name in others]
+                extra = [f"{statistics.seen_mean(self.controls[name][number, k]):.2f}" for name in others]
                 drift = f"{np.mean(self.drift[number, k, -1]):.3f}"
                 rows.append(
                     [place, *(f"{x:.2f}" for x in values[k]), statistics.span(low, high), drift, *extra]
                 )
-            lines.append(f"\nPE, {direction}, by steps\n{columns(rows, head)}")
-        return "\n".join(lines)
+            lines += ["", f"PE, {direction}, by steps", Table(rows, head)]
+        return [*lines, *self.notes]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """One line for each direction, place and stretch of steps, and for each control."""
+        """One line for each direction, place and stretch of steps, and for each control; n items count."""
         rows: list[dict[str, Any]] = []
         for d, direction in enumerate(self.directions):
             for p, place in enumerate(self.places):
@@ -174,8 +199,8 @@ class CausalMap:
 
 @takes(
     model=MODEL, clean=TEXTS, corrupt=TEXTS, stream=STREAMS, tokens=TOKENS, point=POINTS, blocks=BLOCKS,
-    window=COUNT, steps=STEPS, direction=one_of(*DIRECTIONS), seeds=SEEDS, sampling_steps=COUNT, guidance=NUMBER,
-    controls=FLAG,
+    window=COUNT, steps=STEPS, direction=one_of(*DIRECTIONS), seeds=SEED_OR_SEEDS, sampling_steps=COUNT,
+    guidance=NUMBER, controls=FLAG,
 )  # fmt: skip
 def patch(
     model: Model,
@@ -184,13 +209,13 @@ def patch(
     *,
     measure: str | Read,
     stream: str | Sequence[str] = "text",
-    tokens: str | Sequence[int] = "all",
+    tokens: str | int | Sequence[int] = "all",
     point: str | Sequence[str] = "in",
-    blocks: Sequence[int] | None = None,
+    blocks: int | Sequence[int] | None = None,
     window: int = 1,
-    steps: int | Sequence[tuple[int, int]] | None = None,
+    steps: int | tuple[int, int] | Sequence[tuple[int, int]] | None = None,
     direction: str = "sufficiency",
-    seeds: Sequence[int] = (0, 1, 2, 3),
+    seeds: int | Sequence[int] = (0, 1, 2, 3),
     sampling_steps: int = 10,
     guidance: float | None = None,
     controls: bool | None = None,
@@ -222,21 +247,21 @@ def patch(
             else 0.
         stream: What is patched: "text", "image", "pooled" (the vector of timestep and pooled text that modulates
             all blocks), or several of them together.
-        tokens: Which tokens of the stream: "all"; "changed" (text): those in which the two prompts differ; a
-            list of numbers; "each" (image): a map over the patches of one block, each patched alone.
+        tokens: Which tokens of the stream: "all"; "changed" (text): those in which the two prompts differ; one
+            or more by number; "each" (image): a map over the patches of one block, each patched alone.
         point: Where in a block. "in", what enters it: the donor's states then stay in the stream, so the row of
             block k says what the model takes *from block k on*. Points within a block act *in block k alone*:
             the text's ["k", "v"] are what the image reads there, the image's ["attn.out", "mlp.out"] what is
             written there.
-        blocks: Numbers of blocks, counted over all kinds of blocks in the order of the forward pass; None for all.
+        blocks: One or more block numbers, counted over all kinds in the order of the forward pass; None for all.
         window: Blocks that are patched together: k to k + window - 1.
         steps: Columns of the map. A number: the patch lasts from the first step for one, two ... fifths of the run
-            (5, the default; 1 is the whole run only, the default for patches). Or stretches, (first step, step
-            after the last); the whole run is added. A short stretch alone may do little: others draw back
-            to the recipient's prompt.
+            (5, the default; 1 is the whole run only, the default for patches). Or one or more stretches, (first
+            step, step after the last); the whole run is added. A short stretch alone may do little: others draw
+            back to the recipient's prompt.
         direction: "sufficiency", "necessity" or "both".
-        seeds: Seeds of the noise. Each pair of prompts is drawn with each of them: an item. Intervals are over
-            items.
+        seeds: One or more seeds of the noise. Each pair of prompts is drawn with each of them: an item. Intervals
+            are over items.
         sampling_steps: Euler steps. On portraits 10 draw named levels as well as 20 do (98 % at guidance 1).
         guidance: Classifier-free guidance, of which only the conditional pass is patched. By default there is none,
             1: all that the model computes is then patched, at half the time. Models with embedded guidance get
@@ -254,7 +279,7 @@ def patch(
         SiteError: If the model has no such stream or point; the message says why.
         BudgetError: If the states of the donors take more than 1 GB; take fewer blocks, seeds or sampling steps.
     """
-    begun, tokens = time.monotonic(), tokens if isinstance(tokens, str) else [int(t) for t in tokens]
+    begun, tokens = time.monotonic(), tokens if isinstance(tokens, str) else [int(t) for t in listed(tokens)]
     check_measure(model, measure)
     seeds = distinct(seeds)
     if guidance is None:
@@ -320,7 +345,7 @@ def stretches_of(steps: Any, tokens: Any, total: int) -> list[tuple[int, int]]:
             raise SettingError(f"steps={steps} stretches cannot be cut from {total} sampling steps.")
         found = [(0, round(k * total / steps)) for k in range(1, steps + 1)]
     else:
-        found = [(int(first), int(stop)) for first, stop in steps]
+        found = [(int(first), int(stop)) for first, stop in ([steps] if INTERVAL.fits(steps) else steps)]
         for first, stop in found:
             if not first < stop <= total:
                 raise SettingError(

@@ -22,14 +22,15 @@ from torch import Tensor
 from ditlens import late
 from ditlens.analysis.ridge import Split, predict, splits
 from ditlens.analysis.targets import Target, is_missing
-from ditlens.arguments import COUNT, INDEX, NOTHING, SEED, TEXT, Kind, instance, list_of, listed, takes
+from ditlens.arguments import COUNT, INDEX, NOTHING, SEED, TEXT, TEXTS, Kind, instance, listed, several, takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError, StudyError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.selection import masked_mean
 from ditlens.lens.site import STREAMS, Site, fitting
 from ditlens.lens.study.store import RESERVED, Study
 from ditlens.metrics.statistics import REPEATS, middle, resampled_sums
-from ditlens.tables import columns, counted, frame, ranges
+from ditlens.tables import counted, frame, progress_bar, ranges
 
 if TYPE_CHECKING:
     import pandas
@@ -42,14 +43,14 @@ HELD_OUT = (*RESERVED, "carrier")
 HIDES = 0.1
 """By how much the best patch must beat the best mean for the mean to be called blind."""
 SOURCE = instance("a study, ditlens.open_study(...), or a cache", Study, LatentCache)
-FOLDS = Kind("a whole number from 2, e.g. 5", lambda value: COUNT.fits(value) and value > 1)
+FOLDS = Kind("a whole number from 3, e.g. 5", lambda value: COUNT.fits(value) and value > 2)
 TARGET = TEXT | Kind(
     "one value for each image, numbers or names",
     lambda value: hasattr(type(value), "__len__") and not isinstance(value, str | dict) and len(value) > 0,
 )
 TOKENS = Kind(
-    "'each', 'mean', 'best:4' or a list of numbers of image tokens",
-    lambda value: value in ("each", "mean") or best_of(value) > 0 or list_of(INDEX, "").fits(value),
+    "'each', 'mean', 'best:4', the number of an image token or a list of them",
+    lambda value: value in ("each", "mean") or best_of(value) > 0 or several(INDEX).fits(value),
 )
 
 
@@ -101,8 +102,8 @@ class ProbeCell:
         return f"token {self.token}" if isinstance(self.token, int) else self.token
 
 
-@dataclass(frozen=True)
-class Probe:
+@dataclass(frozen=True, repr=False)
+class Probe(Carded):
     """What `probe` found; prints the best cell of every site.
 
     >>> found = dl.probe(dl.open_study("portraits"), "glasses", sites="joint.4.image.out", steps=7, tokens=[28, 63])
@@ -185,7 +186,7 @@ class Probe:
         """
         return frame(self.table)
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows = []
         for site in self.sites:
             best = self.best(site)
@@ -203,11 +204,8 @@ class Probe:
         title = (
             f"Probe of {self.target}: {self.measure} on held-out prompts and seeds, {self.images} images, "
         )
-        lines = [
-            f"{title}{len(self.cells)} cells, guessing gives {self.chance:.2f}",
-            columns(rows, header=head),
-        ]
-        return "\n".join([*lines, *self.notes])
+        title += f"{len(self.cells)} cells, guessing gives {self.chance:.2f}"
+        return [title, Table(rows, head), *self.notes]
 
     def plot(self) -> Figure:
         """Heat maps of block x step: the best token of every site, and their mean."""
@@ -219,8 +217,8 @@ class Probe:
 
 
 @takes(
-    source=SOURCE, target=TARGET, sites=TEXT | list_of(TEXT, "a list of them"), tokens=TOKENS, folds=FOLDS,
-    steps=INDEX | list_of(INDEX, "a list of them"), untrained=SOURCE | NOTHING, seed=SEED,
+    source=SOURCE, target=TARGET, sites=TEXTS, tokens=TOKENS, folds=FOLDS,
+    steps=several(INDEX), untrained=SOURCE | NOTHING, seed=SEED,
 )  # fmt: skip
 def probe(
     source: Study | LatentCache,
@@ -228,7 +226,7 @@ def probe(
     *,
     sites: str | Sequence[str] | None = None,
     steps: int | Sequence[int] | None = None,
-    tokens: str | Sequence[int] = "each",
+    tokens: str | int | Sequence[int] = "each",
     untrained: Study | LatentCache | None = None,
     folds: int = 5,
     seed: int = 0,
@@ -271,7 +269,7 @@ def probe(
         tokens: ``"each"``: every image token and their mean. ``"mean"``: their mean only. ``"best:4"``: the four
             best together, chosen on the inner split. Or numbers of image tokens.
         untrained: A study of `ditlens.untrained`, with the same prompts, seeds and sites.
-        folds: Outer folds.
+        folds: Outer folds, at least 3: of each, one is tested, one chooses the penalty, and the rest trains.
         seed: Decides the folds and the random labels.
 
     Raises:
@@ -298,6 +296,7 @@ def probe(
         name, list(itertools.compress(values, known)), labels_of(source, known), folds, seed, notes
     )
     chosen, asked = fitting(source.sites, sites), None if steps is None else listed(steps)
+    tokens = tokens if isinstance(tokens, str) else listed(tokens)
     baselines = [site for site in map(entering, itertools.repeat(source.sites), STREAMS) if site]
     every = [site for site in source.sites if site in chosen or site in baselines]
     marks = {mark.place: mark for mark in exam.sit(source, every, asked, tokens, known)}
@@ -406,12 +405,14 @@ class Exam:
         known: np.ndarray,
     ) -> Iterator[Mark]:
         """The marks of every place."""
-        for site in sites:
-            for step, names, x in readings(source, site, steps, tokens, torch.from_numpy(known)):
-                best = best_of(tokens) if len(names) > 1 else 0
-                score, control = self.score(x, best)
-                for k, token in enumerate([f"best {best}"] if best else names):
-                    yield Mark(Place(site, step, token), score[:, k], control[:, k])
+        with progress_bar("probe, sites") as show:
+            for done, site in enumerate(sites, 1):
+                for step, names, x in readings(source, site, steps, tokens, torch.from_numpy(known)):
+                    best = best_of(tokens) if len(names) > 1 else 0
+                    score, control = self.score(x, best)
+                    for k, token in enumerate([f"best {best}"] if best else names):
+                        yield Mark(Place(site, step, token), score[:, k], control[:, k])
+                show(done, len(sites))
 
     def score(self, x: Tensor, best: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Scores and those of the control task, (1 + resamples, cells), of values (cells, images, width)."""

@@ -13,11 +13,12 @@ import numpy as np
 from ditlens import late
 from ditlens.analysis.rows import SOURCE, Block, Source, blocks
 from ditlens.arguments import takes
+from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import NotFittedError, SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
-from ditlens.tables import columns, frame
+from ditlens.tables import frame
 
 if TYPE_CHECKING:
     import pandas
@@ -30,7 +31,7 @@ DERIVED = ("kind", "block", "stream", "point")
 Self = TypeVar("Self", bound="View")
 
 
-class View(ABC):
+class View(Carded, ABC):
     """What PCA and UMAP have in common: they are fitted on a source, and give coordinates of rows."""
 
     n_components: int
@@ -107,7 +108,7 @@ def gathered(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Projection:
+class Projection(Carded):
     """Coordinates of rows in a fitted view, and where each row comes from.
 
     ``numpy.asarray(projection)`` is the coordinates.
@@ -138,18 +139,18 @@ class Projection:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.coordinates, dtype, copy=copy)
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         axes = [self.view.axis(i) for i in range(self.coordinates.shape[1])][:6]
         rows = [
             [str(self.labels[name][i]) for name in LABELS] + [f"{x:.3g}" for x in self.coordinates[i][:6]]
             for i in range(min(len(self), 5))
         ]
-        lines = [
+        lines: list[Piece] = [
             f"Projection: {len(self)} rows x {self.coordinates.shape[1]} components",
             f"  {self.view.preprocessing}", *[f"  {self.note}"] * bool(self.note),
-            columns(rows, [*LABELS, *axes], indent="  "),
+            Table(rows, [*LABELS, *axes], "  "),
         ]  # fmt: skip
-        return "\n".join(lines + ["  ..."] * (len(self) > 5))
+        return lines + ["  ..."] * (len(self) > 5)
 
     @cached_property
     def _site_labels(self) -> dict[str, np.ndarray]:

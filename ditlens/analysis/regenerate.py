@@ -51,9 +51,17 @@ class Run:
     seed: int
 
     def __call__(
-        self, items: Sequence[SuiteItem], groups: Sequence[int], randoms: Sequence[str], keep: int
+        self,
+        items: Sequence[SuiteItem],
+        groups: Sequence[int],
+        randoms: Sequence[str],
+        keep: int,
+        told: Callable[[], object],
     ) -> tuple[dict[tuple[str, str], np.ndarray], dict[str, torch.Tensor], np.ndarray]:
-        """Measures by setting, (images, sigmas); the first `keep` images; the autoencoder's error, (images,)."""
+        """Measures by setting, (images, sigmas); the first `keep` images; the autoencoder's error, (images,).
+
+        `told` is called after each noise level.
+        """
         given = joined([self.model.prepare(item.image()) for item in items])
         scene = Scene(self.model, items, given, DISTANCES[self.distance])
         found: dict[tuple[str, str], list[np.ndarray]] = {}
@@ -65,6 +73,7 @@ class Run:
                     found.setdefault((setting, name), []).append(values)
             for name in ("own", *self.settings):
                 shown.setdefault(name, []).append(images[name][:keep])
+            told()
         pictures = {"source": scene.x[:keep], **{name: torch.stack(parts) for name, parts in shown.items()}}
         loss = region(DISTANCES[self.distance](given.cpu(), scene.x))
         return {key: np.stack(parts, 1) for key, parts in found.items()}, pictures, loss
@@ -235,7 +244,14 @@ class Scene:
             zip(self.before, world.measure(result), (item.wanted for item in self.items), strict=True)
         )
         return found | {
-            "effect": np.array([world.progress(*row) for row in rows]),
+            "effect": np.array(
+                [
+                    np.nan
+                    if row[2].keys() & (world.hidden(row[0]) | world.hidden(row[1]))
+                    else world.progress(*row)
+                    for row in rows
+                ]
+            ),
             "drift": np.array([world.drift(before, after, wanted) for before, after, wanted in rows]),
         }
 

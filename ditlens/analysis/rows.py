@@ -8,24 +8,24 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from ditlens.arguments import INDEX, instance, list_of, one_of
+from ditlens.arguments import INDEX, instance, listed, one_of, several
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache, Part
 from ditlens.lens.selection import keeps_tokens, token_mean
 from ditlens.lens.site import Site
 from ditlens.lens.study.store import Study
-from ditlens.tables import ranges
+from ditlens.tables import progress_bar, ranges
 
 Source: TypeAlias = "LatentCache | Study | np.ndarray | torch.Tensor"
 """Whose hidden states: a cache, a study, a selection of one, or plain rows (rows, width)."""
-Tokens: TypeAlias = "str | Sequence[int]"
+Tokens: TypeAlias = "str | int | Sequence[int]"
 """Which rows: ``"each"`` token, the ``"mean"`` over the tokens of every image, or some token numbers."""
 SOURCE = instance(
     "a cache, a study, a selection of one, or an array (rows, width)",
     LatentCache, Study, np.ndarray, torch.Tensor,
 )  # fmt: skip
 HIDDEN = instance("a cache, a study or a selection of one", LatentCache, Study)
-TOKENS = one_of("each", "mean") | list_of(INDEX, "a list of token numbers")
+TOKENS = one_of("each", "mean") | several(INDEX, "a list of token numbers")
 PART = 128e6
 """Most bytes of hidden states that are read at once, if one image takes less."""
 ROWS = 4096
@@ -72,16 +72,28 @@ def blocks(source: Source, tokens: Tokens = "each") -> Iterator[Block]:
     found: Iterator[Block] = _plain(source) if isinstance(source, np.ndarray | torch.Tensor) else (
         _block(source, part, tokens) for part in source.parts(_part_size(source))
     )  # fmt: skip
-    for block in found:
-        if not np.isfinite(block.norms).all():
-            bad = int(np.flatnonzero(~np.isfinite(block.norms))[0])
-            token = f", token {block.tokens[bad]}" if block.tokens[bad] >= 0 else ""
-            where = f"{block.site} at step {block.step}, image {block.items[bad]}{token}"
-            raise SettingError(
-                f"{where if block.site else f'Row {block.items[bad]}'} holds NaN or infinity: no statistic of it "
-                "means anything. Leave it out, or capture again in float32."
-            )
-        yield block
+    total = len(source.items if isinstance(source, LatentCache | Study) else source)
+    with progress_bar("read") as show:
+        for block in found:
+            _check_finite(block)
+            yield block
+            show(int(block.items[-1]) + 1 if len(block.items) else total, total)
+
+
+def _check_finite(block: Block) -> None:
+    """Refuse values that are none.
+
+    Raises:
+        SettingError: If one is not finite; the message says where.
+    """
+    if not np.isfinite(block.norms).all():
+        bad = int(np.flatnonzero(~np.isfinite(block.norms))[0])
+        token = f", token {block.tokens[bad]}" if block.tokens[bad] >= 0 else ""
+        where = f"{block.site} at step {block.step}, image {block.items[bad]}{token}"
+        raise SettingError(
+            f"{where if block.site else f'Row {block.items[bad]}'} holds NaN or infinity: no statistic of it "
+            "means anything. Leave it out, or capture again in float32."
+        )
 
 
 def _part_size(source: LatentCache | Study) -> int:
@@ -116,7 +128,7 @@ def _block(source: LatentCache | Study, part: Part, tokens: Tokens) -> Block:
     if part.values.ndim == 2 or tokens == "mean":
         if not isinstance(tokens, str):
             raise SettingError(
-                f"tokens={list(tokens)!r}, but {part.site} has none ({source.reduced or 'a single vector'}). "
+                f"tokens={listed(tokens)!r}, but {part.site} has none ({source.reduced or 'a single vector'}). "
                 "Leave tokens out, or capture without reducing."
             )
         pooled = part.values if part.values.ndim == 2 else token_mean(part.values.float(), part.mask)
@@ -124,12 +136,12 @@ def _block(source: LatentCache | Study, part: Part, tokens: Tokens) -> Block:
     numbers = np.asarray(kept_tokens(source, part.site, part.values.shape[1]))
     real = np.ones(part.values.shape[:2], bool) if part.mask is None else part.mask.cpu().numpy().astype(bool)
     if not isinstance(tokens, str):
-        absent = sorted(set(tokens) - set(numbers.tolist()))
+        absent = sorted(set(listed(tokens)) - set(numbers.tolist()))
         if absent:
             raise SettingError(
                 f"Token {absent[0]} is not in {part.site}, which has the tokens {ranges(numbers.tolist())}."
             )
-        real = real & np.isin(numbers, list(tokens))
+        real = real & np.isin(numbers, listed(tokens))
     row, place = np.nonzero(real)
     flat = _float32(part.values.flatten(0, 1) if real.all() else part.values[torch.from_numpy(real)])
     return _made(part.site, part.step, part.pass_, images[row], numbers[place], flat)
@@ -181,6 +193,7 @@ def tokens_in_words(source: Source, tokens: Tokens) -> str:
         done = "mean" if kept or not source.reduced else source.reduced
         return f"{done} over the tokens of each image{text}, which hides what lies in single ones"
     what = {"image": "patch", "text": "text token"}.get(streams.pop() if len(streams) == 1 else "", "token")
-    some = "" if isinstance(tokens, str) else f"token{'s' * (len(tokens) > 1)} {ranges(tokens)} of each image"
+    chosen = [] if isinstance(tokens, str) else listed(tokens)
+    some = f"token{'s' * (len(chosen) > 1)} {ranges(chosen)} of each image" if chosen else ""
     which = some or f"every {what} a row"
     return f"{which}{text}{f', {kept}' if kept else ''}"

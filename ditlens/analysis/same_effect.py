@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from ditlens.analysis import hidden_directions as hidden
 from ditlens.analysis.directions import DIRECTION, SOURCE, Direction
 from ditlens.analysis.directions import direction as make_direction
-from ditlens.analysis.steering import Steering, seen_mean, steer
-from ditlens.arguments import COUNT, TEXT, instance, list_of, listed, takes
+from ditlens.analysis.steering import Steering, steer
+from ditlens.arguments import COUNT, TEXT, instance, listed, several, takes
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.study.store import Study
+from ditlens.metrics.statistics import seen_mean
 from ditlens.models.model import MODEL, Model
 
 SAME = 0.5
@@ -48,10 +50,14 @@ class Effect:
 
 @takes(
     model=MODEL, direction=DIRECTION,
-    others=list_of(instance("", Direction), "a list of directions in the same space"),
+    others=several(instance("a direction in the same space", Direction)),
 )  # fmt: skip
 def same_effect(
-    model: Model, direction: Direction, others: Sequence[Direction], amount: float = 2.0, **how: object
+    model: Model,
+    direction: Direction,
+    others: Direction | Sequence[Direction],
+    amount: float = 2.0,
+    **how: object,
 ) -> list[Effect]:
     """Make directions orthogonal to one, and see whether they move the same attribute all the same.
 
@@ -61,7 +67,8 @@ def same_effect(
     Args:
         model: The model.
         direction: The one.
-        others: Candidates in the same space, e.g. from `orthogonal_probes`, or directions of other sentences.
+        others: One or more candidates in the same space, e.g. from `orthogonal_probes`, or directions of other
+            sentences.
         amount: How far, in units of `direction`.
         **how: Prompts, seeds and whatever else `ditlens.steer` takes.
 
@@ -82,7 +89,7 @@ def same_effect(
     own = moved_mean(base)
     found = [Effect("the direction itself", 1.0, own, 1.0, drift_mean(base), candidate=False)]
     control = direction.random(1)
-    for other in [*others, control]:
+    for other in [*listed(others), control]:
         result = steer(model, orthogonal(other, direction), [amount], **how)  # type: ignore[arg-type]
         moved, name = moved_mean(result), "random" if other is control else other.how.partition(",")[0]
         share = moved / own if own else float("nan")
@@ -92,7 +99,7 @@ def same_effect(
 
 
 def orthogonal(other: Direction, direction: Direction) -> Direction:
-    """A direction less its part along another one, and as long as that one."""
+    """A direction less its part along another one, as long as that one and with its targets."""
     if other.vector.shape != direction.vector.shape or other.places != direction.places:
         raise SettingError(
             f"{other.name!r} has the shape {tuple(other.vector.shape)}, and {direction.name!r} "
@@ -108,7 +115,8 @@ def orthogonal(other: Direction, direction: Direction) -> Direction:
     left = (left / left.norm() * joint[1].norm()).float()
     vector = left[: other.vector.numel()].reshape(other.vector.shape)
     pooled = left[other.vector.numel() :] if len(parts) > 1 else other.pooled
-    return replace(other, vector=vector, pooled=pooled, unit=direction.unit)
+    same: dict[str, Any] = {"unit": direction.unit, "targets": direction.targets, "value": direction.value}
+    return replace(other, vector=vector, pooled=pooled, **same)
 
 
 def moved_mean(result: Steering) -> float:

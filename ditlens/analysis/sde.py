@@ -23,6 +23,7 @@ under c0), or both, "joint". Where a world reads images, its effect and drift of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -33,7 +34,21 @@ import torch
 from ditlens.analysis.counterfactuals import counterfactuals
 from ditlens.analysis.prompts import Ends
 from ditlens.analysis.regenerate import DISTANCES, ROWS, SETTINGS, Run
-from ditlens.arguments import COUNT, NAME, NUMBER, SEED, TEXT, Kind, instance, list_of, one_of, takes
+from ditlens.arguments import (
+    COUNT,
+    NAME,
+    NUMBER,
+    SEED,
+    TEXT,
+    Kind,
+    instance,
+    list_of,
+    listed,
+    one_of,
+    several,
+    takes,
+)
+from ditlens.cards import Carded, Piece, Table
 from ditlens.ems.plan import default_method
 from ditlens.ems.sample import Method, method_for
 from ditlens.errors import SettingError
@@ -41,7 +56,7 @@ from ditlens.images import ImageLike
 from ditlens.late import view
 from ditlens.metrics.statistics import REPEATS, Estimate, resampled_estimate, resampled_sums, said
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, frame
+from ditlens.tables import counted, frame, progress_bar
 from ditlens.worlds.world import SuiteItem
 
 if TYPE_CHECKING:
@@ -100,18 +115,19 @@ WHAT = NAME | list_of(
     instance("", SuiteItem) | TRIPLE,
     "a list of edits: of (image, its text, the text with the attribute flipped), or items of a suite",
 )
-SIGMA = Kind("", lambda value: NUMBER.fits(value) and 0 < value <= 1)
+SIGMA = Kind("a noise level above 0 and up to 1", lambda value: NUMBER.fits(value) and 0 < value <= 1)
 
 
-@dataclass(frozen=True, eq=False)
-class SDE:
+@dataclass(frozen=True, eq=False, repr=False)
+class SDE(Carded):
     """Reconstructions of images under other texts, over noise levels: see `sde`.
 
     Attributes:
         name: What was flipped.
         sigmas: Noise levels t, rising.
         settings: Which of "text", "image" and "joint" were run.
-        values: What was measured, (images, sigmas), by setting and measure.
+        values: What was measured, (images, sigmas), by setting and measure; NaN where nobody knows, as
+            the effect where the attribute cannot be seen.
         groups: Which images belong together, (images,): both directions of one person. Whole groups are resampled.
         autoencoder: Mean distance of the images given from what the autoencoder makes of them.
         examples: The first two images, (2, 3, height, width) "source", and (sigmas, 2, 3, height, width) for "own"
@@ -141,7 +157,7 @@ class SDE:
         Moved latents have no decomposability: a random text moves nothing before the sampling.
         """
         known = {
-            name for (run, name), each in self.values.items() if run == setting and not np.isnan(each).any()
+            name for (run, name), each in self.values.items() if run == setting and not np.isnan(each).all()
         }
         return [name for name, curve in CURVES.items() if known.issuperset(curve.parts)]
 
@@ -152,13 +168,15 @@ class SDE:
         return [name for name in CURVES if name in found]
 
     def curve(self, name: str, setting: str = "text") -> list[Estimate]:
-        """One of `CURVES` at every noise level, with 95 % intervals over the groups.
+        """One of `CURVES` at every noise level, with 95 % intervals over the groups; "nan" images do not count.
 
         Raises:
             SettingError: If it was not measured.
         """
         value, samples = self._samples(name, setting)
-        return [self._estimate(value[k], samples[:, k]) for k in range(len(self.sigmas))]
+        parts = [self.values[setting, part] for part in CURVES[name].parts]
+        unseen = np.isnan(parts).any(0).sum(0).tolist()
+        return [self._estimate(value[k], samples[:, k], unseen[k]) for k in range(len(self.sigmas))]
 
     def area(self, name: str, setting: str = "text", versus: str | None = None) -> Estimate:
         """The mean of a curve over the noise levels (trapezoids), or what it is above that of another setting.
@@ -197,13 +215,30 @@ class SDE:
             raise SettingError(f"{name!r} of {setting!r} was not measured. There are, for {known}.")
         curve, whose = CURVES[name], np.unique(self.groups, return_inverse=True)[1]
         members = np.eye(whose.max() + 1)[:, whose]  # (groups, images)
-        parts = [members @ self.values[setting, part] / members.sum(1, keepdims=True) for part in curve.parts]
-        blocks = np.stack(parts, 1)  # (groups, parts, sigmas)
-        samples = resampled_sums(blocks, REPEATS) / len(blocks)
-        return curve.formula(*blocks.mean(0)), curve.formula(*np.moveaxis(samples, 1, 0))
+        size = members.sum(1, keepdims=True)  # every group counts as much as another
+        values = [self.values[setting, part] for part in curve.parts]
+        sums = [members @ np.nan_to_num(each) / size for each in values]
+        counts = [members @ (~np.isnan(each)).astype(float) / size for each in values]
+        blocks = np.stack([np.stack(sums, 1), np.stack(counts, 1)], 1)  # (groups, 2, parts, sigmas)
+        samples = resampled_sums(blocks, REPEATS)
+        value = curve.formula(*over(*blocks.sum(0)))
+        return value, curve.formula(*np.moveaxis(over(samples[:, 0], samples[:, 1]), 1, 0))
 
-    def _estimate(self, value: Any, samples: np.ndarray) -> Estimate:
-        return resampled_estimate(value, samples, len(set(self.groups.tolist())))
+    def _estimate(self, value: Any, samples: np.ndarray, unseen: int = 0) -> Estimate:
+        return {**resampled_estimate(value, samples, len(set(self.groups.tolist()))), "nan": unseen}
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know about it: where the attribute cannot be seen; empty if it can in all images."""
+        found = []
+        for setting in self.settings:
+            effect = self.values.get((setting, "effect"), np.zeros((1, 1)))
+            if unseen := int(np.isnan(effect).sum()):
+                found.append(
+                    f"{self.name} cannot be seen in {unseen} of {effect.size} images ({setting}): these do not "
+                    "count in the effect."
+                )
+        return found
 
     def to_pandas(self) -> pandas.DataFrame:
         """All curves, a row for each setting, curve and noise level.
@@ -218,7 +253,7 @@ class SDE:
             for sigma, each in zip(self.sigmas, self.curve(name, setting), strict=True)
         ]).drop(columns="nan")  # fmt: skip
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         groups = len(set(self.groups.tolist()))
         shown = [name for name in self.curves if name not in ("keep", "locality")]
         rows = []
@@ -229,11 +264,11 @@ class SDE:
                     [setting, f"{sigma:g}", *(cells[name][k] if name in cells else "" for name in shown)]
                 )
         head = [f"1000 {name}" if name in SMALL else name for name in shown]
-        return (
+        title = (
             f"SDE-recon (our reading of SDE) of {self.name!r}: {counted(len(self.groups), 'image')} in "
-            f"{counted(groups, 'group')}, distance {self.recipe['distance']!r}, 95 % intervals\n"
-            + columns(rows, ("carried by", "t", *head))
+            f"{counted(groups, 'group')}, distance {self.recipe['distance']!r}, 95 % intervals"
         )
+        return [title, Table(rows, ("carried by", "t", *head)), *self.notes]
 
     def _cells(self, name: str, setting: str) -> list[str]:
         """A curve for the table; distances in thousandths."""
@@ -250,8 +285,7 @@ class SDE:
 
 @takes(
     model=MODEL, what=WHAT, count=COUNT,
-    sigmas=list_of(SIGMA, "noise levels above 0 and up to 1, e.g. (0.2, 0.6, 1.0)"),
-    settings=list_of(one_of(*SETTINGS), f"a list of settings among {', '.join(map(repr, SETTINGS))}"),
+    sigmas=several(SIGMA, "a list of them, e.g. (0.2, 0.6, 1.0)"), settings=several(one_of(*SETTINGS)),
     start=one_of("noise", "inversion"), distance=one_of(*DISTANCES), sampling_steps=COUNT, guidance=NUMBER,
     seed=SEED,
 )  # fmt: skip
@@ -261,8 +295,8 @@ def sde(
     *,
     between: Ends | None = None,
     count: int = 12,
-    sigmas: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0),
-    settings: Sequence[str] = ("text",),
+    sigmas: float | Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0),
+    settings: str | Sequence[str] = "text",
     move: Method | str | None = None,
     start: str = "noise",
     distance: str = "squared",
@@ -280,7 +314,7 @@ def sde(
             tuples (image, its text, the text with the attribute flipped), or items of a suite.
         between: The two ends of the attribute; see `ditlens.analysis.prompts.ends_of`.
         count: Number of people; there are two images of each.
-        sigmas: Noise levels t in (0, 1] to which images are brought.
+        sigmas: One or more noise levels t in (0, 1] to which images are brought.
         settings: What carries the edit: the "text", the "image" (latents that `move` moved, sampled under the own
             text), or both, "joint".
         move: How latents move, a method or the name of one; by default that of the model's own edit.
@@ -312,16 +346,18 @@ def sde(
     if isinstance(move, str):
         move = method_for(model, move)
     run = Run(
-        model, tuple(sorted(set(map(float, sigmas)))), tuple(dict.fromkeys(settings)),
+        model, tuple(sorted(set(map(float, listed(sigmas))))), tuple(dict.fromkeys(listed(settings))),
         move or default_method(model), start, distance, sampling_steps,
         model.defaults["guidance"] if guidance is None else guidance, seed,
     )  # fmt: skip
     texts = [item.source_text for item in items]
     randoms = [_another(texts[i:] + texts[:i]) for i in range(len(items))]
-    parts = []
-    for first in range(0, len(items), ROWS):
-        part = slice(first, first + ROWS)
-        parts.append(run(items[part], groups[part], randoms[part], keep=0 if first else 2))
+    parts, done = [], itertools.count(1)
+    total = -(-len(items) // ROWS) * len(run.sigmas)
+    with progress_bar("sde, noise levels") as show:
+        for first in range(0, len(items), ROWS):
+            part, keep = slice(first, first + ROWS), 0 if first else 2
+            parts.append(run(items[part], groups[part], randoms[part], keep, lambda: show(next(done), total)))
     values = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
     loss = np.concatenate([part[2] for part in parts]).mean()
     recipe = {

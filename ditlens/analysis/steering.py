@@ -7,7 +7,7 @@ reads in every image says how far the target moved and how much else did (drift)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,23 +23,24 @@ from ditlens.analysis.directions import DIRECTION, NUMBERS, Direction
 from ditlens.analysis.moves import PATHS, moved_text, steered
 from ditlens.arguments import (
     COUNT,
-    INDEX,
     NAME,
     NOTHING,
     NUMBER,
-    SEED,
-    TEXT,
-    list_of,
+    SEED_OR_SEEDS,
+    TEXTS,
     listed,
     one_of,
+    several,
     takes,
 )
+from ditlens.cards import Carded, Pictures, Piece, Table
 from ditlens.ems import judge
 from ditlens.errors import SettingError
 from ditlens.lens.cache import SITE
 from ditlens.lens.interventions import intervene
+from ditlens.metrics.statistics import seen_mean
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted, frame
+from ditlens.tables import counted, frame, progress_bar, share_of
 from ditlens.worlds.world import Continuous, Values, World
 
 if TYPE_CHECKING:
@@ -49,13 +50,11 @@ if TYPE_CHECKING:
 ROWS = 24
 """Images that are sampled at a time."""
 
-MANY_TEXTS = TEXT | list_of(TEXT, "a list of texts")
-MANY_SEEDS = SEED | list_of(INDEX, "a list of seeds")
-AMOUNTS = NUMBER | list_of(NUMBER, "a list of numbers, e.g. [-2, -1, 0, 1, 2]")
+AMOUNTS = several(NUMBER, "a list of numbers, e.g. [-2, -1, 0, 1, 2]")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Steering:
+class Steering(Carded):
     """Images along a direction, and what was read in them; from `ditlens.steer`.
 
     Every item is a prompt with a seed, and has one image for every amount.
@@ -194,7 +193,7 @@ class Steering:
                 )
         return found
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         rows = []
         for k, amount in enumerate(self.amounts):
             row = [f"{amount:g}"]
@@ -204,7 +203,8 @@ class Steering:
             rows.append(row)
         head = ["amount", *self.targets, *(["drift"] if self.readings else [])]
         title = f"Steering along {self.direction.name}: {counted(len(self.prompts), 'image')} at each amount, means"
-        return "\n".join([title, columns(rows, head), *self.notes])
+        strip = Pictures(self.images[0], [f"amount {amount:g}" for amount in self.amounts])
+        return [title, strip, Table(rows, head), *self.notes]
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with a row for every image: prompt, seed, amount, drift, and everything that the oracle read.
@@ -228,12 +228,6 @@ class Steering:
     def plot(self) -> Figure:
         """The strip of images of the first item, and the targets and drift of all; a matplotlib figure."""
         return late.view("plot_steering", "steering")(self)
-
-
-def seen_mean(values: Iterable[float]) -> float:
-    """Mean of the numbers that are not NaN; NaN if all are."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return sum(numbers) / len(numbers) if numbers else math.nan
 
 
 def _stretch(amounts: Sequence[float], holds: Sequence[bool]) -> tuple[float, float]:
@@ -263,7 +257,7 @@ def _turns(amounts: Sequence[float], moved: Sequence[float]) -> list[float]:
 
 @takes(
     model=MODEL, direction=DIRECTION, amount=AMOUNTS,
-    prompts=MANY_TEXTS, seeds=MANY_SEEDS, sites=SITE | list_of(SITE, "a list of sites"), steps=NUMBERS | INDEX,
+    prompts=TEXTS, seeds=SEED_OR_SEEDS, sites=several(SITE, "a list of sites"), steps=NUMBERS,
     patches=NUMBERS, path=one_of(*PATHS), passes=one_of("cond", "uncond") | NOTHING, word=NAME,
     sampling_steps=COUNT,
     guidance=NUMBER,
@@ -277,7 +271,7 @@ def steer(
     seeds: int | Sequence[int] = 0,
     sites: str | Iterable[str] | None = None,
     steps: Sequence[int] | int | None = None,
-    patches: Sequence[int] | None = None,
+    patches: int | Sequence[int] | None = None,
     path: str = "line",
     passes: str | None = "cond",
     word: str = "",
@@ -344,7 +338,11 @@ def steer(
     batches = [rows[k : k + ROWS] for k in range(0, len(rows), ROWS)]
     how = {"steps": None if steps is None else listed(steps), "passes": passes}
     make = partial(_images, model, direction, texts, drawn, path, word, sites, how, sampling_steps, guidance)
-    pixels = torch.cat([make(batch) for batch in batches])
+    parts = []
+    with progress_bar("steer, batches") as show:
+        for done, batch in enumerate(batches):
+            parts.append(make(batch, share_of(show, done, len(batches))))
+    pixels = torch.cat(parts)
     return _result(model, direction, amounts, texts, drawn, path, pixels)
 
 
@@ -361,9 +359,9 @@ def _items(prompt: str | Sequence[str], seed: int | Sequence[int]) -> tuple[list
 def _images(
     model: Model, direction: Direction, prompts: list[str], seeds: list[int], path: str, word: str,
     sites: str | Iterable[str] | None, how: dict[str, Any], sampling_steps: int | None, guidance: float | None,
-    rows: list[tuple[int, float]],
+    rows: list[tuple[int, float]], told: Callable[[float], object],
 ) -> Tensor:  # fmt: skip
-    """Images of some items at some amounts, sampled as one batch."""
+    """Images of some items at some amounts, sampled as one batch; `told` hears the share that is done."""
     steps = model.defaults["steps"] if sampling_steps is None else sampling_steps
     guidance = model.defaults["guidance"] if guidance is None else guidance
     amounts = torch.tensor([a for _, a in rows], device=model.device)[:, None, None]
@@ -376,7 +374,10 @@ def _images(
     change = partial(steered, direction=direction, amounts=amounts, path=path)
     chosen = map(str, listed(direction.site if sites is None else sites))
     with intervene(model, dict.fromkeys(chosen, change), **how) if direction.site else nullcontext():
-        latents = flow.sample(model, noise, levels, text, null_text=null, guidance=guidance)
+        latents = flow.sample(
+            model, noise, levels, text, null_text=null, guidance=guidance,
+            on_step=lambda state: told((state.step + 1) / steps),
+        )  # fmt: skip
     return torch.cat([model.decode(each) for each in latents.split(1)])  # one by one: as bit for bit alone
 
 

@@ -28,8 +28,8 @@ from ditlens.flow import Latents
 from ditlens.labels import outside_steps
 from ditlens.lens.hooks import hooks_on
 
-NODES = (-0.5, 0.0, 0.25, 0.5, 0.625, 0.75, 1.0, 1.5)
-"""Degrees at which a grid is made: closer together where edits jump, between 0.5 and 0.75."""
+NODES = (-0.5, 0.0, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0, 1.5)
+"""Degrees at which a grid is made: closer together where edits jump, between 0.25 and 0.75."""
 
 PLAN = instance(
     "a plan: the attribute plan of an edit, or ditlens.ems.plan.make_plan(model, image, ...)", Plan
@@ -68,7 +68,9 @@ class DegreeGrid:
         if len(self.nodes) < 2:
             raise SettingError(f"nodes is {nodes!r}; give at least two degrees, e.g. (0, 0.5, 1).")
         self.state: EngineState | None = None
+        # both are replaced as a whole and never changed: another thread may be reading
         self._known: dict[float, Latents] = {0.0: plan.latents} if plan.method.exact_at_0 else {}
+        self._rough: dict[float, Latents] = {}  # what the last step points to, while nodes are being made
         self._missing: list[float] = []
         self._run: Iterator[EngineState] | None = None
         self._setup: Any = None
@@ -87,15 +89,19 @@ class DegreeGrid:
         while not self.ready:
             if self._run is None:
                 self._missing = [node for node in self.nodes if node not in self._known]
-                self._run = self.plan.states(self._missing, kept={})
-            self.state = next(self._run)
-            if self.state.step + 1 == self.state.steps:
+                # a copy: what these rows add is rounded as in their batch, and must not reach `edit`
+                self._run = self.plan.states(self._missing, dict(self._source_side() or {}))
+            try:
+                self.state = state = next(self._run)
+            except BaseException:  # Ctrl-C, no memory left: a run that was broken off cannot go on
                 self._run = None
-                self._add(zip(self._missing, self.state.latents.split(1), strict=True))
-            yield self.state
-
-    def _add(self, found: Any) -> None:
-        self._known = self._known | dict(found)  # a new one: another thread may be reading
+                raise
+            if state.step + 1 < state.steps:
+                self._rough = dict(zip(self._missing, state.clean.split(1), strict=True))
+            else:
+                self._known = dict(zip(self._missing, state.latents.split(1), strict=True)) | self._known
+                self._run, self._rough = None, {}
+            yield state
 
     def latents_at(self, degree: float) -> Latents:
         """The edited latents at a degree, (1, C, H, W): true where they are known, else on the line between them.
@@ -106,10 +112,8 @@ class DegreeGrid:
         Raises:
             SettingError: If the degree is out of range, or no step has been made.
         """
-        degree, state = degree_of(degree), self.state
-        points = dict(self._known)
-        if state is not None and not self.ready:
-            points = dict(zip(self._missing, state.clean.split(1), strict=False)) | points
+        degree = degree_of(degree)
+        points = self._rough | self._known
         if degree in points:
             return points[degree]
         if len(points) < 2:
@@ -146,20 +150,23 @@ class DegreeGrid:
                 on_step(state)
         assert state is not None
         made = results(self.plan, [degree], state, begun)[0]
-        self._add({degree: made.latents})
+        self._known = self._known | {degree: made.latents}
         return made
 
     def _states(self, degree: float) -> Iterator[EngineState]:
         """The states of an edit, with the source's side of earlier ones where that is the same bit for bit."""
-        plan, model = self.plan, self.plan.model
-        setup = torch.get_num_threads(), model.device, model.dtype
+        kept = self._source_side()
+        return in_company(self.plan.states([degree], kept)) if kept else self.plan.states([degree], kept)
+
+    def _source_side(self) -> SourceSide | None:
+        """Where edits keep the source's side; None where it would not be the same, or has to be seen."""
+        model = self.plan.model
         if hooks_on(model):  # captures want to see all rows, and interventions change them
-            return plan.states([degree])
+            return None
+        setup = torch.get_num_threads(), model.device, model.dtype
         if setup != self._setup:
-            self._setup, self._kept = setup, {} if same_alone(plan) else None
-        if not self._kept:
-            return plan.states([degree], self._kept)
-        return in_company(plan.states([degree], self._kept))
+            self._setup, self._kept = setup, {} if same_alone(self.plan) else None
+        return self._kept
 
 
 def same_alone(plan: Plan) -> bool:

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ditlens import images, late
 from ditlens.arguments import ON_STEP, PATH, TEXT, takes
+from ditlens.cards import Carded, Pictures, Piece, Table
 from ditlens.description import Describer, Description
 from ditlens.ems import judge
 from ditlens.ems.engine import EngineState
@@ -33,14 +35,18 @@ from ditlens.errors import SettingError
 from ditlens.files import as_json, keep_inputs, user_path, writing_whole
 from ditlens.models.encoders import Choice
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import columns, counted
+from ditlens.tables import counted, progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+MOST = 10
+"""Most attributes in the table of an edit or a sweep."""
+
+
 @dataclass(kw_only=True, repr=False)
-class Edit:
+class Edit(Carded):
     """A finished edit.
 
     Attributes:
@@ -83,14 +89,11 @@ class Edit:
     latents: torch.Tensor
     plan: Plan
 
-    def __repr__(self) -> str:
-        facts = [
-            ("source text", self.source_text),
-            ("target text", self.target_text),
-            ("degree", f"{self.degree:g}"),
-            ("seconds", f"{self.seconds:.1f}"),
-        ]
-        table = ""
+    def _card(self) -> list[Piece]:
+        after = f"after, degree {self.degree:g}, seed {self.recipe['seed']}"
+        pictures = Pictures([self.source_image, self.image], ["before", after])
+        facts = [*self.description.rows(), ("degree", f"{self.degree:g}"), ("seconds", f"{self.seconds:.1f}")]
+        found: list[Piece] = [pictures, Table(facts)]
         if self.before is not None and self.after is not None:
             drift = f"{self.drift:.3f} of an attribute's range, mean over those not asked for"
             facts.append(("drift", drift))
@@ -100,12 +103,13 @@ class Edit:
                     name, judge.shown(self.before[name]), "->", judge.shown(self.after[name]),
                     "" if name in self.targets else "not asked for",
                 )
-                for name in names
+                for name in names[:MOST]
             ]  # fmt: skip
             head = ("measured", "before", "", "after", "")
             others = counted(len(self.before) - len(names), "more attribute")
-            table = f"\n\n{columns(rows, head)}\n({others} stayed the same)"
-        return f"{columns(facts)}{table}" + "".join(f"\nwarning: {warning}" for warning in self.warnings)
+            more = f", {len(names) - MOST} more moved" if len(names) > MOST else ""
+            found += ["", Table(rows, head), f"({others} stayed the same{more})"]
+        return [*found, *(f"warning: {warning}" for warning in self.warnings)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "latents": self.latents.cpu()}
@@ -269,8 +273,8 @@ class Edit:
         }
 
 
-@dataclass
-class Sweep:
+@dataclass(repr=False)
+class Sweep(Carded):
     """One edit at several degrees.
 
     Attributes:
@@ -279,7 +283,22 @@ class Sweep:
     """
 
     degrees: list[float]
-    edits: list[Edit] = field(repr=False)
+    edits: list[Edit]
+
+    def _card(self) -> list[Piece]:
+        names = [f"{degree:g}" for degree in self.degrees]
+        found: list[Piece] = [
+            f"Sweep of {counted(len(names), 'degree')}: {', '.join(names)}",
+            Pictures(self.images, [f"degree {name}" for name in names]),
+        ]
+        before, rows = self.edits[0].before, []
+        if before is not None:
+            moved = [n for e in self.edits for n in judge.changed(before, e.after or {}, e.targets)]
+            shown = [name for name, _ in Counter(self.edits[0].targets + moved).most_common(MOST)]
+            rows = [(name, *map(judge.shown, self.values(name))) for name in shown]
+            rows.append(("drift", *(f"{e.drift:.3f}" for e in self.edits)))
+            found.append(Table(rows, ("measured", *names)))
+        return found
 
     @property
     def images(self) -> list[Image.Image]:
@@ -403,9 +422,11 @@ def finish(
     degrees = [degree_of(degree) for degree in degrees]
     state = None
     begun = plan.clock()
-    for state in plan.states(degrees):
-        if on_step is not None:
-            on_step(state)
+    with progress_bar("edit, steps", on_step is None) as show:
+        for state in plan.states(degrees):
+            show(state.step + 1, state.steps)
+            if on_step is not None:
+                on_step(state)
     assert state is not None
     return results(plan, degrees, state, begun)
 

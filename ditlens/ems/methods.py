@@ -96,6 +96,11 @@ class BaseMethod:
         """Whether degree 0 returns the reconstruction bit for bit; what resamples or inverts makes a new image."""
         return False
 
+    @property
+    def needs_null(self) -> bool:
+        """Whether the empty prompt may be evaluated."""
+        return True
+
     def _one_of(self, setting: str, *values: str) -> None:
         given = getattr(self, setting)
         self._require(isinstance(given, str) and given in values, f"{setting} is one of {', '.join(values)}")
@@ -153,6 +158,11 @@ class DeltaVelocity(BaseMethod, abc.ABC):
     def needs_source(self) -> bool:
         """Whether v_source is evaluated at all."""
         return True
+
+    @property
+    def needs_null(self) -> bool:
+        at_p = self.guide_from == "null" and (self.target_guidance != 1 or self.slide == "guidance")
+        return at_p or (self.needs_source and self.source_guidance != 1)
 
     @property
     def shares_source(self) -> bool:

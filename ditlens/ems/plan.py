@@ -17,6 +17,7 @@ from PIL import Image
 
 from ditlens import flow, images
 from ditlens.arguments import FLAG, takes
+from ditlens.cards import Piece
 from ditlens.describers.choice import describer_from
 from ditlens.description import Describer, Description, single_changes
 from ditlens.ems import judge, masks
@@ -88,6 +89,9 @@ class PickledModel(Model):
     def __repr__(self) -> str:
         return f"PickledModel({self.name!r})"
 
+    def _card(self) -> list[Piece]:
+        return [repr(self)]
+
     @property
     def pipe(self) -> Any:  # type: ignore[override]
         raise SettingError(
@@ -139,7 +143,7 @@ class Plan:
     source: TextEmbedding
     targets: tuple[tuple[TextEmbedding, float], ...]
     method: Method
-    mask: Mask | None
+    mask: Mask | None = field(repr=False)
     mask_name: str
     mask_cost: tuple[int, int]
     before: Values | None
@@ -186,9 +190,9 @@ class Plan:
         return found
 
     @cached_property
-    def null_text(self) -> TextEmbedding:
-        """Embedding of the empty prompt."""
-        return self.model.encode_text("").named("uncond")
+    def null_text(self) -> TextEmbedding | None:
+        """Embedding of the empty prompt; None if the method does without."""
+        return self.model.encode_text("").named("uncond") if self.method.needs_null else None
 
     def moved(self, degree: float) -> TextEmbedding:
         """The manipulated text: c0 + degree * sum of w_i (c_i - c0)."""

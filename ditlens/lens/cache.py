@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,22 +9,25 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, list_of, one_of, takes
-from ditlens.errors import CaptureError, SettingError, SiteError
-from ditlens.files import user_path, write_whole
+from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, listed, one_of, several, takes
+from ditlens.cards import Carded, Piece, Table
+from ditlens.errors import CaptureError, SiteError
 from ditlens.lens.selection import keeps_tokens
 from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
-from ditlens.lens.spans import no_tokenizers
-from ditlens.tables import columns, counted, human, ranges
+from ditlens.lens.spans import Words, no_tokenizers
+from ditlens.lens.tensor_files import load_tensors, save_tensors
+from ditlens.tables import counted, human, ranges
 
 SITE = TEXT | instance("a Site", Site)
-INDICES = INDEX | list_of(INDEX, "a list of them")
+INDICES = several(INDEX)
+SELECTION = {
+    "stream": one_of(*STREAMS), "block": INDICES, "kind": one_of(*KINDS), "point": one_of(*POINTS), "pass_": TEXT,
+}  # fmt: skip
+"""What the `select` of a cache and of a study take."""
 
 
 @dataclass(frozen=True, order=True)
@@ -79,9 +81,13 @@ class Part(NamedTuple):
     values: Tensor
     mask: Tensor | None
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.values.shape))
+        return f"Part: {self.site}, step {self.step}, {self.pass_}, images {ranges(self.rows)}, {shape}"
 
-@dataclass(eq=False)
-class LatentCache:
+
+@dataclass(eq=False, repr=False)
+class LatentCache(Carded):
     """Hidden states that were captured.
 
     ``cache["joint.3.image.out", 7]`` is the tensor of one site at one step, (items, tokens, width);
@@ -149,9 +155,9 @@ class LatentCache:
     def __contains__(self, site: object) -> bool:
         return str(site) in self.sites
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         if not self.tensors:
-            return "LatentCache (empty)"
+            return ["LatentCache (empty)"]
         rows = []
         for site in self.sites:
             keys = [key for key in self.tensors if key.site == site]
@@ -164,7 +170,7 @@ class LatentCache:
         title = f"LatentCache: {', '.join(numbers)}{f'. INCOMPLETE. {self.flaw}.' if self.flaw else ''}"
         if self.reduced:
             title += f", {self.reduced} {'of' if keeps_tokens(self.reduced) else 'over'} tokens"
-        return f"{title}\n{columns(shown, ('site', 'shape', 'steps', 'pass', 'size'))}"
+        return [title, Table(shown, ("site", "shape", "steps", "pass", "size"))]
 
     # --- getting tensors out -------------------------------------------------------------------------
 
@@ -218,10 +224,7 @@ class LatentCache:
         if self.flaw:
             raise CaptureError(f"This cache is incomplete. {self.flaw}. Run the with-block again.")
 
-    @takes(
-        stream=one_of(*STREAMS), block=INDICES, kind=one_of(*KINDS), point=one_of(*POINTS), step=INDICES,
-        pass_=TEXT,
-    )  # fmt: skip
+    @takes(**SELECTION, step=INDICES)
     def select(
         self,
         sites: str | Iterable[str] | None = None,
@@ -249,7 +252,7 @@ class LatentCache:
         """
         self._check_whole()
         names = fitting(self.sites, sites, stream=stream, block=block, kind=kind, point=point)
-        steps = [step] if isinstance(step, int) else step
+        steps = None if step is None else listed(step)
         kept = {
             key: tensor
             for key, tensor in self.tensors.items()
@@ -301,41 +304,36 @@ class LatentCache:
             WriteError: If it cannot be written.
         """
         self._check_whole()
-        file = new_file(path, ".safetensors", overwrite)
-        tensors = {f"{k.site}|{k.step}|{k.pass_}": t.contiguous() for k, t in self.tensors.items()}
-        tensors |= {f"mask|{name}": mask.contiguous() for name, mask in self.masks.items()}
+        tensors = {f"{k.site}|{k.step}|{k.pass_}": t for k, t in self.tensors.items()}
+        tensors |= {f"mask|{name}": mask for name, mask in self.masks.items()}
         about = {
             "items": [[item.run, item.row, item.prompt] for item in self.items],
             "grids": list(self.grids.items()), "tokens": self.tokens, "reduced": self.reduced,
+            "words": self.spans.table(i.prompt for i in self.items) if isinstance(self.spans, Words) else {},
         }  # fmt: skip
-        write_whole(file, safetensors.torch.save(tensors, {"ditlens.cache": json.dumps(about)}))
-        return file
+        return save_tensors(path, "cache", tensors, about, overwrite)
 
     @classmethod
     @takes(path=PATH)
     def load(cls, path: str | Path) -> LatentCache:
-        """Read what `save` wrote; the tokens of words are not known any more.
+        """Read what `save` wrote; the tokens of words are known of the prompts that made it.
 
         Raises:
             CaptureError: If the file cannot be read or is no cache.
         """
-        file = user_path(path, CaptureError)
-        try:
-            with safetensors.safe_open(file, "pt") as opened:
-                about = json.loads((opened.metadata() or {})["ditlens.cache"])
-                found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            keys = {name: name.split("|") for name in found if not name.startswith("mask|")}
-            return cls(
-                tensors={CacheKey(s, int(step), pass_): found[n] for n, (s, step, pass_) in keys.items()},
-                items=[CachedItem(*item) for item in about["items"]],
-                grids={run: grid and tuple(grid) for run, grid in about["grids"]},
-                masks={n.removeprefix("mask|"): t for n, t in found.items() if n not in keys},
-                tokens=about["tokens"], reduced=about["reduced"], spans=not_kept,
-            )  # fmt: skip
-        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-            raise CaptureError(
-                f"{file} holds no cache that can be read ({error}). Give a file that cache.save(...) wrote."
-            ) from error
+        return load_tensors(path, "cache", cls._made, CaptureError)
+
+    @classmethod
+    def _made(cls, found: dict[str, Tensor], about: dict[str, Any]) -> LatentCache:
+        """A cache of what a file holds."""
+        keys = {name: name.split("|") for name in found if not name.startswith("mask|")}
+        return cls(
+            tensors={CacheKey(s, int(step), pass_): found[n] for n, (s, step, pass_) in keys.items()},
+            items=[CachedItem(*item) for item in about["items"]],
+            grids={run: grid and tuple(grid) for run, grid in about["grids"]},
+            masks={n.removeprefix("mask|"): t for n, t in found.items() if n not in keys},
+            tokens=about["tokens"], reduced=about["reduced"], spans=Words.kept(dict(about.get("words", {}))),
+        )  # fmt: skip
 
     def stack(self) -> Float[Tensor, "sites steps items *shape"]:
         """All tensors as one: (sites, steps, items, tokens, width), sites and steps in order.
@@ -368,9 +366,16 @@ class LatentCache:
         parsed = Site.parse(str(site))
         if parsed.stream != "image":
             raise CaptureError(f"{site} has no image tokens as rows. Ask for a site of the image stream.")
-        if not keeps_tokens(self.reduced) or "image" in self.tokens:
-            done = "only some tokens were kept" if keeps_tokens(self.reduced) else self.reduced
-            raise CaptureError(f"The image tokens have no grid any more: {done}. Capture without reducing.")
+        if not keeps_tokens(self.reduced):
+            raise CaptureError(
+                f"The image tokens have no grid any more: {self.reduced}. Capture without reducing."
+            )
+        if kept := self.tokens.get("image"):
+            raise CaptureError(
+                f"A grid needs all image tokens, and only {len(kept)} were kept here: {ranges(kept)}. Capture, or "
+                "plan the study, without tokens=; or take one that has all, such as "
+                "ditlens.open_study('portraits-patches')."
+            )
         grids = {grid for n, grid in self.grids.items() if run in (None, n)}
         if len(grids) > 1:
             shown = ", ".join(
@@ -460,32 +465,6 @@ class LatentCache:
                 "pipeline read more, where it can: max_sequence_length=..."
             )
         return there
-
-
-def not_kept(prompt: str, word: str) -> dict[str, list[int]]:
-    """The `spans` of a cache from a file, which keeps no tokenizers.
-
-    Raises:
-        CaptureError: Always; it says what to ask instead.
-    """
-    raise CaptureError(
-        "This cache is from a file, which does not keep the model's tokenizers. Ask the model: "
-        f"dl.words(model, {prompt!r}, {word!r})."
-    )
-
-
-def new_file(path: str | Path, suffix: str, overwrite: bool) -> Path:
-    """The file to write.
-
-    Raises:
-        SettingError: If its name does not end in the suffix, or it is there already and may not be overwritten.
-    """
-    file = user_path(path)
-    if file.suffix.lower() != suffix:
-        raise SettingError(f"{file}: the name must end in {suffix}, e.g. '{file.name}{suffix}'.")
-    if file.exists() and not overwrite:
-        raise SettingError(f"{file} is there already. Choose another name, or overwrite it: overwrite=True.")
-    return file
 
 
 def _stack(tensors: list[Float[Tensor, " ..."]], what: str) -> Float[Tensor, "tensors ..."]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -54,8 +54,8 @@ class Where:
     step: int
     pass_: str
     run: int = 0
-    mask: Bool[Tensor, "rows tokens"] | None = None
-    entering: Values | None = None
+    mask: Bool[Tensor, "rows tokens"] | None = field(default=None, repr=False)
+    entering: Values | None = field(default=None, repr=False)
 
 
 Intervention = Callable[..., Tensor]

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ditlens.cards import Carded, Piece, Table
 from ditlens.lens.adapters.adapter import Adapter, Block, mlp_of
 from ditlens.lens.adapters.table import MERGED, NORMED, WITHIN
 from ditlens.lens.hooks import parts_of
 from ditlens.lens.site import POINTS, Site, select
-from ditlens.tables import columns, streaks
+from ditlens.tables import streaks
 
 
-class SiteTable(list[Site]):
+class SiteTable(Carded, list[Site]):
     """The sites of a model; prints as a table."""
 
     def __init__(self, adapter: Adapter, chosen: Iterable[Site]) -> None:
         super().__init__(chosen)
         self._rows = [describe_site(adapter, site) for site in self]
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         counts: dict[tuple[str, ...], list[int]] = {}
         for kind, block, *rest in self._rows:
             counts.setdefault((kind, *rest), []).append(int(block or 0))
@@ -27,7 +28,7 @@ class SiteTable(list[Site]):
             [f"{kind}.{_span(blocks)}.{tail}" if tail else kind, block_class, shape, formula]
             for (kind, tail, block_class, shape, formula), blocks in counts.items()
         ]
-        return columns(rows, ("site", "module", "shape", "what"))
+        return [Table(rows, ("site", "module", "shape", "what"))]
 
 
 def _span(blocks: list[int]) -> str:

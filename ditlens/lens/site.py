@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ditlens.arguments import shown
+from ditlens.arguments import listed, shown
 from ditlens.errors import SiteError
 
 Stream = Literal["text", "image"]
@@ -198,7 +198,7 @@ def fitting(
     """
     here = [Site.parse(name) for name in names]
     here = here if patterns is None else select(patterns, here, {})
-    blocks = [block] if isinstance(block, int) else block
+    blocks = None if block is None else listed(block)
     return [
         str(site)
         for site in here

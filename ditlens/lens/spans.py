@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,8 +16,8 @@ from ditlens.lens.adapters.table import ARCHITECTURES
 from ditlens.lens.adapters.texts import PIPELINES, PipelineReader, Reading, reader_of
 from ditlens.lens.hooks import parts_of
 
-Finder = Callable[[str, str], dict[str, list[int]]]
-"""``finder(prompt, word) -> {tokenizer: [token, ...]}``."""
+Offsets = Mapping[str, list[list[int]]]
+"""Of each tokenizer: number, first character and character after the last of every token of a prompt."""
 UNLIMITED = 1_000_000
 """Most tokens of a text where the pipeline sets no limit; tokenizers refuse much larger numbers."""
 
@@ -47,21 +49,54 @@ def words(model: Any, prompt: str, word: str) -> dict[str, list[int]]:
     return finder(prompt, word)
 
 
-def word_finder(pipe: Any) -> Finder | None:
-    """A function that finds a word's tokens; None if it is unknown how the pipeline reads its prompt."""
+@dataclass(frozen=True)
+class Words:
+    """Finds the tokens of a word: ``words(prompt, word) -> {tokenizer: [token, ...]}``.
+
+    Attributes:
+        offsets: Where the tokens of a prompt lie in it.
+    """
+
+    offsets: Callable[[str], Offsets]
+
+    def __call__(self, prompt: str, word: str) -> dict[str, list[int]]:
+        try:
+            return word_tokens(self.offsets(prompt), prompt, word)
+        except KeyError:
+            raise CaptureError(
+                "This cache is from a file, which does not keep the model's tokenizers, nor the words of this "
+                f"prompt. Ask the model: dl.words(model, {prompt!r}, {word!r})."
+            ) from None
+
+    def table(self, prompts: Iterable[str]) -> dict[str, Offsets]:
+        """The offsets of prompts, to be written to a file; prompts that cannot be read are left out."""
+        found = {}
+        for prompt in dict.fromkeys(prompts):
+            with contextlib.suppress(CaptureError, KeyError):
+                found[prompt] = self.offsets(prompt)
+        return found
+
+    @classmethod
+    def kept(cls, table: Mapping[str, Offsets]) -> Words:
+        """What knows the prompts of a table only."""
+        return cls(table.__getitem__)
+
+
+def word_finder(pipe: Any) -> Words | None:
+    """What finds a word's tokens; None if it is unknown how the pipeline reads its prompt."""
     if pipe is None:
         return None
     try:
         reader = reader_of(pipe, parts_of(pipe)[0])
     except ArchitectureError:
         return None
-    return None if reader is None else partial(find_word, reader)
+    return None if reader is None else Words(partial(read_offsets, reader))
 
 
 @one_reader_at_a_time
-def find_word(reader: PipelineReader, prompt: str, word: str) -> dict[str, list[int]]:
-    """Tokens of a word of a prompt, for each tokenizer."""
-    return word_tokens(reader(prompt), prompt, word)
+def read_offsets(reader: PipelineReader, prompt: str) -> Offsets:
+    """Where the tokens of a prompt lie in it, for each tokenizer."""
+    return {name: _offsets(reading, prompt) for name, reading in reader(prompt).items()}
 
 
 def no_tokenizers(pipe: Any = None) -> str:
@@ -76,11 +111,11 @@ def no_tokenizers(pipe: Any = None) -> str:
     )
 
 
-def word_tokens(readings: Mapping[str, Reading], prompt: str, word: str) -> dict[str, list[int]]:
+def word_tokens(offsets: Offsets, prompt: str, word: str) -> dict[str, list[int]]:
     """Tokens of a word, for each tokenizer, counted in the text stream.
 
     Args:
-        readings: How each tokenizer reads the prompt, by its name.
+        offsets: Of the prompt.
         prompt: The whole text.
         word: A word or phrase of it.
 
@@ -90,7 +125,12 @@ def word_tokens(readings: Mapping[str, Reading], prompt: str, word: str) -> dict
     places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)]
     if not places:
         raise CaptureError(f"The word {word!r} is not in the prompt {prompt!r}.")
-    found = {name: _tokens(reading, prompt, places) for name, reading in readings.items()}
+    found = {
+        name: [
+            token for token, first, last in each if any(first < end and last > begin for begin, end in places)
+        ]
+        for name, each in offsets.items()
+    }
     if not any(found.values()):
         raise CaptureError(
             f"The word {word!r} was cut off: the prompt is longer than the text encoders read. Shorten the prompt."
@@ -98,8 +138,8 @@ def word_tokens(readings: Mapping[str, Reading], prompt: str, word: str) -> dict
     return found
 
 
-def _tokens(reading: Reading, prompt: str, places: list[tuple[int, int]]) -> list[int]:
-    """Tokens of one tokenizer that overlap places (first character, character after the last) of the prompt."""
+def _offsets(reading: Reading, prompt: str) -> list[list[int]]:
+    """Number, first character and character after the last of every token of the prompt, of one tokenizer."""
     tokenizer, before = reading.tokenizer, len(reading.before)
     if not getattr(tokenizer, "is_fast", False):
         raise CaptureError(
@@ -113,7 +153,7 @@ def _tokens(reading: Reading, prompt: str, places: list[tuple[int, int]]) -> lis
     )["offset_mapping"]  # fmt: skip
     start = -len(spans) if reading.from_end else reading.start
     return [
-        start + i
+        [start + i, first - before, last - before]
         for i, (first, last) in enumerate(spans)
-        if last > first and any(first < before + end and last > before + begin for begin, end in places)
+        if before < last > first < before + len(prompt)
     ]

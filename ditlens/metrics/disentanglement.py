@@ -16,18 +16,20 @@ Where a metric learns, a random third of the samples is held out and judged, unl
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import stats
 
+from ditlens.cards import Carded, Piece, Table
 from ditlens.metrics.factors import FactorTable, binned, read_table, table_arguments, without_sklearn
 from ditlens.metrics.fixed_factors import beta_vae, factor_vae
-from ditlens.tables import columns, counted
+from ditlens.tables import counted, progress_bar
 
 try:
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
@@ -310,8 +312,8 @@ def _explained(table: FactorTable, factor: int) -> float:
 # --- all of them -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Disentanglement:
+@dataclass(frozen=True, repr=False)
+class Disentanglement(Carded):
     """Every metric of one representation. Printing it shows a table.
 
     Attributes:
@@ -329,11 +331,11 @@ class Disentanglement:
     importance: np.ndarray = field(repr=False, compare=False)
     information: np.ndarray = field(repr=False, compare=False)
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         codes, factors = self.importance.shape
         of = f"{counted(codes, 'code')} and {counted(factors, 'factor')} in {counted(self.samples, 'sample')}"
         rows = [(name, f"{value:.3f}", f"{self.shuffled[name]:.3f}") for name, value in self.scores.items()]
-        return f"disentanglement of {of}\n{columns(rows, header=('metric', 'value', 'shuffled'))}"
+        return [f"disentanglement of {of}", Table(rows, ("metric", "value", "shuffled"))]
 
 
 @table_arguments
@@ -368,26 +370,40 @@ def disentanglement(
         1.0 True
     """
     table = read_table(codes, factors, discrete)
-    scores, parts, learned = _scores(table, seed)
-    shuffled, *_ = _scores(table.shuffled(seed), seed)
+    done = itertools.count(1)
+    with progress_bar("disentanglement, metrics") as show:
+        scores, parts, learned = _scores(table, seed, lambda: show(next(done), 16))
+        shuffled, *_ = _scores(table.shuffled(seed), seed, lambda: show(next(done), 16))
     return Disentanglement(scores, shuffled, len(table), parts.importance, learned.information)
 
 
-def _scores(table: FactorTable, seed: int) -> tuple[dict[str, float], DCI, InfoMEC]:
+R = TypeVar("R")
+
+
+def _scores(
+    table: FactorTable, seed: int, told: Callable[[], object]
+) -> tuple[dict[str, float], DCI, InfoMEC]:
+    """All metrics; `told` is called after each of the eight functions that compute them."""
     given = (table.codes, table.factors, table.discrete)
-    parts, learned = dci(*given, seed), infomec(*given, seed)
+
+    def computed(metric: Callable[..., R], *more: int) -> R:
+        found = metric(*given, *more)
+        told()
+        return found
+
+    parts, learned = computed(dci, seed), computed(infomec, seed)
     scores = {
-        "mig": mig(*given),
+        "mig": computed(mig),
         "dci_disentanglement": parts.disentanglement,
         "dci_completeness": parts.completeness,
         "dci_informativeness": parts.informativeness,
-        "sap": sap(*given, seed),
-        "modularity": modularity(*given),
-        "explicitness": explicitness(*given, seed),
+        "sap": computed(sap, seed),
+        "modularity": computed(modularity),
+        "explicitness": computed(explicitness, seed),
         "info_m": learned.info_m,
         "info_c": learned.info_c,
         "info_e": learned.info_e,
-        "factor_vae": factor_vae(*given, seed),
-        "beta_vae": beta_vae(*given, seed),
+        "factor_vae": computed(factor_vae, seed),
+        "beta_vae": computed(beta_vae, seed),
     }
     return scores, parts, learned

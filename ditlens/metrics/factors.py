@@ -7,7 +7,7 @@ components, latents of a sparse autoencoder. Its factors are what is true of it:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,8 @@ class FactorTable:
         discrete: For each factor, whether its values are levels without a unit, or amounts.
     """
 
-    codes: np.ndarray
-    factors: np.ndarray
+    codes: np.ndarray = field(repr=False)
+    factors: np.ndarray = field(repr=False)
     discrete: tuple[bool, ...]
 
     def __len__(self) -> int:

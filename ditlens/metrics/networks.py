@@ -13,7 +13,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,9 +52,9 @@ class ImagePair:
         text: The target text.
     """
 
-    source: torch.Tensor
-    result: torch.Tensor
-    mask: torch.Tensor | None
+    source: torch.Tensor = field(repr=False)
+    result: torch.Tensor = field(repr=False)
+    mask: torch.Tensor | None = field(repr=False)
     text: str
 
 

@@ -40,11 +40,25 @@ def middle(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def seen_mean(values: Any, axis: int | tuple[int, ...] | None = None) -> Any:
+    """Mean of the numbers that are not NaN, such as what can be seen in some images only; NaN where all are.
+
+    Example:
+        >>> seen_mean([1.0, math.nan, 2.0]), seen_mean([[1.0, 3.0], [math.nan] * 2], -1).tolist()
+        (1.5, [2.0, nan])
+    """
+    data = np.asarray(list(values), float)
+    known = ~np.isnan(data)
+    with np.errstate(invalid="ignore"):
+        found = np.where(known, data, 0).sum(axis) / known.sum(axis)
+    return found if found.ndim else float(found)
+
+
 def resampled(
     data: Sequence[np.ndarray], statistic: Callable[..., Any], seed: int = 0, repeats: int = REPEATS,
     vectorized: bool = True,
 ) -> np.ndarray:  # fmt: skip
-    """A statistic over resamples, (repeats,).
+    """A statistic over resamples, (repeats,); NaN of one item, of which there is nothing to draw.
 
     Args:
         data: Arrays of one length, (n,), that are resampled together.
@@ -53,8 +67,8 @@ def resampled(
         repeats: Number of resamples.
         vectorized: Whether the statistic takes all resamples at once.
     """
-    if len(data[0]) < 2:  # scipy refuses to resample one value; there is nothing to draw
-        return np.full(repeats, statistic(*data, axis=0) if vectorized else statistic(*data))
+    if len(data[0]) < 2:
+        return np.full(repeats, math.nan)
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter(
             "ignore", stats.DegenerateDataWarning
@@ -73,9 +87,13 @@ def bootstrap(values: Values, statistic: Callable[..., Any] = np.mean, seed: int
         statistic: Reduces an axis, e.g. ``np.mean`` or ``np.median``.
         seed: Seed of the resampling.
     """
-    if len(values) < 2:
-        return math.nan, math.nan
     return middle(resampled([np.asarray(values, float)], statistic, seed))
+
+
+def interval(values: Values) -> tuple[float, float]:
+    """The ends of the mean's `estimate`: NaN is left out, and both are NaN where less than two values are left."""
+    found = estimate(values)
+    return found["low"], found["high"]
 
 
 def estimate(values: Values, statistic: Callable[..., Any] = np.mean, seed: int = 0) -> Estimate:
@@ -143,6 +161,7 @@ def paired(
 
     Returns:
         See `Estimate`; n counts the items, nan is 0, and "undefined" is the share of the resamples without a value.
+            One item has no interval.
     """
 
     def of_items(index: np.ndarray) -> float:
@@ -151,7 +170,8 @@ def paired(
     items = np.arange(len(tables[0]))
     samples = resampled([items], of_items, seed, repeats, vectorized=False)
     found = resampled_estimate(of_items(items), samples, len(items))
-    return {**found, "undefined": float(np.isnan(samples).mean())}
+    undefined = float(np.isnan(samples).mean()) if len(items) > 1 else 0.0
+    return {**found, "undefined": undefined}
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
@@ -174,7 +194,8 @@ def clustered(groups: Sequence[Sequence[bool]], seed: int = 0) -> tuple[float, f
     """A share of trials that come in groups, such as the attributes of one image.
 
     Whole groups are resampled, since trials of a group are not independent. Where all trials agree, resampling says
-    nothing; then Wilson's interval for as many trials as there are groups is taken.
+    nothing; then Wilson's interval for as many trials as there are groups is taken. One group whose trials differ
+    has no interval: its ends are NaN.
 
     Args:
         groups: Trials of each group; empty groups do not count.
@@ -262,11 +283,13 @@ def bradley_terry(
 
 
 def resampled_sums(blocks: np.ndarray, repeats: int, seed: int = 0) -> np.ndarray:
-    """Sums over resampled blocks, (repeats, ...), from (blocks, ...).
+    """Sums over resampled blocks, (repeats, ...), from (blocks, ...); NaN of one block, as in `resampled`.
 
     One matrix product makes all resamples; `scipy.stats.bootstrap` would keep every block of each in memory.
     """
     count = len(blocks)
+    if count < 2:
+        return np.full((repeats, *blocks.shape[1:]), math.nan)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=repeats)
     return np.tensordot(draws.astype(float), blocks, axes=1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,9 @@ def load(
         >>> dl.load("portraits", device="cpu")
         Model('portraits', ... M parameters, 128 x 128, cpu)
     """
-    from diffusers import DiffusionPipeline
+    with warnings.catch_warnings():  # of tqdm, in a notebook without ipywidgets
+        warnings.filterwarnings("ignore", "IProgress not found")
+        from diffusers import DiffusionPipeline
 
     source, chosen = find(name_or_path), pick_device(device)
     local = Path(source).is_dir()

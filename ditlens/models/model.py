@@ -31,13 +31,15 @@ from ditlens.arguments import (
     shown,
     takes,
 )
+from ditlens.cards import Carded, Folded, Piece, Table
 from ditlens.description import Describer, one_reader_at_a_time
 from ditlens.errors import ModelError
 from ditlens.files import read_json
 from ditlens.labels import Label, announce
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.profiles import Profile
-from ditlens.worlds.world import World, missing_of, open_world
+from ditlens.tables import counted, progress_bar, spoken
+from ditlens.worlds.world import Continuous, World, missing_of, open_world
 
 SIZE = Kind(
     "height and width in pixels, e.g. (512, 512)",
@@ -90,7 +92,7 @@ def shift_of(tokens: int, config: Any) -> float:
     return base + (top - base) * (tokens - low) / (high - low)
 
 
-class Model:
+class Model(Carded):
     """A diffusers SD3 pipeline with named verbs; also the `VelocityField` that `ditlens.flow` integrates.
 
     `ditlens.models.flux.FluxModel` is the same for FLUX.
@@ -122,7 +124,11 @@ class Model:
         if not self.fits(pipe):
             raise ModelError(not_wrapped(pipe, self.pipeline))
         self.pipe, self.name, self.folder, self.world = pipe, name, folder, world
-        self._placed: tuple[Any, Any] = (None, None)  # where the weights are, and where it computes
+        self._placed: tuple[Any, Any, Any] = (
+            None,
+            None,
+            None,
+        )  # where weights are; where and in what it computes
         self.sigmas(2)  # refuses schedulers that are none of rectified flow
         if world is not None and (missing := missing_of(world)):
             raise ModelError(
@@ -142,6 +148,23 @@ class Model:
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.transformer.parameters()) / 1e6
         return f"Model({self.name!r}, {size:.1f} M parameters, {self.side} x {self.side}, {self.device})"
+
+    def _card(self) -> list[Piece]:
+        config, side = self.transformer.config, self.side // self.pipe.vae_scale_factor
+        joint, single = config.num_layers, config.get("num_single_layers") or 0
+        blocks = f"{joint} joint and {single} single blocks" if single else f"{joint} joint blocks"
+        width = config.num_attention_heads * config.attention_head_dim
+        latents = f"{self.latent_channels} x {side} x {side}, which are {(side // self.patch) ** 2} tokens"
+        parts = self.pipe.components.items()
+        encoders = [type(part).__name__ for name, part in parts if name.startswith("text_encoder") and part]
+        rows = [
+            ("transformer", f"{type(self.transformer).__name__}: {blocks}, width {width}"),
+            ("images", f"{self.side} x {self.side}, as latents {latents}"),
+            ("texts", ", ".join(encoders)),
+            ("by default", f"{self.defaults['steps']} steps, guidance {self.defaults['guidance']:g}"),
+            ("weights", f"{str(self.dtype).removeprefix('torch.')}, on {self.device}"),
+        ]
+        return [repr(self), Table(rows), *([] if self.world is None else [in_words(self.world)])]
 
     @classmethod
     def fits(cls, pipe: Any) -> bool:
@@ -171,17 +194,22 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where it computes; offloaded weights lie elsewhere in the meantime."""
-        module = self.transformer
-        weight = next(module.parameters())
-        # diffusers asks all modules, which takes 2 ms; these tell whether its answer may have changed
-        placed = id(module), weight.device, hasattr(module, "_hf_hook"), hasattr(module, "_diffusers_hook")
-        if placed != self._placed[0]:
-            self._placed = placed, self.pipe._execution_device
-        return self._placed[1]
+        return self._place()[1]
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.transformer.dtype
+        """The number format in which it computes."""
+        return self._place()[2]
+
+    def _place(self) -> tuple[Any, Any, Any]:
+        module = self.transformer
+        weight = next(module.parameters())
+        # diffusers asks all modules, which takes 2 ms; these tell whether its answers may have changed
+        hooks = hasattr(module, "_hf_hook"), hasattr(module, "_diffusers_hook")
+        placed = id(module), weight.device, weight.dtype, *hooks
+        if placed != self._placed[0]:
+            self._placed = placed, self.pipe._execution_device, module.dtype
+        return self._placed
 
     @property
     def side(self) -> int:
@@ -381,10 +409,11 @@ class Model:
         guidance = self.defaults["guidance"] if guidance is None else guidance
         text = self.encode_text(prompts)
         null_text = self.encode_text(negative_prompt).named("uncond") if guidance != 1 else None
-        latents = flow.sample(
-            self, self.noise(seeds), self.sigmas(steps), text, null_text=null_text, guidance=guidance,
-            on_step=on_step,
-        )  # fmt: skip
+        with progress_bar("sample, steps", on_step is None) as show:
+            latents = flow.sample(
+                self, self.noise(seeds), self.sigmas(steps), text, null_text=null_text, guidance=guidance,
+                on_step=on_step or (lambda state: show(state.step + 1, steps)),
+            )  # fmt: skip
         return self.decode(latents)
 
     @takes(
@@ -426,6 +455,16 @@ class Model:
             [prompt], [seed], steps=steps, guidance=guidance, negative_prompt=negative_prompt, on_step=on_step
         )
         return images.to_image(pixels)
+
+
+def in_words(world: World) -> Folded:
+    """The attributes of a world, and the words for their levels."""
+    rows = []
+    for name, spec in world.attributes.items():
+        words = [level.words for level in spec.levels] if isinstance(spec, Continuous) else spec.words
+        rows.append((spoken(name), ", ".join(phrases[0] for phrases in words)))
+    title = f"{counted(len(rows), 'attribute')} that are measured, and the words for their levels"
+    return Folded(title, [Table(rows, ("attribute", "from low to high, or its values"))])
 
 
 MODEL = instance("a model: ditlens.load('portraits'), or ditlens.wrap(pipe) around your own pipeline", Model)

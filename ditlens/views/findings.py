@@ -120,7 +120,7 @@ def plot_leakage(result: Leakage) -> NotebookFigure:
 def _over_blocks(result: Leakage) -> NotebookFigure:
     """Accuracy over blocks: a row for each order and a column for each stream."""
     source, into = (result.rows[0].source, result.rows[0].into)
-    streams = [each for each in STREAMS if any(row.where == each for row in result.rows if row.step >= 0)]
+    streams = [each for each in STREAMS if any(row.stream == each for row in result.rows if row.step >= 0)]
     figure = NotebookFigure(figsize=(WIDTH, 6.2), layout="constrained")
     figure.suptitle(
         f"Is “{spoken(source)}” (A) told from the channel of “{spoken(into)}” (B)?",
@@ -130,7 +130,7 @@ def _over_blocks(result: Leakage) -> NotebookFigure:
     for line, order in zip(axes, ORDERS, strict=True):
         base = result.select(source=source, into=into, order=order, block=EMBEDDING)[0]
         for ax, stream in zip(line, streams, strict=True):
-            chosen = result.select(source=source, into=into, order=order, where=stream)
+            chosen = result.select(source=source, into=into, order=order, stream=stream)
             _panel(ax, result, [row for row in chosen if row.block != EMBEDDING], base)
             place = "before" if order == "before" else "after"
             ax.set_title(f"{stream} stream, A {place} B", fontsize=10)
@@ -167,7 +167,7 @@ def _panel(ax: Axes, result: Leakage, rows: Sequence[LeakageRow], base: LeakageR
 
 def _matrices(result: Leakage) -> NotebookFigure:
     """Accuracies of telling A (rows) from the channel of B (columns), A after B: streams down, blocks across."""
-    streams = [each for each in STREAMS if any(row.where == each for row in result.rows if row.step >= 0)]
+    streams = [each for each in STREAMS if any(row.stream == each for row in result.rows if row.step >= 0)]
     blocks = [EMBEDDING, *result.blocks]
     figure = NotebookFigure(figsize=(WIDTH, 1.75 * len(streams) + 0.7), layout="constrained")
     axes = figure.subplots(len(streams), len(blocks), squeeze=False)

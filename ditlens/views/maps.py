@@ -14,6 +14,7 @@ from ditlens.analysis.ablation import Ablation
 from ditlens.analysis.cells import NO_INTERVAL
 from ditlens.analysis.patching import CausalMap
 from ditlens.errors import SettingError
+from ditlens.metrics.statistics import seen_mean
 from ditlens.tables import counted, spoken
 from ditlens.views.plots import (
     BLUE,
@@ -26,8 +27,10 @@ from ditlens.views.plots import (
     write_cells,
 )
 
-LINE = 0.30
-"""Inches of a line of cells."""
+LINE, TALL = 0.30, 0.50
+"""Inches of a line of cells, and of one with intervals."""
+ROOM = 6
+"""Most columns whose cells have room for an interval that can be read; tables have those of all."""
 SHOWN = 8
 """Most pictures in a strip."""
 
@@ -69,7 +72,7 @@ def plot_cells(
         column_label: What a column is.
         low: The number of the darkest colour.
         high: The number of the lightest one.
-        intervals: Ends of an interval of each number, (rows, columns, 2), in small type below it.
+        intervals: Ends of an interval of each number, (rows, columns, 2), below it, of up to 6 columns.
         diverging: Whether colours part at the middle of the range, for numbers with a sign.
         caption: What to see, below the map.
 
@@ -81,7 +84,7 @@ def plot_cells(
         raise SettingError(
             f"The table is {table.shape}, with {len(rows)} names of rows and {len(columns)} of columns."
         )
-    line = 0.44 if intervals is not None else LINE
+    line = TALL if intervals is not None and len(columns) <= ROOM else LINE
     figure = NotebookFigure(figsize=(WIDTH, line * len(rows) + 1.3 + _lines(caption)), layout="constrained")
     draw_cells(
         figure.add_subplot(), table, rows, columns, value=value, row_label=row_label, column_label=column_label,
@@ -110,11 +113,11 @@ def draw_cells(
     shown = draw_heat(ax, table, rows, columns, low, high, diverging=diverging, angle=40 if many else 0)
     ax.set_aspect("auto")
     numbers = np.vectorize(_number)(table)
-    if intervals is None:
+    if intervals is None or len(columns) > ROOM:
         write_cells(ax, shown, numbers, 8 if many else 10)
     else:
-        write_cells(ax, shown, numbers, 10, -0.12)
-        write_cells(ax, shown, np.array([[_range(*ends) for ends in row] for row in intervals]), 7, 0.28)
+        write_cells(ax, shown, numbers, 11, -0.2)
+        write_cells(ax, shown, np.array([[_range(*ends) for ends in row] for row in intervals]), 9.5, 0.24)
     ax.set_ylabel(row_label)
     ax.set_xlabel(column_label)
     draw_bar(ax.figure, shown, ax, value, fraction=0.04)
@@ -197,10 +200,12 @@ def plot_causal_map(result: CausalMap) -> NotebookFigure:
     if result.grid:
         return _plot_patches(result)
     count, single = len(result.directions), len(result.steps) == 1
-    body = 2.8 if single else 0.44 * len(result.places) + 0.8
+    body = 2.8 if single else TALL * len(result.places) + 0.8
     pictures = _strip(result)
     side = min(1.25, WIDTH / len(pictures))
-    figure = NotebookFigure(figsize=(WIDTH, side + 0.9 + count * body), layout="constrained")
+    notes = " ".join(result.notes)
+    height = side + 0.9 + count * body + _lines(notes)
+    figure = NotebookFigure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.add_gridspec(1 + count, 1, height_ratios=[side + 0.2, *[body] * count])
     strip = grid[0].subgridspec(1, len(pictures))
     for k, (name, picture) in enumerate(pictures):
@@ -210,7 +215,7 @@ def plot_causal_map(result: CausalMap) -> NotebookFigure:
         value = f"PE, {direction}\n(0: nothing, 1: all of it)"
         if single:
             curves = {direction: result.table(direction)[:, 0]}
-            curves |= {f"control: {name}": found[k].mean(-1) for name, found in result.controls.items()}
+            curves |= {f"control: {name}": seen_mean(found[k], -1) for name, found in result.controls.items()}
             ends = None if result.n < 2 else result.intervals(direction)[:, 0]
             draw_curves(ax, curves, result.places, value=value, row_label=_rows_are(result), intervals=ends)
         else:
@@ -219,7 +224,7 @@ def plot_causal_map(result: CausalMap) -> NotebookFigure:
                 row_label=_rows_are(result), column_label="sampling steps during which it is patched (noise level)",
                 intervals=None if result.n < 2 else result.intervals(direction),
             )  # fmt: skip
-    figure.suptitle(f"{spoken(result.measure)}: {result.what}, {_items(result)}", fontsize=11)
+    _words(figure, f"{spoken(result.measure)}: {result.what}, {_items(result)}", notes)
     return figure
 
 
@@ -258,7 +263,8 @@ def _plot_patches(result: CausalMap) -> NotebookFigure:
         show_image(ax, picture, name)
     draw_patches(axes[2], result.table()[:, -1].reshape(result.grid), clean, f"PE, {result.directions[0]}")
     axes[2].set_title("each patch alone", fontsize=10)
-    figure.suptitle(f"{spoken(result.measure)}: {result.what}, {counted(result.n, 'item')}", fontsize=11)
+    notes = " ".join(result.notes)
+    _words(figure, f"{spoken(result.measure)}: {result.what}, {counted(result.n, 'item')}", notes)
     return figure
 
 

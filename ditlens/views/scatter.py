@@ -38,12 +38,13 @@ PICTURE = 0.5
 """Side of a picture, in inches."""
 ANYTHING = Kind("anything", lambda value: True)  # noqa: ARG005
 COLOR = TEXT | list_of(ANYTHING, "a list with one value for each image")
+COMPONENTS = list_of(COUNT, "the numbers of two components, counted from 1")
 
 
 @takes(
     projection=instance("a Projection, from view.transform(...)", Projection), color=COLOR,
     thumbnails=FLAG | list_of(ANYTHING, "a list of images, one for each item"),
-    components=list_of(COUNT, "the numbers of two components, counted from 1"),
+    components=COMPONENTS,
 )  # fmt: skip
 def plot_projection(
     projection: Projection,

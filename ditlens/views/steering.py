@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
-from ditlens.analysis.geometry import Gram
+from ditlens.analysis.cosines import Gram
 from ditlens.analysis.same_effect import SAME
 from ditlens.analysis.steering import Steering
 from ditlens.ems import judge

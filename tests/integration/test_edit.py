@@ -155,7 +155,7 @@ def test_an_edit_says_what_it_did_and_whether_it_went_too_far(run):
     thin = dataclasses.replace(result, image=result.reconstruction, before=before, after=before)
     assert "no visible change" in repr(thin)
     assert "no visible change" not in repr(dataclasses.replace(thin, after={**before, "mouth_open": 0.45}))
-    assert repr(result.sweep([0, 1])) == "Sweep(degrees=[0.0, 1.0])"
+    assert repr(result.sweep([0, 1])).startswith("Sweep of 2 degrees: 0, 1\nmeasured ")
 
 
 def test_the_same_seed_gives_the_same_edit(run):

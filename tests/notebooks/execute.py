@@ -64,7 +64,8 @@ def committed(nb: NotebookNode) -> NotebookNode:
 
 
 def is_kept(output: NotebookNode) -> bool:
-    return output.get("name") != "stderr" and WIDGET not in output.get("data", {})
+    emptied = "data" in output and not any(output.data.values())  # a bar that is gone
+    return output.get("name") != "stderr" and WIDGET not in output.get("data", {}) and not emptied
 
 
 def reduced(output: NotebookNode) -> NotebookNode:

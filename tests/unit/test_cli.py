@@ -25,6 +25,7 @@ from ditlens.cli import demo, doctor, options
 from ditlens.cli import main as cli
 from ditlens.cli.app import typed
 from ditlens.cli.doctor import Check
+from ditlens.description import Description
 from ditlens.ems.edit import Edit
 from ditlens.errors import ModelError
 from ditlens.tables import counted, progress_bar
@@ -54,7 +55,7 @@ def provide(monkeypatch, **contents):
 class MadeUpEdit(types.SimpleNamespace):
     """What an edit says of itself, of given facts."""
 
-    __repr__ = Edit.__repr__
+    __repr__, _card = Edit.__repr__, Edit._card
 
 
 @pytest.fixture
@@ -74,6 +75,7 @@ def edited(monkeypatch):
     result = MadeUpEdit(
         **facts,
         facts=lambda: facts,
+        description=Description(facts["source_text"], facts["target_text"], {}),
         image=Image.new("RGB", (64, 64), "white"),
         source_image=Image.new("RGB", (64, 64), "black"),
         save=save,
@@ -649,12 +651,30 @@ def test_progress_in_a_log_file_is_a_line_now_and_then(monkeypatch, capsys):
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("ditlens.tables.WAIT", 0)
     with progress_bar("items") as show:
         for done in range(1, 4):
             show(done, 3)
     captured = capsys.readouterr()
     assert "items: 100%" in captured.err and "3/3" in captured.err
     assert captured.out == ""
+
+
+def test_what_takes_no_second_shows_no_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress_bar("items") as show:
+        show(3, 3)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_inside_another_waits_longer(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("ditlens.tables.WAIT", 0)
+    with progress_bar("outer") as outer, progress_bar("inner") as inner:
+        outer(1, 2)
+        inner(2, 2)
+    shown = capsys.readouterr().err
+    assert "outer: " in shown and "inner" not in shown
 
 
 @pytest.mark.parametrize(

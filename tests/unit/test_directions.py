@@ -201,6 +201,11 @@ def test_they_are_saved_and_pickled_whole(portraits, tmp_path):
             for name, value in vars(known).items():
                 mine = getattr(found, name)
                 assert torch.equal(mine, value) if isinstance(value, torch.Tensor) else mine == value, name
+    with pytest.raises(SettingError, match="is there already. Choose .* overwrite it: overwrite=True"):
+        made[2].save(tmp_path / "0.safetensors")
+    assert dl.Direction.load(made[2].save(tmp_path / "0.safetensors", overwrite=True)).value == "x"
+    with pytest.raises(SettingError, match="the name must end in .safetensors, e.g. 'smile.safetensors'"):
+        made[2].save(tmp_path / "smile")
     (tmp_path / "bad.safetensors").write_bytes(b"no direction")
     with pytest.raises(SettingError, match="holds no direction that can be read"):
         dl.Direction.load(tmp_path / "bad.safetensors")

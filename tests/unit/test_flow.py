@@ -243,3 +243,9 @@ def test_noise_belongs_to_the_seed_not_to_the_batch():
     )
     with pytest.raises(SettingError, match="Got 1 seeds for 2 latents"):
         flow.seeded_noise(flow.seeded_generators([7], 1), torch.zeros(SHAPE))
+
+
+def test_rows_of_unequal_size_are_evaluated_together():
+    world, x, text = GaussianWorld(0.6), torch.randn(3, 2, 2, 2), torch.ones(1, 1, 1, 1)
+    one, three = flow.evaluate(world, 0.5, [(x[:1], text), (x, 2 * text)])
+    assert torch.equal(one, world(x[:1], 0.5, text)) and torch.equal(three, world(x, 0.5, 2 * text))

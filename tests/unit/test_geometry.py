@@ -9,7 +9,7 @@ import torch
 import ditlens as dl
 from ditlens.analysis import geometry
 from ditlens.analysis import hidden_directions as hidden
-from ditlens.analysis.geometry import analyse, effective_dimension, gaussian_like, pairwise, rms
+from ditlens.analysis.cosines import analyse, effective_dimension, gaussian_like, pairwise, rms
 from ditlens.analysis.same_effect import Effect, orthogonal
 from ditlens.errors import SettingError
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache

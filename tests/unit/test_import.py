@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,15 @@ LIGHT = ("", ".cli.main", ".cli.doctor", ".cli.demo", ".worlds.portraits.instruc
 @pytest.mark.parametrize("module", [f"ditlens{name}" for name in LIGHT])
 def test_import_is_light(module):
     assert heavy_modules_after(f"import {module}") == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="set on Linux only")
+@pytest.mark.parametrize(("given", "found"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_that_wait_leave_the_cores_to_others(given, found):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    code = "import ditlens, os; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == found
 
 
 def test_the_check_notices_a_violation():

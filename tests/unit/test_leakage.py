@@ -114,7 +114,7 @@ def test_prompts_are_balanced_and_their_phrases_found(portraits):
 
 
 def test_the_embedding_knows_what_came_before_and_not_what_comes_after(portraits):
-    found = dl.leakage(portraits, "smile", "hat", carriers=8, steps=(0,), sampling_steps=2, where=("text",))
+    found = dl.leakage(portraits, "smile", "hat", carriers=8, steps=(0,), sampling_steps=2, stream="text")
     first, second = (found.select(block="embedding", order=order)[0] for order in ("before", "after"))
     assert first.leak["value"] > 0.9 and second.leak["value"] == 0.5
     assert first.own["value"] == second.own["value"] == 1.0
@@ -124,11 +124,11 @@ def test_the_embedding_knows_what_came_before_and_not_what_comes_after(portraits
 
 def test_a_shared_pooled_vector_closes_that_way(portraits):
     smile, hat = Contrast("smile", ("a big frown", "a big smile")), Contrast("hat", ("no hat", "a cap"))
-    moved = {}
+    moved, shares = {}, []
     for pooled in (True, False):
         run = Run(portraits, ("text",), [0], 2, 1.0, pooled)
         with dl.capture(portraits, "joint.0.text.v", steps=[0]) as cache:
-            run(["{b}, {a}"], [0], smile, hat)
+            run(["{b}, {a}"], [0], smile, hat, shares.append)
         values = cache["joint.0.text.v", 0][
             :, 1:3
         ]  # tokens of the hat, which do not see the smile behind them
@@ -194,6 +194,6 @@ def test_models_without_a_world_take_phrases_and_carriers(portraits):
     smile, hat = ("a big smile", "a big frown"), ("no hat", "a cap")
     said = [f"{{a}}, {each} hair, {{b}}" for each in ("red", "grey", "pink", "black")]
     found = dl.leakage(
-        plain, smile, hat, carriers=said, steps=(0,), sampling_steps=1, guidance=1, where=("text",)
+        plain, smile, hat, carriers=said, steps=(0,), sampling_steps=1, guidance=1, stream="text"
     )
     assert found.names == ("a big smile / a big frown", "no hat / a cap") and found.recipe["carriers"] == 4

@@ -266,6 +266,40 @@ def test_a_pair_that_does_not_show_what_is_measured_is_refused(portraits, monkey
     assert drawn_pairs(portraits, "eye_open", [0], 1, 1.0) == [Pair.written(portraits, "eye_open", 0, 1)]
 
 
+def test_images_that_do_not_show_it_after_a_patch_do_not_count(portraits, monkeypatch):
+    """The eyes are open and shut; after the patch the first two items wear sunglasses."""
+    world = portraits.world
+    shut, open_, covered = (
+        facts(world, eye_open=0.1), facts(world, eye_open=0.9), facts(world, eye_open=0.5, glasses="sunglasses")
+    )  # fmt: skip
+    patched = [facts(world, eye_open=0.3), facts(world, eye_open=0.5)]
+    seen = iter([[open_] * 4, [shut] * 4, [covered, covered, *patched]])
+    monkeypatch.setattr(type(world), "measure", lambda self, images: next(seen))
+    given = {"measure": "eye_open", "seeds": range(4), "blocks": 1, "steps": 1, "controls": False}
+    found = dl.patch(portraits, "a", "b", sampling_steps=1, **given)
+    assert found.table()[0, 0] == pytest.approx(0.375) and np.isnan(found.effects).sum() == 2
+    assert found.intervals()[0, 0] == pytest.approx([0.25, 0.5])
+    assert repr(found).endswith("eye_open cannot be seen in 2 images: these do not count.")
+    assert found.to_pandas()["n"].tolist() == [2]
+    figure = found.plot()
+    assert figure.get_supxlabel() == "eye_open cannot be seen in 2 images: these do not count."
+
+
+def test_items_that_cannot_be_read_after_a_knock_out_do_not_count(portraits, monkeypatch):
+    world = portraits.world
+    covered = facts(world, eye_open=0.5, glasses="sunglasses")
+    after = [covered, facts(world, eye_open=0.4), facts(world, eye_open=0.6), covered]
+    seen = iter([[facts(world, eye_open=0.5)] * 4, after])
+    monkeypatch.setattr(type(world), "measure", lambda self, images: next(seen))
+    given = {"measure": "eye_open", "how": "zero", "blocks": 1, "seeds": range(4), "progress": False}
+    lost = dl.knock_out(portraits, "a", sampling_steps=1, **given)
+    moved = 0.1 / world.attributes["eye_open"].range
+    assert lost.table()[0, 0] == pytest.approx(moved) and lost.intervals()[0, 0] == pytest.approx(
+        [moved, moved]
+    )
+    assert repr(lost).endswith("2 of 4 readings are of attributes that cannot be seen: they do not count.")
+
+
 def test_a_refused_pair_is_told_the_words_of_the_world(portraits, monkeypatch):
     world = portraits.world
     monkeypatch.setattr(type(world), "measure", lambda self, images: [facts(world, hat="none")] * len(images))
@@ -376,6 +410,20 @@ def test_cells_say_their_numbers():
     assert figure.get_suptitle() == "smile" and figure.axes[1].get_ylabel() == "R²"
     with pytest.raises(SettingError, match="3 names of rows and 2 of columns"):
         maps.plot_cells(table, ["0", "1", "2"], ["a", "b"], title="", value="")
+
+
+@pytest.mark.parametrize(("count", "shown"), [(6, True), (7, False)])
+def test_intervals_can_be_read_or_are_left_out(count, shown):
+    """At a width of 600 pixels, 9 points are 8 pixels high."""
+    table, ends = np.full((2, count), 0.5), np.tile([-0.25, 0.75], (2, count, 1))
+    names = [str(k) for k in range(count)]
+    figure = maps.plot_cells(table, ["0", "1"], names, title="smile", value="R²", intervals=ends)
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    assert ("-0.25 to 0.75" in written(ax)) == shown
+    assert min(text.get_fontsize() for text in ax.texts) >= 9
+    widest = max(text.get_window_extent().width for text in ax.texts)
+    assert widest < 0.95 * ax.get_window_extent().width / count
 
 
 def test_a_map_has_its_pictures_and_a_curve_its_controls(portraits):

@@ -19,8 +19,10 @@ from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.captures import capture
 from ditlens.lens.study.run import plan_study, run_study
 from ditlens.views.plots import NotebookFigure
-from ditlens.views.projections import plot_scree, plot_token_map, plot_trajectory, plot_words
+from ditlens.views.projections import plot_scree, plot_trajectory
 from ditlens.views.scatter import OKABE_ITO, OTHER, PICTURE, Colour, footer, placed, plot_projection, spread
+from ditlens.views.token_maps import plot_token_map
+from ditlens.views.words import plot_words
 
 PROMPTS = ["a big smile", "a frown, red hair"]
 IMAGE = Image.new("RGB", (16, 16), (200, 10, 10))
@@ -134,7 +136,7 @@ def test_token_maps_that_cannot_be(view, image, cache, study, portraits, tmp_pat
     kept = dl.open_study("portraits").select(stream="image")
     with pytest.raises(
         CaptureError,
-        match="this source keeps 11 of them: 12, 19, .* one that has all: .*'portraits-patches'",
+        match="only 11 were kept here: 12, 19, .* one that has all, .*'portraits-patches'",
     ):
         plot_token_map(view, kept)
     tensors = {CacheKey("joint.0.image.out", step, "cond"): torch.rand(1, 4, 64) for step in range(61)}

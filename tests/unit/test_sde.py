@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +125,24 @@ def test_intervals_are_over_groups_not_images():
     assert planted(swap=np.sort(swap, 0)).curve("effectiveness")[0]["low"] < 0.1
 
 
+def test_one_group_has_no_interval():
+    found = replace(planted(), groups=np.zeros(4, int))
+    for each in (found.curve("effectiveness")[0], found.area("effectiveness"), found.best("leak")):
+        assert np.isnan([each["low"], each["high"]]).all() and np.isfinite(each["value"]) and each["n"] == 1
+    assert "0.50 (–)" in repr(found)
+
+
+def test_images_in_which_the_attribute_cannot_be_seen_do_not_count():
+    effect = np.array([[np.nan, 1.0], [0.2, 1.0], [0.4, 1.0], [0.6, 1.0]])
+    found = planted(effect=effect)
+    first, second = found.curve("effect")
+    assert (first["value"], first["nan"]) == (pytest.approx(0.4), 1)  # groups: 0.2, and 0.4 with 0.6
+    assert (first["low"], first["high"]) == pytest.approx((0.2, 0.5))
+    assert second == pytest.approx({"value": 1, "low": 1, "high": 1, "n": 2, "nan": 0})
+    assert "smile cannot be seen in 1 of 8 images (text): these do not count in the effect." in repr(found)
+    assert planted().notes == []
+
+
 def test_what_was_not_measured_is_refused_in_words():
     found = planted(outside=np.full((4, 2), np.nan))
     assert "leak" in found.measured("joint") and "leak" not in found.measured("text")
@@ -192,8 +212,8 @@ def test_given_images_have_the_single_image_form_only(portraits):
     [
         ("smlie", {}, "no attribute 'smlie'. Use one of: smile, "),
         ("smile", {"count": 1}, "Give two people or edits at least"),
-        ("smile", {"sigmas": (0.0, 1.0)}, "give noise levels above 0 and up to 1"),
-        ("smile", {"settings": ("both",)}, "a list of settings among 'text', 'image', 'joint'"),
+        ("smile", {"sigmas": (0.0, 1.0)}, "give a noise level above 0 and up to 1"),
+        ("smile", {"settings": ("both",)}, "give one of 'text', 'image', 'joint', or a list"),
         ("smile", {"between": ("a grin", 1)}, "are not two levels of 'smile'. It has: 'a big frown', "),
         ("smile", {"distance": "lpips"}, "give one of 'squared', 'ssim'"),
         ([("a.png", "no hat")], {}, "a list of edits: of \\(image, its text"),

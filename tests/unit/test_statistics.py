@@ -97,6 +97,18 @@ def test_shares_of_groups():
         clustered([[]])
 
 
+def test_one_item_or_group_has_no_interval():
+    for found in (
+        estimate([0.5]),
+        paired([np.array([[2.0]])], lambda x: float(x.mean())),
+        statistics.resampled_estimate(0.5, statistics.resampled_sums(np.array([[0.5]]), 9), 1),
+        dict(zip(("value", "low", "high"), clustered([[True, False]]), strict=False)),
+    ):
+        assert math.isfinite(found["value"]) and math.isnan(found["low"]) and math.isnan(found["high"])
+    assert paired([np.array([[2.0]])], lambda x: float(x.mean()))["undefined"] == 0
+    assert clustered([[True, True]])[1:3] == wilson(1, 1) != (1, 1)
+
+
 def test_dependent_trials_widen_the_interval():
     alone = [[i % 2 == 0] for i in range(100)]
     together = [[i % 2 == 0] * 10 for i in range(10)]

@@ -171,6 +171,30 @@ def test_caches_are_saved_and_loaded(portraits, tmp_path):
     assert again.to_grid("joint.1.image.out", step=0).shape == (2, 8, 8, 64)
 
 
+def test_a_loaded_cache_knows_the_words_of_its_prompts(portraits, tmp_path):
+    with capture(portraits, "joint.0.text.out", steps=0) as cache:
+        portraits.sample(["a big frown, a big hat", "a smile"], [0, 1], steps=1)
+    again = LatentCache.load(cache.save(tmp_path / "cache.safetensors"))
+    for word in ("frown", "big", "Big Hat"):
+        assert again.words(word) == cache.words(word) != {}
+    assert again.words("big")["tokenizer"] == [2, 6]
+    twice = LatentCache.load(again.save(tmp_path / "twice.safetensors"))
+    assert twice.words("smile", 1) == cache.words("smile", 1)
+    with pytest.raises(CaptureError, match="The word 'hat' is not in the prompt 'a smile'"):
+        again.words("hat", 1)
+    with pytest.raises(CaptureError, match=r"nor the words of this prompt. Ask the model: dl.words"):
+        again.words("hat", prompt="a hat")
+
+
+def test_a_grid_of_some_tokens(portraits, tmp_path):
+    plan = plan_study(portraits, "a smile", 0, SITES, tokens={"image": [3, 4, 5, 9]}, sampling_steps=1)
+    made = run_study(portraits, plan, tmp_path, progress=False)
+    with pytest.raises(
+        CaptureError, match="A grid needs all image tokens, and only 4 were kept here: 3-5, 9. "
+    ):
+        made.cache().to_grid(next(site for site in made.sites if ".image." in site), step=0)
+
+
 def test_files_that_are_no_caches(tmp_path):
     (tmp_path / "broken").write_bytes(b"nothing")
     for name in ("broken", "none"):

@@ -154,7 +154,7 @@ def words_stay_apart(subject: Subject) -> Evidence:
     found = leakage(subject.model, **{"carriers": subject.count(16)} | given, steps=(0,))
     rows: list[dict[str, str | float]] = []
     for block in ("embedding", *found.blocks):
-        chosen = found.select(block=block, where="text", order="after")
+        chosen = found.select(block=block, stream="text", order="after")
         rows.append({
             "block": block, "leak": mean(r.leak for r in chosen), "size": mean(r.size for r in chosen),
             "own": mean(r.own for r in chosen), "shuffled": mean(r.shuffled for r in chosen),

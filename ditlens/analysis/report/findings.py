@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ditlens.cards import Carded, Piece
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -55,8 +57,8 @@ class Evidence:
         return {True: SUPPORTED, False: NOT_SUPPORTED, None: UNDECIDED}[self.supports]
 
 
-@dataclass(frozen=True, eq=False)
-class Report:
+@dataclass(frozen=True, eq=False, repr=False)
+class Report(Carded):
     """What a model says to the findings; from `ditlens.report`. Print it for the verdicts.
 
     >>> one = Evidence("matrix", 2, "below 0.1", "It is 0.05.", True)
@@ -87,14 +89,12 @@ class Report:
             return NOT_SUPPORTED
         return SUPPORTED if found and all(found) else UNDECIDED
 
-    def __str__(self) -> str:
-        lines = []
+    def _card(self) -> list[Piece]:
+        lines: list[Piece] = [f"Report of {self.model}"]
         for number, claim in CLAIMS.items():
             lines.append(f"{number}. {claim}\n   {self.verdict(number).upper()}")
             lines += [f"   - {each.name}: {each.verdict}. {each.says}" for each in self.of(number)]
-        return "\n".join(
-            [f"Report of {self.model}", *lines, *(f"Left out: {each}" for each in self.left_out)]
-        )
+        return [*lines, *(f"Left out: {each}" for each in self.left_out)]
 
     def facts(self) -> dict[str, Any]:
         """Everything as plain values, for a JSON file."""

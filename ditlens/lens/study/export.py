@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ditlens.errors import MissingDependencyError
-from ditlens.files import writing_whole
-from ditlens.lens.cache import new_file
+from ditlens.files import new_file, writing_whole
 from ditlens.lens.site import Site
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ditlens.errors import StudyError
 from ditlens.files import read_json, write_json
+from ditlens.tables import counted, ranges
 
 FORMAT = 1
 
@@ -36,6 +37,22 @@ class Manifest:
     settings: Mapping[str, Any]
     setup: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """The plan in a few lines; all prompts are in `prompts`."""
+        s, count = self.settings, len(self.items)
+        seeds = "a seed each" if s.get("paired") else counted(len(self.seeds), "seed")
+        steps = "all" if s.get("steps") is None else f"{ranges(s['steps'])} of"
+        some = {name: f"{len(numbers)} {name} tokens" for name, numbers in (s.get("tokens") or {}).items()}
+        kept = [", ".join(some.values()) or "all tokens", s.get("reduce") or "", s.get("dtype") or ""]
+        lines = [
+            f"Plan of a study of {self.model}: {counted(len(self.prompts), 'prompt')}, {seeds}: "
+            f"{counted(count, 'item')}",
+            f"  sites {', '.join(s.get('sites', ()))}",
+            f"  steps {steps} {s.get('sampling_steps', 'all')}, passes {', '.join(s.get('passes', ()))}",
+            f"  keeps {', '.join(filter(None, kept))}; {'images' if s.get('images') else 'no images'}",
+        ]
+        return "\n".join(lines + [f"  columns {', '.join(self.columns)}"] * bool(self.columns))
 
     @property
     def items(self) -> list[tuple[int, int]]:

@@ -16,7 +16,20 @@ from typing import Any
 import torch
 
 from ditlens import flow
-from ditlens.arguments import COUNT, FLAG, INDEX, NOTHING, NUMBER, TEXT, list_of, one_of, shown, takes
+from ditlens.arguments import (
+    COUNT,
+    FLAG,
+    INDEX,
+    NOTHING,
+    NUMBER,
+    SEED_OR_SEEDS,
+    TEXT,
+    listed,
+    one_of,
+    several,
+    shown,
+    takes,
+)
 from ditlens.errors import (
     ArchitectureError,
     BudgetError,
@@ -34,7 +47,6 @@ from ditlens.lens.cache import SITE, LatentCache
 from ditlens.lens.captures import capture
 from ditlens.lens.estimates import Estimate, estimate
 from ditlens.lens.selection import Tokens, size_of, token_numbers
-from ditlens.lens.site import Site
 from ditlens.lens.study.claims import claim
 from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.shards import item_name, write_item
@@ -56,26 +68,25 @@ FATAL = (
     WriteError,
 )
 """Errors that every item would raise: they end the study."""
-SITES = SITE | list_of(SITE, "a list of them")
+SITES = several(SITE)
 FORMATS = ("float16", "bfloat16", "float32")
 """Number formats to keep."""
 
 
 @takes(
-    model=MODEL, prompts=list_of(TEXT, "a list of texts"), sites=SITES, sampling_steps=COUNT, guidance=NUMBER,
-    seeds=list_of(INDEX, "a list of whole numbers from 0 to 2**63 - 1"), dtype=one_of(*FORMATS),
+    model=MODEL, prompts=several(TEXT, "a list of texts"), sites=SITES, sampling_steps=COUNT, guidance=NUMBER,
+    seeds=SEED_OR_SEEDS, dtype=one_of(*FORMATS),
     reduce=TEXT | NOTHING, images=FLAG, paired=FLAG,
-    steps=list_of(INDEX, "a list of step numbers from 0"),
-    passes=list_of(one_of("cond", "uncond"), "a list of 'cond', 'uncond' or both"),
+    steps=several(INDEX, "a list of step numbers from 0"), passes=several(one_of("cond", "uncond")),
 )  # fmt: skip
 def plan_study(
     model: Model,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
+    prompts: str | Sequence[str],
+    seeds: int | Sequence[int],
     sites: str | Iterable[str],
     *,
-    steps: Sequence[int] | None = None,
-    passes: Sequence[str] = ("cond",),
+    steps: int | Sequence[int] | None = None,
+    passes: str | Sequence[str] = "cond",
     reduce: str | None = "sketch:64",
     dtype: str | None = None,
     tokens: Tokens = None,
@@ -89,11 +100,11 @@ def plan_study(
 
     Args:
         model: The model.
-        prompts: The texts.
-        seeds: Seeds for each of them.
+        prompts: One or more texts.
+        seeds: One or more seeds for each of them.
         sites: Patterns as in `ditlens.capture`.
-        steps: Steps to keep; None for all.
-        passes: Guidance passes to keep.
+        steps: One or more steps to keep; None for all.
+        passes: Guidance passes to keep, one or more.
         reduce: ``"sketch:64"`` keeps every token, projected to a width of 64; None keeps them whole; ``"mean"``
             keeps their mean, from which little can be told of what lies in one place, like a smile.
         dtype: One of `FORMATS`, or None for the model's own.
@@ -110,10 +121,16 @@ def plan_study(
             many as the prompts, or a column has the name of an attribute that is measured.
 
     >>> plan = plan_study(model, ["a man", "a woman"], [0, 1], "joint.*.image.out", columns={"name": ["m", "w"]})
+    >>> plan
+    Plan of a study of ...: 2 prompts, 2 seeds: 4 items
+      sites joint.*.image.out
+      steps all 4, passes cond
+      keeps all tokens, sketch:64; images
+      columns name
     >>> plan.items
     [(0, 0), (0, 1), (1, 0), (1, 1)]
     """
-    seeds = [flow.seed_of(seed) for seed in seeds]
+    prompts, seeds = listed(prompts), [flow.seed_of(seed) for seed in listed(seeds)]
     if len(set(seeds)) < len(seeds):
         raise SettingError(f"seeds has one twice: {list(seeds)}. Name every seed once.")
     if paired and len(seeds) != len(prompts):
@@ -123,9 +140,9 @@ def plan_study(
     columns = {str(name): list(values) for name, values in (columns or {}).items()}
     check_columns(columns, len(prompts), model.world.attributes if images and model.world else ())
     settings: dict[str, Any] = {
-        "sites": [str(site) for site in ([sites] if isinstance(sites, str | Site) else sites)],
-        "steps": None if steps is None else list(steps),
-        "passes": list(passes), "reduce": reduce, "dtype": dtype,
+        "sites": [str(site) for site in listed(sites)],
+        "steps": None if steps is None else listed(steps),
+        "passes": listed(passes), "reduce": reduce, "dtype": dtype,
         "tokens": token_numbers(tokens) or None, "images": images,
         "sampling_steps": sampling_steps or model.defaults["steps"],
         "guidance": model.defaults["guidance"] if guidance is None else guidance,

@@ -19,23 +19,39 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 
-from ditlens.arguments import COUNT, FLAG, INDEX, PATH, TEXT, Kind, instance, is_whole, list_of, one_of, takes
+from ditlens.arguments import (
+    COUNT,
+    FLAG,
+    INDEX,
+    PATH,
+    TEXT,
+    Kind,
+    instance,
+    is_whole,
+    list_of,
+    listed,
+    several,
+    takes,
+)
+from ditlens.cards import Carded, Pictures, Piece, Table
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import DATA, read_json, user_path
-from ditlens.lens.cache import INDICES, SITE, CachedItem, CacheKey, LatentCache, Part, not_kept
-from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
+from ditlens.lens.cache import SELECTION, SITE, CachedItem, CacheKey, LatentCache, Part
+from ditlens.lens.site import Site, fitting
+from ditlens.lens.spans import Words
 from ditlens.lens.study import export
 from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.shards import IMAGE, MASK, Shard, is_site, item_name
 from ditlens.tables import human, ranges
 
 WHOLE = Kind("a whole number", is_whole)
-CHOICE = WHOLE | list_of(WHOLE, "a list of them") | instance("a slice", slice)
+CHOICE = several(WHOLE) | instance("a slice", slice)
 ITEMS = list_of(
     Kind("", lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(WHOLE.fits, value))),
     "pairs (number of the prompt, seed), e.g. study.items[:10]",
@@ -49,6 +65,8 @@ STUDIES = DATA / "studies"
 """Where the shipped studies live."""
 RESERVED = ("prompt", "prompt_number", "seed")
 """Columns that every study has."""
+SHOWN = 5
+"""Images of a study that a notebook shows of it."""
 Choice = int | Sequence[int] | slice | None
 """Which steps or tokens: one, several, a slice, or all."""
 
@@ -73,7 +91,7 @@ class StudySlice:
         return f"StudySlice: {axes}, {dtype}, {human(self.tensor.nbytes)}"
 
 
-class Study:
+class Study(Carded):
     """A study on disk, read lazily; print it to see what it holds.
 
     Attributes:
@@ -170,26 +188,31 @@ class Study:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __repr__(self) -> str:
+    def _card(self) -> list[Piece]:
         total, done = len(self.manifest.items), len(self.items)
         size = sum(self.path(item).stat().st_size for item in self.items)
-        lines = [f"Study of {self.manifest.model}: {done} of {total} items, {human(size)}, in {self.folder}"]
+        lines: list[Piece] = [
+            f"Study of {self.manifest.model}: {done} of {total} items, {human(size)}, in {self.folder}"
+        ]
         if done:
             shapes = {s: self._first.header[f"{s}|{self.passes[0]}"]["shape"] for s in self.sites}
-            lines += [
-                f"  {s}  steps x {' x '.join(map(str, shape[1:]))}" for s, shape in list(shapes.items())[:12]
-            ]
+            rows = [(s, f"steps x {' x '.join(map(str, shape[1:]))}") for s, shape in shapes.items()]
+            lines.append(Table(rows[:12], (), "  "))
             lines += [f"  ... {len(shapes) - 12} more sites"] * (len(shapes) > 12)
             lines.append(f"  steps {self.steps}, passes {', '.join(self.passes)}")
             lines += [f"  columns {', '.join(self.manifest.columns)}"] if self.manifest.columns else []
             measured = f"{len(self._first.measured) or 'no'} measured attributes"
-            lines.append(f"  {'images' if IMAGE in self._first.header else 'no images'}, {measured}")
+            lines.append(f"  {'images' if self.has_images else 'no images'}, {measured}")
+            if self.has_images:
+                first = range(min(done, SHOWN))
+                prompts = [shorten(self.prompt(self.items[k]), 60, placeholder=" ...") for k in first]
+                lines.insert(1, Pictures(map(self.image, first), prompts))
         for name, what in list(self.failures.items())[:5]:
             times = "" if what["attempts"] < 2 else f" {what['attempts']} times"
             lines.append(f"  {name} failed{times}: {what['error'][:200]}")
         if done < total and not self.failures and not self._kept:
             lines.append("  Run the same `ditlens capture` again to resume.")
-        return "\n".join(lines)
+        return lines
 
     def prompt(self, item: tuple[int, int]) -> str:
         """Text of an item."""
@@ -249,10 +272,7 @@ class Study:
             raise StudyError(f"{self.folder} was captured without images. Plan it again with images=True.")
         return Image.open(io.BytesIO(bytes(shard.read(IMAGE).numpy()))).convert("RGB")
 
-    @takes(
-        stream=one_of(*STREAMS), block=INDICES, kind=one_of(*KINDS), point=one_of(*POINTS), step=CHOICE,
-        pass_=TEXT, items=ITEMS,
-    )  # fmt: skip
+    @takes(**SELECTION, step=CHOICE, items=ITEMS)
     def select(
         self,
         sites: str | Iterable[str] | None = None,
@@ -521,7 +541,7 @@ class Study:
         return LatentCache(
             tensors=tensors, items=[CachedItem(0, row, self.prompt(item)) for row, item in enumerate(chosen)],
             grids={0: self.grid}, masks=masks, tokens=self.tokens, reduced=self.reduced,
-            spans=not_kept,
+            spans=Words.kept({}),
         )  # fmt: skip
 
     def verify(self) -> list[str]:
@@ -558,7 +578,7 @@ def read_failure(path: Path) -> dict[str, Any]:
 
 def _listed(choice: int | Iterable[int]) -> list[int]:
     """One number or several as a list."""
-    return [int(number) for number in choice] if isinstance(choice, Iterable) else [int(choice)]
+    return [int(number) for number in listed(choice)]
 
 
 def _tokens(choice: int | Sequence[int] | slice, count: int, kept: list[int] | None) -> list[int]:
