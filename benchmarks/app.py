@@ -10,25 +10,33 @@ from __future__ import annotations
 
 import contextlib
 import io
-import multiprocessing
 import os
+import pickle
 import random
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from benchmarks import ROOT
 from benchmarks.report import Result, load_note
 from ditlens.views.app.remote import RemoteSession, connect
 
 PEOPLE, EDITS = 8, 20
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
 """How JupyterLab and Voilà's pages talk to their processes."""
+CHILD = """
+import pickle, sys
+from benchmarks import app
+work, given = pickle.load(sys.stdin.buffer)
+pickle.dump(getattr(app, work)(*given), sys.stdout.buffer)
+"""
 JPEG = b"\xff\xd8\xff"
 MINUTES = 3.0
 """After so long an edit is given up."""
@@ -68,13 +76,13 @@ def app_sessions_mixed() -> Result:
     try:
         with pages(app) as (seen, dead), memory(app.server.process.pid) as peak:
             desk, tickets = app.desk, app.hub.tickets
-            found = spread(person, [(desk, each, wishes[k]) for k, each in enumerate(tickets)])
+            found = spread("person", [(desk, each, wishes[k]) for k, each in enumerate(tickets)])
             time.sleep(2.0)  # what is still on its way to the pages
             broken = dead()
     finally:
         app.close()
     seconds = time.monotonic() - started
-    alone = spread(by_oneself, [(each,) for each in wishes], workers=1)
+    alone = [made for each in wishes for made in spread("by_oneself", [(each,)])]
     return result(found, alone, seen, broken, peak, seconds)
 
 
@@ -131,11 +139,19 @@ def wishes_for(model: Any) -> list[list[Wish]]:
     return [every[k::PEOPLE] for k in range(PEOPLE)]
 
 
-def spread(work: Any, arguments: list[tuple[Any, ...]], workers: int = PEOPLE) -> list[list[Made]]:
-    """Do some work in processes of their own, one for each of the arguments at the same time."""
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=fresh) as pool:
-        return [each.result() for each in [pool.submit(work, *given) for given in arguments]]
+def spread(work: str, arguments: list[tuple[Any, ...]]) -> list[list[Made]]:
+    """Do the work of a function of this file in processes of their own, one for each of the arguments at once."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        )
+        for _ in arguments
+    ]
+    for process, given in zip(started, arguments, strict=True):
+        assert process.stdin is not None
+        pickle.dump((work, given), process.stdin)
+        process.stdin.close()
+    return [pickle.load(process.stdout) for process in started if process.stdout is not None]
 
 
 # --- in processes of their own ---------------------------------------------------------------------------------
