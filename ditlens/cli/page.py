@@ -14,7 +14,7 @@ from ditlens.cli import options as o
 from ditlens.cli.app import Outcome
 from ditlens.cli.checks import check
 
-EVERYONE = ("0.0.0.0", "::", "")
+EVERYONE = ("0.0.0.0", "")
 
 
 def app(
@@ -34,9 +34,13 @@ def app(
     port = check_server(port, host)
     from ditlens.views.app.run import App
 
-    for name in ("SIGTERM", "SIGHUP"):  # the latter when a terminal is closed; Windows has none
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stop)
+    for name in (
+        "SIGTERM",
+        "SIGHUP",
+    ):  # the latter when a terminal is closed, unless nohup says so; not on Windows
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     served = App(dl.load(model, device=device), port, host, seats)
     try:
         for line in about(served.server, host, seats):
@@ -55,7 +59,7 @@ def about(server: Any, host: str, seats: int) -> list[str]:
     """Where it runs, who can reach it, and how to stop it."""
     from ditlens.bench.rating.server import addresses
 
-    local = host == "localhost" or host.startswith("127.") or host == "::1"
+    local = host == "localhost" or host.startswith("127.")
     lines = [
         f"The editor: {server.url(each)} (Ctrl-C ends it)"
         for each in (addresses() if host in EVERYONE else [host])

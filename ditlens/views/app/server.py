@@ -156,7 +156,7 @@ class Server:
         }  # fmt: skip
 
     def _wait_for_it(self) -> None:
-        here = "127.0.0.1" if self.host in ("0.0.0.0", "") else "::1" if self.host == "::" else self.host
+        here = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
         end = time.monotonic() + START
         while time.monotonic() < end and self.process.poll() is None:
             try:
