@@ -84,6 +84,17 @@ def test_who_is_silent_loses_the_seat(portraits):
         hub.join()
 
 
+def test_whose_process_has_ended_loses_the_seat_at_once(portraits):
+    hub = Hub(portraits, seats=1)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    killed, waiting = hub.join(process.pid), hub.join(os.getpid())
+    assert (hub.place(killed), hub.place(waiting)) == ((0, 1), (1, 1))
+    process.kill()
+    until(lambda: hub.place(waiting) == (0, 1), 5.0)
+    process.wait()
+    hub.close()
+
+
 def test_only_public_methods_of_a_session_can_be_called(hub):
     ticket = hub.join()
     hub.place(ticket)

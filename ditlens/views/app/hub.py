@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from multiprocessing.managers import BaseManager
 from typing import Any
 
+from ditlens.files import is_gone
 from ditlens.models.model import Model
 from ditlens.views.editor.session import Session
 
@@ -26,11 +27,13 @@ class Guest:
     Attributes:
         session: The editor, once there is a seat.
         seen: When the page asked last.
+        process: Number of the page's process; 0 if unknown.
         opening: Held while the editor is made.
     """
 
     session: Session | None = None
     seen: float = field(default_factory=time.monotonic)
+    process: int = 0
     opening: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -55,8 +58,11 @@ class Hub:
         with self._lock:
             return list(self._guests)
 
-    def join(self) -> str:
+    def join(self, process: int = 0) -> str:
         """Get in line.
+
+        Args:
+            process: Number of the page's process: who waits in line need not wait until its silence is noticed.
 
         Returns:
             A ticket, with which everything else is asked.
@@ -65,7 +71,7 @@ class Hub:
         with self._lock:
             if self._closed.is_set():
                 raise ConnectionError(GONE)
-            self._guests[ticket] = Guest()
+            self._guests[ticket] = Guest(process=process)
         return ticket
 
     def place(self, ticket: str) -> tuple[int, int]:
@@ -131,13 +137,14 @@ class Hub:
                     guest.session.close()
 
     def _look(self) -> None:
-        """Have those leave who are silent."""
-        while not self._closed.wait(min(5.0, self.patience / 4)):
+        """Have those leave who are silent, or whose process has ended."""
+        while not self._closed.wait(min(1.0, self.patience / 4)):
             latest = time.monotonic() - self.patience
             with self._lock:
-                silent = [ticket for ticket, guest in self._guests.items() if guest.seen < latest]
-            for ticket in silent:
-                self.leave(ticket)
+                guests = list(self._guests.items())
+            for ticket, guest in guests:
+                if guest.seen < latest or (guest.process and is_gone(guest.process)):
+                    self.leave(ticket)
 
 
 def open_desk(hub: Hub) -> tuple[str, bytes]:

@@ -81,7 +81,7 @@ class Door(widgets.VBox):  # type: ignore[misc]
 
     def __init__(self, hub: Any) -> None:
         super().__init__()
-        self.hub, self.ticket = hub, hub.join()
+        self.hub, self.ticket = hub, hub.join(os.getpid())
         self.note = widgets.HTML()
         self.children = [self.note]
         atexit.register(self._leave)
