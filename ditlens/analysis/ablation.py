@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from ditlens import late
-from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Cell, Change, Sampler, distinct, places_of
+from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Cell, Change, Sampler, distinct, once, places_of
 from ditlens.analysis.measures import Measure, Read, check_measure
 from ditlens.analysis.prompts import OTHERS, sentence, world_of
 from ditlens.arguments import COUNT, FLAG, NUMBER, SEED_OR_SEEDS, TEXTS, listed, one_of, several, takes
@@ -26,7 +26,7 @@ from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
 from ditlens.lens.interventions import Where
 from ditlens.metrics import statistics
-from ditlens.metrics.statistics import span
+from ditlens.metrics.statistics import span, too_few
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import counted, frame, progress_bar
 from ditlens.worlds.world import Values
@@ -123,7 +123,7 @@ class Ablation(Carded):
         ]
         title = f"Ablation: mean change of {what}, {self.unit}"
         title += f"; {counted(self.n, 'item') if self.n > 1 else NO_INTERVAL}, guidance {self.guidance:g}"
-        return [title, Table(rows, ("block", *self.ways)), *self.notes]
+        return [title, Table(rows, ("block", *self.ways)), *too_few(self.n, "item"), *self.notes]
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line for each way, block and attribute."""
@@ -246,7 +246,7 @@ def items_of(
         ModelError: If there are no prompts and no world that could write them.
     """
     if prompts is not None:
-        given = listed(prompts)
+        given = once(listed(prompts), "prompts")
         return [text for text in given for _ in seeds], [seed for _ in given for seed in seeds]
     world = world_of(model, "prompts: knock_out(model, prompts, ...)")
     return [sentence(world, random.Random(f"caption {seed}"), 2 * OTHERS) for seed in seeds], list(seeds)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,7 +27,9 @@ from ditlens.lens.listing import sites
 from ditlens.lens.site import Site
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.model import Model
+from ditlens.tables import counted
 
+T = TypeVar("T")
 ROWS, TOKENS = 32, 2048
 """Most rows of one batch, and about how many image tokens they may have together."""
 
@@ -46,13 +48,21 @@ def distinct(seeds: int | Sequence[int]) -> list[int]:
     Raises:
         SettingError: If one comes twice: its images would be counted as if they were independent.
     """
-    found = [int(seed) for seed in listed(seeds)]
-    if twice := sorted({seed for seed in found if found.count(seed) > 1}):
+    return once([int(seed) for seed in listed(seeds)], "seeds")
+
+
+def once(found: Sequence[T], name: str) -> list[T]:
+    """What was given, if each comes once.
+
+    Raises:
+        SettingError: If one comes twice: its images would be counted as if they were independent.
+    """
+    if twice := [each for each in dict.fromkeys(found) if found.count(each) > 1]:
         raise SettingError(
-            f"seeds has {', '.join(map(str, twice))} more than once. The same seed gives the same image, which "
-            "says nothing new: give each seed once."
+            f"{name} has {', '.join(map(str, twice))} more than once. It gives the same images again, which say "
+            "nothing new: give each once."
         )
-    return found
+    return list(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,6 +248,10 @@ def places_of(
     for site in sites(model, patterns):
         found.setdefault((site.kind, site.block), []).append(site)
     kinds = {kind for kind, _ in order}
+    if window > len(order):
+        raise SettingError(
+            f"window is {window}, and this model has {counted(len(order), 'block')}. Give fewer."
+        )
     wanted = range(len(order)) if blocks is None else [int(block) for block in listed(blocks)]
     if absent := [k for k in wanted if k >= len(order) or (blocks is not None and order[k] not in found)]:
         raise SettingError(

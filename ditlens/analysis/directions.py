@@ -324,6 +324,12 @@ def direction(
         >>> round(float(mood.vector.norm()), 3)
         1.0
     """
+    if other := [each for each in what if not isinstance(each, str)]:
+        raise SettingError(
+            f"An attribute's name or two texts go here, nothing of type {type(other[0]).__name__}: "
+            "direction(model, 'smile'), direction(model, 'a frown', 'a smile'), or direction(study, 'smile', "
+            "site=...)."
+        )
     if isinstance(source, Model):
         if site is not None or method in hidden.METHODS:
             raise SettingError(

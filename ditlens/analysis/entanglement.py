@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ditlens.analysis.cells import once
 from ditlens.analysis.prompts import world_of
 from ditlens.analysis.wordings import Ends, Plan, plan
 from ditlens.arguments import COUNT, FLAG, NAME, NOTHING, NUMBER, SEED, Kind, listed, several, takes
@@ -301,7 +302,7 @@ def entanglement(
     def draw(texts: list[str], seeds: list[int]) -> torch.Tensor:
         return model.sample(texts, seeds, steps=sampling_steps, guidance=guidance)
 
-    rows = tuple(world.attributes) if attributes is None else tuple(listed(attributes))
+    rows = tuple(world.attributes) if attributes is None else tuple(once(listed(attributes), "attributes"))
     plans = plan(world, rows, count, moves or {}, name_others, seed)
     if extra := [name for name in moves or {} if name not in rows]:
         raise SettingError(

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ditlens import flow
+from ditlens.analysis.rows import check_finite
 from ditlens.arguments import is_number
 from ditlens.errors import SettingError
 from ditlens.lens.cache import LatentCache
@@ -70,6 +71,7 @@ def gather(
     chunks: dict[int, Tensor] = {}
     for each in part.parts():
         first = each.rows[0]
+        check_finite(site, each.step, each.values, each.rows)
         values = each.values.float() / count
         chunks[first] = values if first not in chunks else chunks[first] + values
     total = torch.cat([chunks[first] for first in sorted(chunks)])

@@ -52,7 +52,7 @@ from ditlens.arguments import (
 from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.late import view
-from ditlens.metrics.statistics import Estimate, said
+from ditlens.metrics.statistics import Estimate, said, too_few
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import frame, progress_bar, share_of
 
@@ -198,7 +198,7 @@ class Leakage(Carded):
             f"Leakage (our reading): accuracy of a linear classifier, 0.5 is chance; {self.recipe['carriers']} "
             f"carriers, pooled vector {'as it is' if self.recipe['pooled'] else 'shared'}"
         )
-        return [title, Table(rows, head)]
+        return [title, Table(rows, head), *too_few(self.recipe["carriers"], "carrier")]
 
     def plot(self) -> Any:
         """Accuracy over blocks, or for several pairs a matrix for each block; a matplotlib figure."""

@@ -147,13 +147,13 @@ class UMAP(View):
     def _layout(self) -> np.ndarray:
         """The places of the drawn rows: from disk if they were laid out before."""
         path = self._path()
-        if self.cache and path.is_file():
+        if self.cache:
             try:
                 found: np.ndarray = np.load(path, allow_pickle=False)
                 if found.shape == (len(self._rows), self.n_components):
                     return found
             except (OSError, ValueError, EOFError):
-                pass  # damaged: lay out again
+                pass  # not there, damaged, or in a folder that cannot be read: lay out again
         layout = np.asarray(self._fit_reducer().embedding_, np.float32)
         if self.cache:
             file = io.BytesIO()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ditlens import late
-from ditlens.analysis.cells import Sampler, places_of
+from ditlens.analysis.cells import Sampler, once, places_of
 from ditlens.analysis.patcher import grid_of
 from ditlens.analysis.patching import CausalMap, patch
 from ditlens.analysis.probes import Probe, probe
@@ -23,6 +23,7 @@ from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError
 from ditlens.lens.study.store import Study
 from ditlens.metrics.statistics import Estimate, estimate, resampled_estimate, said, spearman
+from ditlens.models.identity import fingerprint
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import counted, progress_bar
 
@@ -193,7 +194,7 @@ def locate(
         StudyError: If there is no such column.
         UnknownAttributeError: If the world has no such attribute.
     """
-    chosen, seeds = listed(attributes), listed(seeds)
+    chosen, seeds = once(listed(attributes), "attributes"), listed(seeds)
     outs = [each for each in study.sites if each.endswith(".image.out")]
     site, step = site or (outs or [""])[-1], study.steps[-1] if step is None else step
     entering = [place.sites[0] for place in places_of(model, ["image"], ["in"], None, 1)]
@@ -207,27 +208,31 @@ def locate(
         )
     here = entering.index(inside)
     into, blocks = min(here + 1, len(entering) - 1), range(min(len(entering) // 3, here), here + 1)
-    maps, measures, pictures = [], [], []
+    reads = [probe(study, name, sites=site, steps=step) for name in chosen]
+    legible = [
+        readable(read, site, study.grid) for read in reads
+    ]  # what is missing is said before the slow part
+    maps, pictures = [], []
     with progress_bar("locate, attributes") as show:
-        for done, name in enumerate(chosen, 1):
-            read = probe(study, name, sites=site, steps=step)
+        for done, (name, read) in enumerate(zip(chosen, legible, strict=True), 1):
             used = patch(
                 model, measure=name, stream="image", tokens="each", blocks=[into], seeds=seeds,
                 sampling_steps=sampling_steps,
             )  # fmt: skip
             effect = np.nan_to_num(used.table()[:, -1])  # NaN where no image shows it any more: nothing known
-            maps.append(
-                [readable(read, site, study.grid), looked_at(model, used, blocks), effect.reshape(study.grid)]
-            )
-            measures.append(read.measure)
+            maps.append([read, looked_at(model, used, blocks), effect.reshape(study.grid)])
             pictures.append((used.pictures[1], used.pictures[2 + int(effect.argmax())], used.pictures[0]))
             show(done, len(chosen))
     about = (
         f"read at {site}, step {step}; attention of {counted(len(blocks), 'block')} up to there; patched into "
         f"block {into}; {counted(len(seeds), 'pair')} of prompts"
     )
+    if fingerprint(model) != study.manifest.fingerprint:
+        about += (
+            f"; the study is of another model ({study.manifest.model}), and says nothing sure of this one"
+        )
     return PatchMaps(
-        tuple(chosen), tuple(measures), np.stack(maps, 1), about, tuple(pictures), study
+        tuple(chosen), tuple(read.measure for read in reads), np.stack(maps, 1), about, tuple(pictures), study
     )  # fmt: skip
 
 

@@ -118,7 +118,12 @@ class Donor:
             return new
         mixed = values.clone()
         for row, item in enumerate(items):
-            chosen = list(self.tokens[item])
+            chosen, count = list(self.tokens[item]), new.shape[-2]
+            if absent := [token for token in chosen if token >= count]:
+                raise SettingError(
+                    f"tokens has {absent[0]}, and {where.site} has {count} tokens, 0 to {count - 1}. Choose "
+                    "among them."
+                )
             mixed[row, chosen] = new[row, chosen]
         return mixed
 

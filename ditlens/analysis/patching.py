@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ditlens import late
-from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Sampler, distinct, places_of
+from ditlens.analysis.cells import BLOCKS, NO_INTERVAL, Sampler, distinct, once, places_of
 from ditlens.analysis.measures import Pair, Read, check_measure
 from ditlens.analysis.patcher import Patcher, drawn_pairs, grid_of, with_tokens
 from ditlens.arguments import (
@@ -59,6 +59,8 @@ INTERVAL = Kind(
     lambda value: list_of(INDEX, "").fits(value) and len(value) == 2,
 )
 STEPS = COUNT | several(INTERVAL, "a list of them, e.g. [(0, 4), (4, 10)]")
+PRINTED = 12
+"""Most patches that a table shows: those that do most."""
 DIRECTIONS = {
     "sufficiency": ("sufficiency",),
     "necessity": ("necessity",),
@@ -168,15 +170,31 @@ class CausalMap(Carded):
             others = [name for name in self.controls]
             head = ["patch" if self.grid else "block", *self.columns(), "95 % of the last", "drift", *others]
             rows = []
-            for k, place in enumerate(self.places[:40]):
+            shown = self._shown(values[:, -1])
+            for k in shown:
                 low, high = ends[k, -1]
                 extra = [f"{statistics.seen_mean(self.controls[name][number, k]):.2f}" for name in others]
                 drift = f"{np.mean(self.drift[number, k, -1]):.3f}"
                 rows.append(
-                    [place, *(f"{x:.2f}" for x in values[k]), statistics.span(low, high), drift, *extra]
+                    [
+                        self.places[k],
+                        *(f"{x:.2f}" for x in values[k]),
+                        statistics.span(low, high),
+                        drift,
+                        *extra,
+                    ]
                 )
             lines += ["", f"PE, {direction}, by steps", Table(rows, head)]
-        return [*lines, *self.notes]
+            if len(shown) < len(self.places):
+                lines.append(f"The {len(shown)} largest of {len(self.places)}; all: .to_pandas()")
+        return [*lines, *statistics.too_few(self.n, "item"), *self.notes]
+
+    def _shown(self, last: np.ndarray) -> list[int]:
+        """The places that are printed: all blocks; of many patches those where the whole run does most."""
+        if not self.grid or len(self.places) <= PRINTED:
+            return [*range(len(self.places))]
+        order = np.argsort(-np.nan_to_num(np.abs(last), nan=-1.0), kind="stable")
+        return [int(place) for place in order[:PRINTED]]
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line for each direction, place and stretch of steps, and for each control; n items count."""
@@ -329,7 +347,9 @@ def pairs_of(clean: Any, corrupt: Any, seeds: Sequence[int]) -> list[Pair]:
         raise SettingError(
             f"clean has {counted(len(first), 'prompt')} and corrupt {len(second)}: give one of each for every pair."
         )
-    return [Pair(a, b, int(seed)) for a, b in zip(first, second, strict=True) for seed in seeds]
+    texts = list(zip(first, second, strict=True))
+    once([f"{a!r} with {b!r}" for a, b in texts], "clean and corrupt")
+    return [Pair(a, b, int(seed)) for a, b in texts for seed in seeds]
 
 
 def stretches_of(steps: Any, tokens: Any, total: int) -> list[tuple[int, int]]:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ditlens import late
 from ditlens.analysis.ridge import Split, predict, splits
-from ditlens.analysis.targets import Target, is_missing
+from ditlens.analysis.rows import check_finite
+from ditlens.analysis.targets import Target, is_missing, plain_values
 from ditlens.arguments import COUNT, INDEX, NOTHING, SEED, TEXT, TEXTS, Kind, instance, listed, several, takes
 from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import SettingError, StudyError
@@ -279,7 +280,7 @@ def probe(
         SiteError: If a site was not captured.
     """
     name, values = (
-        (target, column_of(source, target)) if isinstance(target, str) else ("target", list(target))
+        (target, column_of(source, target)) if isinstance(target, str) else ("target", plain_values(target))
     )
     known = np.array([not is_missing(value) for value in values])
     images = len(source.columns["prompt"])
@@ -459,6 +460,7 @@ def readings(
     stream, mask = Site.parse(site).stream, source.mask(pass_)
     for step, values in zip(part.steps, part.get(site, pass_=pass_), strict=True):
         values = values[known].float()
+        check_finite(site, step, values, known.nonzero().ravel().tolist())
         if values.ndim == 2:
             yield step, ["mean" if source.reduced else "whole"], values.unsqueeze(0)
             continue

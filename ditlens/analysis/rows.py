@@ -90,10 +90,25 @@ def _check_finite(block: Block) -> None:
         bad = int(np.flatnonzero(~np.isfinite(block.norms))[0])
         token = f", token {block.tokens[bad]}" if block.tokens[bad] >= 0 else ""
         where = f"{block.site} at step {block.step}, image {block.items[bad]}{token}"
-        raise SettingError(
-            f"{where if block.site else f'Row {block.items[bad]}'} holds NaN or infinity: no statistic of it "
-            "means anything. Leave it out, or capture again in float32."
-        )
+        raise _not_finite(where if block.site else f"Row {block.items[bad]}")
+
+
+def check_finite(site: str, step: int, values: torch.Tensor, images: Sequence[int]) -> None:
+    """Refuse hidden states, (images, ..., width), that are none.
+
+    Raises:
+        SettingError: If one is not finite; the message says in which image.
+    """
+    bad = (~values.isfinite()).flatten(1).any(1).nonzero()
+    if len(bad):
+        raise _not_finite(f"{site} at step {step}, image {images[int(bad[0])]}")
+
+
+def _not_finite(where: str) -> SettingError:
+    return SettingError(
+        f"{where} holds NaN or infinity: no statistic of it means anything. Leave it out, or capture again in "
+        "float32."
+    )
 
 
 def _part_size(source: LatentCache | Study) -> int:
@@ -111,6 +126,9 @@ def _plain(source: np.ndarray | torch.Tensor) -> Iterator[Block]:
             f"A plain array has the axes (rows, width); this one has the shape {tuple(source.shape)}. "
             "For hidden states (images, tokens, width): x.reshape(-1, x.shape[-1])."
         )
+    kind = str(source.dtype).removeprefix("torch.")
+    if not (kind.startswith(("float", "bfloat", "int", "uint")) or kind == "bool"):
+        raise SettingError(f"This array holds {kind}, not numbers that can be projected. Give float32.")
     for start in range(0, len(source), ROWS):
         values = _float32(torch.as_tensor(source[start : start + ROWS]))
         items = np.arange(start, start + len(values))

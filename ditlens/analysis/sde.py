@@ -54,7 +54,7 @@ from ditlens.ems.sample import Method, method_for
 from ditlens.errors import SettingError
 from ditlens.images import ImageLike
 from ditlens.late import view
-from ditlens.metrics.statistics import REPEATS, Estimate, resampled_estimate, resampled_sums, said
+from ditlens.metrics.statistics import REPEATS, Estimate, resampled_estimate, resampled_sums, said, too_few
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import counted, frame, progress_bar
 from ditlens.worlds.world import SuiteItem
@@ -268,7 +268,7 @@ class SDE(Carded):
             f"SDE-recon (our reading of SDE) of {self.name!r}: {counted(len(self.groups), 'image')} in "
             f"{counted(groups, 'group')}, distance {self.recipe['distance']!r}, 95 % intervals"
         )
-        return [title, Table(rows, ("carried by", "t", *head)), *self.notes]
+        return [title, Table(rows, ("carried by", "t", *head)), *self.notes, *too_few(groups, "group")]
 
     def _cells(self, name: str, setting: str) -> list[str]:
         """A curve for the table; distances in thousandths."""

@@ -24,6 +24,25 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float | np.floating) and not math.isfinite(value))
 
 
+def plain_values(values: Sequence[Any]) -> list[Any]:
+    """Values as Python's own, whether they came in a list, an array, a tensor or a column of pandas.
+
+    Raises:
+        SettingError: If one of them is several.
+    """
+    found = [
+        value.item() if isinstance(value, np.generic | Tensor) and value.ndim == 0 else value
+        for value in values
+    ]
+    for row, value in enumerate(found):
+        if not isinstance(value, str) and hasattr(value, "__len__"):
+            raise SettingError(
+                f"target holds {len(value)} values for image {row}; give one number or one name each, "
+                "e.g. target[:, 0]."
+            )
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """One attribute of some images.

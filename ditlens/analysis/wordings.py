@@ -7,6 +7,7 @@ from itertools import takewhile
 from typing import TypeAlias
 
 from ditlens.analysis.prompts import attribute_of, ends, people, seen_levels
+from ditlens.errors import SettingError
 from ditlens.worlds.world import Wanted, World
 
 WORDINGS = 8
@@ -23,6 +24,7 @@ def plan(
 
     Raises:
         UnknownAttributeError: If the world has no such attribute or value.
+        SettingError: If a move goes nowhere.
     """
     for name in (*rows, *moves):
         attribute_of(world, name)
@@ -31,6 +33,11 @@ def plan(
         spec = world.attributes[name]
         for k in range(count):
             first, last = map(spec.level_of, moves[name]) if name in moves else ends(spec)
+            if first == last:
+                raise SettingError(
+                    f"moves: {name} goes from {moves[name][0]!r} to {moves[name][1]!r}, which is the same: nothing "
+                    "would move. Give two values."
+                )
             others: dict[str, int] = {}
             if name_others:
                 others = seen_levels(

@@ -1,12 +1,13 @@
 """One edit at every degree: what a slider shows while it is dragged, and the true edit where it is let go.
 
-A plan is carried out at a few degrees, the nodes, in one batch. Between them the edited latents are taken from the
-straight line between two neighbours, which needs no transformer: a preview costs one decoding.
+A plan is carried out at some degrees, the nodes, a few at a time. Between them the edited latents are taken from
+the straight line between two neighbours, which needs no transformer: a preview costs one decoding.
 """
 
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -31,6 +32,9 @@ from ditlens.lens.hooks import hooks_on
 NODES = (-0.5, 0.0, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0, 1.5)
 """Degrees at which a grid is made: closer together where edits jump, between 0.25 and 0.75."""
 
+TOGETHER = 4
+"""Nodes that are made in one batch: a step is short, so that a preview waits for it, and needs little memory."""
+
 PLAN = instance(
     "a plan: the attribute plan of an edit, or ditlens.ems.plan.make_plan(model, image, ...)", Plan
 )
@@ -45,7 +49,7 @@ class DegreeGrid:
     Attributes:
         plan: The plan.
         nodes: The degrees that `steps` makes, in order.
-        state: The state after the last step that was made; its batch holds the nodes that were not known before.
+        state: The state after the last step that was made; its batch holds some nodes.
 
     Example:
         >>> image = model.generate("a portrait with a big smile", seed=0, steps=2)
@@ -74,7 +78,8 @@ class DegreeGrid:
         self._missing: list[float] = []
         self._run: Iterator[EngineState] | None = None
         self._setup: Any = None
-        self._kept: SourceSide | None = None
+        self._kept: SourceSide | None = None  # of edits: rounded as in an edit alone
+        self._shared: SourceSide = {}  # of nodes
 
     def __repr__(self) -> str:
         return f"DegreeGrid({len(self.nodes)} nodes, {'ready' if self.ready else 'not ready'})"
@@ -85,12 +90,13 @@ class DegreeGrid:
         return all(node in self._known for node in self.nodes)
 
     def steps(self) -> Iterator[EngineState]:
-        """Make the nodes step by step. Stop iterating to stop; another call goes on where the last one stopped."""
+        """Make the nodes step by step, `TOGETHER` at a time, those of a batch far apart.
+
+        Stop iterating to stop; another call goes on where the last one stopped.
+        """
         while not self.ready:
             if self._run is None:
-                self._missing = [node for node in self.nodes if node not in self._known]
-                # a copy: what these rows add is rounded as in their batch, and must not reach `edit`
-                self._run = self.plan.states(self._missing, dict(self._source_side() or {}))
+                self._run = self._batch()
             try:
                 self.state = state = next(self._run)
             except BaseException:  # Ctrl-C, no memory left: a run that was broken off cannot go on
@@ -102,6 +108,16 @@ class DegreeGrid:
                 self._known = dict(zip(self._missing, state.latents.split(1), strict=True)) | self._known
                 self._run, self._rough = None, {}
             yield state
+
+    def _batch(self) -> Iterator[EngineState]:
+        """Begin with some of the nodes that are missing."""
+        left = [node for node in self.nodes if node not in self._known]
+        self._missing = left[:: math.ceil(len(left) / TOGETHER)]
+        kept = self._source_side()
+        if hooks_on(self.plan.model):
+            return self.plan.states(self._missing, {})
+        self._shared |= kept or {}
+        return self.plan.states(self._missing, self._shared)
 
     def latents_at(self, degree: float) -> Latents:
         """The edited latents at a degree, (1, C, H, W): true where they are known, else on the line between them.
@@ -165,7 +181,7 @@ class DegreeGrid:
             return None
         setup = torch.get_num_threads(), model.device, model.dtype
         if setup != self._setup:
-            self._setup, self._kept = setup, {} if same_alone(self.plan) else None
+            self._setup, self._kept, self._shared = setup, {} if same_alone(self.plan) else None, {}
         return self._kept
 
 

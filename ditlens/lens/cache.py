@@ -17,7 +17,7 @@ from ditlens.arguments import COUNT, FLAG, INDEX, NAME, PATH, TEXT, instance, li
 from ditlens.cards import Carded, Piece, Table
 from ditlens.errors import CaptureError, SiteError
 from ditlens.lens.selection import keeps_tokens
-from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, fitting
+from ditlens.lens.site import KINDS, POINTS, STREAMS, Site, asked, fitting
 from ditlens.lens.spans import Words, no_tokenizers
 from ditlens.lens.tensor_files import load_tensors, save_tensors
 from ditlens.tables import counted, human, ranges
@@ -259,7 +259,10 @@ class LatentCache(Carded):
             if key.site in names and (steps is None or key.step in steps) and pass_ in (None, key.pass_)
         }
         if not kept:
-            raise SiteError(f"Nothing in this cache fits. It holds:\n{self!r}")
+            given = asked(
+                sites=sites, stream=stream, block=block, kind=kind, point=point, step=step, pass_=pass_
+            )
+            raise SiteError(f"Nothing in this cache fits {given or 'at all'}. It holds:\n{self!r}")
         return replace(self, tensors=kept)
 
     @property

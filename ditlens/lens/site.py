@@ -207,6 +207,15 @@ def fitting(
     ]
 
 
+def asked(**fields: object) -> str:
+    """What was asked for, in words, to be said where nothing fits.
+
+    >>> asked(stream="image", block=9, point=None)
+    "stream='image', block=9"
+    """
+    return ", ".join(f"{name}={value!r}" for name, value in fields.items() if value is not None)
+
+
 def _fits(pattern: str, site: Site, counts: Mapping[str, int]) -> bool:
     if pattern == "cond" or site.kind == "cond":
         return pattern == str(site)

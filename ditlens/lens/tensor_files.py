@@ -62,6 +62,7 @@ def load_tensors(
             about = json.loads((opened.metadata() or {})[f"ditlens.{kind}"])
             return make({name: opened.get_tensor(name) for name in opened.keys()}, about)  # noqa: SIM118
     except (OSError, KeyError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
         raise wrong(
-            f"{file} holds no {kind} that can be read ({error}). Give a file that {kind}.save(...) wrote."
+            f"{file} holds no {kind} that can be read ({why}). Give a file that {kind}.save(...) wrote."
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,7 +119,7 @@ def draw_cells(
     else:
         write_cells(ax, shown, numbers, 11, -0.2)
         write_cells(ax, shown, np.array([[_range(*ends) for ends in row] for row in intervals]), 9.5, 0.24)
-    ax.set_ylabel(row_label)
+    ax.set_ylabel("\n".join(textwrap.wrap(row_label, max(8, 4 * len(rows)), break_long_words=False)))
     ax.set_xlabel(column_label)
     draw_bar(ax.figure, shown, ax, value, fraction=0.04)
 
@@ -302,7 +303,7 @@ def plot_ablation(result: Ablation, way: str | None = None) -> NotebookFigure:
     return plot_cells(
         table, result.places, list(names), low=0, high=max(0.1, float(np.nanmax(table))),
         title=f"Knocking out a block{f' by {way}' if way else ''}: {several}, {_items(result)}",
-        value=f"mean change,\n{result.unit}", row_label="block that is knocked out",
+        value=f"mean change,\n{result.unit}", row_label="block knocked out",
         column_label="how" if way is None else "", 
         intervals=result.intervals() if way is None and result.n > 1 else None,
     )  # fmt: skip

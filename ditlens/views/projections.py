@@ -128,6 +128,11 @@ def plot_trajectory(
             f"A way through the steps needs one stream and two steps or more; this source has {why}. Select "
             "one, e.g. cache.select(stream='image'), or capture more steps."
         )
+    if isinstance(token, str) and isinstance(source, LatentCache) and streams != {"text"}:
+        raise SettingError(
+            f"“{token}” is a word, and words lie in the text stream; this source has the image's. Give the "
+            "number of a patch, or capture e.g. 'joint.*.text.out'."
+        )
     wanted = list(range(min(LINES, len(source.items)))) if items is None else listed(items)
     if max(wanted) >= len(source.items):
         raise SettingError(f"items has {max(wanted)}, and there are {len(source.items)} images, from 0.")

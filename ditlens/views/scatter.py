@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -121,7 +122,7 @@ def label_axes(ax: Axes, view: Any, site: str, numbers: tuple[int, int]) -> None
     """Names of two components, of a PCA with their shares of the variance."""
     for axis, number in zip((ax.xaxis, ax.yaxis), numbers, strict=True):
         axis.set_label_text(axis_label(view, number, site), fontsize=10)
-        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(4 if axis is ax.xaxis else 5))  # numbers stand side by side below
     ax.tick_params(labelsize=9)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -157,7 +158,7 @@ class Colour:
 
     def __init__(self, values: np.ndarray, name: str) -> None:
         self.name = spoken(name)
-        given = values.tolist()
+        given = [None if isinstance(v, float) and not math.isfinite(v) else v for v in values.tolist()]
         self.unknown = np.asarray([value is None for value in given])
         known = [value for value in given if value is not None]
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
@@ -165,7 +166,6 @@ class Colour:
         self.legend: dict[str, str] = {}
         if self.continuous:
             numbers_ = np.asarray([np.nan if value is None else float(value) for value in given])
-            self.unknown |= np.isnan(numbers_)
             low, high = np.nanmin(numbers_), np.nanmax(numbers_)
             self.mappable = ScalarMappable(
                 Normalize(low, high if high > low else low + 1), colormaps["cividis"]

@@ -78,8 +78,9 @@ def plot_words(
         _draw_words(ax, view.project(values[list(real)], site)[:, list(pair)], names, room)
         label_axes(ax, view, site, pair)
         ax.set_title(site_name(site), fontsize=10)
+    grey = "" if all(names) else "grey dots: tokens of no word, such as commas, start and end"
     figure.suptitle(f"Words of “{textwrap.shorten(prompt, 80, placeholder=' …')}”, step {step}", fontsize=11)
-    footer(figure, view.preprocessing)
+    footer(figure, grey, view.preprocessing)
     return figure
 
 

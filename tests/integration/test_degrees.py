@@ -145,6 +145,18 @@ def test_nodes_use_what_an_edit_has_kept_and_leave_it_as_it_is(plan_of, monkeypa
     assert all(torch.equal(other._kept[look], kept[look]) for look in kept), "as an edit alone rounds"
 
 
+def test_many_nodes_are_made_a_few_at_a_time(plan_of):
+    plan = plan_of()
+    grid, rows = DegreeGrid(plan), []
+    for state in grid.steps():
+        rows.append(len(state.latents))
+        assert grid.latents_at(1.5).isfinite().all()
+    assert rows == [4] * 4 + [4] * 4 and grid.ready
+    assert grid.state.evaluations == 4 * 4, "the first batch has found the source's side"
+    for node in grid.nodes:
+        torch.testing.assert_close(grid.latents_at(node), alone(plan, node), rtol=0, atol=1e-4)
+
+
 def test_an_edit_that_is_stopped_spoils_nothing(plan_of):
     plan = plan_of()
     grid = DegreeGrid(plan)

@@ -32,7 +32,13 @@ class Twin:
 
     def edit(self, number, what="edit"):
         seconds = self.seconds / 2 if what == "grid" else self.seconds
-        return {"seconds": seconds, "bits": self.bits[number], "success": number > 0, "drift": 0.25}
+        return {
+            "seconds": seconds,
+            "busy": 1.5 * seconds,
+            "bits": self.bits[number],
+            "success": number > 0,
+            "drift": 0.25,
+        }
 
     def __enter__(self):
         return self, Twin(4.0, "abcd")
@@ -46,7 +52,8 @@ def test_edits_are_compared_with_those_of_the_commit_before(monkeypatch):
     found = edit_speed.edit_seconds(count=2, rounds=2)
     assert (found["value"], found["n"]) == (3.0, 4)
     assert found["parts"]["before"] == 4.0 and found["parts"]["next_degree"] == 1.5
-    assert found["parts"]["ratio"]["value"] == 0.75
+    assert found["parts"]["ratio"]["value"] == found["parts"]["processor_ratio"]["value"] == 0.75
+    assert (found["parts"]["processor"], found["parts"]["next_degree_processor"]) == (4.5, 2.25)
     kept = edit_speed.edit_quality_kept(count=4)
     assert (kept["value"], kept["n"]) == (0.75, 4)
     assert kept["parts"]["success"]["value"] == kept["parts"]["drift"]["value"] == 0

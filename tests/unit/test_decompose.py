@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,12 @@ def test_as_near_as_incremental_pca_and_nearer():
     ours, theirs = PCA(5).fit(data).components_, IncrementalPCA(5, batch_size=500).fit(data).components_
     near, far = (np.abs(np.abs(found @ exact.T) - np.eye(5)).max() for found in (ours, theirs))
     assert near < 1e-3 < far
+
+
+@pytest.mark.parametrize(("kind", "said"), [("complex64", "complex64"), ("U1", "<U1"), (object, "object")])
+def test_what_is_no_number_is_refused(kind, said):
+    with pytest.raises(SettingError, match=f"This array holds {said}, not numbers that can be projected"):
+        PCA(1).fit(np.zeros((4, 2)).astype(kind))
 
 
 def test_a_far_mean_costs_no_precision():
@@ -329,6 +337,15 @@ def test_a_map_is_kept_on_disk(image, fake_umap, capsys):
     for path in (fake_umap / "umap").iterdir():
         path.write_bytes(b"damaged")
     assert np.array_equal(UMAP(n_neighbors=5).fit_transform(image).coordinates, first.coordinates)
+
+
+def test_a_folder_that_cannot_be_read_keeps_no_map(image, fake_umap, monkeypatch):
+    def refuse(*args, **how):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "load", refuse)
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert len(UMAP(n_neighbors=5).fit_transform(image)) == 216 and FakeReducer.laid_out == 1
 
 
 def test_a_map_starts_from_components_of_drawn_rows(image, fake_umap):

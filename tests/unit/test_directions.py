@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import ditlens as dl
 from ditlens.analysis import hidden_directions as hidden
@@ -209,6 +210,18 @@ def test_they_are_saved_and_pickled_whole(portraits, tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"no direction")
     with pytest.raises(SettingError, match="holds no direction that can be read"):
         dl.Direction.load(tmp_path / "bad.safetensors")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        SettingError, match="holds no direction that can be read .it has no 'ditlens.direction'."
+    ):
+        dl.Direction.load(tmp_path / "other.safetensors")
+
+
+def test_what_is_no_text_is_refused(portraits):
+    with pytest.raises(
+        SettingError, match="name or two texts go here, nothing of type int: direction.model, 'smile'."
+    ):
+        dl.direction(portraits, 3)
 
 
 def test_cosines_count_tokens_where_one_does_not_act_as_zero():

@@ -174,6 +174,13 @@ def test_moves_between_two_values():
         measured(["size"])
 
 
+def test_what_would_be_counted_twice_or_goes_nowhere_is_refused(portraits):
+    with pytest.raises(SettingError, match="attributes has age more than once"):
+        dl.entanglement(portraits, ["age", "age"], count=2)
+    with pytest.raises(SettingError, match="age goes from 'old' to 'old', which is the same"):
+        dl.entanglement(portraits, ["age"], count=2, moves={"age": ("old", "old")})
+
+
 def test_a_table_and_a_picture(toy):
     table = toy.to_pandas()
     assert list(table.columns) == ["moved", "read", "value", "low", "high", "p", "n", "nan", "signed"]

@@ -78,18 +78,20 @@ def test_the_figure_has_a_row_for_each_attribute_and_its_highest_numbers(blocks)
     assert panels[2, 5].texts[0].get_text() == f"{blocks[2].max() / 40:.3f}"
 
 
-def study_of(folder, smiles):
-    """A study of all patches in which patch 11 alone shows the smile."""
+def study_of(folder, smiles, kept=range(64)):
+    """A study of patches, of which patch 11 alone shows the smile."""
     count = len(smiles)
     prompts = tuple(f"prompt {k}" for k in range(count))
-    manifest = Manifest("planted", "0", prompts, tuple(range(count)), {"paired": True})
+    manifest = Manifest(
+        "planted", "0", prompts, tuple(range(count)), {"paired": True, "tokens": {"image": [*kept]}}
+    )
     manifest.begin(folder)
     states = torch.randn(count, 64, 4, generator=torch.Generator().manual_seed(0))
     states[:, 11, 2] = torch.tensor(smiles)
     for k, item in enumerate(manifest.items):
         cache = LatentCache(
-            tensors={CacheKey("joint.0.image.out", 1, "cond"): states[k : k + 1]}, items=[CachedItem(0, 0)],
-            grids={0: (8, 8)},
+            tensors={CacheKey("joint.0.image.out", 1, "cond"): states[k : k + 1, [*kept]]},
+            items=[CachedItem(0, 0)], grids={0: (8, 8)},
         )  # fmt: skip
         write_item(folder, *item, cache, manifest.key, measured={"smile": smiles[k]})
     return dl.open_study(folder)
@@ -111,6 +113,7 @@ def test_all_three_are_measured_in_the_same_patches(portraits, tmp_path, monkeyp
     assert calls == [("smile", [1], "each")] and found.maps.shape == (3, 1, 8, 8)
     assert found.best("smile")["readable"] == 11 and found.maps[0, 0, 1, 3] > 0.95
     assert found.best("smile")["used"] == 63
+    assert found.about.endswith("the study is of another model (planted), and says nothing sure of this one")
     with dl.capture(portraits, "joint.0.image.attn.to_text", steps=0) as cache:
         portraits.sample([CLEAN], [3], steps=2, guidance=1.0)
     words = sorted({row for rows in dl.words(portraits, CLEAN, "red shirt").values() for row in rows[-2:-1]})
@@ -127,6 +130,15 @@ def test_the_words_of_the_clean_prompt_are_found_in_unaligned_pairs_too(portrait
         {row for rows in dl.words(portraits, pair.clean, "very big smile").values() for row in rows}
     )
     assert pair.clean_rows(portraits) == expected
+
+
+def test_missing_patches_are_said_before_anything_is_patched(portraits, tmp_path, monkeypatch):
+    study = study_of(tmp_path, np.random.default_rng(0).normal(size=60).tolist(), kept=range(9, 64))
+    monkeypatch.setattr(patch_maps, "patch", lambda *args, **how: pytest.fail("patched"))
+    with pytest.raises(
+        SettingError, match="patch 0 is missing at joint.0.image.out. Use a study of all patches"
+    ):
+        dl.locate(portraits, study, "smile")
 
 
 def test_a_study_without_all_patches_is_refused(portraits):

@@ -153,6 +153,10 @@ def test_the_patches_of_one_block(portraits):
     )  # fmt: skip
     assert found.grid == (8, 8) and found.effects.shape == (1, 64, 1, 1)
     assert len(np.unique(found.effects.round(6))) > 10, "patches differ"
+    lines = repr(found).splitlines()
+    largest = np.abs(found.effects[0, :, 0, 0]).argsort()[::-1][:12]
+    assert {int(line.split()[0]) for line in lines if line[:1].isdigit()} == set(largest.tolist())
+    assert lines[-1] == "The 12 largest of 64; all: .to_pandas()"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +179,9 @@ def test_the_patches_of_one_block(portraits):
         ({"tokens": "each", "stream": "image"}, SettingError, "say which"),
         ({"tokens": "changed", "stream": "image"}, SettingError, "needs stream='text'"),
         ({"tokens": "changed", "corrupt": "a shirt"}, SettingError, "same number of tokens"),
+        ({"tokens": [2, 99]}, SettingError, "tokens has 99, and joint.0.text.in has .* tokens, 0 to"),
+        ({"window": 3}, SettingError, "window is 3, and this model has 2 blocks"),
+        ({"clean": [CLEAN] * 2, "corrupt": [CORRUPT] * 2}, SettingError, "more than once. It gives the same"),
         ({"stream": "sound"}, SettingError, "one of 'text', 'image', 'pooled'"),
         ({"point": "out"}, SettingError, "point is 'out'"),
     ],
@@ -279,6 +286,7 @@ def test_images_that_do_not_show_it_after_a_patch_do_not_count(portraits, monkey
     found = dl.patch(portraits, "a", "b", sampling_steps=1, **given)
     assert found.table()[0, 0] == pytest.approx(0.375) and np.isnan(found.effects).sum() == 2
     assert found.intervals()[0, 0] == pytest.approx([0.25, 0.5])
+    assert "4 items: intervals of so few are too narrow" in repr(found)
     assert repr(found).endswith("eye_open cannot be seen in 2 images: these do not count.")
     assert found.to_pandas()["n"].tolist() == [2]
     figure = found.plot()
@@ -335,6 +343,11 @@ def test_the_same_seed_twice_is_refused(portraits, call):
     texts = [CLEAN, CORRUPT] if call is dl.patch else [[CLEAN, CORRUPT]]
     with pytest.raises(SettingError, match="seeds has 4 more than once"):
         call(portraits, *texts, measure=spot, seeds=[4, 1, 4], sampling_steps=1)
+
+
+def test_the_same_prompt_twice_is_refused(portraits):
+    with pytest.raises(SettingError, match=f"prompts has {CLEAN} more than once"):
+        dl.knock_out(portraits, [CLEAN, CLEAN], measure=spot, seeds=[4], sampling_steps=1)
 
 
 def test_knocking_out_says_how_many_images_it_makes(portraits, monkeypatch):
@@ -410,6 +423,16 @@ def test_cells_say_their_numbers():
     assert figure.get_suptitle() == "smile" and figure.axes[1].get_ylabel() == "R²"
     with pytest.raises(SettingError, match="3 names of rows and 2 of columns"):
         maps.plot_cells(table, ["0", "1", "2"], ["a", "b"], title="", value="")
+
+
+def test_few_rows_have_room_for_their_label():
+    figure = maps.plot_cells(
+        [[0.1, 0.9]], ["2"], ["a", "b"], title="", value="", row_label="block knocked out"
+    )
+    figure.draw_without_rendering()
+    label = figure.axes[0].yaxis.label
+    assert label.get_text() == "block\nknocked\nout"
+    assert label.get_window_extent().y0 >= 0 and label.get_window_extent().y1 <= figure.bbox.height
 
 
 @pytest.mark.parametrize(("count", "shown"), [(6, True), (7, False)])

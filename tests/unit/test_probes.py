@@ -11,6 +11,7 @@ import torch
 
 import ditlens as dl
 from ditlens.analysis.design import design
+from ditlens.analysis.directions import direction
 from ditlens.analysis.probes import probe
 from ditlens.analysis.ridge import PENALTIES, predict, splits
 from ditlens.analysis.targets import Target
@@ -266,6 +267,28 @@ def test_missing_values_are_left_out(planted):
     assert found.plot().axes
     with pytest.raises(SettingError, match="target is unknown for all of these images"):
         probe(planted, [None] * 200)
+
+
+def test_values_may_come_in_a_tensor_or_an_array(planted):
+    values, narrow = planted.column("smile"), {"sites": "joint.1.image.out", "steps": 1}
+    expected = probe(planted, "smile", **narrow).to_pandas()
+    for given in (torch.tensor(values, dtype=torch.float64), [*torch.tensor(values, dtype=torch.float64)]):
+        assert probe(planted, given, **narrow).measure == "R²"
+        assert probe(planted, given, **narrow).to_pandas().equals(expected)
+    for column in (np.array(values)[:, None], [[value] for value in values]):
+        with pytest.raises(
+            SettingError, match=r"target holds 1 values for image 0; give one .* target\[:, 0\]"
+        ):
+            probe(planted, column)
+
+
+def test_states_that_are_not_finite_are_named(tmp_path):
+    states = noise(20, 1)
+    states[7, 0, 2, 0] = math.nan
+    study = study_of(tmp_path, {"joint.1.image.out": states}, [float(k) for k in range(20)])
+    for ask in (lambda: probe(study, "smile"), lambda: direction(study, "smile", site="joint.1.image.out")):
+        with pytest.raises(SettingError, match="joint.1.image.out at step 0, image 7 holds NaN or infinity"):
+            ask()
 
 
 def test_a_class_needs_prompts_in_training_and_test(planted, tmp_path):

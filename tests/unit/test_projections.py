@@ -220,6 +220,20 @@ def test_colours():
     assert numbers.mappable.norm.vmin == -1 and numbers.mappable.norm.vmax == 3
     assert to_hex(numbers.of(np.arange(4))[3]) == OTHER.lower()
     assert not Colour(np.asarray([True, False]), "hat").continuous
+    holes = Colour(np.asarray([np.nan, 2.0, np.inf, 4.0]), "smile")
+    assert (holes.mappable.norm.vmin, holes.mappable.norm.vmax) == (2, 4) and holes.unknown.tolist() == [
+        1,
+        0,
+        1,
+        0,
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_nobody_knows_are_grey():
+    colour = Colour(np.full(3, np.nan), "smile")
+    assert colour.unknown.all() and not colour.continuous
+    assert {to_hex(each) for each in colour.of(np.arange(3))} == {OTHER.lower()}
 
 
 def test_spread_points_are_apart():
@@ -287,6 +301,10 @@ def test_ways_that_cannot_be(view, image, cache, study):
     for ask, message in [
         (lambda: plot_trajectory(view, image.select(step=0), token=1), "this source has 1 step"),
         (lambda: plot_trajectory(view, cache, token=1), "this source has both streams"),
+        (
+            lambda: plot_trajectory(view, image, token="frown"),
+            "“frown” is a word, and words lie in the text stream",
+        ),
         (lambda: plot_trajectory(view, image, token=64), "Token 64 is not in joint.0.image.out"),
         (lambda: plot_trajectory(view, image, token=1, items=[2]), "items has 2, and there are 2 images"),
         (lambda: plot_trajectory(view, study, token="smile"), "A study does not know where its words lie"),
@@ -313,6 +331,12 @@ def test_words_stand_beside_their_tokens(cache):
     expected = view.project(text["joint.0.text.out", 1][1, frown])
     assert np.allclose(found.get("frown", expected), expected, atol=1e-5)
     assert figure.get_suptitle() == "Words of “a frown, red hair”, step 1"
+    assert "grey dots: tokens of no word, such as commas, start and end" in figure.get_supxlabel()
+
+
+def test_words_of_the_image_are_refused(view, image):
+    with pytest.raises(SiteError, match="Nothing in this cache fits stream='text', step=1. It holds:"):
+        plot_words(view, image, step=1)
 
 
 def test_scree(view, image):

@@ -162,3 +162,27 @@ def test_each_route_counts_at_its_best_noise_level():
     people, other = np.array([[1.0, 0.0], [1.0, 0.5]]), np.array([[0.0, 0.5], [0.0, 0.5]])
     assert both.best(people)["value"] == 1.0 and both.best(people, other)["value"] == 0.5
     assert both.best(people, other)["n"] == 2
+
+
+def test_what_moves_the_other_way_is_not_said_to_hardly_move(portraits, monkeypatch):
+    moved = {"smile": 0.6, "age": -0.4, "beard": 0.4}
+
+    def ends(result, name):
+        far = 0.35 if name == "beard" else 0.0
+        value = moved.get(name, 0.0) if result == "made" else far
+        return np.full(8, value) + 0.1 * np.tile([-1, 1], 4) * (value != 0), np.zeros(8)
+
+    made = SimpleNamespace(random=lambda: "random")
+    monkeypatch.setattr(apart, "direction", lambda *args, **how: made)
+    monkeypatch.setattr(
+        apart,
+        "steered",
+        lambda subject, one, name: SimpleNamespace(plot=lambda: None, kind="made" if one is made else one),
+    )
+    monkeypatch.setattr(apart, "farther_end", lambda found, name: ends(found.kind, name))
+    subject = SimpleNamespace(world=portraits.world, study=SimpleNamespace(sites=["joint.3.image.out"]))
+    says = apart.image_states_move_one_thing(subject).says
+    assert (
+        says.startswith("1 of 11 move alone: smile.") and "beard" in says and "10 do not clearly move" in says
+    )
+    assert says.endswith("The other way than it should: age.")

@@ -122,6 +122,9 @@ def test_intervals_are_over_groups_not_images():
     swap = np.array([[0.0, 0], [0.4, 0.4], [0.0, 0], [0.4, 0.4]])  # both groups have the mean 0.2
     each = planted(swap=swap).curve("effectiveness")[0]
     assert (each["value"], each["low"], each["high"], each["n"]) == pytest.approx((0.5, 0.5, 0.5, 2))
+    assert repr(planted(swap=swap)).endswith(
+        "2 groups: intervals of so few are too narrow, and hold the truth in 80 % of cases at best."
+    )
     assert planted(swap=np.sort(swap, 0)).curve("effectiveness")[0]["low"] < 0.1
 
 

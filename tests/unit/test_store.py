@@ -244,9 +244,13 @@ def test_an_edited_manifest_is_refused(tmp_path):
     path.write_text(json.dumps(data))
     with pytest.raises(StudyError, match="was edited: its key"):
         Study(tmp_path)
-    path.write_text("{")
-    with pytest.raises(StudyError, match="damaged"):
-        Study(tmp_path)
+    for text, said in (
+        ("{", "damaged"),
+        ("{}", "manifest.json is damaged: it has no 'format'. Capture it again"),
+    ):
+        path.write_text(text)
+        with pytest.raises(StudyError, match=said):
+            Study(tmp_path)
 
 
 def test_no_study(tmp_path):

@@ -208,9 +208,9 @@ def test_one_item_is_in_memory_at_a_time(portraits, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [({"steps": [99]}, "4 steps, 0 to 3, and no \\[99\\]"), ({"steps": [0, 4]}, "no \\[4\\]"),
-     ({"steps": []}, "steps is .*; give a list of step numbers from 0"),
-     ({"passes": []}, "passes is .*; give a list of 'cond', 'uncond' or both"),
-     ({"passes": ["skip"]}, "'skip'.*; give a list of 'cond'"),
+     ({"steps": []}, "steps is .*; give a whole number from 0, or a list of step numbers"),
+     ({"passes": []}, "passes is .*; give one of 'cond', 'uncond', or a list of them"),
+     ({"passes": ["skip"]}, "'skip'.*; give one of 'cond', 'uncond'"),
      ({"passes": ["cond", "uncond"], "guidance": 1.0}, "With guidance 1"),
      ({"guidance": 0.0}, "With guidance 0 there is no pass 'cond'"),
      ({"dtype": "int8"}, "dtype is 'int8'; give one of 'float16', 'bfloat16', 'float32'")],

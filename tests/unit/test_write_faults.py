@@ -460,6 +460,8 @@ SAFE = {
     "self.image.save(image, 'PNG', pnginfo=info)": "into memory",
     "self.savefig(file, format='jpeg', dpi=80, pil_kwargs={'quality': 85, 'optimize': True})": "into memory",
     "files.enter_context(writing_whole(folder / name)).write_bytes(content)": "whole",
+    "picture.save(memory, 'PNG', pnginfo=info)": "into memory",
+    "picture.save(memory, 'PNG')": "into memory",
     "trained.save(folder / 'oracle')": "its own writer",
     "PortraitDescriber(model, processor).save(folder / 'describer')": "its own writer",
     "run.save(path)": "its own writer",

@@ -73,6 +73,8 @@ def image_states_move_one_thing(subject: Subject) -> Evidence:
     bad = [n for n in moving if rows[n]["others drift"]["low"] > rows[n]["moves"]["high"] / 4]
     assert first is not None
     rest = [n for n in names if n not in moving]
+    wrong = [n for n in rest if rows[n]["moves"]["high"] < 0]
+    turned = f" The other way than it should: {spoken_list(wrong)}." if wrong else ""
     return Evidence(
         "Image space: a direction of hidden states moves one attribute",
         1,
@@ -81,7 +83,8 @@ def image_states_move_one_thing(subject: Subject) -> Evidence:
         "does, and all others, on average, by less than a quarter of that. It speaks against the finding if half "
         "of them move and take the others along.",
         f"{len(good)} of {len(rows)} move alone: {spoken_list(good) or 'none'}. "
-        f"{len(bad)} clearly take others along{named(bad)}. {len(rest)} hardly move{named(rest)}.",
+        f"{len(bad)} clearly take others along{named(bad)}. "
+        f"{len(rest)} do not clearly move that far{named(rest)}.{turned}",
         True if len(good) >= len(rows) * 2 / 3 else False if len(bad) >= len(rows) / 2 else None,
         figures=[(first.plot(), f"Images along a direction of {spoken(names[0])}, with what was read in them.")],
         table=[

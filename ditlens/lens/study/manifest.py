@@ -88,7 +88,8 @@ class Manifest:
             manifest = cls(data["model"], data["fingerprint"], tuple(data["prompts"]), tuple(data["seeds"]),
                            data["settings"], data.get("setup", {}), data.get("columns", {}))  # fmt: skip
         except (KeyError, TypeError) as error:
-            raise StudyError(f"{path} is damaged: {error}. Capture it again in a new folder.") from error
+            why = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise StudyError(f"{path} is damaged: {why}. Capture it again in a new folder.") from error
         if key != manifest.key:
             raise StudyError(f"{path} was edited: its key does not match. Restore it, or start a new folder.")
         return manifest

@@ -43,7 +43,7 @@ from ditlens.cards import Carded, Pictures, Piece, Table
 from ditlens.errors import SiteError, StudyError
 from ditlens.files import DATA, read_json, user_path
 from ditlens.lens.cache import SELECTION, SITE, CachedItem, CacheKey, LatentCache, Part
-from ditlens.lens.site import Site, fitting
+from ditlens.lens.site import Site, asked, fitting
 from ditlens.lens.spans import Words
 from ditlens.lens.study import export
 from ditlens.lens.study.manifest import Manifest
@@ -211,7 +211,9 @@ class Study(Carded):
             times = "" if what["attempts"] < 2 else f" {what['attempts']} times"
             lines.append(f"  {name} failed{times}: {what['error'][:200]}")
         if done < total and not self.failures and not self._kept:
-            lines.append("  Run the same `ditlens capture` again to resume.")
+            lines.append(
+                "  Run the same `ditlens capture`, or run_study with the same plan, again to resume."
+            )
         return lines
 
     def prompt(self, item: tuple[int, int]) -> str:
@@ -303,7 +305,8 @@ class Study(Carded):
         """
         found = fitting(self.sites, sites, stream=stream, block=block, kind=kind, point=point)
         if not found or pass_ not in (None, *self.passes):
-            raise SiteError(f"Nothing in this study fits. It holds:\n{self!r}")
+            given = asked(sites=sites, stream=stream, block=block, kind=kind, point=point, pass_=pass_)
+            raise SiteError(f"Nothing in this study fits {given or 'at all'}. It holds:\n{self!r}")
         part = object.__new__(Study)
         part.folder, part.manifest = self.folder, self.manifest
         part._kept = {**self._kept, "sites": found, "steps": self._steps(step), "items": self._chosen(items)}
