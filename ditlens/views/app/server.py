@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import secrets
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ditlens.errors import DitlensError, MissingDependencyError, SettingError, WriteError
+from ditlens.files import write_json
 
 PARENT = "DITLENS_APP_PARENT"
 """Environment variable with the number of the process that has the model."""
@@ -145,7 +145,7 @@ class Server:
             self.folder / "voila.json": settings,
         }
         for path, content in files.items():
-            path.write_text(json.dumps(content), encoding="utf-8")
+            write_json(path, content)
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
