@@ -17,7 +17,7 @@ WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); ec
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit bench-geometry clean
-.PHONY: wheel test-wheel bench-house bench-faults bench-analyse bench-views
+.PHONY: wheel test-wheel test-browser bench-house bench-faults bench-analyse bench-views
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -66,6 +66,11 @@ wheel: $(INSTALLED) ## Build dist/ditlens-*.whl, with the portraits model in it
 
 test-wheel: $(INSTALLED) ## Install the wheel in a fresh environment, offline and read-only, and use it (2 minutes)
 	@$(BIN)/python -m pytest -m 'slow or not slow' $(ARGS) tests/packaging
+
+test-browser: $(INSTALLED) ## Test the editor in headless Chromium: JupyterLab and Voilà (4 minutes; screenshots in outputs/browser)
+	@$(BIN)/python -c 'import playwright, voila, anywidget' 2>/dev/null \
+	    || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,app,browser]'
+	@$(BIN)/python -m pytest -m browser --durations 5 $(ARGS) tests/browser
 
 notebooks: $(INSTALLED) ## Run all notebooks and save them as they are committed
 	@$(BIN)/python tests/notebooks/execute.py

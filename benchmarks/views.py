@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import RESULTS, app, edit_speed, previews
+from benchmarks import RESULTS, app, browser, edit_speed, previews
 from benchmarks.keys import measure_keys
 from benchmarks.report import Result
 
@@ -25,6 +25,16 @@ MEASURES: dict[str, Callable[[], Result]] = {
     "edit_seconds": edit_speed.edit_seconds,
     "edit_quality_kept": edit_speed.edit_quality_kept,
     "app_sessions_mixed": app.app_sessions_mixed,
+    **{
+        each.__name__: each
+        for each in (
+            browser.drag_ms,
+            browser.renders_after_50_events,
+            browser.browser_tests,
+            browser.static_after_reopen,
+            browser.a11y_serious,
+        )
+    },
 }
 """Every key, and how it is measured."""
 

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from ditlens.models.loading import wrap as wrap
     from ditlens.models.model import Model as Model
     from ditlens.views.editor.open import Editor as Editor
+    from ditlens.views.explorer.open import Explorer as Explorer
     from ditlens.views.projections import plot_scree as plot_scree
     from ditlens.views.projections import plot_trajectory as plot_trajectory
     from ditlens.views.scatter import plot_projection as plot_projection
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "ditlens.views.editor.open": ("Editor",),
+    "ditlens.views.explorer.open": ("Explorer",),
     "ditlens.analysis.ablation": ("Ablation", "knock_out"),
     "ditlens.analysis.patch_maps": ("PatchMaps", "locate"),
     "ditlens.analysis.patching": ("CausalMap", "patch"),

@@ -27,6 +27,7 @@ WAIT, WAIT_INSIDE = 1.0, 5.0
 """Seconds after which a bar appears, and one inside another: what is done sooner needs none."""
 
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
+_listener: ContextVar[Progress | None] = ContextVar("listener", default=None)
 
 
 def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: str = "") -> str:
@@ -82,6 +83,29 @@ def human(size: float) -> str:
 
 
 @contextlib.contextmanager
+def progress_to(listener: Progress) -> Iterator[None]:
+    """What runs inside, in this thread, tells a function of its progress in place of bars and lines.
+
+    >>> with progress_to(lambda done, total, words="": print(f"{done} of {total}")), progress_bar("items") as show:
+    ...     show(1, 3)
+    1 of 3
+    """
+    before = _listener.get()
+    _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.set(before)
+
+
+def remark(words: str) -> None:
+    """Write a line to standard error, unless the progress goes elsewhere."""
+    if _listener.get() is None:
+        sys.stderr.write(f"{words}\n")
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
 def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Progress]:
     """Show the progress of something long: a bar in a terminal or notebook, elsewhere a line now and then.
 
@@ -99,8 +123,9 @@ def progress_bar(name: str, shown: bool | Progress | None = True) -> Iterator[Pr
     ...     show(1, 3, "first")
     1 of 3 first
     """
-    if callable(shown):
-        yield shown
+    listener = shown if callable(shown) else _listener.get() if shown else None
+    if listener is not None:
+        yield listener
         return
     from tqdm import std
 

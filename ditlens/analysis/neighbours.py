@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from ditlens.arguments import COUNT, FLAG, NUMBER, SEED, one_of, takes
 from ditlens.cards import Piece
 from ditlens.errors import DitlensError, MissingDependencyError, SettingError
 from ditlens.files import write_whole
+from ditlens.tables import remark
 
 FIRST = 50
 """Most principal components that UMAP starts from."""
@@ -161,7 +161,7 @@ class UMAP(View):
             try:
                 write_whole(path, file.getvalue())
             except DitlensError as error:
-                sys.stderr.write(f"The map is not kept: {error}\n")
+                remark(f"The map is not kept: {error}")
         return layout
 
     def _place(self, rows: np.ndarray) -> np.ndarray:
@@ -170,11 +170,10 @@ class UMAP(View):
         return placed
 
     def _fit_reducer(self) -> Any:
-        sys.stderr.write(
+        remark(
             f"UMAP lays out {len(self._rows)} rows on one thread; importing and compiling it takes about 20 s "
-            "the first time.\n"
+            "the first time."
         )
-        sys.stderr.flush()
         try:
             import umap
         except ModuleNotFoundError as error:

@@ -18,6 +18,8 @@ from ditlens.lens.hooks import parts_of
 
 Offsets = Mapping[str, list[list[int]]]
 """Of each tokenizer: number, first character and character after the last of every token of a prompt."""
+WORD = re.compile(r"\w+(?:['’-]\w+)*")
+"""A word with its hyphens."""
 UNLIMITED = 1_000_000
 """Most tokens of a text where the pipeline sets no limit; tokenizers refuse much larger numbers."""
 
@@ -67,6 +69,22 @@ class Words:
                 "This cache is from a file, which does not keep the model's tokenizers, nor the words of this "
                 f"prompt. Ask the model: dl.words(model, {prompt!r}, {word!r})."
             ) from None
+
+    def each(self, prompt: str) -> list[tuple[str, list[int]]]:
+        """Every word of a prompt, in order, with its tokens in the text stream, those of all tokenizers together.
+
+        >>> word_finder(model.pipe).each("a big smile")
+        [('a', [1]), ('big', [2]), ('smile', [3])]
+
+        Raises:
+            CaptureError: If the tokenizers give no character offsets.
+            KeyError: If this prompt is not known.
+        """
+        offsets = self.offsets(prompt).values()
+        return [
+            (word[0], sorted({token for each in offsets for token in _overlapping(each, [word.span()])}))
+            for word in WORD.finditer(prompt)
+        ]
 
     def table(self, prompts: Iterable[str]) -> dict[str, Offsets]:
         """The offsets of prompts, to be written to a file; prompts that cannot be read are left out."""
@@ -125,17 +143,19 @@ def word_tokens(offsets: Offsets, prompt: str, word: str) -> dict[str, list[int]
     places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)]
     if not places:
         raise CaptureError(f"The word {word!r} is not in the prompt {prompt!r}.")
-    found = {
-        name: [
-            token for token, first, last in each if any(first < end and last > begin for begin, end in places)
-        ]
-        for name, each in offsets.items()
-    }
+    found = {name: _overlapping(each, places) for name, each in offsets.items()}
     if not any(found.values()):
         raise CaptureError(
             f"The word {word!r} was cut off: the prompt is longer than the text encoders read. Shorten the prompt."
         )
     return found
+
+
+def _overlapping(tokens: list[list[int]], places: list[tuple[int, int]]) -> list[int]:
+    """Those of the tokens that lie in places (first character, character after the last)."""
+    return [
+        token for token, first, last in tokens if any(first < end and last > begin for begin, end in places)
+    ]
 
 
 def _offsets(reading: Reading, prompt: str) -> list[list[int]]:

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import types
 import warnings
 from pathlib import Path
@@ -28,7 +29,7 @@ from ditlens.cli.doctor import Check
 from ditlens.description import Description
 from ditlens.ems.edit import Edit
 from ditlens.errors import ModelError
-from ditlens.tables import counted, progress_bar
+from ditlens.tables import counted, progress_bar, progress_to, remark
 
 COMMANDS = (
     "generate",
@@ -638,6 +639,28 @@ def test_progress_calls_a_function_or_nothing(capsys):
         show(1, 3)
     assert told == [(1, 3, "first")]
     assert capsys.readouterr().err == ""
+
+
+def test_progress_goes_to_a_listener_in_this_thread_only(capsys):
+    told, others = [], []
+
+    def work():
+        with progress_bar("items", lambda *given: others.append(given)) as show:
+            show(2, 3)
+        with progress_bar("items") as show:
+            show(3, 3)
+
+    with progress_to(lambda *given: told.append(given)):
+        remark("something")
+        with progress_bar("items") as show:
+            show(1, 3)
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert (told, others) == ([(1, 3)], [(2, 3)])
+    assert capsys.readouterr().err == ""
+    remark("something")
+    assert capsys.readouterr().err == "something\n"
 
 
 def test_progress_in_a_log_file_is_a_line_now_and_then(monkeypatch, capsys):

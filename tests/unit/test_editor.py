@@ -14,8 +14,9 @@ import ditlens as dl
 from ditlens.errors import SettingError
 from ditlens.views.editor import session as sessions
 from ditlens.views.editor.card import bars, still, words
-from ditlens.views.editor.session import Session, Turns
+from ditlens.views.editor.session import Session
 from ditlens.views.editor.state import EditorState, changed_words
+from ditlens.views.working import Turns
 
 RED, BLUE = "a red shirt", "a blue shirt"
 
@@ -70,6 +71,28 @@ def test_dragging_answers_at_once_and_is_made_once(session, monkeypatch):
     assert len(pictures) > 25 and session.shown()["kind"] == "preview"
     shown = settled(session)
     assert len(made) <= 2 and (shown["kind"], shown["state"]["degree"]) == ("edit", 0.98)
+
+
+def test_while_the_slider_is_held_nothing_is_made(session, monkeypatch):
+    session.set_texts(RED, BLUE)
+    settled(session)
+    made = []
+    monkeypatch.setattr(sessions.DegreeGrid, "edit", counting(sessions.DegreeGrid.edit, made))
+    monkeypatch.setattr(sessions, "REST", 0.0)
+    for degree in (0.2, 0.4, 0.6):
+        session.drag(degree, held=True)
+        time.sleep(0.1)
+    assert made == [] and session.shown()["kind"] == "preview"
+    session.release()
+    assert settled(session)["kind"] == "edit" and made == [0.6]
+
+
+def test_an_instruction_that_cannot_be_followed_leaves_the_texts(session):
+    session.set_texts(RED, BLUE)
+    settled(session)
+    session.extract("make him fly")
+    shown = settled(session)
+    assert "fly" in shown["error"] and shown["state"]["target_text"] == BLUE
 
 
 def counting(method, made):
@@ -215,7 +238,7 @@ def test_a_closed_session_ends_its_page(portraits, picture):
     shows(page, lambda: "has ended" in page.error.value)
     with pytest.raises(EOFError, match="closed"):
         page.session.wait()
-    assert not page.session._worker.is_alive()
+    assert not page.session._workers[0].is_alive()
 
 
 # --- the state and what is written of it ------------------------------------------------------------------
@@ -290,7 +313,7 @@ def shows(editor, condition, seconds=30.0):
 def test_the_page_follows_the_session_and_passes_on_what_is_done(editor):
     editor.source.value = RED
     editor.target.value = BLUE
-    shows(editor, lambda: editor.status.value == "ready to drag")
+    shows(editor, lambda: "ready to drag" in editor.status.value)
     assert "shirt" in editor.measured.value and "<mark>blue</mark>" in editor.words.value
     assert editor.picture.before != editor.picture.after
     editor.degree.value = 0.5
@@ -317,7 +340,7 @@ def test_the_page_shows_errors(editor):
 def test_a_level_that_is_chosen_is_asked_for(editor):
     editor.source.value = "a red shirt, no hat"
     editor.target.value = "a blue shirt, no hat"
-    shows(editor, lambda: editor.status.value == "ready to drag")
+    shows(editor, lambda: "ready to drag" in editor.status.value)
     editor.levels["hat"].value = 3
     shows(editor, lambda: editor.target.value == "a blue shirt, a crown")
 

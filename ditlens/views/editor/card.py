@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from ditlens.tables import spoken
 from ditlens.views.editor.state import changed_words
 
 MOVED = 0.02
@@ -63,29 +64,41 @@ def _row(row: Mapping[str, Any]) -> Markup:
     )
 
 
+def _said(value: Any) -> str:
+    """A setting as a person writes it."""
+    if isinstance(value, bool):
+        return "move" if value else "stay"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def still(shown: Mapping[str, Any], model: str, name: str) -> str:
     """The page as a picture and a table, for readers without a kernel; its class is `name`."""
     state = shown["state"]
     settings = [
         ("model", model),
-        *((n, v) for n, v in state.items() if v not in ("", None, ()) and n != "picture"),
+        *((spoken(n), _said(v)) for n, v in state.items() if v not in ("", None, ())),
     ]
     if shown["drift"] is not None:
         settings.append(("drift", f"{shown['drift']:.3f}"))
     table = Markup("").join(
-        Markup("<tr><th style='text-align:left'>{}</th><td style='text-align:left'>{}</td></tr>").format(n, v)
+        Markup(
+            "<tr><th style='text-align:left;white-space:nowrap'>{}</th><td style='text-align:left'>{}</td></tr>"
+        ).format(n, v)
         for n, v in settings
     )
     images = Markup("").join(
-        Markup('<img alt="{}" width="256" src="data:image/jpeg;base64,{}"> ').format(
-            alt, base64.b64encode(shown[part]).decode()
-        )
+        Markup(
+            '<figure style="display:inline-block;margin:0 8px 8px 0"><img alt="{}" width="256" '
+            'src="data:image/jpeg;base64,{}"><figcaption>{}</figcaption></figure>'
+        ).format(alt, base64.b64encode(shown[part]).decode(), alt)
         for part, alt in (("before", "source"), ("after", "result"))
         if shown[part]
     )
     return str(
         Markup(
-            '<div class="{}"><p>{}</p><table>{}</table>'
+            '<div class="{}"><div>{}</div><table>{}</table>'
             "<p>This is a still copy of the editor: run the cell to use it.</p></div>"
         ).format(name, images, table)
     )

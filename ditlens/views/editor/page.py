@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import itertools
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-from IPython.display import HTML, display
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ditlens.files import user_path, write_whole
 from ditlens.views.editor import card
-from ditlens.views.editor.parts import Picture, Strip
+from ditlens.views.editor.parts import Files, Picture, Strip
+from ditlens.views.live import Live, html, without
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,34 +23,25 @@ if TYPE_CHECKING:
 LOWEST, HIGHEST = -1.0, 2.0
 """Ends of the degree slider."""
 WIDE = {"width": "auto"}
-_NUMBERS = itertools.count()
 
 
-def html(value: Any = "", **more: Any) -> widgets.HTML:
-    """A piece of HTML without margins of its own."""
-    return widgets.HTML(str(value), **more)
+def _unfold(box: Any, change: Any) -> None:
+    """Show a section while its button is pressed."""
+    box.layout.display = None if change["new"] else "none"
 
 
-def _without(act: Callable[[], Any], _: Any) -> Any:
-    """Call what takes nothing with what a widget gives."""
-    return act()
-
-
-class Page(widgets.VBox):  # type: ignore[misc]
+class Page(Live):
     """A session as a widget."""
 
+    session: Session
+
     def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session = session
+        super().__init__(session)
         self._facts = session.facts()
-        self._lock, self._jumps, self._texts = threading.RLock(), -1, ("", "")
-        self._showing = threading.local()  # a person's change in another thread is none of the page's own
-        self._still: Any = None
-        self._class = f"ditlens-still-{id(self):x}-{next(_NUMBERS)}"
+        self._jumps, self._texts = -1, ("", "")
         self._build()
         self._wire()
-        self._apply(session.shown())
-        threading.Thread(target=self._listen, name="ditlens page", daemon=True).start()
+        self._follow()
 
     # --- what is there -----------------------------------------------------------------------------------
 
@@ -60,27 +49,31 @@ class Page(widgets.VBox):  # type: ignore[misc]
         facts = self._facts
         examples = self.session.examples()
         self.examples = Strip(images=list(examples.values()), labels=list(examples), title="Examples")
-        self.upload = widgets.FileUpload(accept="image/*", description="Open a picture", layout=WIDE)
+        self.upload = Files(accept="image/*", text="Open a picture")
         self.picture = Picture(static_class=self._class)
         self.degree = widgets.FloatSlider(
             1.0, min=LOWEST, max=HIGHEST, step=0.05, description="degree", readout_format=".2f",
-            layout={"width": "100%", "max_width": "448px"},
+            style={"description_width": "initial"}, layout={"width": "auto", "max_width": "448px"},
         )  # fmt: skip
+        self.degree.add_class("ditlens-degree")
         self.stop_button = widgets.Button(description="Stop", icon="stop", layout=WIDE)
         self.undo_button = widgets.Button(description="Undo", icon="undo", layout=WIDE)
         self.redo_button = widgets.Button(description="Redo", icon="repeat", layout=WIDE)
-        self.progress = widgets.FloatProgress(max=1.0, layout={"width": "120px"})
-        self.status = html()
+        self.status, self.progress = html(), html()
         self.error = html()
         self.instruction = widgets.Text(
-            placeholder="what to change, e.g. make her smile", layout={"width": "auto", "flex": "1 1 200px"}
+            description="change",
+            placeholder="e.g. make her smile",
+            style={"description_width": "initial"},
+            layout={"width": "auto", "flex": "1 1 200px"},
         )
         self.extract_button = widgets.Button(description="Extract", button_style="primary", layout=WIDE)
-        self.source = widgets.Textarea(
-            placeholder="what the picture shows", rows=3, continuous_update=False, layout=WIDE
-        )
-        self.target = widgets.Textarea(
-            placeholder="what it should show", rows=3, continuous_update=False, layout=WIDE
+        self.source, self.target = (
+            widgets.Textarea(description=name, placeholder=hint, rows=5, continuous_update=False, layout=WIDE)
+            for name, hint in (
+                ("source text", "what the picture shows"),
+                ("target text", "what it should show"),
+            )
         )
         self.words, self.measured = html(), html()
         self.history = Strip(title="History")
@@ -95,7 +88,7 @@ class Page(widgets.VBox):  # type: ignore[misc]
         self.tokens = widgets.Checkbox(True, description="tokens move", indent=False, layout=WIDE)
         self.pooled = widgets.Checkbox(True, description="pooled vector moves", indent=False, layout=WIDE)
         self.encoders = {
-            name: widgets.Checkbox(True, description=name, indent=False, layout=WIDE)
+            name: widgets.Checkbox(True, description=f"text encoder {name} moves", indent=False, layout=WIDE)
             for name in facts["encoders"]
         }
         self.film_button = widgets.Button(description="Show the steps", layout=WIDE)
@@ -103,41 +96,48 @@ class Page(widgets.VBox):  # type: ignore[misc]
         self.film_picture = html()
         self.save_button = widgets.Button(description="Prepare a file", icon="download", layout=WIDE)
         self.link = html()
-        self.load = widgets.FileUpload(accept=".png,.json", description="Load a saved edit", layout=WIDE)
+        self.load = Files(accept=".png,.json", text="Load a saved edit")
         self.code_button = widgets.Button(description="Write the cell", icon="code", layout=WIDE)
-        self.code = widgets.Textarea(rows=12, layout={"width": "auto"}, description="")
+        self.code = widgets.Textarea(description="cell", rows=12, layout=WIDE).add_class("ditlens-code")
         left = widgets.VBox(
             [self.picture, self.degree,
-             widgets.HBox([self.undo_button, self.redo_button, self.stop_button, self.progress, self.status],
+             widgets.HBox([self.undo_button, self.redo_button, self.stop_button, self.status, self.progress],
                           layout={"flex_flow": "row wrap", "align_items": "center"}),
              self.history],
             layout={"flex": "1 1 400px", "max_width": "480px", "min_width": "280px"},
         )  # fmt: skip
         right = widgets.VBox(
             [widgets.HBox([self.instruction, self.extract_button], layout={"flex_flow": "row wrap"}), self.error,
-             html("<b>source text</b>"), self.source, html("<b>target text</b>"), self.target, self.words,
-             self.measured],
+             self.source, self.target, self.words, self.measured],
             layout={"flex": "1 1 380px", "min_width": "280px"},
         )  # fmt: skip
-        sections = {
-            "Attributes": widgets.HBox(list(self.levels.values()), layout={"flex_flow": "row wrap"}),
-            "Settings": self._settings(),
-            "Steps": widgets.VBox([self.film_button, self.film, self.film_picture]),
-            "Save and load": widgets.VBox(
-                [widgets.HBox([self.save_button, self.link], layout={"align_items": "center"}), self.load]
-            ),
-            "Code": widgets.VBox([self.code_button, self.code]),
-        }
-        if not self.levels:
-            sections.pop("Attributes")
-        self.folded = widgets.Accordion(list(sections.values()), titles=tuple(sections), selected_index=None)
         self.children = [
             widgets.HBox(
                 [self.examples, self.upload], layout={"flex_flow": "row wrap", "align_items": "center"}
             ),
             widgets.HBox([left, right], layout={"flex_flow": "row wrap", "grid_gap": "16px"}),
-            self.folded,
+            *self._sections(),
         ]
+        self.add_class("ditlens-page")
+
+    def _sections(self) -> list[Any]:
+        """What is folded away: a button for each section, and below them those that are open."""
+        boxes = {
+            "Attributes": widgets.GridBox(list(self.levels.values())).add_class("ditlens-levels"),
+            "Settings": self._settings(),
+            "Steps": widgets.VBox([self.film_button, self.film, self.film_picture]),
+            "Save and load": widgets.HBox([self.save_button, self.link, self.load]),
+            "Code": widgets.VBox([self.code_button, self.code]),
+        }
+        if not self.levels:
+            boxes.pop("Attributes")
+        self.folds = {name: widgets.ToggleButton(description=name, layout=WIDE) for name in boxes}
+        for name, box in boxes.items():
+            fold = self.folds[name]
+            box.add_class("ditlens-section")
+            box.layout.display = "none"
+            fold.observe(partial(_unfold, box), "value")
+        return [widgets.HBox(list(self.folds.values()), layout={"flex_flow": "row wrap"}), *boxes.values()]
 
     def _level(self, spec: dict[str, Any]) -> Any:
         """A control for the levels of an attribute: a slider where they have an order."""
@@ -145,7 +145,7 @@ class Page(widgets.VBox):  # type: ignore[misc]
         more = {"continuous_update": False} if spec["ordered"] else {}
         return kind(
             options=[(words, k) for k, words in enumerate(spec["words"])], value=0, description=spec["label"],
-            style={"description_width": "90px"}, layout={"width": "330px"}, **more,
+            style={"description_width": "80px"}, layout=WIDE, **more,
         )  # fmt: skip
 
     def _settings(self) -> widgets.VBox:
@@ -160,70 +160,48 @@ class Page(widgets.VBox):  # type: ignore[misc]
     def _wire(self) -> None:
         session = self.session
         self.degree.observe(self._dragged, "value")
+        self._on(self.picture, self._held, "held")
         self._on(self.examples, lambda value: session.example(self.examples.labels[value[0]]), "picked")
         self._on(self.history, lambda value: session.go(value[0]), "picked")
         self._on(self.film, lambda value: self._step(value[0]), "picked")
-        self._on(self.upload, partial(self._uploaded, session.open))
-        self._on(self.load, partial(self._uploaded, lambda content, _: session.load(content)))
-        self.picture.on_msg(self._dropped)
+        for part in (self.upload, self.picture):
+            part.on_msg(partial(self._given, session.open))
+        self.load.on_msg(partial(self._given, lambda content, _: session.load(content)))
         clicks: dict[widgets.Button, Callable[[], Any]] = {
             self.extract_button: self._extract, self.stop_button: session.stop, self.undo_button: session.undo,
             self.redo_button: session.redo, self.film_button: self._film, self.save_button: self._save,
             self.code_button: self._code,
         }  # fmt: skip
         for button, act in clicks.items():
-            button.on_click(self._guarded(partial(_without, act)))
+            button.on_click(self._guarded(partial(without, act)))
         self.instruction.on_msg(self._entered)
         for box in (self.source, self.target):
-            self._on(box, partial(_without, self._typed))
+            self._on(box, partial(without, self._typed))
         for name, control in self.levels.items():
             self._on(control, partial(session.set_level, name))
         for name in ("seed", "method", "guidance", "mask", "tokens", "pooled"):
             self._on(getattr(self, name), partial(self._set, name))
         for box in self.encoders.values():
-            self._on(box, partial(_without, self._routes))
-
-    def _guarded(self, act: Callable[[Any], Any]) -> Callable[[Any], None]:
-        """Errors of callbacks are shown on the page: nobody sees them elsewhere."""
-
-        def guarded(given: Any) -> None:
-            try:
-                act(given)
-            except EOFError as error:  # the session has ended
-                self._alarm(str(error))
-            except Exception as error:
-                self._alarm(f"{type(error).__name__}: {error}")
-
-        return guarded
-
-    def _shows(self) -> bool:
-        """Whether this thread is bringing the page to what the session has."""
-        return getattr(self._showing, "now", False)
-
-    def _on(self, control: Any, act: Callable[[Any], Any], name: str = "value") -> None:
-        """What to do with a value that somebody changed; nothing where the page shows what the session has."""
-        guarded = self._guarded(act)
-
-        def changed(change: Any) -> None:
-            if not self._shows():
-                guarded(change["new"])
-
-        control.observe(changed, name)
+            self._on(box, partial(without, self._routes))
 
     def _dragged(self, change: Any) -> None:
         if self._shows():
             return
         try:
-            picture = self.session.drag(float(change["new"]))
+            picture = self.session.drag(float(change["new"]), self.picture.held)
             if picture:
                 self.picture.set_trait("kind", "preview")
                 self.picture.set_trait("after", picture)
         except Exception as error:
             self._alarm(str(error))
 
+    def _held(self, held: bool) -> None:
+        if not held:
+            self.session.release()
+
     def _entered(self, _: Any, content: Any, __: Any) -> None:
         if content.get("event") == "submit":
-            self._guarded(partial(_without, self._extract))(None)
+            self._guarded(partial(without, self._extract))(None)
 
     def _extract(self) -> None:
         self.session.extract(self.instruction.value)
@@ -239,13 +217,10 @@ class Page(widgets.VBox):  # type: ignore[misc]
         chosen = tuple(name for name, box in self.encoders.items() if box.value)
         self.session.configure(encoders=() if len(chosen) == len(self.encoders) else chosen)
 
-    def _uploaded(self, act: Callable[[bytes, str], Any], files: Any) -> None:
-        for each in files:
-            act(bytes(each["content"]), each["name"])
-
-    def _dropped(self, _: Any, content: Any, buffers: Any) -> None:
+    def _given(self, act: Callable[[bytes, str], Any], _: Any, content: Any, buffers: Any) -> None:
+        """A file that was chosen or dropped."""
         if buffers:
-            self._guarded(lambda _: self.session.open(bytes(buffers[0]), content["name"]))(None)
+            self._guarded(lambda _: act(bytes(buffers[0]), content["name"]))(None)
 
     def _film(self) -> None:
         self.film.images = self.session.film()
@@ -283,30 +258,6 @@ class Page(widgets.VBox):  # type: ignore[misc]
 
     # --- what is shown -----------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        version = -1
-        while True:
-            try:
-                shown = self.session.wait(version)
-                if shown is not None:
-                    version = shown["version"]
-                    self._apply(shown)
-            except (EOFError, ConnectionError):
-                self._alarm("This editor has ended: run its cell, or open its page, again.")
-                return
-            except Exception as error:
-                self._alarm(f"{type(error).__name__}: {error}")
-
-    def close(self) -> None:
-        """End the session, and take the page away."""
-        self.session.close()
-        super().close()
-
-    def _alarm(self, words: str) -> None:
-        self.error.value = (
-            str(Markup('<div class="ditlens-error" role="alert">{}</div>').format(words)) if words else ""
-        )
-
     def _apply(self, shown: dict[str, Any]) -> None:
         """Bring the page to what the session shows."""
         with self._lock:
@@ -328,14 +279,13 @@ class Page(widgets.VBox):  # type: ignore[misc]
                 card.bars(shown["measured"], shown["drift"], shown["seconds"]) + warnings
             )
             self.words.value = str(card.words(shown["state"]["source_text"], shown["state"]["target_text"]))
-            self.progress.value = shown["progress"]
-            self.progress.layout.visibility = "visible" if shown["busy"] else "hidden"
-            self.status.value = str(escape(shown["busy"] or ("ready to drag" if shown["ready"] else "")))
+            bar = f'<progress aria-label="progress" value="{shown["progress"]:.3f}"></progress>'
+            self.progress.value = bar if shown["busy"] else ""
+            words = shown["busy"] or ("ready to drag" if shown["ready"] else "")
+            self.status.value = str(Markup('<span role="status">{}</span>').format(words))
             self.stop_button.disabled = shown["idle"]
             self.undo_button.disabled = shown["index"] <= 0
             self.redo_button.disabled = shown["index"] >= len(shown["history"]) - 1
-            if self._still is not None and shown["idle"]:
-                self._still.update(HTML(card.still(shown, self._facts["model"], self._class)))
 
     def _apply_state(self, shown: dict[str, Any]) -> None:
         """Controls follow the session where it jumped: undo, a file that was loaded, texts that were extracted."""
@@ -357,8 +307,5 @@ class Page(widgets.VBox):  # type: ignore[misc]
         for name, box in self.encoders.items():
             box.value = not state["encoders"] or name in state["encoders"]
 
-    def _ipython_display_(self) -> None:
-        """The widget, and below it a still copy that only shows where the widget cannot be."""
-        display(super()._repr_mimebundle_(), raw=True)
-        first = card.still(self.session.shown(), self._facts["model"], self._class)
-        self._still = display(HTML(first), display_id=True)
+    def _still_copy(self, shown: dict[str, Any]) -> str:
+        return card.still(shown, self._facts["model"], self._class)

@@ -1,4 +1,4 @@
-"""Small widgets that ipywidgets lacks: two pictures with a divider, and a row of pictures to choose from."""
+"""Small widgets that ipywidgets lacks: two pictures with a divider, a row to choose from, a button for files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ STATIC = Path(__file__).parent.parent / "static"
 class Picture(anywidget.AnyWidget):  # type: ignore[misc]
     """A source picture and a result, with a divider, alone, or their difference; a file can be dropped on it.
 
-    A dropped file arrives as a message: ``{"name": ...}`` and its bytes.
+    A dropped file arrives as a message: ``{"name": ...}`` and its bytes. `held` says whether a mouse or finger
+    holds the slider of class ``ditlens-degree`` on the same page.
     """
 
     _esm = STATIC / "picture.js"
@@ -34,7 +35,17 @@ class Picture(anywidget.AnyWidget):  # type: ignore[misc]
     mode = traitlets.Enum(["wipe", "before", "after", "difference"], "wipe").tag(sync=True)
     position = traitlets.Int(50).tag(sync=True)
     kind = traitlets.Unicode().tag(sync=True)
+    held = traitlets.Bool(False).tag(sync=True)
     static_class = traitlets.Unicode().tag(sync=True)
+
+
+class Files(anywidget.AnyWidget):  # type: ignore[misc]
+    """A button that opens files: each arrives as a message, ``{"name": ...}`` and its bytes."""
+
+    _esm = STATIC / "files.js"
+    _css = STATIC / "editor.css"
+    text = traitlets.Unicode().tag(sync=True)
+    accept = traitlets.Unicode().tag(sync=True)
 
 
 class Strip(anywidget.AnyWidget):  # type: ignore[misc]

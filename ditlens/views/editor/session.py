@@ -7,19 +7,14 @@ before it. `Session.drag` answers at once from a grid of degrees; the true edit 
 
 from __future__ import annotations
 
-import atexit
 import io
 import json
-import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from PIL import Image
@@ -39,56 +34,19 @@ from ditlens.models.encoders import encoders_of
 from ditlens.models.model import Model
 from ditlens.tables import spoken
 from ditlens.views.editor.state import EditorState
-from ditlens.worlds.world import Continuous
+from ditlens.views.working import Stopped, Working, turns_of
+from ditlens.worlds.world import Continuous, Values, World
 
 REST = 0.3
 """Seconds for which a degree rests before it is made truly."""
+HELD = 3.0
+"""The same while the slider is held: the true edit waits for its release."""
+LATE = 0.15
+"""Seconds after a release within which the last degree may still be on its way from the browser."""
 QUICK = 4.0
 """A model whose edits take longer than these seconds gets no grid of degrees: it would take minutes."""
 KEPT = 30
 """Moments of the history."""
-
-
-class Turns:
-    """A lock that serves whoever waits longest: sessions of one model take turns, step by step."""
-
-    def __init__(self) -> None:
-        self._lock, self._queue = threading.Lock(), deque[threading.Event]()
-
-    def __enter__(self) -> Turns:
-        mine = threading.Event()
-        with self._lock:
-            self._queue.append(mine)
-            if self._queue[0] is mine:
-                mine.set()
-        mine.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._queue.popleft()
-            if self._queue:
-                self._queue[0].set()
-
-    def pass_on(self) -> None:
-        """Let the others have their turn, then go on."""
-        self.__exit__()
-        self.__enter__()
-
-
-_TURNS: WeakKeyDictionary[Model, Turns] = WeakKeyDictionary()
-_OPEN: WeakSet[Session] = WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """A thread that is inside PyTorch while Python ends would take the process down."""
-    for session in list(_OPEN):
-        session.close()
-
-
-class Stopped(Exception):
-    """Raised between two steps of an edit that nobody wants any more."""
 
 
 @dataclass(eq=False)
@@ -123,7 +81,7 @@ class Moment:
         }  # fmt: skip
 
 
-class Session:
+class Session(Working):
     """An editor without a page.
 
     Args:
@@ -137,20 +95,17 @@ class Session:
     """
 
     def __init__(self, model: Model, image: images.ImageLike | None = None) -> None:
-        self.model, self.state, self.error, self.details = model, EditorState(), "", ""
+        super().__init__()
+        self.model, self.state = model, EditorState()
         self.moments: list[Moment] = []
         self.index = -1
-        self._turns = _TURNS.setdefault(model, Turns())
-        self._change = threading.Condition(threading.RLock())
-        self._version, self._jumps, self._closed = 0, 0, False
+        self._turns, self._jumps = turns_of(model), 0
         self._due: float | None = None  # when what is asked for is to be made
         self._busy, self._progress, self._stop = "", 0.0, False
         self._filling: tuple[DegreeGrid, Iterator[Any]] | None = None
         self._plan: tuple[EditorState, Plan] | None = None
         self._seen: tuple[bytes, str] = b"", "opened"  # the picture on the page, and what it is
-        self._worker = threading.Thread(target=self._work, name="ditlens editor", daemon=True)
-        self._worker.start()
-        _OPEN.add(self)
+        self._start("ditlens editor", self._work)
         examples = self.examples()
         if image is not None:
             with self._noting():
@@ -163,7 +118,8 @@ class Session:
     def examples(self) -> dict[str, bytes]:
         """Example pictures by name, as JPEG."""
         files = {} if self.model.world is None else self.model.world.examples()
-        return {name: images.to_jpeg(images.open_image(path)) for name, path in files.items()}
+        names = {images.to_jpeg(images.open_image(path)): name for name, path in files.items()}
+        return {name: picture for picture, name in names.items()}  # each picture once
 
     def facts(self) -> dict[str, Any]:
         """What does not change: the model's name, attributes with their levels' words, methods, encoders."""
@@ -236,8 +192,12 @@ class Session:
         with self._noting():
             self._ask(**changes)
 
-    def drag(self, degree: float) -> bytes:
+    def drag(self, degree: float, held: bool = False) -> bytes:
         """Show another degree at once, as near as it is known; the true edit follows when it has rested.
+
+        Args:
+            degree: The degree.
+            held: Whether more will come, until `release`.
 
         Returns:
             The picture as JPEG; empty if nothing was edited yet.
@@ -252,7 +212,7 @@ class Session:
                     return self._seen[0]
                 moment = self._moment
                 self._stop = bool(self._busy)
-                self._due = time.monotonic() + REST
+                self._due = time.monotonic() + (HELD if held else REST)
                 self._change.notify_all()
             picture = self._preview(moment, degree)
             with self._change:
@@ -261,6 +221,13 @@ class Session:
                     self._tell()
             return picture
         return b""
+
+    def release(self) -> None:
+        """The slider was let go: make what waits."""
+        with self._change:
+            if self._due is not None:
+                self._due = time.monotonic() + LATE
+                self._change.notify_all()
 
     def stop(self) -> None:
         """Stop what is being made after the step in hand; nothing that is there is lost."""
@@ -341,24 +308,10 @@ class Session:
 
     def close(self) -> None:
         """End its thread after the step in hand."""
-        with self._change:
-            self._closed, self._stop = True, True
-            self._tell()
-        self._worker.join(5)
+        self._stop = True
+        super().close()
 
     # --- what is shown -----------------------------------------------------------------------------------
-
-    def wait(self, version: int = -1, timeout: float = 10.0) -> dict[str, Any] | None:
-        """What to show, once it is newer than a version; None if nothing changes for so long.
-
-        Raises:
-            EOFError: If the session was closed.
-        """
-        with self._change:
-            self._change.wait_for(lambda: self._version != version or self._closed, timeout)
-            if self._closed:
-                raise EOFError("This editor was closed.")
-            return None if self._version == version else self.shown()
 
     def shown(self) -> dict[str, Any]:
         """Everything to show."""
@@ -395,30 +348,6 @@ class Session:
     @property
     def _moment(self) -> Moment | None:
         return self.moments[self.index] if self.moments else None
-
-    @contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Errors go to the page, in words."""
-        try:
-            yield
-        except Stopped:
-            pass
-        except DitlensError as error:
-            self._fail(str(error), "")
-        except Exception as error:
-            self._fail(
-                f"Something unexpected happened: {type(error).__name__}: {error}", traceback.format_exc()
-            )
-
-    def _fail(self, message: str, details: str) -> None:
-        with self._change:
-            self.error, self.details = message, details
-            self._tell()
-
-    def _tell(self) -> None:
-        """Something to show has changed."""
-        self._version += 1
-        self._change.notify_all()
 
     def _open(self, picture: Image.Image, name: str) -> None:
         memory = io.BytesIO()
@@ -517,7 +446,8 @@ class Session:
         state = self.state
         try:
             self._note("reading the picture", 0.0)
-            plan, grid = self._planned(state)
+            with self._texts_kept():
+                plan, grid = self._planned(state)
             state = replace(state, source_text=plan.description.source, target_text=plan.description.target)
             with self._change:
                 if self._stop:
@@ -538,6 +468,21 @@ class Session:
                     self._due = time.monotonic()
         finally:
             self._note("", 0.0)
+
+    @contextmanager
+    def _texts_kept(self) -> Iterator[None]:
+        """An instruction that cannot be followed leaves the texts of the picture that is shown."""
+        try:
+            yield
+        except DitlensError:
+            with self._change:
+                moment = self._moment
+                if moment is not None and not self.state.target_text:
+                    shown = moment.state
+                    self.state = replace(
+                        self.state, source_text=shown.source_text, target_text=shown.target_text
+                    )
+            raise
 
     def _planned(self, state: EditorState) -> tuple[Plan, DegreeGrid]:
         """The plan of a state, and its degrees; kept while only the degree changes."""
@@ -577,15 +522,20 @@ class Session:
 
 
 def measured(edit: Edit) -> list[dict[str, Any]]:
-    """Every attribute before and after: its name, values, shares of the range, and whether it was asked for."""
+    """What the oracle reads before and after an edit; nothing without a world."""
     world = edit.plan.model.world
     if world is None or edit.before is None or edit.after is None:
         return []
+    return rows_of(world, edit.before, edit.after, edit.targets)
+
+
+def rows_of(world: World, before: Values, after: Values, asked: Collection[str]) -> list[dict[str, Any]]:
+    """Every attribute before and after: its name, values, shares of the range, and whether it was asked for."""
     rows = []
     for name, spec in world.attributes.items():
-        values = edit.before[name], edit.after[name]
+        values = before[name], after[name]
         rows.append({
-            "name": name, "label": spoken(name), "asked": name in edit.targets, "moved": spec.distance(*values),
+            "name": name, "label": spoken(name), "asked": name in asked, "moved": spec.distance(*values),
             "words": [world.phrase(name, spec.level_of(value)) for value in values],
             "shares": [(float(v) - spec.low) / spec.range for v in values] if isinstance(spec, Continuous) else [],
         })  # fmt: skip

@@ -1,5 +1,5 @@
 // Two pictures, one behind the other: a divider between them, both side by side, or their difference.
-// Also the place where a file can be dropped.
+// Also the place where a file can be dropped, and what makes the page around it fit for a keyboard.
 
 const MODES = {
   wipe: "divider", before: "before", after: "after", difference: "difference",
@@ -12,10 +12,42 @@ const url = (bytes) => {
 
 const make = (tag, parent, props = {}) => parent.appendChild(Object.assign(document.createElement(tag), props));
 
+// Notebooks have shortcuts of one letter: x would cut the cell while a slider has the focus. Ctrl+S still saves.
+const keep = (event) => { if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); };
+
+// What ipywidgets does not tell screen readers: the name of a slider, and whether a section is open.
+const tell = (page) => {
+  for (const handle of page.querySelectorAll(".noUi-handle:not([aria-label])")) {
+    const label = handle.closest(".jupyter-widgets").querySelector(".widget-label");
+    if (label?.textContent) handle.setAttribute("aria-label", label.textContent);
+  }
+  for (const button of page.querySelectorAll(".widget-toggle-button")) {
+    button.setAttribute("aria-expanded", String(button.classList.contains("mod-active")));
+  }
+};
+
 function render({ model, el }) {
   el.classList.add("ditlens-picture");
-  // Notebooks have shortcuts of one letter: x would cut the cell while the divider has the focus.
-  el.addEventListener("keydown", (event) => event.stopPropagation());
+  el.addEventListener("keydown", keep);
+  let observer;
+  const whenShown = () => {
+    const page = el.closest(".ditlens-page");
+    if (!page) { if (!done) requestAnimationFrame(whenShown); return; }
+    page.addEventListener("keydown", keep);
+    page.addEventListener("pointerdown", (event) => hold(!!event.target.closest(".ditlens-degree")), true);
+    observer = new MutationObserver(() => tell(page));
+    observer.observe(page, { childList: true, subtree: true, attributeFilter: ["class"] });
+    tell(page);
+  };
+  const hold = (held) => {
+    if (held === model.get("held")) return;
+    model.set("held", held);
+    model.save_changes();
+  };
+  const release = () => hold(false);
+  for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, release, true);
+  let done = false;
+  requestAnimationFrame(whenShown);
 
   if (model.get("static_class")) {  // a live page needs no still copy of itself
     make("style", document.head, { textContent: `.${model.get("static_class")} { display: none; }` });
@@ -28,9 +60,9 @@ function render({ model, el }) {
   const after = make("img", stage, { className: "ditlens-after", draggable: false });
   const difference = make("canvas", stage, { className: "ditlens-difference" });
   const line = make("div", stage, { className: "ditlens-line" });
+  const note = make("div", stage, { className: "ditlens-note" });
   const slider = make("input", el, { type: "range", min: 0, max: 100, step: 1, className: "ditlens-divider" });
   slider.setAttribute("aria-label", "Divider: the source on its left, the result on its right");
-  const note = make("div", el, { className: "ditlens-note" });
 
   const buttons = Object.entries(MODES).map(([mode, text]) => {
     const button = make("button", bar, { type: "button", textContent: text });
@@ -125,6 +157,11 @@ function render({ model, el }) {
   load(before, "before");
   load(after, "after");
   show();
+  return () => {
+    done = true;
+    observer?.disconnect();
+    for (const kind of ["pointerup", "pointercancel"]) window.removeEventListener(kind, release, true);
+  };
 }
 
 export default { render };
