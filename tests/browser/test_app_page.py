@@ -75,7 +75,7 @@ def test_pupils_do_not_meet_and_the_next_in_line_comes_in(chromium, app, outputs
     process.send_signal(signal.SIGTERM)
     for person in (second, third):
         person.page.bring_to_front()
-        person.page.get_by_text("This editor has ended").wait_for(timeout=20_000)
+        person.page.get_by_text("This page has ended").wait_for(timeout=20_000)
     assert process.wait(30) == 0
     second.page.bring_to_front()
     second.page.get_by_text("The editor cannot be reached.").wait_for(timeout=20_000)

@@ -193,11 +193,11 @@ def test_the_ninth_is_told_and_gets_in(portraits, monkeypatch):
     until(lambda: isinstance(second.children[0], Page))
     assert "you are number 1 in line" in third.note.value
     page = first.children[0]
-    until(lambda: "This editor has ended" in page.error.value)
+    until(lambda: "This page has ended" in page.error.value)
     hub.close()
     until(lambda: "The model is not there any more" in third.note.value)
     page = second.children[0]
-    until(lambda: "This editor has ended" in page.error.value)
+    until(lambda: "This page has ended" in page.error.value)
 
 
 def test_what_is_wrong_is_said_on_the_page(monkeypatch, tmp_path):
