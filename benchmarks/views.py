@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import RESULTS, browser, edit_speed, previews
+from benchmarks import RESULTS, app, browser, edit_speed, previews
 from benchmarks.keys import measure_keys
 from benchmarks.report import Result
 
@@ -24,6 +24,7 @@ MEASURES: dict[str, Callable[[], Result]] = {
     "preview_psnr_db": previews.preview_psnr_db,
     "edit_seconds": edit_speed.edit_seconds,
     "edit_quality_kept": edit_speed.edit_quality_kept,
+    "app_sessions_mixed": app.app_sessions_mixed,
     **{
         each.__name__: each
         for each in (

@@ -22,6 +22,7 @@ from ditlens.cli.app import app as app
 from ditlens.cli.bench import bench
 from ditlens.cli.checks import check as check_given
 from ditlens.cli.checks import check_instruction
+from ditlens.cli.page import app as open_app
 from ditlens.errors import BudgetError, DitlensError, StudyError
 from ditlens.images import save_image
 from ditlens.models.find import LORA
@@ -128,6 +129,9 @@ def demo(
 def facts(result: dl.Edit, folder: Path) -> dict[str, Any]:
     """What ``--json`` prints of an edit that was saved in a folder."""
     return {"image": folder / "edit.png", "json": folder / "edit.json", **result.facts()}
+
+
+command("app --seats 8 --no-browser")(open_app)
 
 
 @command('capture --prompts prompts.txt --seeds 0:4 --sites "joint.*.image.out"')

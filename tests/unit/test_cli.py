@@ -31,7 +31,19 @@ from ditlens.ems.edit import Edit
 from ditlens.errors import ModelError
 from ditlens.tables import counted, progress_bar, progress_to, remark
 
-COMMANDS = ("generate", "edit", "check", "demo", "capture", "study", "report", "doctor", "train", "bench")
+COMMANDS = (
+    "generate",
+    "edit",
+    "check",
+    "demo",
+    "app",
+    "capture",
+    "study",
+    "report",
+    "doctor",
+    "train",
+    "bench",
+)
 BENCH = ("bench edit", "bench page", "bench vote", "bench export", "bench votes")
 
 

@@ -467,6 +467,7 @@ SAFE = {
     "run.save(path)": "its own writer",
     "result.save(out)": "its own writer",
     "save({k: v.contiguous().cpu() for k, v in state.items()})": "into memory",
+    "(self.folder / 'voila.log').open('wb')": "a log, in a folder that goes with the process",
     "path.open('x', encoding='utf-8')": "a claim is new or not there",
 }
 
