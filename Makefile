@@ -67,9 +67,10 @@ wheel: $(INSTALLED) ## Build dist/ditlens-*.whl, with the portraits model in it
 test-wheel: $(INSTALLED) ## Install the wheel in a fresh environment, offline and read-only, and use it (2 minutes)
 	@$(BIN)/python -m pytest -m 'slow or not slow' $(ARGS) tests/packaging
 
+test-browser: EXTRAS = all,app,browser
 test-browser: $(INSTALLED) ## Test the editor in headless Chromium: JupyterLab and Voilà (4 minutes; screenshots in outputs/browser)
 	@$(BIN)/python -c 'import playwright, voila, anywidget' 2>/dev/null \
-	    || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,app,browser]'
+	    || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@$(BIN)/python -m pytest -m browser --durations 5 $(ARGS) tests/browser
 
 notebooks: $(INSTALLED) ## Run all notebooks and save them as they are committed

@@ -462,6 +462,8 @@ SAFE = {
     "files.enter_context(writing_whole(folder / name)).write_bytes(content)": "whole",
     "picture.save(memory, 'PNG', pnginfo=info)": "into memory",
     "picture.save(memory, 'PNG')": "into memory",
+    "sheet.save(memory, 'JPEG', quality=80)": "into memory",
+    "image.save(memory, 'JPEG', quality=85)": "into memory",
     "trained.save(folder / 'oracle')": "its own writer",
     "PortraitDescriber(model, processor).save(folder / 'describer')": "its own writer",
     "run.save(path)": "its own writer",
