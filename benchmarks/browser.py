@@ -117,6 +117,13 @@ def browser_tests() -> Result:
     return {"value": count - len(failed), "n": count, "unit": "tests", "note": note}
 
 
+def explorer_tests() -> Result:
+    """Tests of the explorer in Chromium that pass: lasso, patches, cells, keys."""
+    count, failed = suite("test_explorer.py")
+    note = f"JupyterLab and Voilà; not passed: {', '.join(failed) or 'none'}; {load_note()}"
+    return {"value": count - len(failed), "n": count, "unit": "tests", "note": note}
+
+
 def static_after_reopen() -> Result:
     """Ways to open a saved notebook in which both pictures and the settings are there without the widget."""
     count, failed = suite("test_saved_notebook.py")

@@ -31,6 +31,7 @@ MEASURES: dict[str, Callable[[], Result]] = {
             browser.drag_ms,
             browser.renders_after_50_events,
             browser.browser_tests,
+            browser.explorer_tests,
             browser.static_after_reopen,
             browser.a11y_serious,
         )

@@ -393,7 +393,7 @@ def test_a_setting_that_fits_no_item_is_an_error_at_once(portraits, tmp_path):
     bad = studies.plan_study(portraits, ["a"], [0], "joint.77.image.out")
     with pytest.raises(dl.errors.SiteError):
         studies.run_study(portraits, bad, tmp_path)
-    with pytest.raises(SettingError, match="prompts is .*; give a list of texts"):
+    with pytest.raises(SettingError, match="prompts is .*; give a text, .* or a list of texts"):
         studies.plan_study(portraits, [], [0], OUT)
 
 

@@ -119,6 +119,8 @@ def test_the_largest_seed_everywhere(portraits, picture, tmp_path):
 
 
 def test_a_study_refuses_what_is_no_seed(portraits):
-    says = r"seeds is \[9223372036854775808\]; give a list of whole numbers from 0 to 2"
+    says = (
+        r"seeds is \[9223372036854775808\]; give a whole number from 0 to 2\*\*63 - 1, .* or a list of seeds"
+    )
     with pytest.raises(SettingError, match=says):
         plan_study(portraits, ["a man"], [2**63], "joint.0.image.out")

@@ -436,6 +436,8 @@ class Session(Working):
                     self._make()
                 elif filling is not None:
                     self._fill(*filling)
+            if made:  # after an error was told: who waits for rest sees it
+                self._note("", 0.0)
 
     def _now(self) -> bool:
         return self._due is not None and self._due <= time.monotonic()
@@ -443,30 +445,27 @@ class Session(Working):
     def _make(self) -> None:
         """Make what is asked for."""
         state = self.state
-        try:
-            self._note("reading the picture", 0.0)
-            with self._texts_kept():
-                plan, grid = self._planned(state)
-            state = replace(state, source_text=plan.description.source, target_text=plan.description.target)
-            with self._change:
-                if self._stop:
-                    raise Stopped
-                self.state = replace(self.state, source_text=state.source_text, target_text=state.target_text)
-            self._note("editing", 0.0)
-            with self._turns, torch.no_grad():
-                edit = grid.edit(state.degree, on_step=self._on_step)
-            made = Moment(
-                state, images.to_jpeg(edit.image), images.to_jpeg(edit.source_image), edit.before or {}, edit,
-                grid if edit.seconds < QUICK else None,
-            )  # fmt: skip
-            with self._change:
-                if self._stop:
-                    raise Stopped
-                self._keep(made)
-                if self.state.degree != state.degree:  # dragged while the texts were being made
-                    self._due = time.monotonic()
-        finally:
-            self._note("", 0.0)
+        self._note("reading the picture", 0.0)
+        with self._texts_kept():
+            plan, grid = self._planned(state)
+        state = replace(state, source_text=plan.description.source, target_text=plan.description.target)
+        with self._change:
+            if self._stop:
+                raise Stopped
+            self.state = replace(self.state, source_text=state.source_text, target_text=state.target_text)
+        self._note("editing", 0.0)
+        with self._turns, torch.no_grad():
+            edit = grid.edit(state.degree, on_step=self._on_step)
+        made = Moment(
+            state, images.to_jpeg(edit.image), images.to_jpeg(edit.source_image), edit.before or {}, edit,
+            grid if edit.seconds < QUICK else None,
+        )  # fmt: skip
+        with self._change:
+            if self._stop:
+                raise Stopped
+            self._keep(made)
+            if self.state.degree != state.degree:  # dragged while the texts were being made
+                self._due = time.monotonic()
 
     @contextmanager
     def _texts_kept(self) -> Iterator[None]:
