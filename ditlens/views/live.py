@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -105,10 +106,13 @@ class Live(widgets.VBox):  # type: ignore[misc]
                 return
             except Exception as error:
                 self._alarm(f"{type(error).__name__}: {error}")
+                time.sleep(1.0)  # what fails every time leaves the processor to others
 
     def close(self) -> None:
         """End the session, and take the page away."""
-        self.session.close()
+        session = getattr(self, "session", None)  # a page that could not be made is closed, too
+        if session is not None:
+            session.close()
         super().close()
 
     def _alarm(self, words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from ditlens.views.editor import session as sessions
 from ditlens.views.editor.card import bars, still, words
 from ditlens.views.editor.session import Session
 from ditlens.views.editor.state import EditorState, changed_words
-from ditlens.views.working import Turns
+from ditlens.views.working import Stopped, Turns
 
 RED, BLUE = "a red shirt", "a blue shirt"
 
@@ -140,6 +141,41 @@ def test_stop_keeps_what_is_there(session, monkeypatch):
     assert len(after["history"]) == 2
 
 
+def test_stop_before_texts_are_made_leaves_those_of_the_picture(session, monkeypatch):
+    session.set_texts(RED, BLUE)
+    settled(session)
+
+    def stopping(*_, **__):
+        session.stop()
+        raise Stopped
+
+    monkeypatch.setattr(sessions, "make_plan", stopping)
+    session.extract("add a crown")
+    assert settled(session)["state"]["target_text"] == BLUE
+    monkeypatch.undo()
+    session.drag(0.5)
+    assert settled(session)["state"]["degree"] == 0.5 and session.moments[-1].state.degree == 0.5
+
+
+def test_a_file_that_cannot_be_edited_leaves_everything(session):
+    before = settled(session)
+    for wrong in ({"degree": 99.0}, {"method": "nobody"}, {"mask": "nowhere.png", "guidance": -1e400}):
+        state = EditorState(picture=session.state.picture, source_text=RED, target_text=BLUE, **wrong)
+        session.load(state.to_json().encode())
+        assert session.error and session.shown()["history"] == before["history"]
+
+
+def test_a_large_picture_is_kept_as_the_model_sees_it(session, portraits):
+    large = Image.effect_mandelbrot((900, 600), (-2, -1.5, 1, 1.5), 20).convert("RGB")
+    memory = io.BytesIO()
+    large.save(memory, "PNG")
+    session.open(memory.getvalue(), "large.png")
+    assert Image.open(io.BytesIO(session.state.picture)).size == (128, 128)
+    session.set_texts(RED, BLUE)
+    settled(session)
+    assert session.moments[-1].edit.image == dl.edit(portraits, large, source_text=RED, target_text=BLUE).image
+
+
 def test_errors_are_shown_in_words_and_the_next_wish_works(session):
     session.extract("  ")
     assert "Say what to change" in session.error
@@ -154,7 +190,9 @@ def test_errors_are_shown_in_words_and_the_next_wish_works(session):
     session.example("nobody")
     assert "There is no example" in session.error
     session.load(b"{}")
-    assert "not a file of the editor" in session.error
+    assert "No edit was saved in this file" in session.error
+    session.load(b"\x89PNG\r\n\x1a\n" + 40 * b"garbage")
+    assert "expected" not in session.error and ("damaged" in session.error or "not an image" in session.error)
     session.configure(seed=0)
     session.set_texts(RED, BLUE)
     assert settled(session)["error"] == ""
@@ -252,8 +290,15 @@ def test_a_state_goes_through_json_whole():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "damaged"),
-        ("[]", "not a file of the editor"),
+        ("", "No edit was saved"),
+        ("[]", "No edit was saved"),
+        ('["ditlens editor 1"]', "damaged"),
+        ('{"format": "ditlens editor 1", "picture": 7}', "damaged"),
+        ('{"format": "ditlens editor 1", "picture": "%"}', "damaged"),
+        ('{"format": "ditlens editor 1", "encoders": 5}', "damaged"),
+        ('{"format": "ditlens editor 1", "source_text": 5}', "source_text is 5"),
+        ('{"format": "ditlens editor 1", "seed": "x"}', "seed is 'x'"),
+        ('{"format": "ditlens editor 1", "guidance": "x"}', "guidance is 'x'"),
         ('{"format": "ditlens editor 1", "x": 1}', "no setting 'x'"),
     ],
 )
@@ -329,6 +374,34 @@ def test_the_page_follows_the_session_and_passes_on_what_is_done(editor):
     assert len(editor.film.images) == 18 and "step 18 of 18" in editor.film_picture.value
     editor.history.picked = [0, 1]
     shows(editor, lambda: editor.picture.kind == "opened")
+
+
+def test_a_file_arrives_in_pieces(editor):
+    memory = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(memory, "PNG")
+    data = memory.getvalue()
+    for at in (0, 40, 80):
+        assert editor.session.state.name != "red.png"
+        piece = data[at : at + 40] if at < 80 else data[80:]
+        editor.upload._handle_custom_msg({"name": "red.png", "last": at == 80}, [memoryview(piece)])
+    assert editor.session.state.name == "red.png" and editor.error.value == ""
+
+
+def test_a_guidance_that_no_control_offers_is_shown(editor):
+    editor.session.set_texts(RED, BLUE)
+    editor.session.configure(guidance=2.7)
+    settled(editor.session)
+    editor.session.go(-1)
+    editor._bring(editor.session.shown())
+    assert (editor.guidance.value, editor.guidance.label, editor.error.value) == (2.7, "2.7", "")
+
+
+def test_a_page_that_could_not_be_made_is_let_go_in_silence(recwarn):
+    from ditlens.views.editor.page import Page
+
+    page = Page.__new__(Page)
+    page.__del__()
+    assert not recwarn.list
 
 
 def test_the_page_shows_errors(editor):

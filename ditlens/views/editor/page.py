@@ -39,6 +39,7 @@ class Page(Live):
         super().__init__(session)
         self._facts = session.facts()
         self._jumps, self._texts = -1, ("", "")
+        self._pieces: dict[str, list[bytes]] = {}  # of files that are still on their way, by the widget
         self._build()
         self._wire()
         self._follow()
@@ -217,10 +218,15 @@ class Page(Live):
         chosen = tuple(name for name, box in self.encoders.items() if box.value)
         self.session.configure(encoders=() if len(chosen) == len(self.encoders) else chosen)
 
-    def _given(self, act: Callable[[bytes, str], Any], _: Any, content: Any, buffers: Any) -> None:
-        """A file that was chosen or dropped."""
-        if buffers:
-            self._guarded(lambda _: act(bytes(buffers[0]), content["name"]))(None)
+    def _given(self, act: Callable[[bytes, str], Any], sender: Any, content: Any, buffers: Any) -> None:
+        """A piece of a file that was chosen or dropped."""
+        if not buffers:
+            return
+        pieces = self._pieces.setdefault(sender.model_id, [])
+        pieces.append(bytes(buffers[0]))
+        if content.get("last", True):
+            data = b"".join(self._pieces.pop(sender.model_id))
+            self._guarded(lambda _: act(data, content["name"]))(None)
 
     def _film(self) -> None:
         self.film.images = self.session.film()
@@ -302,6 +308,8 @@ class Page(Live):
         self.degree.value = max(LOWEST, min(HIGHEST, state["degree"]))
         self.instruction.value = state["instruction"]
         self.method.value = state["method"] or "ems"
+        if state["guidance"] not in dict(self.guidance.options).values():  # given in Python, or loaded
+            self.guidance.options = [*self.guidance.options, (f"{state['guidance']:g}", state["guidance"])]
         for name in ("seed", "guidance", "mask", "tokens", "pooled"):
             getattr(self, name).value = state[name]
         for name, box in self.encoders.items():

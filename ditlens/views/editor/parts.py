@@ -22,7 +22,7 @@ STATIC = Path(__file__).parent.parent / "static"
 class Picture(anywidget.AnyWidget):  # type: ignore[misc]
     """A source picture and a result, with a divider, alone, or their difference; a file can be dropped on it.
 
-    A dropped file arrives as a message: ``{"name": ...}`` and its bytes. `held` says whether a mouse or finger
+    A dropped file arrives as that of `Files`. `held` says whether a mouse or finger
     holds the slider of class ``ditlens-degree`` on the same page.
     """
 
@@ -40,7 +40,7 @@ class Picture(anywidget.AnyWidget):  # type: ignore[misc]
 
 
 class Files(anywidget.AnyWidget):  # type: ignore[misc]
-    """A button that opens files: each arrives as a message, ``{"name": ...}`` and its bytes."""
+    """A button that opens files: each arrives in pieces, as messages ``{"name": ..., "last": ...}`` with bytes."""
 
     _esm = STATIC / "files.js"
     _css = STATIC / "editor.css"

@@ -232,6 +232,7 @@ class Session(Working):
         """Stop what is being made after the step in hand; nothing that is there is lost."""
         with self._change:
             self._due, self._filling, self._stop = None, None, bool(self._busy)
+            self._keep_texts()
             self._tell()
 
     def go(self, index: int) -> None:
@@ -282,12 +283,18 @@ class Session(Working):
         """Go on from a file that the editor saved: a PNG, or the JSON of a state."""
         with self._noting():
             if content[:8] == b"\x89PNG\r\n\x1a\n":
-                found = Image.open(io.BytesIO(content))
-                found.load()
+                found = images.open_file(io.BytesIO(content))
+                try:
+                    found.load()
+                except (OSError, SyntaxError, ValueError) as error:
+                    raise SettingError(f"This file is damaged or cut off: {error}. Save it again.") from error
                 text = getattr(found, "text", {}).get("ditlens-editor", "")
             else:
                 text = content.decode("utf-8", "replace")
             state = EditorState.from_json(text)
+            degree_of(state.degree)
+            if state.target_text:
+                self._method(state)  # what cannot be made leaves everything as it is
             self._open(images.open_file(io.BytesIO(state.picture)), state.name)
             if state.target_text:
                 self._ask(**state.plain)
@@ -349,10 +356,12 @@ class Session(Working):
         return self.moments[self.index] if self.moments else None
 
     def _open(self, picture: Image.Image, name: str) -> None:
-        memory = io.BytesIO()
-        picture.save(memory, "PNG")
-        state = EditorState(picture=memory.getvalue(), name=name)
         fitted = images.to_image(self.model.fit(picture))
+        memory = io.BytesIO()
+        # what the model does not see of a large picture need not be kept, saved and read again each time
+        same = images.to_image(self.model.fit(fitted)).size == fitted.size
+        (fitted if same else picture).save(memory, "PNG")
+        state = EditorState(picture=memory.getvalue(), name=name)
         world = self.model.world
         with self._turns:
             read = {} if world is None else world.measure(images.to_tensor(fitted))[0]
@@ -474,13 +483,15 @@ class Session(Working):
             yield
         except DitlensError:
             with self._change:
-                moment = self._moment
-                if moment is not None and not self.state.target_text:
-                    shown = moment.state
-                    self.state = replace(
-                        self.state, source_text=shown.source_text, target_text=shown.target_text
-                    )
+                self._keep_texts()
             raise
+
+    def _keep_texts(self) -> None:
+        """Where no texts were made, those of the picture that is shown stay."""
+        moment = self._moment
+        if moment is not None and not self.state.target_text:
+            shown = moment.state
+            self.state = replace(self.state, source_text=shown.source_text, target_text=shown.target_text)
 
     def _planned(self, state: EditorState) -> tuple[Plan, DegreeGrid]:
         """The plan of a state, and its degrees; kept while only the degree changes."""

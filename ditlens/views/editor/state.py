@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,6 +12,8 @@ from typing import Any
 from ditlens.errors import SettingError
 
 FORMAT = "ditlens editor 1"
+_KINDS = {"degree": (float, int), "guidance": (float, int, type(None))}
+"""Types of values where they are not those of the defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +84,25 @@ class EditorState:
             >>> EditorState.from_json(EditorState(name="ada", degree=0.5).to_json()).degree
             0.5
         """
+        if FORMAT not in text:
+            raise SettingError(
+                "No edit was saved in this file. Load one that was made under Save and load; to edit any other "
+                "picture, open it."
+            )
         try:
             values = json.loads(text)
             if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-                raise SettingError("This is not a file of the editor. Save one with its Save button.")
+                raise ValueError("it is of another format")
             values["picture"] = base64.b64decode(values.get("picture", ""), validate=True)
-        except (ValueError, binascii.Error) as error:
-            raise SettingError(f"This file of the editor is damaged: {error}.") from error
-        values["encoders"] = tuple(values.get("encoders", ()))
-        return cls().with_changes(**values)
+            values["encoders"] = tuple(values.get("encoders", ()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise SettingError(f"This saved edit is damaged: {error}. Save it again.") from error
+        state = cls().with_changes(**values)
+        for each in fields(cls):
+            kinds, value = _KINDS.get(each.name, (type(each.default),)), getattr(state, each.name)
+            if type(value) not in kinds:
+                raise SettingError(f"This saved edit is damaged: {each.name} is {value!r}. Save it again.")
+        return state
 
     def code(self, model: str, image: str, method: Mapping[str, Any] | None = None) -> str:
         """A notebook cell that makes the same picture without the widget.

@@ -1,5 +1,14 @@
 // A button that opens files, and sends each with its name.
 
+const PIECE = 1 << 20;  // bytes; Jupyter drops whoever sends more than 10 MB at once
+
+const sendFile = async (model, file) => {
+  for (let at = 0; at === 0 || at < file.size; at += PIECE) {
+    const piece = await file.slice(at, at + PIECE).arrayBuffer();
+    model.send({ name: file.name, last: at + PIECE >= file.size }, undefined, [piece]);
+  }
+};
+
 function render({ model, el }) {
   el.classList.add("ditlens-files");
   const input = el.appendChild(Object.assign(document.createElement("input"), {
@@ -10,7 +19,7 @@ function render({ model, el }) {
   }));
   button.onclick = () => input.click();
   input.onchange = async () => {
-    for (const file of input.files) model.send({ name: file.name }, undefined, [await file.arrayBuffer()]);
+    for (const file of input.files) await sendFile(model, file);
     input.value = "";  // the same file can be chosen again
   };
 }

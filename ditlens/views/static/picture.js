@@ -10,6 +10,15 @@ const url = (bytes) => {
   return URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
 };
 
+const PIECE = 1 << 20;  // bytes; Jupyter drops whoever sends more than 10 MB at once
+
+const sendFile = async (model, file) => {
+  for (let at = 0; at === 0 || at < file.size; at += PIECE) {
+    const piece = await file.slice(at, at + PIECE).arrayBuffer();
+    model.send({ name: file.name, last: at + PIECE >= file.size }, undefined, [piece]);
+  }
+};
+
 const make = (tag, parent, props = {}) => parent.appendChild(Object.assign(document.createElement(tag), props));
 
 // Notebooks have shortcuts of one letter: x would cut the cell while a slider has the focus. Ctrl+S still saves.
@@ -148,7 +157,7 @@ function render({ model, el }) {
     stage.classList.remove("ditlens-drop");
     const file = event.dataTransfer.files[0];
     if (!file) return;
-    model.send({ name: file.name }, undefined, [await file.arrayBuffer()]);
+    await sendFile(model, file);
   });
 
   model.on("change:before", () => load(before, "before"));
