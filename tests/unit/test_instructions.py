@@ -309,3 +309,8 @@ def test_pairs_from_values():
     assert "dark shades" in pair.source_text
     assert "no glasses" in pair.target_text
     assert "looking" not in pair.source_text
+
+
+def test_an_endless_instruction_is_refused_at_once():
+    with pytest.raises(CaptionError, match="has 100,000 characters. Say what to change in 1000 or fewer"):
+        parse_instruction("x" * 100_000, describe_values(neutral(1)))

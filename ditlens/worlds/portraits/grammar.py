@@ -48,6 +48,9 @@ from ditlens.worlds.portraits.lexicon import (
 from ditlens.worlds.portraits.phrases import PHRASES, Constraints, noun, tokens
 from ditlens.worlds.portraits.units import Notes, Unit, units_of, words_of
 
+LONGEST = 1_000
+"""Characters of an instruction: reading takes longer than in proportion to them."""
+
 # --- what a clause asks for -------------------------------------------------------------------------------------
 
 
@@ -411,6 +414,10 @@ def read_instruction(text: str, source: Source | None = None) -> Reading:
     Raises:
         CaptionError: If any part is not understood, impossible, or nothing changes.
     """
+    if len(text) > LONGEST:
+        raise CaptionError(
+            f"This instruction has {len(text):,} characters. Say what to change in {LONGEST} or fewer."
+        )
     notes = Notes()
     units = units_of(words_of(without_asides(text, notes), notes))
     try:
