@@ -69,6 +69,11 @@ def test_a_state_goes_through_json_whole():
     ("text", "words"),
     [
         ("{", "damaged"), ("[]", "not the state of an explorer"),
+        ('{"format": "ditlens explorer 1", "picture": 1.5}', "picture is 1.5; it is a whole number"),
+        ('{"format": "ditlens explorer 1", "chosen": "abc"}', "chosen is 'abc'; it is a tuple"),
+        ('{"format": "ditlens explorer 1", "focus": ["patch"]}', "focus is .'patch',.; it is"),
+        ('{"format": "ditlens explorer 1", "cell": [1]}', "cell is .1,.; it is a block and a step"),
+        ('{"format": "ditlens explorer 1", "color": null}', "color is None; it is a text"),
         ('{"format": "ditlens explorer 1", "x": 1}', "no setting 'x'"),
         ('{"format": "ditlens explorer 1", "kind": "x"}', "one of probe, causal, attention"),
     ],

@@ -138,7 +138,7 @@ class Session(Working):
             )
         if state.step not in material.source.steps:
             raise SettingError(f"There is no step {state.step} here. There are: {material.source.steps}.")
-        if state.color and state.color not in material.columns:
+        if state.color and state.color not in material.colors:
             raise SettingError(
                 f"There is no column {state.color!r}. There are: {', '.join(material.colors)}."
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral
 from typing import Any
 
 from ditlens.errors import SettingError
@@ -14,6 +15,31 @@ CHOICES = {
     "view": ("PCA", "UMAP"), "kind": ("probe", "causal", "attention"), "stream": ("text", "image"),
     "stretch": ("until", "from", "only"), "way": ("to", "from"),
 }  # fmt: skip
+
+
+NUMBER, NUMBERS, TEXT = "a whole number", "a tuple of whole numbers", "a text"
+LIKE = {
+    "step": NUMBER, "picture": NUMBER, "chosen": NUMBERS, "cell": "a block and a step, or ()",
+    "focus": "('patch', number), ('word', number), or ()",
+} | dict.fromkeys((*CHOICES, "site", "tokens", "color"), TEXT)  # fmt: skip
+"""What values are, in words."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_like(value: Any, name: str) -> bool:
+    """Whether a value is of the kind that a name has."""
+    if LIKE[name] is TEXT:
+        return isinstance(value, str)
+    if LIKE[name] is NUMBER:
+        return _is_number(value)
+    if not isinstance(value, tuple):
+        return False
+    if name == "focus":
+        return not value or (len(value) == 2 and value[0] in ("patch", "word") and _is_number(value[1]))
+    return all(map(_is_number, value)) and (name != "cell" or len(value) in (0, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +88,9 @@ class ExplorerState:
             raise SettingError(
                 f"An explorer has no setting {unknown[0]!r}. It has: {', '.join(sorted(known))}."
             )
+        for name, value in changes.items():
+            if not _is_like(value, name):
+                raise SettingError(f"{name} is {value!r}; it is {LIKE[name]}.")
         for name in CHOICES.keys() & changes.keys():
             if changes[name] not in CHOICES[name]:
                 raise SettingError(f"{name} is {changes[name]!r}; it is one of {', '.join(CHOICES[name])}.")
@@ -93,8 +122,8 @@ class ExplorerState:
             raise SettingError(f"This state of an explorer is damaged: {error}.") from error
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise SettingError("This is not the state of an explorer. Write one with state.to_json().")
-        lists = ("chosen", "focus", "cell")
-        return cls().with_changes(**values | {name: tuple(values.get(name, ())) for name in lists})
+        tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls().with_changes(**values | tuples)
 
     @property
     def patch(self) -> int | None:
