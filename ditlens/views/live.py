@@ -8,10 +8,12 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import ipywidgets as widgets
+from IPython import get_ipython
 from IPython.display import HTML, display
 from markupsafe import Markup
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from ditlens.views.working import Working
 
 _NUMBERS = itertools.count()
+_SHOWN: dict[str, tuple[str, WeakSet[Live]]] = {}
+"""Of each cell its last run, and the pages that it showed."""
 
 
 def html(value: Any = "", **more: Any) -> widgets.HTML:
@@ -26,9 +30,23 @@ def html(value: Any = "", **more: Any) -> widgets.HTML:
     return widgets.HTML(str(value), **more)
 
 
+def this_run() -> tuple[str, str]:
+    """The notebook's cell that is being run, and a name for this run of it; empty where nobody says."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    asked = {} if kernel is None else kernel.get_parent("shell")
+    return str(asked.get("metadata", {}).get("cellId", "")), str(asked.get("header", {}).get("msg_id", ""))
+
+
 def without(act: Callable[[], Any], _: Any) -> Any:
     """Call what takes nothing with what a widget gives."""
     return act()
+
+
+def _close_all(controls: Iterable[Any]) -> None:
+    """Close widgets and what is in them: a box that is closed leaves them open."""
+    for each in controls:
+        _close_all(getattr(each, "children", ()))
+        each.close()
 
 
 class Live(widgets.VBox):  # type: ignore[misc]
@@ -113,7 +131,20 @@ class Live(widgets.VBox):  # type: ignore[misc]
         session = getattr(self, "session", None)  # a page that could not be made is closed, too
         if session is not None:
             session.close()
+            _close_all(self.children)
         super().close()
+
+    def _replace(self) -> None:
+        """End the pages that an earlier run of this cell has shown: nobody can see them any more."""
+        cell, run = this_run()
+        if not cell:
+            return
+        last, pages = _SHOWN.get(cell, ("", WeakSet()))
+        if last != run:
+            for page in pages - {self}:
+                page.close()
+            pages = WeakSet()
+        _SHOWN[cell] = run, pages | {self}
 
     def _alarm(self, words: str) -> None:
         self.error.value = (
@@ -123,5 +154,6 @@ class Live(widgets.VBox):  # type: ignore[misc]
     def _ipython_display_(self) -> None:
         """The widget, and below it a still copy that only shows where the widget cannot be."""
         words = f"{type(self).__name__} of {self._facts['model']}"
+        self._replace()
         display({**super()._repr_mimebundle_(), "text/plain": words}, raw=True)
         self._still = display(HTML(self._still_copy(self.session.shown())), display_id=self._class)

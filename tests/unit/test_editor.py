@@ -173,7 +173,9 @@ def test_a_large_picture_is_kept_as_the_model_sees_it(session, portraits):
     assert Image.open(io.BytesIO(session.state.picture)).size == (128, 128)
     session.set_texts(RED, BLUE)
     settled(session)
-    assert session.moments[-1].edit.image == dl.edit(portraits, large, source_text=RED, target_text=BLUE).image
+    assert (
+        session.moments[-1].edit.image == dl.edit(portraits, large, source_text=RED, target_text=BLUE).image
+    )
 
 
 def test_errors_are_shown_in_words_and_the_next_wish_works(session):
@@ -389,11 +391,26 @@ def test_a_file_arrives_in_pieces(editor):
 
 def test_a_guidance_that_no_control_offers_is_shown(editor):
     editor.session.set_texts(RED, BLUE)
-    editor.session.configure(guidance=2.7)
+    editor.session.configure(guidance=2.7, seed=3, encoders=(editor._facts["encoders"][0],))
     settled(editor.session)
-    editor.session.go(-1)
     editor._bring(editor.session.shown())
     assert (editor.guidance.value, editor.guidance.label, editor.error.value) == (2.7, "2.7", "")
+    assert editor.seed.value == 3 and [box.value for box in editor.encoders.values()] == [True, False]
+
+
+def test_a_cell_that_is_run_again_ends_the_page_that_it_showed(portraits, picture, monkeypatch):
+    from ditlens.views import live
+
+    runs = iter([("cell", "1"), ("cell", "1"), ("other", "2"), ("cell", "3")])
+    monkeypatch.setattr(live, "this_run", lambda: next(runs))
+    pages = [dl.Editor(portraits, picture) for _ in range(4)]
+    for page in pages:
+        page._ipython_display_()
+    ended = [page.session._closed for page in pages]
+    alive = [page.degree.comm is not None for page in pages]
+    for page in pages:
+        page.close()
+    assert ended == [True, True, False, False] and alive == [False, False, True, True]
 
 
 def test_a_page_that_could_not_be_made_is_let_go_in_silence(recwarn):

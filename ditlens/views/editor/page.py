@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LOWEST, HIGHEST = -1.0, 2.0
 """Ends of the degree slider."""
 WIDE = {"width": "auto"}
+SETTINGS = ("seed", "method", "guidance", "mask", "tokens", "pooled", "encoders")
 
 
 def _unfold(box: Any, change: Any) -> None:
@@ -39,6 +40,7 @@ class Page(Live):
         super().__init__(session)
         self._facts = session.facts()
         self._jumps, self._texts = -1, ("", "")
+        self._settings_seen: dict[str, Any] = {}
         self._pieces: dict[str, list[bytes]] = {}  # of files that are still on their way, by the widget
         self._build()
         self._wire()
@@ -180,7 +182,7 @@ class Page(Live):
             self._on(box, partial(without, self._typed))
         for name, control in self.levels.items():
             self._on(control, partial(session.set_level, name))
-        for name in ("seed", "method", "guidance", "mask", "tokens", "pooled"):
+        for name in SETTINGS[:-1]:
             self._on(getattr(self, name), partial(self._set, name))
         for box in self.encoders.values():
             self._on(box, partial(without, self._routes))
@@ -302,16 +304,20 @@ class Page(Live):
             self.source.value, self.target.value = texts
         for name, level in shown["levels"].items():
             self.levels[name].value = level
-        if shown["jumps"] == self._jumps:
+        if shown["jumps"] != self._jumps:
+            self._jumps = shown["jumps"]
+            self.degree.value = max(LOWEST, min(HIGHEST, state["degree"]))
+            self.instruction.value = state["instruction"]
+        settings = {name: state[name] for name in SETTINGS}
+        if settings == self._settings_seen:
             return
-        self._jumps = shown["jumps"]
-        self.degree.value = max(LOWEST, min(HIGHEST, state["degree"]))
-        self.instruction.value = state["instruction"]
+        self._settings_seen = settings
         self.method.value = state["method"] or "ems"
         if state["guidance"] not in dict(self.guidance.options).values():  # given in Python, or loaded
             self.guidance.options = [*self.guidance.options, (f"{state['guidance']:g}", state["guidance"])]
         for name in ("seed", "guidance", "mask", "tokens", "pooled"):
-            getattr(self, name).value = state[name]
+            if name != "mask" or state[name] in self.mask.options:  # else a file, given in Python
+                getattr(self, name).value = state[name]
         for name, box in self.encoders.items():
             box.value = not state["encoders"] or name in state["encoders"]
 
