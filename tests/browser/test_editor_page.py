@@ -6,6 +6,7 @@ import base64
 import time
 
 import pytest
+from PIL import Image
 
 pages = pytest.importorskip(
     "tests.browser.pages", reason="needs playwright, Voilà and anywidget: type make test-browser"
@@ -131,6 +132,14 @@ def test_a_saved_picture_is_restored_after_the_page_was_opened_again(editor, tmp
     made(editor)
     assert editor.after_bytes() == picture and editor.shown()["state"] == state
     assert "a crown" in editor.page.get_by_label("target text").input_value()
+
+
+def test_a_file_larger_than_a_message_may_be_is_opened(editor, tmp_path):
+    Image.effect_noise((4000, 4000), 80).save(tmp_path / "large.png", compress_level=0)
+    assert (tmp_path / "large.png").stat().st_size > 15e6
+    editor.page.locator("input[type=file][accept='image/*']").set_input_files(tmp_path / "large.png")
+    until(lambda: editor.shown()["state"]["name"] == "large.png", 20, "the file arrives")
+    assert editor.shown()["error"] == ""
 
 
 def test_the_cell_makes_the_same_picture(editor):

@@ -20,7 +20,7 @@ from ditlens.views.explorer import maps
 from ditlens.views.explorer import open as opening
 from ditlens.views.explorer.card import compared, still
 from ditlens.views.explorer.inside import Lab
-from ditlens.views.explorer.material import Material, difference, thinned
+from ditlens.views.explorer.material import Material, difference, rounded, thinned
 from ditlens.views.explorer.session import Session
 from ditlens.views.explorer.state import ExplorerState, picked, stretch
 
@@ -81,6 +81,10 @@ def test_a_state_goes_through_json_whole():
 def test_a_text_that_is_no_state_is_refused(text, words):
     with pytest.raises(SettingError, match=words):
         ExplorerState.from_json(text)
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign():
+    assert [rounded(x) for x in (-0.004, 0.0, -0.006, 1.2349)] == ["0.00", "0.00", "-0.01", "1.23"]
 
 
 def test_rows_stretches_and_picked_numbers():

@@ -12,7 +12,7 @@ from ditlens.analysis.probes import Probe
 from ditlens.lens.site import Site
 from ditlens.tables import spoken
 from ditlens.views.explorer.inside import Lab
-from ditlens.views.explorer.material import hex_of
+from ditlens.views.explorer.material import hex_of, rounded
 from ditlens.views.explorer.state import ExplorerState, stretch
 
 LIGHT = 0.47
@@ -40,7 +40,7 @@ def table(
     return {
         "rows": [label for label, _ in rows], "blocks": [block for _, block in rows], "told": told,
         "columns": [str(step) for step in steps],
-        "texts": [["" if np.isnan(x) else f"{x:.2f}" for x in row] for row in values],
+        "texts": [["" if np.isnan(x) else rounded(x) for x in row] for row in values],
         "colors": [["" if np.isnan(x) else hex_of(colormaps["cividis"](x)) for x in row] for row in values / top],
         "dark": (values / top < LIGHT).tolist(),
     }  # fmt: skip

@@ -279,7 +279,7 @@ def difference(name: str, values: Sequence[Any], inside: np.ndarray) -> tuple[fl
         if spread == 0:
             return None
         by = float(a.mean() - b.mean()) / spread
-        row = {"chosen": f"{a.mean():.2f}", "others": f"{b.mean():.2f}", "by": f"{by:+.1f} sd"}
+        row = {"chosen": rounded(a.mean()), "others": rounded(b.mean()), "by": f"{by:+.1f} sd"}
         return abs(by), {"name": spoken(name), **row}
     counts = [Counter(map(str, group)) for group in groups]
     words = set(counts[0]) | set(counts[1])
@@ -301,7 +301,12 @@ def difference(name: str, values: Sequence[Any], inside: np.ndarray) -> tuple[fl
 
 def in_words(value: Any) -> str:
     """A value of a column."""
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return rounded(value) if isinstance(value, float) else str(value)
+
+
+def rounded(value: float) -> str:
+    """A number with two digits after the point; zero has no sign."""
+    return f"{round(float(value), 2) + 0.0:.2f}"
 
 
 def hex_of(color: Sequence[float]) -> str:
