@@ -461,7 +461,7 @@ SAFE = {
     "self.savefig(file, format='jpeg', dpi=80, pil_kwargs={'quality': 85, 'optimize': True})": "into memory",
     "files.enter_context(writing_whole(folder / name)).write_bytes(content)": "whole",
     "picture.save(memory, 'PNG', pnginfo=info)": "into memory",
-    "picture.save(memory, 'PNG')": "into memory",
+    "(fitted if same else picture).save(memory, 'PNG')": "into memory",
     "sheet.save(memory, 'JPEG', quality=80)": "into memory",
     "image.save(memory, 'JPEG', quality=85)": "into memory",
     "trained.save(folder / 'oracle')": "its own writer",
