@@ -40,6 +40,7 @@ def joined(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
+        wait()  # whoever leaves first would end while others still talk to it
     finally:
         dist.destroy_process_group()
 
