@@ -32,9 +32,11 @@ PENALTY = 0.1
 SHUFFLES = 19
 """How often an attribute is shuffled to see what chance gives: once in 20 times it would be more."""
 NEAR = 0.7
-"""Share of the largest contrast that a token needs to count as near it. Measured by steering 11 attributes, 12
-images each, means: moved 0.38 of the range at drift 0.056; with half of the largest 0.40 at 0.080; with chance alone
-as the limit 0.32 at 0.114."""
+"""Share of the largest contrast that a token needs to count as near it.
+
+Measured by steering 11 attributes, 12 images each, means: moved 0.38 of the range at drift 0.056; with half of the
+largest 0.40 at 0.080; with chance alone as the limit 0.32 at 0.114.
+"""
 SPREAD_OUT = 1 / 3
 """Share of the images that count as having most of an attribute, and least."""
 
