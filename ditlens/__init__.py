@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ditlens.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ditlens import course as course
     from ditlens import errors as errors
     from ditlens import flow as flow
     from ditlens.analysis.ablation import Ablation as Ablation
@@ -133,7 +134,7 @@ if sys.platform == "linux":  # torch reads it when it is loaded; threads that sp
     )  # busy machine, the cores from those that they wait for
 
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_MODULES = ("errors", "flow")
+_MODULES = ("course", "errors", "flow")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

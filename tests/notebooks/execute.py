@@ -1,4 +1,7 @@
-"""Run notebooks from a clean kernel and save them as they are committed: ``python tests/notebooks/execute.py``.
+"""Build notebooks from their sources, run and save them: ``python tests/notebooks/execute.py``.
+
+With numbers (``... execute.py 05 06``) only those. ``--solutions`` runs the editions with the exercises filled in
+instead, saves nothing, and prints every verdict.
 
 The committed form has the outputs of one run from top to bottom, and nothing else: no widget state, no times, no
 traces of the machine.
@@ -7,8 +10,10 @@ traces of the machine.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,22 +21,22 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from ditlens.course.editions import METADATA, solution, student
+from ditlens.course.lessons import LESSONS
+
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
+NOTEBOOKS = {number: ROOT / "notebooks" / f"{each.stem}.ipynb" for number, each in LESSONS.items()}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def execute(notebook: Path, folder: Path, timeout: int = 300) -> NotebookNode:
+def execute(nb: NotebookNode, folder: Path, timeout: int = 300, **settings: str) -> NotebookNode:
     """Run all cells of a notebook in a fresh kernel that knows no settings of the user.
 
     Args:
-        notebook: The file; it is not changed.
+        nb: The notebook; it is changed.
         folder: Working folder of the kernel.
         timeout: Seconds that one cell may take.
+        **settings: Environment variables.
 
     Returns:
         The notebook with its outputs, in the committed form.
@@ -39,9 +44,8 @@ def execute(notebook: Path, folder: Path, timeout: int = 300) -> NotebookNode:
     Raises:
         nbclient.exceptions.CellExecutionError: If a cell fails.
     """
-    nb = nbformat.read(notebook, as_version=4)
-    with tempfile.TemporaryDirectory() as settings:
-        environment = os.environ | {"IPYTHONDIR": settings, "PYTHONWARNINGS": "default"}
+    with tempfile.TemporaryDirectory() as ipython:
+        environment = os.environ | {"IPYTHONDIR": ipython, "PYTHONWARNINGS": "default"} | settings
         client = NotebookClient(
             nb,
             timeout=timeout,
@@ -84,12 +88,29 @@ def without_root(text: str) -> str:
     return text.replace(f"{ROOT}{os.sep}", "")
 
 
-def main(names: Sequence[str]) -> None:
-    """Execute the named notebooks, by default all, and save each in place."""
-    for notebook in [Path(name).resolve() for name in names] or NOTEBOOKS:
-        nb = execute(notebook, notebook.parent)
-        nbformat.write(nb, notebook)
-        print(f"{notebook.name}: {notebook.stat().st_size / 1000:.0f} KB")
+def verdicts(nb: NotebookNode) -> dict[str, str]:
+    """What the checks of an executed notebook said, by exercise: ``✓ right``, ``✗ not yet`` or ``○ open``."""
+    texts = [
+        output.get("data", {}).get("text/plain", "")
+        for cell in nb.cells
+        for output in cell.get("outputs", [])
+    ]
+    return dict(re.findall(r"^(\d\d\.\d+) · .*: ([✓✗○] [a-z ]+)$", "\n".join(texts), re.M))
+
+
+def main(words: Sequence[str]) -> None:
+    """Build and execute the notebooks of the given numbers, by default all."""
+    solutions = "--solutions" in words
+    for number in [word for word in words if word in LESSONS] or LESSONS:
+        notebook, begun = NOTEBOOKS[number], time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            nb = execute((solution if solutions else student)(number), Path(folder))
+        took = f"{time.perf_counter() - begun:.0f} s"
+        if solutions:
+            print(f"{notebook.stem}: {took}", *verdicts(nb).items(), sep="\n    ")
+        else:
+            nbformat.write(nb, notebook)
+            print(f"{notebook.name}: {took}, {notebook.stat().st_size / 1000:.0f} KB")
 
 
 if __name__ == "__main__":

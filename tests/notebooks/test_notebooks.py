@@ -11,6 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from ditlens.course import editions
+from ditlens.course.lessons import LESSONS
+
 spec = importlib.util.spec_from_file_location("execute", Path(__file__).with_name("execute.py"))
 assert spec is not None and spec.loader is not None
 execute = importlib.util.module_from_spec(spec)
@@ -20,7 +23,8 @@ LARGEST = 300_000
 LONGEST_CELL = 12
 ABSOLUTE = re.compile(r"(?<![\w.:/<~)\]])/[A-Za-z][\w.-]*/[\w.-]+|\b[A-Z]:\\\\?\w|file://")
 
-every_notebook = pytest.mark.parametrize("notebook", execute.NOTEBOOKS, ids=lambda path: path.stem)
+every_notebook = pytest.mark.parametrize("notebook", execute.NOTEBOOKS.values(), ids=lambda path: path.stem)
+every_lesson = pytest.mark.parametrize("number", LESSONS)
 
 
 def texts(output) -> list[str]:
@@ -29,16 +33,37 @@ def texts(output) -> list[str]:
     return [output.get("text", ""), *(content for kind, content in data.items() if kind.startswith("text/"))]
 
 
-def test_there_are_notebooks():
-    assert [path.name for path in execute.NOTEBOOKS][:1] == ["00_start_here.ipynb"]
+def test_every_notebook_has_a_lesson():
+    there = sorted(path.name for path in (execute.ROOT / "notebooks").glob("*.ipynb"))
+    assert there == [path.name for path in execute.NOTEBOOKS.values()]
 
 
 @pytest.mark.notebook
-@every_notebook
-def test_runs_from_a_clean_kernel_in_any_folder(notebook, tmp_path):
-    nb = execute.execute(notebook, tmp_path)
+@every_lesson
+def test_runs_from_a_clean_kernel_in_any_folder(number, tmp_path):
+    nb = execute.execute(editions.student(number), tmp_path)
     assert count(nb) == list(range(1, len(count(nb)) + 1))
+    asked = [exercise.id for exercise in LESSONS[number].exercises]
+    assert not set(execute.verdicts(nb).values()) & {"✓ right"}, "an exercise comes solved"
+    assert list(execute.verdicts(nb)) == asked
     assert not list(tmp_path.iterdir()), "a notebook writes no files"
+
+
+@pytest.mark.notebook
+@every_lesson
+def test_runs_with_the_solutions_in_place(number, tmp_path):
+    nb = execute.execute(editions.solution(number), tmp_path)
+    asked = [exercise.id for exercise in LESSONS[number].exercises]
+    assert execute.verdicts(nb) == dict.fromkeys(asked, "✓ right")
+
+
+@every_lesson
+def test_is_what_its_source_gives(number):
+    built = [(cell.cell_type, cell.source, cell.metadata) for cell in editions.student(number).cells]
+    nb = nbformat.read(execute.NOTEBOOKS[number], as_version=4)
+    assert [(cell.cell_type, cell.source, cell.metadata) for cell in nb.cells] == built, (
+        "run `make notebooks`"
+    )
 
 
 @pytest.mark.notebook

@@ -32,6 +32,8 @@ LATE = {
     "pandas": "0.5 s, and in the extra `analysis`",
     "xarray": "1 s, and in the extra `export`",
     "pyarrow": "in the extra `export`",
+    "jupytext": "0.5 s, and in the extra `teach`",
+    "nbformat": "as jupytext",
     "ray": "2 s, and in the extra `cluster`",
     "lpips": "installed by those who want this metric",
     "numpy": "0.1 s; a wrong path or degree is reported before any image is read",
@@ -112,7 +114,7 @@ def test_no_module_imports_itself_in_a_circle():
 def test_no_module_shadows_a_public_name():
     """Importing the module ``ditlens.edit`` would put it in the place of the function ``ditlens.edit``."""
     modules = {path.stem for path in PACKAGE.iterdir()}
-    assert modules & set(ditlens.__all__) == {"errors", "flow"} == set(ditlens._MODULES)
+    assert modules & set(ditlens.__all__) == {"course", "errors", "flow"} == set(ditlens._MODULES)
 
 
 def test_listing_the_names_is_light():

@@ -1,0 +1,330 @@
+"""A learner's desk: the lesson that is open in this kernel, its answers so far, and the model that it runs on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ditlens.arguments import PATH, TEXT, takes
+from ditlens.cards import Carded, Piece, Table
+from ditlens.course.exercise import Exercise, Lesson, Verdict, short
+from ditlens.course.lessons import exercise, lesson
+from ditlens.errors import MissingDependencyError, SettingError
+from ditlens.files import read_json, user_path, write_json
+from ditlens.models.find import find
+from ditlens.models.loading import load
+from ditlens.version import __version__
+
+if TYPE_CHECKING:
+    from ditlens.models.model import Model
+
+VARIABLE = "DITLENS_MODEL"
+"""Environment variable with the name or folder of the model that the notebooks use."""
+MARK = "# portraits only"
+"""First line of a cell that needs what only models of a world have: an oracle, exact masks, labelled studies."""
+NEEDED = {"matplotlib": "views", "ipywidgets": "views", "scikit-learn": "analysis"}
+"""Packages that the notebooks need, and the extras that bring them."""
+FORMAT = "ditlens-course-1"
+
+
+@dataclass
+class Entry:
+    """What is known of one exercise at a desk."""
+
+    answer: str = ""
+    right: bool | None = None
+    diagnosis: str = ""
+    attempts: int = 0
+    hints: int = 0
+
+
+@dataclass
+class Desk:
+    """What one kernel remembers.
+
+    Attributes:
+        lesson: The lesson that was begun last.
+        model: Name of the model in use.
+        world: Whether it has an oracle and the like.
+        entries: What was answered, by exercise.
+    """
+
+    lesson: Lesson | None = None
+    model: str = "portraits"
+    world: bool = True
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def entry(self, id: str) -> Entry:
+        """What is known of an exercise."""
+        return self.entries.setdefault(id, Entry())
+
+
+DESK = Desk()
+
+
+@takes(number=TEXT)
+def start(number: str) -> Started:
+    """Begin a lesson: look whether what it needs is installed, and say which model it will use.
+
+    >>> course.start("00")
+    00 · Start here
+    ...
+
+    Args:
+        number: Number of the notebook, ``"00"`` to ``"12"``.
+
+    Returns:
+        What the lesson is about, as a card.
+
+    Raises:
+        SettingError: If there is no such lesson.
+        MissingDependencyError: If a package is missing that the lessons need.
+        ModelError: If the environment variable ``DITLENS_MODEL`` names no model.
+    """
+    DESK.lesson = lesson(number)
+    missing = {name: extra for name, extra in NEEDED.items() if not is_installed(name)}
+    if missing:
+        extras = ",".join(sorted(set(missing.values())))
+        raise MissingDependencyError(
+            f"The notebooks need {', '.join(missing)}, which is not installed. "
+            f'Type in a new cell: %pip install "ditlens[{extras}]"   and restart the kernel.'
+        )
+    DESK.model = os.environ.get(VARIABLE) or "portraits"
+    find(DESK.model)
+    skip_marked_cells()
+    return Started(DESK.lesson, DESK.model)
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package is there, without importing it."""
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, repr=False)
+class Started(Carded):
+    """A lesson that was begun: what it is about, and on which model."""
+
+    lesson: Lesson
+    model: str
+
+    def _card(self) -> list[Piece]:
+        done = f"about {self.lesson.minutes} minutes, {len(self.lesson.exercises)} exercises"
+        other = "" if self.model == "portraits" else f" ({VARIABLE} names it)"
+        return [
+            f"{self.lesson.number} · {self.lesson.title}",
+            f"ditlens {__version__}, model {self.model}{other}; {done}. Everything that it needs is installed.",
+        ]
+
+
+def model() -> Model:
+    """Load the model of the course: portraits, or the one that the environment variable ``DITLENS_MODEL`` names.
+
+    With a model that has no oracle the cells that begin with ``# portraits only`` say so instead of running.
+
+    >>> course.model().name
+    'portraits'
+    """
+    loaded = load(os.environ.get(VARIABLE) or "portraits")
+    DESK.model, DESK.world = loaded.name, loaded.world is not None
+    return loaded
+
+
+def skip_marked_cells() -> None:
+    """Let IPython ask `skipped` before it runs a cell."""
+    try:
+        shell = get_ipython()  # type: ignore[name-defined]
+    except NameError:  # a plain Python
+        return
+    transformers = shell.input_transformers_cleanup
+    transformers[:] = [each for each in transformers if getattr(each, "__name__", "") != skipped.__name__]
+    transformers.append(skipped)
+
+
+def skipped(lines: list[str]) -> list[str]:
+    """A cell as it is; where the model has no world and the cell is marked, a cell that says so."""
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if DESK.world or not first.startswith(MARK):
+        return lines
+    why = first.removeprefix(MARK).strip(" :") or "it needs an oracle"
+    return [f"print({f'Skipped with the model {DESK.model}: {why}. portraits has it.'!r})\n"]
+
+
+@takes(id=TEXT)
+def check(id: str, answer: Any = ...) -> Verdict:
+    """Judge an answer, and say which known wrong idea it shows, if it shows one.
+
+    >>> course.check("00.1", ...).right is None
+    True
+
+    Args:
+        id: Number of the exercise, ``"05.2"``.
+        answer: The answer; ``...`` stands for none yet.
+
+    Returns:
+        The verdict: `right` is True, False, or None if there is nothing to judge.
+
+    Raises:
+        SettingError: If there is no such exercise.
+    """
+    verdict = exercise(id).verdict(answer)
+    entry = DESK.entry(id)
+    if verdict.right is not None:
+        entry.attempts += 1
+        entry.answer, entry.right = short(answer), verdict.right
+        entry.diagnosis = "" if verdict.right else verdict.says
+    return verdict
+
+
+@dataclass(frozen=True, repr=False)
+class Hint(Carded):
+    """One hint of the ladder of an exercise."""
+
+    exercise: Exercise
+    rung: int
+
+    def _card(self) -> list[Piece]:
+        total = len(self.exercise.hints)
+        return [f"{self.exercise.id} · hint {self.rung + 1} of {total}", self.exercise.hints[self.rung]]
+
+
+@takes(id=TEXT)
+def hint(id: str) -> Hint:
+    """Give the next hint of an exercise: from a nudge to nearly everything; the last one stays.
+
+    >>> course.hint("00.1")
+    00.1 · hint 1 of ...
+
+    Args:
+        id: Number of the exercise, ``"05.2"``.
+
+    Raises:
+        SettingError: If there is no such exercise.
+    """
+    found, entry = exercise(id), DESK.entry(id)
+    entry.hints = min(entry.hints + 1, len(found.hints))
+    return Hint(found, entry.hints - 1)
+
+
+@dataclass(frozen=True, repr=False)
+class Overview(Carded):
+    """The exercises of a lesson, and how far one is."""
+
+    lesson: Lesson
+    entries: dict[str, Entry]
+
+    def _card(self) -> list[Piece]:
+        marks = {True: "✓ right", False: "✗ not yet", None: "○ open"}
+        known = {each.id: self.entries.get(each.id, Entry()) for each in self.lesson.exercises}
+        rows = [
+            (f"{each.id}", each.title, each.stars, marks[known[each.id].right])
+            for each in self.lesson.exercises
+        ]
+        right = sum(each.right is True for each in known.values())
+        return [
+            f"{right} of {len(rows)} exercises of notebook {self.lesson.number} are right",
+            Table(rows, ("exercise", "", "difficulty", "")),
+        ]
+
+
+def exercises(number: str | None = None) -> Overview:
+    """List the exercises of a lesson with what was answered in this kernel.
+
+    >>> course.exercises("00")
+    0 of ...
+
+    Args:
+        number: Number of the notebook; by default the one that was begun with `start`.
+
+    Raises:
+        SettingError: If there is no such lesson, or none was begun.
+    """
+    if number is None and DESK.lesson is None:
+        raise SettingError('No lesson was begun in this kernel. Say which: course.exercises("05")')
+    chosen = DESK.lesson if number is None else lesson(number)
+    assert chosen is not None
+    return Overview(chosen, DESK.entries)
+
+
+@takes(path=PATH, name=TEXT)
+def results(path: str | Path, name: str) -> Path:
+    """Write what was answered to a file to hand in; answers of other notebooks that are in it stay.
+
+    One JSON file for the whole course: the learner's name, and for each exercise the answer, whether it is right,
+    the diagnosis, and how many attempts and hints it took.
+
+    >>> course.results("ada.json", name="Ada").name
+    'ada.json'
+
+    Args:
+        path: The file, ``.json``; an existing one must be of the same person.
+        name: Who hands it in.
+
+    Raises:
+        SettingError: If the file is there and is something else, or somebody else's.
+        WriteError: If it cannot be written.
+    """
+    file = user_path(path)
+    if file.suffix.lower() != ".json":
+        raise SettingError(f"{file} must end in .json, e.g. course.results('results.json', name={name!r}).")
+    kept: dict[str, Any] = {}
+    if file.exists():
+        there = read_json(file, "file of results", SettingError)
+        if there.get("format") != FORMAT:
+            raise SettingError(f"{file} is no file of course results. Choose another name.")
+        if there.get("name") != name:
+            raise SettingError(f"{file} is of {there.get('name')!r}, not of {name!r}. Choose another name.")
+        kept = there["exercises"]
+    answered = {id: vars(entry) for id, entry in DESK.entries.items() if entry.attempts or entry.hints}
+    content = {
+        "format": FORMAT,
+        "name": name,
+        "ditlens": __version__,
+        "model": DESK.model,
+        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "exercises": dict(sorted((kept | answered).items())),
+    }
+    write_json(file, content)
+    return file
+
+
+def diagram(number: str) -> Diagram:
+    """Show the diagram of a lesson, as SVG.
+
+    >>> course.diagram("00")
+    Diagram of notebook 00: ...
+
+    Raises:
+        SettingError: If there is no such lesson.
+    """
+    return Diagram(lesson(number).stem)
+
+
+@dataclass(frozen=True, repr=False)
+class Diagram:
+    """A drawing that notebooks show; its file may be used elsewhere, CC BY 4.0.
+
+    Attributes:
+        stem: Name of its file, without ending.
+    """
+
+    stem: str
+
+    @property
+    def file(self) -> Path:
+        """The SVG file."""
+        return Path(__file__).parent / "diagrams" / f"{self.stem}.svg"
+
+    def _repr_svg_(self) -> str:
+        return self.file.read_text("utf-8")
+
+    def __repr__(self) -> str:
+        said = self._repr_svg_().partition("<desc>")[2].partition("</desc>")[0]
+        return f"Diagram of notebook {self.stem[:2]}: {' '.join(said.split())}"

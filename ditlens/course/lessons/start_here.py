@@ -1,0 +1,185 @@
+"""Notebook 00: start here."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from ditlens.course.answers import choice, number
+from ditlens.course.exercise import AnswerError, Exercise, Idea, Lesson, among, between, short
+
+SWITCH = Exercise(
+    id="00.1",
+    title="Where does the crown appear?",
+    difficulty=1,
+    takes="one of the degrees that were swept",
+    reads=number,
+    right=among(0.75),
+    praise="Between 0.5 and 0.75 the picture gains a whole crown at once. The text moved evenly; what the "
+    "model draws did not.",
+    ideas=(
+        Idea(
+            among(0.5),
+            "Halfway sounds right, because the text is halfway. But the picture at 0.5 has no crown yet: a "
+            "category has a threshold of its own.",
+            0.5,
+        ),
+        Idea(
+            among(1.0, 1.5),
+            "At this degree there is a crown, but it was there before. Look for the first picture that has one.",
+            1.0,
+        ),
+        Idea(
+            between(-1, 0.25),
+            "That is where the mouth begins to move. The mouth slides and the crown switches: read the panel "
+            "of the hat.",
+            0.25,
+        ),
+    ),
+    hints=(
+        "The panel of the hat has two values, none and crown. Find the first point that is at crown.",
+        "edit.sweep(...) measured every picture: print [(one.degree, one.after['hat']) for one in sweep.edits].",
+    ),
+    example=0.75,
+)
+
+ZERO = Exercise(
+    id="00.2",
+    title="What degree 0 gives back",
+    difficulty=1,
+    takes="'source', 'reconstruction' or 'target'",
+    reads=choice("source", "reconstruction", "target"),
+    right=among("reconstruction"),
+    praise="The edit added nothing at all; what differs from the source is the loss of the autoencoder. So "
+    "measure every edit from the reconstruction.",
+    ideas=(
+        Idea(
+            among("source"),
+            "Nothing was edited, so it should be the source. But the picture went through the autoencoder and "
+            "back. Which of the two comparisons in the cell above was exact?",
+            "source",
+        ),
+        Idea(
+            among("target"),
+            "The target is degree 1. At degree 0 both texts are the same numbers: what is their difference?",
+            "target",
+        ),
+    ),
+    hints=("One comparison in the cell above holds to the last bit. Which?",),
+    example="reconstruction",
+)
+
+ROUTES = Exercise(
+    id="00.3",
+    title="Which route is enough?",
+    difficulty=2,
+    takes="'tokens', 'pooled' or 'both'",
+    reads=choice("tokens", "pooled", "both"),
+    right=among("tokens"),
+    praise="The tokens alone give the frown and the crown; the pooled embedding alone moves next to nothing. "
+    "An editor that moved only the pooled embedding would look broken, and raise no error.",
+    ideas=(
+        Idea(
+            among("pooled"),
+            "The pooled embedding sums up the whole text, so it sounds like the strong one. Look at the third "
+            "picture: it was made with the pooled embedding of the target, and has the mouth of the source.",
+            "pooled",
+        ),
+        Idea(
+            among("both"),
+            "Both reach every block, but is one enough by itself? Compare each single route with the picture "
+            "in which both moved.",
+            "both",
+        ),
+    ),
+    hints=(
+        "Each row holds one route at the source text and moves the other.",
+        "Which single route has the same smile and the same hat as both?",
+    ),
+    example="tokens",
+)
+
+
+def facts_of(edit: Any) -> SimpleNamespace:
+    """What the last exercise looks at."""
+    if not hasattr(edit, "after"):
+        raise AnswerError(f"Got {short(edit)}, which is no edit: give what dl.edit returned.")
+    hair, age = str(edit.after["hair_color"]), float(edit.after["age"])
+    return SimpleNamespace(hair=hair, age=age, drift=float(edit.drift), asked=set(edit.targets))
+
+
+def edited(hair: str, age: float, drift: float, *asked: str) -> SimpleNamespace:
+    """An edit as far as the last exercise looks at it."""
+    return SimpleNamespace(after={"hair_color": hair, "age": age}, drift=drift, targets=asked)
+
+
+OLD = 2 / 3
+
+BO = Exercise(
+    id="00.4",
+    title="Bo, thirty years on",
+    difficulty=3,
+    takes="the edit that dl.edit returned",
+    reads=facts_of,
+    right=lambda bo: bo.hair == "grey" and bo.age >= OLD and bo.drift <= 0.010,
+    praise="A category switches and age slides: he is old before he is grey, and where the hair switches, drift is "
+    "largest. Past that point, less is lost. A sweep finds such a place; guessing does not.",
+    ideas=(
+        Idea(
+            lambda bo: not {"hair_color", "age"} <= bo.asked,
+            "You asked for one of the two things, and counted on the other to come along. In photographs it "
+            "would: age and grey hair go together. This model was trained on faces in which they do not. Ask "
+            "for both, joined by 'and'.",
+            edited("grey", 0.672, 0.0169, "hair_color"),
+        ),
+        Idea(
+            lambda bo: bo.hair == "grey" and bo.age >= OLD,
+            "He is old and grey, and more has moved than allowed. More degree is not more edit: sweep the "
+            "degree, and look where drift is low after the hair has switched.",
+            edited("grey", 0.689, 0.0102, "hair_color", "age"),
+        ),
+        Idea(
+            lambda bo: bo.hair != "grey",
+            "The degree is too small for the hair: a category has a threshold, and below it nothing shows, "
+            "however long you wait for half of it.",
+            edited("black", 0.691, 0.0063, "hair_color", "age"),
+        ),
+    ),
+    hints=(
+        "One instruction can ask for several things, joined by 'and'.",
+        "Do not guess the degree: bo.sweep([0, 0.25, 0.4, 0.45, 0.5, 0.55, 1]).plot()",
+        "He is old at 0.45 already, and grey from 0.5 on, where drift is just too large. What about a little more?",
+    ),
+    example=edited("grey", 0.720, 0.0090, "hair_color", "age"),
+)
+
+LESSON = Lesson(
+    number="00",
+    name="start_here",
+    title="Start here",
+    goal="Change one thing in a portrait, in words and by a degree, and measure what else moved.",
+    minutes=25,
+    before="a little Python; nothing about diffusion models.",
+    objectives=(
+        "make a portrait from a text, and edit it with an instruction",
+        "turn an edit up and down, and say where it slides and where it switches",
+        "find out by which route a text reaches the picture",
+    ),
+    exercises=(SWITCH, ZERO, ROUTES, BO),
+    discuss=(
+        (
+            "At degree -1 the mouth smiles. What should the opposite of adding a crown be?",
+            "There is none: a line in the space of texts goes on in both directions, its meaning need not. Some "
+            "will propose a hat taken away; the source has none.",
+        ),
+        (
+            "Who decides what counts as drift?",
+            "We do: the list of 18 attributes. Whatever is not on the list may change unnoticed. Ask for "
+            "examples: the shape of the nose, the lighting.",
+        ),
+    ),
+    trouble=(
+        "The first cell that loads the model takes some seconds on a slow laptop; nothing is downloaded.",
+        "Cells run out of order: Run, then Restart Kernel and Run All Cells.",
+    ),
+)
