@@ -1,5 +1,6 @@
-"""What pyproject.toml cannot say: a wheel holds the folder data/ as ditlens/data."""
+"""What pyproject.toml cannot say: a wheel holds data/ as ditlens/data, and the notebooks in it."""
 
+import json
 from pathlib import Path
 
 from setuptools import setup
@@ -7,13 +8,22 @@ from setuptools.command.build_py import build_py
 
 
 class WithData(build_py):
-    """Adds the shipped models and examples; an editable install reads them where they are."""
+    """Adds the shipped models, examples and notebooks; an editable install reads them where they are."""
 
     def run(self) -> None:
-        """Build, then copy the data beside the code."""
+        """Build, then copy what lies beside the code; notebooks without their outputs, which are large."""
         super().run()
-        if not self.editable_mode:
-            self.copy_tree("data", str(Path(self.build_lib, "ditlens", "data")))
+        if self.editable_mode:
+            return
+        data = Path(self.build_lib, "ditlens", "data")
+        self.copy_tree("data", str(data))
+        self.copy_tree("notebooks/source", str(data / "notebooks" / "source"))
+        for path in Path("notebooks").glob("*.ipynb"):
+            nb = json.loads(path.read_text("utf-8"))
+            for cell in nb["cells"]:
+                if cell["cell_type"] == "code":
+                    cell.update(outputs=[], execution_count=None)
+            (data / "notebooks" / path.name).write_text(json.dumps(nb, indent=1, ensure_ascii=False), "utf-8")
 
 
 setup(cmdclass={"build_py": WithData})

@@ -22,6 +22,7 @@ from ditlens.cli.app import app as app
 from ditlens.cli.bench import bench
 from ditlens.cli.checks import check as check_given
 from ditlens.cli.checks import check_instruction
+from ditlens.cli.course import course, kit, preflight
 from ditlens.cli.page import app as open_app
 from ditlens.errors import BudgetError, DitlensError, StudyError
 from ditlens.images import save_image
@@ -132,6 +133,9 @@ def facts(result: dl.Edit, folder: Path) -> dict[str, Any]:
 
 
 command("app --seats 8 --no-browser")(open_app)
+command("course my-course --edition student")(course)
+command("kit /media/stick/ditlens --platform windows,macos --python 3.12,3.13")(kit)
+command("preflight --thorough")(preflight)
 
 
 @command('capture --prompts prompts.txt --seeds 0:4 --sites "joint.*.image.out"')

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ditlens.course.exercise import Lesson
 from ditlens.course.lessons import LESSONS, exercise
@@ -232,7 +232,3 @@ def edition(number: str, chosen: Callable[[Cells], Cells]) -> NotebookNode:
     for place, cell in enumerate(notebook.cells):
         cell["id"] = f"{number}-{place:02}"
     return notebook
-
-
-EDITIONS: dict[str, Callable[[str], Any]] = {"student": student, "solution": solution, "teacher": teacher}
-"""What `ditlens course` can write."""
