@@ -25,8 +25,8 @@ c.ExecutePreprocessor.timeout = 300
 
 ASSERT = """\
 verdict = course.check("{id}", {answer})
-print(verdict)
 assert verdict.right, verdict.says"""
+"""It prints nothing: otter makes a doctest of it. The diagnosis is the message of the assertion."""
 
 OTTER_HEAD = """\
 # ASSIGNMENT CONFIG
