@@ -17,7 +17,7 @@ WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); ec
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit bench-geometry clean
-.PHONY: wheel test-wheel test-browser bench-house bench-faults bench-analyse bench-views
+.PHONY: wheel test-wheel test-browser bench-house bench-faults bench-analyse bench-views bench-course course
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -73,7 +73,7 @@ test-browser: $(INSTALLED) ## Test the editor in headless Chromium: JupyterLab a
 	    || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@$(BIN)/python -m pytest -m browser --durations 5 $(ARGS) tests/browser
 
-notebooks: $(INSTALLED) ## Run all notebooks and save them as they are committed
+notebooks: $(INSTALLED) ## Build all notebooks from their sources, run them, and save them as they are committed
 	@$(BIN)/python tests/notebooks/execute.py
 
 bench-model: $(INSTALLED) ## Measure the portraits model again (minutes)
@@ -102,6 +102,14 @@ bench-analyse: $(INSTALLED) ## Measure what the analysis finds and how fast (min
 
 bench-views: $(INSTALLED) ## Measure the editor and the explorer (minutes; ARGS="--only KEY")
 	@$(BIN)/python -m benchmarks.views $(ARGS)
+
+bench-course: $(INSTALLED) ## Measure the notebooks: run, graded, away from home (20 minutes; ARGS="--only KEY")
+	@$(BIN)/python -m benchmarks.course $(ARGS)
+
+course: $(INSTALLED) ## Write all editions of the notebooks to outputs/course: learners, teachers, graders, figures
+	@for edition in student solution teacher nbgrader otter figures; do \
+	    $(BIN)/ditlens course outputs/course/$$edition --edition $$edition --force $(ARGS) || exit 1; \
+	done
 
 bench: $(INSTALLED) ## Print all benchmark results against their targets, and write docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.report

@@ -44,7 +44,7 @@ Platforms = Annotated[str, Option(metavar="LIST", help="Of windows, macos, linux
 
 
 def kit(
-    folder: Annotated[Path, o.File(help="Folder to write in, e.g. on a USB stick; it must be new or empty.")],
+    folder: Annotated[Path, o.File(help="A new folder, e.g. on a USB stick; an interrupted kit is continued.")],
     platform: Platforms = "windows,macos,linux",
     python: Annotated[
         str, Option(metavar="LIST", help="Versions of Python in the room, e.g. 3.11,3.12.")
@@ -53,7 +53,7 @@ def kit(
         Path | None, o.Place(help="The wheel of ditlens; in a clone it is built if not given.")
     ] = None,
     index: Annotated[
-        str | None, Option(metavar="URL", help="Another package index, e.g. PyTorch's for the CPU.")
+        str | None, Option(metavar="URL", help="Another package index, or a folder of wheels.")
     ] = None,
 ) -> Outcome:  # fmt: skip
     """Collect all that a room without network needs: packages, model, notebooks, docs and an installer."""

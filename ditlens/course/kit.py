@@ -24,6 +24,8 @@ from ditlens.tables import remark
 CLONE = PACKAGE.parent
 CONSTRAINTS = CLONE / "constraints.txt"
 EXTRAS = "views,analysis"
+PACKAGES = "packages"
+"""The folder of a kit that is filled first; a kit that was interrupted has nothing else, and is continued."""
 UV = {
     "windows": "x86_64-pc-windows-msvc",
     "macos": "aarch64-apple-darwin",
@@ -124,11 +126,12 @@ def collect(
     """Write a kit; needs a network, once.
 
     Args:
-        folder: Where to; new or empty.
+        folder: Where to; new, empty, or a kit that was interrupted.
         platforms: Among ``windows``, ``macos`` and ``linux``.
         pythons: Versions of Python, ``"3.12"``.
         wheel: The wheel of ditlens; None builds it, in a clone.
-        index: Another package index to look in, too.
+        index: Another package index to look in, too, or a folder of wheels. For Linux without GPUs take
+            PyTorch's for the CPU, https://download.pytorch.org/whl/cpu; its packages for GPUs have 2.7 GB.
 
     Raises:
         SettingError: If the folder is in use, a platform or version is not known, or packages cannot be had.
@@ -140,20 +143,33 @@ def collect(
         raise SettingError(
             f"{', '.join(wrong) or 'Nothing'}: platforms are {', '.join(UV)}; Pythons {', '.join(PYTHONS)}."
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SettingError(f"{folder} is there and not empty. Choose a new folder.")
+    there = (
+        sorted(path.name for path in folder.iterdir())
+        if folder.is_dir()
+        else []
+        if not folder.exists()
+        else [""]
+    )
+    if there not in ([], [PACKAGES]):
+        raise SettingError(f"{folder} is there, and is no kit that was interrupted. Choose a new folder.")
     if find_spec("uv") is None:
         raise MissingDependencyError(
             f"A kit for other systems needs uv to see what they need. Type: {sys.executable} -m pip install uv"
         )
-    packages = folder / "packages"
-    packages.mkdir(parents=True)
+    packages = folder / PACKAGES
+    packages.mkdir(parents=True, exist_ok=True)
     own = build(packages) if wheel is None else copied(wheel, packages)
-    extra = [] if index is None else ["--extra-index-url", index]
+    kind = "--find-links" if index is not None and Path(index).is_dir() else "--extra-index-url"
+    extra = [] if index is None else [kind, index]
     systems = [(name, python) for name in platforms for python in pythons]
     for name, python in systems:
         remark(f"packages for {name}, Python {python}")
-        download(packages, own, name, python, extra)
+        try:
+            download(packages, own, name, python, extra)
+        except SettingError as error:
+            raise SettingError(
+                f"The packages for {name}, Python {python}, could not be had. {error}"
+            ) from error
     hand_out(folder / "notebooks")
     documents(folder)
     told = READ_ME.format(pythons=" or ".join(pythons), systems=", ".join(platforms))
@@ -238,5 +254,9 @@ def run(command: Sequence[str | Path], settings: dict[str, str] | None = None) -
     environment = os.environ | (settings or {})
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment)
     if done.returncode:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
-        raise SettingError(f"A kit needs a network while it is collected. This failed: {command[2]}\n{said}")
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        said = [line for line in lines if line.lower().startswith("error")] or lines
+        raise SettingError(
+            f"A network is needed now, and none later; the same command continues. {command[2]} said:\n"
+            + "\n".join(said[-4:])
+        )
