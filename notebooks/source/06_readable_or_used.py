@@ -1,0 +1,376 @@
+# %%
+import torch
+
+import ditlens as dl
+from ditlens import course
+from ditlens.views.plots import NotebookFigure, plot_attention, plot_portraits
+
+course.start("06")
+
+# %%
+model = course.model()
+model
+
+# %% [markdown]
+# Where in a diffusion transformer is the smile? Three methods claim to answer, and each answers another question.
+#
+# | method | you do | a high number means |
+# |---|---|---|
+# | **probe** | read the smile of the final image off a hidden state | it *can be read* there |
+# | **attention** | see how much a patch looks at the word | something *may flow* from the word to the patch |
+# | **patching** | put in a hidden state of another run | the final image *changes* with it |
+#
+# None of the three implies another. We point all of them at one mouth.
+
+# %%
+course.diagram("06")
+
+# %% [markdown]
+# ## 1 · Readable: a probe by hand
+#
+# `portraits-patches` is a study that comes with ditlens: 200 portraits, and of each the hidden states of all 64 patches
+# as they leave block 4 at step 7 of 10. Beside them stands the smile that the oracle read off the *finished* portrait,
+# from −1 (a big frown) to 1 (a big smile).
+#
+# A probe is a linear regression. We fit it on 140 portraits and score it on the other 60: R² is 1 for perfect reading,
+# 0 for no more than guessing the mean, and below 0 for worse than that.
+#
+# **Predict.** Patch 43 lies on the mouth. Will you read the smile better from this one patch, or from the mean over all
+# 64, which has seen the whole face?
+
+# %%
+# portraits only: a study of this model
+patches = dl.open_study("portraits-patches")
+states = patches["joint.4.image.out", 7].float()  # (portraits, patches, width)
+smile = torch.tensor(patches.column("smile"))
+
+
+def probe_by_hand(x, y, train=140, penalty=10.0):
+    """R² on the portraits it was fitted on, and on the others."""
+    x = (x - x[:train].mean(0)) / x[:train].std(0)
+    a, b = (
+        x[:train].T @ x[:train] + penalty * torch.eye(x.shape[1]),
+        x[:train].T @ (y[:train] - y[:train].mean()),
+    )
+    error = y - y[:train].mean() - x @ torch.linalg.solve(a, b)
+    return tuple(float(1 - error[k].square().mean() / y[k].var()) for k in (slice(train), slice(train, None)))
+
+
+# %%
+# portraits only: about the study above
+shuffled = smile[torch.randperm(len(smile), generator=torch.Generator().manual_seed(0))]
+rows = {
+    "patch 43, the mouth": (states[:, 43], smile),
+    "mean of 64 patches": (states.mean(1), smile),
+    "patch 43, smiles shuffled": (states[:, 43], shuffled),
+}
+for name, (x, y) in rows.items():
+    fitted, others = probe_by_hand(x, y)
+    print(f"{name:27} R² {fitted:5.2f} on its own portraits, {others:5.2f} on others")
+
+# %% [markdown]
+# Two lessons in three lines. The mouth's patch knows the smile; in the mean over all patches it nearly drowns. And the
+# last line is a warning: with the smiles dealt out at random there is *nothing* to read, and a probe with 64 weights still
+# reaches a fair R² on the portraits that it was fitted on. A score counts only on portraits that it has not seen, and
+# beside the score of such a *control*.
+#
+# `dl.probe` does this for every patch, holds out prompts, wordings and seeds, chooses the penalty, and draws intervals. Below, the R² of all 64
+# patches, laid out as in the image.
+
+# %%
+# portraits only: a study of this model
+by_patch = dl.probe(patches, "smile")
+scores = {cell.token: cell.score.value for cell in by_patch.cells}
+for row in range(8):
+    print(*(f"{scores[8 * row + column]:6.2f}" for column in range(8)))
+
+# %% [markdown]
+# ### Exercise 06.1
+# From how many of the 64 patches can the smile be read at all, say with R² above 0.1? `by_patch.cells` holds a cell for
+# each probe, with its `.token` and its `.score.value`. Mind what else is in the list.
+
+# %% tags=["exercise"]
+# portraits only: about the probe above
+how_many = ...
+course.check("06.1", how_many)
+
+# %% tags=["solution"]
+# portraits only: about the probe above
+how_many = sum(cell.score.value > 0.1 for cell in by_patch.cells if cell.token != "mean")
+course.check("06.1", how_many)
+
+# %% [markdown]
+# ## 2 · Readable compared with what?
+#
+# The study `portraits` has fewer patches and more places: five blocks, three steps, and what goes *into* the network.
+#
+# **Predict.** From which block on does the smile stand in the mouth's patch? And in how noisy an image?
+
+# %%
+# portraits only: a study of this model
+study = dl.open_study("portraits")
+found = dl.probe(study, "smile")
+found.plot()
+
+# %%
+# portraits only: about the probe above
+found
+
+# %% [markdown]
+# The score rises from block to block up to block 4, and from step to step. The columns to the right of R² subtract what
+# it would have been anyway:
+#
+# - **selectivity**: less the score on random labels, as in our third line above;
+# - **over latents**: less what the *noisy latents* show, before any block. At step 7 some of the smile can be seen through
+#   the noise, and the network deserves no credit for that;
+# - **over text**: less what the prompt says before the first block.
+#
+# ### Exercise 06.2
+# One of these attributes has a splendid score to which the network adds next to nothing: whoever knows the noisy
+# latents knows it already. Which one: `"smile"`, `"mouth_open"`, `"head_tilt"` or `"skin_tone"`? Probe them, and
+# compare `.best().score` with `.best().over_latents`.
+
+# %% tags=["exercise"]
+# portraits only: a study of this model
+mostly_latents = ...
+course.check("06.2", mostly_latents)
+
+# %% tags=["solution"]
+# portraits only: a study of this model
+best = {name: dl.probe(study, name).best() for name in ("smile", "mouth_open", "head_tilt", "skin_tone")}
+for name, cell in best.items():
+    print(f"{name:11} R² {cell.score.value:.2f}, over the latents {cell.over_latents.value:.2f}")
+mostly_latents = min(best, key=lambda name: best[name].over_latents.value)
+course.check("06.2", mostly_latents)
+
+# %% [markdown]
+# ### An untrained network
+#
+# One control is left. Would *any* network of this shape show the smile, one with random weights, too? We noise 120
+# portraits of the study to the level of step 7, show them once to each network, and probe the mouth's patch.
+
+# %%
+# portraits only: a study of this model
+count, sigma = 120, study.sigmas[-1]
+clean = model.encode_image(torch.cat([model.prepare(patches.image(k)) for k in range(count)]))
+noisy = (1 - sigma) * clean + sigma * model.noise(range(count))
+text = model.encode_text(patches.column("prompt")[:count])
+for name, network in {"trained": model, "untrained": dl.untrained(model)}.items():
+    with dl.capture(network, ["joint.0.image.in", "joint.*.image.out"], tokens={"image": [43]}) as cache:
+        network(noisy, sigma, text)
+    read = dl.probe(cache, patches.column("smile")[:count], tokens=43)
+    scores = [read.best(site=site).score.value for site in read.sites]
+    print(
+        f"{name:10} latents {scores[0]:.2f} | out of block 0 to 5:", *(f"{each:.2f}" for each in scores[1:])
+    )
+
+# %% [markdown]
+# The untrained network hands on what the noisy latents show and adds nothing; the trained one writes the smile into this
+# patch, block by block. So far, so readable.
+#
+# ## 3 · Looked at: who attends to the word?
+#
+# In joint attention every patch spreads a total of 1 over all patches and all rows of the text. We capture the share that
+# goes to the word *smile*, with each block a column and each step a row.
+#
+# **Predict.** Which patches look at the word? All blocks alike?
+
+# %%
+smiling = "a portrait of a young person with a big smile, light skin, clean shaven, red hair"
+frowning = smiling.replace("smile", "frown")
+setting = {"steps": 10, "guidance": 1}
+with dl.capture(model, "joint.*.image.attn.to_text", steps=[1, 5]) as looks:
+    image = model.generate(smiling, seed=0, **setting)
+plot_attention(looks, "smile", image=image)
+
+# %% [markdown]
+# In the middle blocks the mouth is where the word is looked at most, and it is so early, when the image is still mostly
+# noise: the network has a place for a mouth before there is one.
+#
+# But a look is not a take. Attention weights say from where a patch *may* read. What arrives also depends on the values
+# that are read, on the gate that scales them, and on all that follows. To know, we have to interfere.
+#
+# ## 4 · Used: patching by hand
+#
+# Two prompts, one seed, one word of difference. We run the frowning prompt, and as its text stream enters a block in the
+# middle, we put the text stream of the *smiling* run in its place. If what the image takes from the text after that
+# point decides the mouth, the portrait will smile.
+#
+# **Predict.** Will it?
+
+# %%
+block = len(model.transformer.transformer_blocks) // 2
+site = f"joint.{block}.text.in"
+with dl.capture(model, site) as donor:
+    happy = model.sample([smiling], [0], **setting)
+sad = model.sample([frowning], [0], **setting)
+with dl.intervene(model, {site: dl.replace_with(donor)}):
+    patched = model.sample([frowning], [0], **setting)
+names = ["frown (corrupt)", f"patched from block {block}", "smile (clean)"]
+plot_portraits([sad[0], patched[0], happy[0]], names, columns=3)
+
+# %% [markdown]
+# The *patching effect* puts a number to it, measured by $m$, here the oracle's reading of the smile:
+#
+# $$\mathrm{PE} = \frac{m(\text{patched}) - m(\text{corrupt})}{m(\text{clean}) - m(\text{corrupt})}$$
+#
+# 0 means that nothing came along, 1 as much as if the whole prompt had been exchanged.
+#
+# ### Exercise 06.3
+# Write it as a function of the three measured numbers.
+
+
+# %% tags=["exercise"]
+def patching_effect(patched, clean, corrupt): ...
+
+
+course.check("06.3", patching_effect)
+
+
+# %% tags=["solution"]
+def patching_effect(patched, clean, corrupt):
+    return (patched - corrupt) / (clean - corrupt)
+
+
+course.check("06.3", patching_effect)
+
+# %%
+# portraits only: its oracle measures
+low, mid, high = (each["smile"] for each in model.world.measure(torch.cat([sad, patched, happy])))
+once = dl.patch(model, smiling, frowning, measure="smile", blocks=[block], steps=1, seeds=[0], controls=False)
+print(f"smile: corrupt {low:.2f}, patched {mid:.2f}, clean {high:.2f}")
+print(f"PE by hand {(mid - low) / (high - low):.4f}, by dl.patch {once.table()[0, -1]:.4f}")
+
+# %% [markdown]
+# By hand and by the library: the same number. Now for every block, and for both streams. *Text*: the smiling text goes
+# into the frowning run from this block on. *Image*: the smiling run's patches do.
+
+# %%
+# portraits only: its oracle measures
+two = {"steps": 1, "seeds": [0, 1], "controls": False}
+from_text = dl.patch(model, smiling, frowning, measure="smile", stream="text", **two)
+from_image = dl.patch(model, smiling, frowning, measure="smile", stream="image", **two)
+# %% [markdown]
+# Put the probe and both patchings over the blocks, side by side with how much the mouth's patch looks at the word.
+#
+# **Predict.** Which curve will rise, which will fall, and where will they cross?
+
+# %%
+# portraits only: puts the results above together
+blocks, step = range(6), 7
+entering = [f"joint.{k - 1}.image.out" if k else "joint.0.image.in" for k in blocks]
+readable = {k: found.best(site=s, step=step).score.value for k, s in enumerate(entering) if s in found.sites}
+rows = sorted({row for each in looks.words("smile").values() for row in each})
+share = [looks[f"joint.{k}.image.attn.to_text"][:, 0, 43][..., rows].sum(-1).mean().item() for k in blocks]
+print("entering block  ", *(f"{k:5}" for k in blocks))
+print("readable, R²    ", *(f"{readable[k]:5.2f}" if k in readable else "    -" for k in blocks))
+print("looked at, share", *(f"{each:5.2f}" for each in share))
+print("used, text PE   ", *(f"{each:5.2f}" for each in from_text.table()[:, -1]))
+print("used, image PE  ", *(f"{each:5.2f}" for each in from_image.table()[:, -1]))
+
+# %%
+# portraits only: draws the table above
+figure = NotebookFigure(figsize=(7.2, 3.2), layout="constrained")
+ax = figure.subplots()
+ax.plot(
+    list(readable), list(readable.values()), "s:", color="#444", label="readable at the mouth (R², step 7)"
+)
+ax.plot(blocks, from_image.table()[:, -1], "o-", color="#D55E00", label="used: image put in here (PE)")
+ax.plot(blocks, from_text.table()[:, -1], "o-", color="#0072B2", label="used: text put in from here on (PE)")
+ax.bar(blocks, share, color="#bbb", width=0.5, label="mouth looks at the word (share, in this block)")
+ax.set(xlabel="entering block", ylabel="R², PE or share", ylim=(-0.1, 1.35), yticks=[0, 0.5, 1])
+ax.set_title("One smile, by three methods")
+ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
+figure
+
+# %% [markdown]
+# Up to block 2, exchanging the text exchanges the mouth; from block 4 on, it comes too late. The image does the opposite.
+# One story: the mouth's patch looks at the word in the middle blocks; there the blue curve falls, because the text has
+# been read, and the red one rises, because from then on the image itself holds the smile. Where they cross, the smile has
+# changed streams.
+#
+# And the grey curve runs *ahead* of the red one. Halfway through, a probe reads a good deal of the smile from the image.
+# Yet put exactly these hidden states into the other run, and most of it is overwritten: the blocks that follow read the
+# word again, and the word says *frown*. **Readable, and not yet decisive.**
+#
+# ### Exercise 06.4
+# A block's *output* lets a probe read the smile with R² of at least 0.65, yet the clean image put in right there (all
+# patches) brings less than half of it. Which block's output is this? Mind the index: what leaves block $k$ enters
+# block $k + 1$.
+
+# %% tags=["exercise"]
+# portraits only: about the table above
+which = ...
+course.check("06.4", which)
+
+# %% tags=["solution"]
+# portraits only: about the table above
+effect = from_image.table()[:, -1]
+which = next(k - 1 for k in readable if readable[k] >= 0.65 and effect[k] < 0.5)
+course.check("06.4", which)
+
+# %% [markdown]
+# ## 5 · Three maps, one mouth
+#
+# The last figure asks where in the *image*. `dl.locate` probes every patch, averages the attention to the words that
+# differ, and puts each patch of the clean run alone into the corrupt one. The patched hidden states are those that the
+# probe reads.
+#
+# **Predict.** Which map will be the smallest?
+
+# %%
+# portraits only: three maps need its oracle and its study; about a quarter of a minute
+maps = dl.locate(model, patches, "smile", seeds=[2, 8])
+maps.plot()
+
+# %% [markdown]
+# The pictures on the left are a frown, the same with *one* patch of the smiling run put in, and the smiling run. In each
+# map the number in the corner belongs to its highest patch.
+
+# %%
+# portraits only: about the maps above
+print(maps.best("smile"))
+for name, values in zip(("readable", "looked at", "used"), maps.maps[:, 0], strict=True):
+    print(f"{name:10} {int((values > values.max() / 2).sum())} of 64 patches reach half of the highest")
+
+# %% [markdown]
+# Three methods, one mouth: all put the same patch first. But they do not agree on how many more there are. Of the patches
+# from which the smile can be read, few change it alone.
+#
+# ### Exercise 06.5
+# Does the same hold for the tilt of the head? A probe reads it from most of the 64 patches, and of all patches put in
+# alone into block 5, none brings more than about 0.1. Is it readable everywhere and used nowhere? Do the experiment that
+# decides: put in **all** patches together, and give the PE.
+# `dl.patch(model, measure="head_tilt", stream="image", ...)` writes its own pairs of prompts; two seeds will do.
+
+# %% tags=["exercise"]
+# portraits only: its oracle measures
+effect = ...
+course.check("06.5", effect)
+
+# %% tags=["solution"]
+# portraits only: its oracle measures
+tilt = dl.patch(model, measure="head_tilt", stream="image", blocks=[5], steps=1, seeds=[0, 1], controls=False)
+effect = tilt.table()[0, -1]
+course.check("06.5", effect)
+
+# %% [markdown] tags=["teacher"]
+# For the other half of the contrast: `dl.locate(model, patches, ["smile", "head_tilt"], seeds=[0, 1]).plot()`. The tilt's
+# readable map covers the image, its used map is next to empty. It takes about half a minute.
+
+# %% [markdown]
+# ## What not to conclude
+#
+# - *The probe reads 0.9, so block 4 computes the smile.* The probe is our reader, not the network's. It shows that the
+#   information is there, in a linear form, and no more.
+# - *The mouth attends to the word, so it is the word that makes the smile.* Here patching agrees. In general a large
+#   weight may read a value of no consequence, and a small one something that decides.
+# - *Not used alone is not unused*, as the tilt of the head shows. One patch is one question; a set of patches is another.
+# - *PE is 0 from block 4 on, so the text no longer matters.* For the mouth, in this pair of prompts, with a run of ten
+#   steps. The how-to page has attributes that are read from the text later and earlier.
+# - Two seeds are two cases. They show that an effect exists, not how large it is on average. The best patch was
+#   *chosen* by its score, which flatters it.
+#
+# **To discuss.** A probe reads a person's age off the hidden states of a model that was never told of age. Has the model
+# a notion of age? And if you were to publish one of the three maps only, which one, and what would readers take it to
+# mean?
