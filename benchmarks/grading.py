@@ -100,7 +100,7 @@ def colab_cell_ok() -> Result:
         ]
     note = (
         f"torch, numpy, ipykernel before: {before.strip()}, after: {after.strip()}; the wheel lay beside the "
-        "notebook. PyTorch's files are ours under another version: no other CPU build could be had. Not Colab itself."
+        "notebook. PyTorch's files are ours under another version, for want of another CPU build. Not Colab itself."
     )
     return {"value": int(before == after and not errors), "n": 1, "unit": "runs", "note": note}
 

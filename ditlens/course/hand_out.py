@@ -31,7 +31,7 @@ def hand_out(
         folder: Where to; the two for graders get a folder for each notebook in it.
         edition: ``student``: exercises to fill in, without outputs. ``solution``: filled in. ``teacher``: filled
             in, with notes, known wrong ideas and questions to discuss. ``nbgrader``, ``otter``: what these graders
-            make assignments of. ``figures``: the diagrams as SVG and, in a clone, the notebooks' pictures as PNG.
+            make assignments of. ``figures``: the diagrams as SVG and, in a clone, the notebooks' pictures as JPEG.
         lessons: Numbers of notebooks; all by default.
         overwrite: Whether files may be there already.
 
@@ -98,9 +98,9 @@ def figure_files(lesson: Lesson) -> Written:
     yield diagram.name, diagram.read_bytes()
     nb = read_json(SOURCES / f"{lesson.stem}.ipynb", "notebook", SettingError)
     outputs = [output for cell in nb["cells"] for output in cell.get("outputs", [])]
-    pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    pictures = [output["data"]["image/jpeg"] for output in outputs if "image/jpeg" in output.get("data", {})]
     for place, picture in enumerate(pictures, 1):
-        yield f"{lesson.stem}_{place:02}.png", base64.b64decode("".join(picture))
+        yield f"{lesson.stem}_{place:02}.jpg", base64.b64decode("".join(picture))
 
 
 def as_notebook(nb: Any) -> bytes:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -122,7 +123,57 @@ def where() -> Figure:
     return dl.locate(model, dl.open_study("portraits-patches"), names, seeds=range(4)).plot()
 
 
-FIGURES = (causal_map, sde_hat, leakage_smile_hat, token_map, mouth, entanglement_portraits,
+def inside() -> Figure:
+    """One smile by three methods, for the README: who looks at the word, where it is readable, where it is used."""
+    model = dl.load("portraits")
+    smiling = "a portrait of a young person with a big smile, light skin, clean shaven, red hair"
+    setting = {"steps": 10, "guidance": 1.0}
+    with dl.capture(model, "joint.2.image.attn.to_text", steps=[5]) as looks:
+        image = model.generate(smiling, seed=0, **setting)
+    row = sorted({row for rows in looks.words("smile").values() for row in rows})
+    seen = looks.to_grid("joint.2.image.attn.to_text", step=5)[0, ..., row].sum(-1)
+    seen = seen.reshape(-1, 8, 8).mean(0)  # over heads, where they are kept
+    readable = np.zeros(64)
+    for cell in dl.probe(dl.open_study("portraits-patches"), "smile").cells:
+        if cell.token != "mean":
+            readable[cell.token] = max(cell.score.value, 0)
+    pair = (smiling, smiling.replace("smile", "frown"))
+    used = {
+        stream: dl.patch(model, *pair, measure="smile", stream=stream, steps=1, seeds=[0, 1], controls=False)
+        for stream in ("text", "image")
+    }
+    figure = Figure(figsize=(10, 3.1), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.55])
+    for ax, values, title in (
+        (left, seen, "1 · looked at"),
+        (middle, readable.reshape(8, 8), "2 · readable"),
+    ):
+        ax.imshow(np.asarray(image.convert("L")), extent=(0, 8, 8, 0), cmap="gray")
+        drawn = ax.imshow(values, extent=(0, 8, 8, 0), cmap="inferno", alpha=0.62, vmin=0)
+        ax.set_axis_off()
+        ax.set_title(title, fontsize=12, fontweight="bold")
+        figure.colorbar(drawn, ax=ax, shrink=0.78, pad=0.02).ax.tick_params(labelsize=8)
+    left.text(4, 8.5, "share of attention to the word\n“smile”, block 2, step 5 of 10", ha="center", va="top")
+    middle.text(
+        4, 8.5, "R² of a linear probe of the smile,\npatch by patch, after block 4", ha="center", va="top"
+    )
+    lines = (
+        ("text", "#0072B2", "the text of a smile put in from here on"),
+        ("image", "#D55E00", "the image of a smile put in here"),
+    )
+    for stream, color, label in lines:
+        right.plot(range(6), used[stream].table()[:, -1], "o-", color=color, label=label)
+    right.set(
+        xlabel="block", ylim=(-0.08, 1.45), yticks=[0, 0.5, 1], yticklabels=["0\nfrown", "½", "1\nsmile"]
+    )
+    right.set_title("3 · used", fontsize=12, fontweight="bold")
+    right.set_ylabel("patching effect on the mouth")
+    right.spines[["top", "right"]].set_visible(False)
+    right.legend(frameon=False, fontsize=9, loc="upper center")
+    return figure
+
+
+FIGURES = (inside, causal_map, sde_hat, leakage_smile_hat, token_map, mouth, entanglement_portraits,
            entanglement_twin, probe_smile, probe_smile_patches, where)  # fmt: skip
 """Each is written to a file of its name."""
 
@@ -134,4 +185,6 @@ if __name__ == "__main__":
     for draw in FIGURES:
         if not sys.argv[1:] or draw.__name__ in sys.argv:
             photos = draw is where  # of many pictures: three times smaller as JPEG
-            draw().savefig(HERE / f"{draw.__name__}.{'jpg' if photos else 'png'}", dpi=80)
+            draw().savefig(
+                HERE / f"{draw.__name__}.{'jpg' if photos else 'png'}", dpi=80 if draw is not inside else 100
+            )
