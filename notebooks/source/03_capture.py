@@ -263,10 +263,10 @@ course.check("03.3", gigabytes)
 
 # %%
 person = "a portrait of a person with a big smile, short black hair, clean shaven, no glasses, no hat"
-texts = [person, person.replace("smile", "frown")]
+texts, middle = [person, person.replace("smile", "frown")], model.defaults["steps"] // 2
 caches, pictures = [], []
 for each in texts:
-    with dl.capture(model, "joint.*.image.out", steps=[7]) as one:
+    with dl.capture(model, "joint.*.image.out", steps=[middle]) as one:
         pictures.append(model.generate(each, seed=4))
     caches.append(one)
 smiling, frowning = caches
@@ -276,12 +276,12 @@ plot_portraits(pictures, ["a big smile", "a big frown"], columns=2)
 sites = [smiling.sites[0], smiling.sites[len(smiling.sites) // 2], smiling.sites[-1]]
 figure, axes = panels(3, 3, 2.6, 2.4)
 for ax, name in zip(axes, sites, strict=True):
-    a, b = (each.to_grid(name, step=7)[0] for each in (smiling, frowning))  # (rows, columns, width)
+    a, b = (each.to_grid(name, step=middle)[0] for each in (smiling, frowning))  # (rows, columns, width)
     far = (a - b).norm(dim=-1) / a.norm(dim=-1).mean()
     of_mean = (a - b).mean((0, 1)).norm() / a.norm(dim=-1).mean()
     ax.imshow(far, cmap="cividis", vmin=0)
     ax.set(title=f"{name}\nlargest {far.max():.2f}, of the mean {of_mean:.3f}", xticks=[], yticks=[])
-figure.suptitle("Difference between smile and frown, in units of a patch's norm, step 7")
+figure.suptitle("Difference between smile and frown, in units of a patch's norm")
 figure
 
 # %% [markdown]
@@ -290,7 +290,7 @@ figure
 # error that more data would cure. Every token at a smaller width, `reduce="sketch:64"`, costs more memory and keeps the place.
 #
 # ### Exercise 03.4
-# Which patch differs most at `joint.4.image.out`, step 7? Give its token number, as `dl.capture(...,
+# Which patch differs most at `joint.4.image.out`, step 10? Give its token number, as `dl.capture(...,
 # tokens={"image": [...]})` takes it. Compute it from `smiling` and `frowning`.
 
 # %% tags=["exercise"]
@@ -300,7 +300,7 @@ course.check("03.4", patch)
 
 # %% tags=["solution"]
 # portraits only: about its block 4
-a, b = (each["joint.4.image.out", 7][0] for each in (smiling, frowning))
+a, b = (each["joint.4.image.out", 10][0] for each in (smiling, frowning))
 patch = int((a - b).norm(dim=-1).argmax())
 course.check("03.4", patch)
 

@@ -128,7 +128,10 @@ with dl.capture(model, places) as steps:
 for name in steps.sites:
     rows = steps[name][:, 0, : len(names)]
     moved = (rows - rows[0]).norm(dim=-1).mean(1) / rows[0].norm(dim=-1).mean()
-    print(f"{name:17} moved since step 0:", *(f"step {k}: {moved[k]:.2f}" for k in (1, 5, len(moved) - 1)))
+    print(
+        f"{name:17} moved since step 0:",
+        *(f"step {k}: {moved[k]:.2f}" for k in (1, len(moved) // 4, len(moved) - 1)),
+    )
 
 # %% [markdown]
 # So "the hidden state of *smile*" needs a block **and** a step, and a seed, too. A plain vector per word exists before the

@@ -231,7 +231,7 @@ PATCH = Exercise(
     hints=(
         "Subtract the two captures at this site and step, and take the norm over the channels: 64 numbers "
         "are left.",
-        "a = frowning['joint.4.image.out', 7][0] has the shape (64, 192); .norm(dim=-1) goes over the "
+        "a = frowning['joint.4.image.out', 10][0] has the shape (64, 192); .norm(dim=-1) goes over the "
         "channels.",
         "int((a - b).norm(dim=-1).argmax()), with a and b from the two caches.",
     ),
