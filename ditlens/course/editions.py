@@ -101,6 +101,7 @@ def source(number: str) -> NotebookNode:
     ]
     for cell in cells:
         cell.source = HEADING.sub(completed, cell.source) if cell.cell_type == "markdown" else cell.source
+        cell.metadata.pop("lines_to_next_cell", None)  # of jupytext, about blank lines of the source
     notebook = new.new_notebook(cells=cells, metadata=METADATA)
     look_over(notebook, lesson)
     return notebook
