@@ -43,17 +43,17 @@ course.diagram("06")
 patches = dl.open_study("portraits-patches")
 states = patches["joint.4.image.out", 7].float()  # (portraits, patches, width)
 smile = torch.tensor(patches.column("smile"))
+states.shape
 
 
+# %%
 def probe_by_hand(x, y, train=140, penalty=10.0):
     """R² on the portraits it was fitted on, and on the others."""
     x = (x - x[:train].mean(0)) / x[:train].std(0)
-    a, b = (
-        x[:train].T @ x[:train] + penalty * torch.eye(x.shape[1]),
-        x[:train].T @ (y[:train] - y[:train].mean()),
-    )
-    error = y - y[:train].mean() - x @ torch.linalg.solve(a, b)
-    return tuple(float(1 - error[k].square().mean() / y[k].var()) for k in (slice(train), slice(train, None)))
+    y = y - y[:train].mean()
+    products = x[:train].T @ x[:train] + penalty * torch.eye(x.shape[1])
+    error = y - x @ torch.linalg.solve(products, x[:train].T @ y[:train])
+    return [float(1 - error[k].square().mean() / y[k].var()) for k in (slice(train), slice(train, None))]
 
 
 # %%
@@ -160,9 +160,7 @@ for name, network in {"trained": model, "untrained": dl.untrained(model)}.items(
         network(noisy, sigma, text)
     read = dl.probe(cache, patches.column("smile")[:count], tokens=43)
     scores = [read.best(site=site).score.value for site in read.sites]
-    print(
-        f"{name:10} latents {scores[0]:.2f} | out of block 0 to 5:", *(f"{each:.2f}" for each in scores[1:])
-    )
+    print(f"{name:10} into block 0, out of block 0 to 5:", *(f"{each:.2f}" for each in scores))
 
 # %% [markdown]
 # The untrained network hands on what the noisy latents show and adds nothing; the trained one writes the smile into this
@@ -272,9 +270,7 @@ print("used, image PE  ", *(f"{each:5.2f}" for each in from_image.table()[:, -1]
 # portraits only: draws the table above
 figure = NotebookFigure(figsize=(7.2, 3.2), layout="constrained")
 ax = figure.subplots()
-ax.plot(
-    list(readable), list(readable.values()), "s:", color="#444", label="readable at the mouth (R², step 7)"
-)
+ax.plot(readable.keys(), readable.values(), "s:", color="#444", label="readable at the mouth (R², step 7)")
 ax.plot(blocks, from_image.table()[:, -1], "o-", color="#D55E00", label="used: image put in here (PE)")
 ax.plot(blocks, from_text.table()[:, -1], "o-", color="#0072B2", label="used: text put in from here on (PE)")
 ax.bar(blocks, share, color="#bbb", width=0.5, label="mouth looks at the word (share, in this block)")

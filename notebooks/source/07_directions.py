@@ -42,9 +42,8 @@ def draw(text, seeds=(0,), steps=10):
     return model.decode(latents)
 
 
-halfway = replace(
-    c0, tokens=c0.tokens + 0.5 * (c1.tokens - c0.tokens), pooled=c0.pooled + 0.5 * (c1.pooled - c0.pooled)
-)
+# %%
+halfway = c0.lerp(c1, 0.5)  # tokens + 0.5 n, and the pooled vector likewise
 plot_portraits([draw(c0)[0], draw(halfway)[0], draw(c1)[0]], ["α = 0", "α = 0.5", "α = 1"], columns=3)
 
 # %% [markdown]
@@ -110,9 +109,8 @@ parts = {
     "pooled": place < 0,
 }
 only = {name: replace(n, vector=n.vector * keep[:, None]) for name, keep in parts.items()}
-only = {
-    name: each if name in ("all", "pooled") else replace(each, pooled=None) for name, each in only.items()
-}
+for name in ("word", "after", "padding"):
+    only[name] = replace(only[name], pooled=None)
 
 # %%
 # portraits only: its oracle measures
@@ -234,12 +232,7 @@ tried = {"local": local, **{f"random {k}": local.random(k) for k in range(3)}, "
 for name, each in tried.items():
     result = dl.steer(model, each, [-2, -1, 0, 1, 2], **setting)
     values, drift = torch.tensor(result.values("smile")).mean(0), torch.tensor(result.drift).mean(0)
-    print(
-        f"{name:10} smile",
-        *(f"{each:5.2f}" for each in values),
-        "| drift",
-        *(f"{each:.3f}" for each in drift),
-    )
+    print(f"{name:10} smile", *(f"{x:5.2f}" for x in values), "drift", *(f"{x:.3f}" for x in drift))
 
 # %% [markdown]
 # Amounts run from −2 to 2. `dl.direction` found for itself where the portraits with much and with little smile differ
@@ -284,7 +277,8 @@ gram
 
 # %% [markdown]
 # The cosines between attributes are small. Before you call that a finding, look at the nulls: directions that mean
-# nothing in particular have small cosines, too.
+# nothing in particular have small cosines, too. What is *not* small is the cosine of an attribute with itself in
+# another sentence.
 #
 # ### Exercise 07.5
 # Draw pairs of random normal vectors of 64 × 256 numbers, and find the standard deviation of their cosines.
