@@ -103,7 +103,7 @@ def test_marked_cells_are_skipped_where_the_model_has_no_world(monkeypatch, caps
     monkeypatch.setattr("builtins.get_ipython", lambda: shell, raising=False)
     for _ in range(3):  # a cell that is run again
         course.start("00")
-    assert [each.__name__ for each in shell.input_transformers_cleanup].count("skipped") == 1
+    assert shell.input_transformers_cleanup.count(desk.skipped) == 1
     marked = "\n# portraits only: its oracle measures\nprint('measured')"
     shell.run_cell(marked)
     monkeypatch.setattr(DESK, "world", False)

@@ -47,7 +47,7 @@ def lesson(number: str) -> Lesson:
     Raises:
         SettingError: If there is none of this number.
     """
-    found = number.strip().zfill(2)
+    found = number.strip().zfill(2) if number.strip() else ""
     if found not in LESSONS:
         raise SettingError(f"There is no notebook {number!r}; they are {min(LESSONS)} to {max(LESSONS)}.")
     return LESSONS[found]
