@@ -7,6 +7,7 @@ import torch
 
 import ditlens as dl
 from ditlens import course
+from ditlens.images import to_image
 from ditlens.views.plots import NotebookFigure, plot_portraits
 from ditlens.worlds.analytic import GaussianWorld, MixtureWorld
 
@@ -163,8 +164,8 @@ picture = model.generate(text, seed=3, steps=20, guidance=3.0)
 def compare(latents):
     """How far a picture of these latents is from that of model.generate, in brightness levels."""
     if latents is not ...:
-        mine = (model.decode(latents)[0] * 255).round().permute(1, 2, 0).numpy()
-        print("largest difference of a pixel:", np.abs(mine - np.asarray(picture)).max(), "of 255")
+        mine = np.asarray(to_image(model.decode(latents)), float)
+        print(f"largest difference of a pixel: {np.abs(mine - np.asarray(picture, float)).max():g} of 255")
 
 
 # %% [markdown]
