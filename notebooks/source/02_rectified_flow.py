@@ -46,12 +46,13 @@ clean = torch.tensor([-2.0, 2.0]).repeat(30).reshape(60, 1, 1, 1) + 0.3 * noise.
 paths, levels = [noise], dl.flow.sigmas_linear(100)
 dl.flow.sample(world, noise, levels, means, on_step=lambda state: paths.append(state.latents))
 
+# %%
 figure = NotebookFigure(figsize=(8.5, 3.4), layout="constrained")
 left, right = figure.subplots(1, 2, sharey=True)
 left.plot([1, 0], torch.stack([noise, clean]).reshape(2, 60), color="#D55E00", alpha=0.5, linewidth=1)
 right.plot(levels, torch.stack(paths).reshape(101, 60), color="#0072B2", alpha=0.6, linewidth=1)
-left.set(title="pairs of noise and image", xlabel="sigma", ylabel="x", xlim=(1, 0))
-right.set(title="paths of the flow", xlabel="sigma", xlim=(1, 0))
+for ax, title in ((left, "pairs of noise and image"), (right, "paths of the flow")):
+    ax.set(title=title, xlabel="sigma", ylabel="x", xlim=(1, 0))
 figure
 
 # %% [markdown]

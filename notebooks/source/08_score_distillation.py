@@ -291,7 +291,7 @@ print(inspect.getsource(plain.ems).split('"""')[-1])
 
 # %% [markdown]
 # Why is this, with a mask where the two texts differ, the default? Because it was measured. On 100 edits of held-out portraits its net residual (distance of all
-# attributes from the exact result) was about half of that of DDS (24 edits), with half of the evaluations, and about the
+# attributes from the exact result) was about half of that of DDS (on 24 of them), with half of the evaluations, and about the
 # same as that of FlowSlider, a rule of the same kind. Guidance made levels overshoot; more noises per step, other noise
 # ranges and four other rules that looked better on 20 to 60 edits were no better on 180 to 300 new ones.
 # `docs/decisions/0003-ems.md` has the tables, with all that was refuted.
@@ -322,8 +322,8 @@ for words, (source, target) in {
 # - "DDS is exact" holds in a world in which texts shift means. Real texts do more than that.
 # - "Bit for bit under its own text" is a promise about *no* edit. It does not say that an edit moves only what was asked.
 # - Drift counts the attributes of a list. The blur of SDS in section 1 would hardly show in it.
-# - Settings (rate, steps, guidance) were shared by all here, to compare one thing at a time. Tuned each for itself, as in
-#   the benchmark, the methods lie closer together.
+# - Settings (rate, steps, guidance) were shared by all here, to compare one thing at a time. In the benchmark, each tuned
+#   for itself and compared at the same effect, they lay closer together.
 #
 # **To discuss.** SDS moves a picture even under a text that describes it well. What is it that the model finds wrong? And
 # the formula of CSDS is not known to us: is it right to build, and to teach, four readings of it?
