@@ -7,6 +7,7 @@ import torch
 
 import ditlens as dl
 from ditlens import course
+from ditlens.images import to_image
 from ditlens.views.plots import NotebookFigure, plot_portraits
 from ditlens.worlds.analytic import GaussianWorld, MixtureWorld
 
@@ -45,12 +46,13 @@ clean = torch.tensor([-2.0, 2.0]).repeat(30).reshape(60, 1, 1, 1) + 0.3 * noise.
 paths, levels = [noise], dl.flow.sigmas_linear(100)
 dl.flow.sample(world, noise, levels, means, on_step=lambda state: paths.append(state.latents))
 
+# %%
 figure = NotebookFigure(figsize=(8.5, 3.4), layout="constrained")
 left, right = figure.subplots(1, 2, sharey=True)
 left.plot([1, 0], torch.stack([noise, clean]).reshape(2, 60), color="#D55E00", alpha=0.5, linewidth=1)
 right.plot(levels, torch.stack(paths).reshape(101, 60), color="#0072B2", alpha=0.6, linewidth=1)
-left.set(title="pairs of noise and image", xlabel="sigma", ylabel="x", xlim=(1, 0))
-right.set(title="paths of the flow", xlabel="sigma", xlim=(1, 0))
+for ax, title in ((left, "pairs of noise and image"), (right, "paths of the flow")):
+    ax.set(title=title, xlabel="sigma", ylabel="x", xlim=(1, 0))
 figure
 
 # %% [markdown]
@@ -163,8 +165,8 @@ picture = model.generate(text, seed=3, steps=20, guidance=3.0)
 def compare(latents):
     """How far a picture of these latents is from that of model.generate, in brightness levels."""
     if latents is not ...:
-        mine = (model.decode(latents)[0] * 255).round().permute(1, 2, 0).numpy()
-        print("largest difference of a pixel:", np.abs(mine - np.asarray(picture)).max(), "of 255")
+        mine = np.asarray(to_image(model.decode(latents)), float)
+        print(f"largest difference of a pixel: {np.abs(mine - np.asarray(picture, float)).max():g} of 255")
 
 
 # %% [markdown]
