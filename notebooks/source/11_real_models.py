@@ -45,15 +45,13 @@ with torch.device("meta"):
 print(f"{'(computed)':14} joint  single  width   weights    in bfloat16")
 for name, net in {model.name: model.pipe.transformer, **real}.items():
     weights = sum(each.numel() for each in net.parameters())
-    single = len(getattr(net, "single_transformer_blocks", ()))
-    gigabytes = 2 * weights / 1e9
-    print(
-        f"{name:14}{len(net.transformer_blocks):6}{single:8}{net.inner_dim:7}{weights / 1e6:8.0f} M{gigabytes:10.1f} GB"
-    )
+    blocks = f"{len(net.transformer_blocks):6}{len(getattr(net, 'single_transformer_blocks', ())):8}"
+    print(f"{name:14}{blocks}{net.inner_dim:7}{weights / 1e6:8.0f} M{2 * weights / 1e9:10.2f} GB")
 
 # %% [markdown]
 # On top come the text encoders. The largest, T5-XXL, has about 4.8 billion weights (9.5 GB in bfloat16); it runs once for
-# each text, so it can wait in main memory: `dl.load(NAME, device="cuda", offload=True)`.
+# each text, so it can wait in main memory. `dl.load` looks at what is free, chooses number format and placement, and says
+# why; `dl.load(NAME, "cuda", torch.bfloat16, profile="offload")` decides it for you.
 #
 # What else is different:
 #
@@ -116,12 +114,14 @@ parts = dict(model.pipe.components)
 parts["transformer"] = SD3(**{**model.pipe.transformer.config, "num_layers": 2, "dual_attention_layers": ()})
 own = dl.wrap(diffusers.StableDiffusion3Pipeline(**parts), "random")
 edit = dl.edit(own, own.generate("a cat", seed=0), source_text="a red cat", target_text="a blue cat")
-print(own.name, own.world, edit.drift, edit.evaluations, "evaluations,", edit.recipe["method"]["name"])
+print(
+    f"world {own.world}, drift {edit.drift}, {edit.evaluations} evaluations of {edit.recipe['method']['name']}"
+)
 edit.image
 
 # %% [markdown]
 # No world, so no drift; the rest is as you know it. With the real weights it is
-# `dl.load("stabilityai/stable-diffusion-3.5-medium", device="cuda", dtype="bfloat16")`, and the same for FLUX. Both are
+# `dl.load("stabilityai/stable-diffusion-3.5-medium")`, and the same for FLUX. Both are
 # *gated*: accept the licence on the model's page and log in with `hf auth login` first. Read that licence: FLUX.1-dev's is
 # non-commercial, and SD3.5's has a limit of revenue.
 #
@@ -228,9 +228,10 @@ print(len(study.items), "items; what one site holds:", tuple(study.read("joint.0
 # %% [markdown]
 # The shell does the same, and several processes share the work by sharing the folder:
 #
-#     ditlens capture --prompts prompts.txt --seeds 0:4 --sites "joint.*.{text,image}.out" --out study --dry-run
+#     ditlens capture --prompts prompts.txt --seeds 0:4 --sites "joint.*.image.out" --out study
+#     ditlens capture ... --dry-run              # how much will it be?
 #     ditlens capture ... --workers 4            # four processes, one for each GPU
-#     torchrun --nproc-per-node 4 -m ditlens capture ...        # or srun, on many machines
+#     torchrun --nproc-per-node 4 -m ditlens capture ...   # or srun
 #     ditlens capture ... --engine ray           # on a Ray cluster
 #
 # They exchange nothing but files. Measured with two processes of one thread each and 120 prompts, on CPUs: 1.8 times as
@@ -251,10 +252,10 @@ folder.cleanup()
 # | an edit by EMS, its mask included | 72 | 3.6 | 8.3 GB |
 # | an edit by FlowEdit | 132 | 6.2 | 8.3 GB |
 #
-# **Computed** from it: 1000 edits by EMS are one hour. On a slower GPU multiply by the ratio of its sampling times: an
-# edit costs about 1.5 samples, wherever you are.
+# **Computed** from it: 1000 edits by EMS are one hour. An edit took about 1.5 times as long as a sample; for
+# another GPU, time one sample and multiply. (That the ratio holds there was not measured.)
 #
-# What to do about memory, in this order: `dtype="bfloat16"`; text encoders offloaded; fewer items in a batch; a smaller
+# What to do about memory, in this order: `torch.bfloat16`; text encoders offloaded; fewer items in a batch; a smaller
 # picture. Capturing hidden states *whole* from all blocks made a call 2.7 times as long on the same GPU; means of a few
 # blocks cost a few per cent.
 #
@@ -278,6 +279,8 @@ photo = model.generate("a portrait with a big smile", seed=0)
 print(dl.extract(photo, "make it winter", ByHand("a street in summer", "a street in winter"), model=model))
 
 # %% [markdown]
+# Our small text encoders were not taught seasons and spell them in pieces; the last lines say what to reword.
+#
 # ## What not to conclude
 #
 # - That a call runs on random weights says that the call runs. It says nothing about what a trained model would show.
