@@ -1,6 +1,249 @@
 """Notebook 10: measuring disentanglement."""
 
-from ditlens.course.exercise import Lesson
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ditlens.course.answers import choice, function, number, numbers, words
+from ditlens.course.exercise import Exercise, Idea, Lesson, among, between, near
+
+ANGLE = Exercise(
+    id="10.1",
+    title="What comes along at 60 degrees",
+    difficulty=1,
+    takes="a number",
+    reads=number,
+    right=near(0.866, 0.01),
+    praise="It is the sine of the angle, about 0.87: at 60° the reading of b is mostly a reading of a.",
+    ideas=(
+        Idea(
+            near(0.667, 0.01),
+            "60 of 90 degrees looks like two thirds. But 30° gave a half and not a third: it does not grow in "
+            "proportion to the angle.",
+            0.667,
+        ),
+        Idea(
+            near(0.5, 0.01),
+            "That is what 30° gave, and also the cosine of 60°. Would a larger angle bring the patterns nearer "
+            "to each other, or farther apart?",
+            0.5,
+        ),
+        Idea(
+            near(1.0, 0.02),
+            "That is how far the reading of a itself moves. Which of the two readings is asked for?",
+            1.0,
+        ),
+        Idea(near(0.0, 0.02), "Only orthogonal patterns read 0 of each other, and these are turned.", 0.0),
+    ),
+    hints=(
+        "Take the cell above, with TwoFactorWorld(std=0.1, angle=60).",
+        "world.read(world.text(1.0, 0.0)) has both readings; the second is that of b.",
+    ),
+    example=0.866,
+)
+
+METRICS = (
+    "mig",
+    "dci_disentanglement",
+    "dci_informativeness",
+    "sap",
+    "explicitness",
+    "factor_vae",
+    "beta_vae",
+)
+BLIND = frozenset({"dci_informativeness", "explicitness", "factor_vae", "beta_vae"})
+
+SEES = Exercise(
+    id="10.2",
+    title="Metrics that do not see the angle",
+    difficulty=2,
+    takes="a list of metrics",
+    reads=words(*METRICS),
+    right=among(BLIND),
+    praise="Two ask whether the factors can be read at all, by all codes together, and they can. The other two "
+    "are votes, and the own code is still the stiller one. Asked alone, each of them would call 30° perfect.",
+    ideas=(
+        Idea(
+            lambda names: bool(names & {"mig", "dci_disentanglement", "sap"}),
+            "You list a metric that falls from 0° to 30°. A low number at 30° means that it does see the angle.",
+            ["mig", "dci_disentanglement", "sap"],
+        ),
+        Idea(
+            among(frozenset({"dci_informativeness", "explicitness"})),
+            "These two ask whether the factors can be read at all, right. But there are more whose number hardly "
+            "moves, although they carry the word disentanglement in their papers. Compare both columns.",
+            ["dci_informativeness", "explicitness"],
+        ),
+        Idea(
+            among(frozenset({"factor_vae", "beta_vae"})),
+            "These two do not see it, right. Compare both columns for the others: who asks only whether a factor "
+            "can be read at all?",
+            ["factor_vae", "beta_vae"],
+        ),
+        Idea(
+            lambda names: not names,
+            "If all of them saw it, every row would fall. Some have 1.00 in both columns.",
+            [],
+        ),
+    ),
+    hints=(
+        "Compare the columns 0° and 30°, row by row. The last column does not matter here.",
+        "found[0].scores and found[30].scores are dicts of numbers; four of the seven stay as they are.",
+    ),
+    example=sorted(BLIND),
+)
+
+UNDECIDED = Exercise(
+    id="10.3",
+    title="An interval that holds 0",
+    difficulty=1,
+    takes="'yes', 'no' or 'undecided'",
+    reads=choice("yes", "no", "undecided"),
+    right=among("undecided"),
+    praise="The bias is there, we put it in, and 12 pairs do not show it. That a measurement does not find a thing "
+    "is no finding, unless its interval is narrow.",
+    ideas=(
+        Idea(
+            among("no"),
+            "The interval holds 0, so there may be nothing. But it also holds large values. What did the training "
+            "of the twin put in?",
+            "no",
+        ),
+        Idea(
+            among("yes"),
+            "You know that the bias is there, because you were told. The question is about this cell alone: could "
+            "a model without it have given these numbers?",
+            "yes",
+        ),
+    ),
+    hints=(
+        "Name the smallest and the largest value that the interval allows. Do both say the same?",
+        "It allows no effect at all, and a large one.",
+    ),
+    example="undecided",
+)
+
+COUNT = 40
+
+
+def scores() -> tuple[np.ndarray, np.ndarray]:
+    """Two methods on the same items: items differ much, methods by 0.01."""
+    rng = np.random.default_rng(1)
+    hard = rng.uniform(0, 1, COUNT)
+    return hard + 0.01 + rng.normal(0, 0.005, COUNT), hard
+
+
+def tried(given: Callable[..., Any]) -> SimpleNamespace | None:
+    """What an interval of a learner's is for two methods of known difference."""
+    result = given(*scores())
+    if result is None or result is ...:
+        return None
+    found = numbers(result)
+    if len(found) != 2:
+        raise ValueError(f"an interval has two ends, and this has {len(found)} numbers")
+    return SimpleNamespace(low=found[0], high=found[1], width=found[1] - found[0])
+
+
+def of(ends: Callable[[np.random.Generator, np.ndarray, np.ndarray], Any]) -> Callable[..., Any]:
+    """A function as a learner may write it."""
+    return lambda first, second: ends(np.random.default_rng(0), np.asarray(first), np.asarray(second))
+
+
+def together(rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> Any:
+    """The right one: items resampled together."""
+    rows = rng.integers(0, COUNT, (2000, COUNT))
+    return np.percentile((first - second)[rows].mean(axis=1), [2.5, 97.5])
+
+
+def apart(rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> Any:
+    """Items of both methods resampled on their own."""
+    one, two = (values[rng.integers(0, COUNT, (2000, COUNT))].mean(axis=1) for values in (first, second))
+    return np.percentile(one - two, [2.5, 97.5])
+
+
+PAIRED = Exercise(
+    id="10.4",
+    title="The interval of a paired difference",
+    difficulty=3,
+    takes="a function of two arrays that returns (low, high)",
+    reads=function(tried, "first", "second"),
+    right=lambda found: (
+        0.006 <= found.low <= 0.0105 and 0.0095 <= found.high <= 0.014 and found.width < 0.0055
+    ),
+    praise="The items differ a hundred times as much as the methods, and the pairs take that out: 40 items are "
+    "enough for a difference that two separate samples would need thousands for.",
+    ideas=(
+        Idea(
+            lambda found: found.width > 0.1,
+            "This interval is wide, as if the two methods had seen different pictures: it looks as if each array "
+            "was resampled on its own. Use the same row numbers for both, or resample the differences.",
+            of(apart),
+        ),
+        Idea(
+            lambda found: found.high < 0,
+            "The sign is turned round: first - second was asked for.",
+            of(lambda rng, first, second: together(rng, second, first)),
+        ),
+        Idea(
+            lambda found: found.low < found.high and 0.01 < found.width < 0.1,
+            "This is where single differences lie, not where their mean does: it would stay as wide with a million "
+            "items. Take the mean within each resample before the percentiles.",
+            of(lambda rng, first, second: np.percentile(first - second, [2.5, 97.5])),  # noqa: ARG005
+        ),
+        Idea(
+            lambda found: found.width < 0,
+            "The ends are in the wrong order: the lower one comes first.",
+            of(lambda rng, first, second: together(rng, first, second)[::-1]),
+        ),
+    ),
+    hints=(
+        "Resample the differences: difference = first - second is one number for each item.",
+        "rows = rng.integers(0, len(difference), (2000, len(difference))) has the items of 2000 resamples.",
+        "Take difference[rows].mean(axis=1), and of these np.percentile(..., [2.5, 97.5]).",
+    ),
+    example=of(together),
+)
+
+BEST = Exercise(
+    id="10.5",
+    title="The best of 8 seeds",
+    difficulty=2,
+    takes="a number, in standard deviations",
+    reads=number,
+    right=near(1.4236, 0.06),
+    praise="Nearly one and a half standard deviations out of nothing. Many published differences are smaller.",
+    ideas=(
+        Idea(
+            near(0.0, 0.06),
+            "The methods are equal on average, yes. But the largest of eight draws is not an average draw.",
+            0.0,
+        ),
+        Idea(
+            near(0.354, 0.06),
+            "One over the root of 8 is how much a mean of eight scatters. Here nobody takes a mean.",
+            0.354,
+        ),
+        Idea(
+            near(2.83, 0.1),
+            "The root of 8 belongs to sums of eight draws. Here one of them is chosen: its maximum.",
+            2.83,
+        ),
+        Idea(
+            between(-1.6, -1.2),
+            "The size is right and the sign is turned: how much better does the *best of 8* look?",
+            -1.42,
+        ),
+    ),
+    hints=(
+        "rng.normal(size=(20000, 8)) draws 20000 times eight scores.",
+        "The best of each row is .max(axis=1); compare its mean with that of single draws.",
+    ),
+    example=1.42,
+)
 
 LESSON = Lesson(
     number="10",
@@ -8,7 +251,29 @@ LESSON = Lesson(
     title="Measuring disentanglement",
     goal="What else moves? Metrics, a model whose bias is known, and a fair comparison of edits.",
     minutes=50,
-    before="Notebook 09 helps; means and confidence intervals.",
-    objectives=(),
-    exercises=(),
+    before="notebook 09 helps; means and confidence intervals.",
+    objectives=(
+        "try a metric on something whose answer is known before you believe it",
+        "find a bias that was put into a model, and say when a measurement is undecided",
+        "compare editing methods fairly: same items and seeds, dev and test, paired differences, intervals",
+        "say what the best of several seeds is worth",
+    ),
+    exercises=(ANGLE, SEES, UNDECIDED, PAIRED, BEST),
+    discuss=(
+        (
+            "A model trained on photographs gives old people glasses. Is that a bias of the model, of the data, or "
+            "of neither?",
+            "Old people do wear glasses more often. As a description of the data it is right; as an answer to 'an "
+            "old person' it adds what was not asked for. Ask who is harmed if it always does?",
+        ),
+        (
+            "Whom does it help to report the best of 8 seeds?",
+            "A user who will look at 8 pictures and pick one is served by it, if all methods get 8. A reader who "
+            "compares methods is misled, unless the same choice was made for each, and said.",
+        ),
+    ),
+    trouble=(
+        "The twin needs peft, which comes with ditlens[analysis].",
+        "Sections 2 and 4 take most of the time; on slow laptops let them run during the discussion of section 1.",
+    ),
 )
