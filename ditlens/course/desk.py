@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import escape
+
 from ditlens.arguments import PATH, TEXT, takes
 from ditlens.cards import Carded, Piece, Table
 from ditlens.course.exercise import Exercise, Lesson, Verdict, short
@@ -296,7 +298,7 @@ def results(path: str | Path, name: str) -> Path:
 
 
 def diagram(number: str) -> Diagram:
-    """Show the diagram of a lesson, as SVG.
+    """Show the diagram of a lesson.
 
     >>> course.diagram("00")
     Diagram of notebook 00: ...
@@ -322,9 +324,13 @@ class Diagram:
         """The SVG file."""
         return Path(__file__).parent / "diagrams" / f"{self.stem}.svg"
 
-    def _repr_svg_(self) -> str:
-        return self.file.read_text("utf-8")
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """As a picture in HTML, which JupyterLab shows in notebooks that it does not trust; and as SVG."""
+        drawn = self.file.read_text("utf-8")
+        address = f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"
+        html = f'<img alt="{escape(repr(self))}" src="{address}" style="max-width: 100%">'
+        return {"text/html": html, "image/svg+xml": drawn, "text/plain": repr(self)}
 
     def __repr__(self) -> str:
-        said = self._repr_svg_().partition("<desc>")[2].partition("</desc>")[0]
+        said = self.file.read_text("utf-8").partition("<desc>")[2].partition("</desc>")[0]
         return f"Diagram of notebook {self.stem[:2]}: {' '.join(said.split())}"
