@@ -26,7 +26,7 @@ course.diagram("05")
 
 # %%
 model = course.model()
-text = "a portrait of a person with a big smile, long red hair, round glasses, clean shaven, no hat"
+text = "a portrait of a person with a big smile, long red hair, no glasses, clean shaven, no hat"
 late = 2 * model.defaults["steps"] // 3
 with dl.capture(model, "joint.*.image.out", steps=[0, late]) as cache:
     image = model.generate(text, seed=0)
