@@ -25,15 +25,13 @@ course.diagram("04")
 model = course.model()
 text = "a portrait of a person with a big smile, long red hair and a green shirt"
 reader = model.row_tokenizer
-names = [
-    name.replace("</w>", "").strip("<|>▁") for name in reader.convert_ids_to_tokens(reader(text).input_ids)
-]
+pieces = reader.convert_ids_to_tokens(reader(text).input_ids)
+names = [piece.replace("</w>", "").strip("<|>▁") for piece in pieces]
 embedding = model.encode_text(text)
 print(len(names), "rows:", *names)
 print("the model sees", embedding.tokens.shape[1], "rows;", int(embedding.mask.sum()), "are no padding")
-print(
-    "smile is in", dl.words(model, text, "smile"), "and the phrase in", dl.words(model, text, "a big smile")
-)
+print("smile is in", dl.words(model, text, "smile"))
+print("a big smile is in", dl.words(model, text, "a big smile"))
 
 # %% [markdown]
 # Start, words, a comma and the end come first; the rest is *padding*, which fills the matrix to a fixed length. `dl.words`
@@ -50,8 +48,9 @@ pair = model.encode_text([text, text.replace("long", "short")])
 a, b = pair.tokens.float()
 change = (a - b).norm(dim=-1) / a.norm(dim=-1)
 figure, (ax,) = panels(1, 1, 2.8, 0)
-ax.bar(range(len(change)), change, color=np.where(pair.mask[0], "#0072B2", "#AAAAAA"))
-ax.set_xticks(range(len(names)), names, rotation=70)
+count = len(names) + 6  # of the padding, six rows; the others look like them
+ax.bar(range(count), change[:count], color=np.where(pair.mask[0, :count], "#0072B2", "#AAAAAA"))
+ax.set_xticks(range(count), names + ["padding"] * 6, rotation=70)
 ax.set(ylabel="|difference| / |row|", title="long → short: how much each row changes (grey: padding)")
 figure
 
@@ -286,7 +285,9 @@ leak = dl.leakage(model, "smile", "hat", carriers=8, stream="text", steps=0, sam
 for order in ("before", "after"):
     for block in ("embedding", *leak.blocks):
         row = leak.select(order=order, block=block)[0]
-        print(f"smile {order} hat, {block:9}: accuracy {row.leak['value']:.2f}, size {row.size['value']:.2f}")
+        print(
+            f"smile {order:6} hat, {block:9}: accuracy {row.leak['value']:.2f}, size {row.size['value']:.2f}"
+        )
 
 # %% [markdown]
 # Named before the hat, the smile can be told from the hat's rows without a single mistake, by the encoder's doing alone.
@@ -302,14 +303,12 @@ for order in ("before", "after"):
 # the same when it enters the first block.
 
 # %% tags=["exercise"]
-text_a = ...
-text_b = ...
-course.check("04.5", ... if text_a is ... else (text_a, text_b))
+two_texts = ...  # ("first text", "second text")
+course.check("04.5", two_texts)
 
 # %% tags=["solution"]
-text_a = "a portrait of a person with a smile and red hair"
-text_b = "a portrait of a person with a smile and black hair"
-course.check("04.5", ... if text_a is ... else (text_a, text_b))
+two_texts = ("a portrait with a smile and red hair", "a portrait with a smile and black hair")
+course.check("04.5", two_texts)
 
 # %% [markdown]
 # ## What not to conclude

@@ -26,12 +26,13 @@ course.diagram("05")
 
 # %%
 model = course.model()
-text = "a portrait of a person with a big smile, long red hair, round glasses, clean shaven, no hat"
+text = "a portrait of a person with a big smile, long red hair, no glasses, clean shaven, no hat"
 late = 2 * model.defaults["steps"] // 3
 with dl.capture(model, "joint.*.image.out", steps=[0, late]) as cache:
     image = model.generate(text, seed=0)
 view = dl.PCA(3).fit(cache)
-dl.plot_token_map(view, cache, image=image)
+last = model.transformer.config.num_layers - 1
+dl.plot_token_map(view, cache, image=image, block=sorted({0, last // 2, max(last - 1, 0), last}))
 
 # %% [markdown]
 # In portraits a head and shoulders are there in the late blocks of step 0, when the latents are nothing but noise: they

@@ -243,7 +243,7 @@ BLIND = Exercise(
     id="04.5",
     title="A smile that cannot know",
     difficulty=2,
-    takes="two texts, (text_a, text_b)",
+    takes="two texts, ('...', '...')",
     reads=two_texts,
     right=lambda pair: (
         pair.same and pair.smile is not None and len(pair.differ) == 1 and pair.differ[0] > pair.smile
