@@ -169,7 +169,7 @@ for name, network in {"trained": model, "untrained": dl.untrained(model)}.items(
 # ## 3 · Looked at: who attends to the word?
 #
 # In joint attention every patch spreads a total of 1 over all patches and all rows of the text. We capture the share that
-# goes to the word *smile*, with each block a column and each step a row.
+# goes to the word *smile*, block by block, early in the run: step 1 of 10, when the image is still mostly noise.
 #
 # **Predict.** Which patches look at the word? All blocks alike?
 
@@ -177,13 +177,13 @@ for name, network in {"trained": model, "untrained": dl.untrained(model)}.items(
 smiling = "a portrait of a young person with a big smile, light skin, clean shaven, red hair"
 frowning = smiling.replace("smile", "frown")
 setting = {"steps": 10, "guidance": 1}
-with dl.capture(model, "joint.*.image.attn.to_text", steps=[1, 5]) as looks:
+with dl.capture(model, "joint.*.image.attn.to_text", steps=[1]) as looks:
     image = model.generate(smiling, seed=0, **setting)
 plot_attention(looks, "smile", image=image)
 
 # %% [markdown]
-# In the middle blocks the mouth is where the word is looked at most, and it is so early, when the image is still mostly
-# noise: the network has a place for a mouth before there is one.
+# In the middle blocks the mouth is where the word is looked at most, in an image that shows no mouth yet: the network has a
+# place for one before there is one.
 #
 # But a look is not a take. Attention weights say from where a patch *may* read. What arrives also depends on the values
 # that are read, on the gate that scales them, and on all that follows. To know, we have to interfere.

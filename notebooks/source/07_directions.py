@@ -139,7 +139,8 @@ part = next(name for name in moved if name != "all" and moved[name] > moved["all
 course.check("07.2", part)
 
 # %% [markdown]
-# A *token-local* edit, one row of 64, does what the whole matrix does. The large rest of $n$ is nearly without effect.
+# A *token-local* edit, one row of 64, does what the whole matrix does. The large rest of $n$ does nothing for the
+# smile; it only lets other things drift a little.
 # **How long a vector is says nothing of how much it does.**
 #
 # ## 3 · A line or an arc?
