@@ -62,8 +62,11 @@ def text(answer: Any) -> str:
     >>> text(" The  Image stream. ")
     'the image stream'
     """
+    if isinstance(answer, list | tuple | set) and len(answer) == 1:
+        (answer,) = answer
     if not isinstance(answer, str):
-        raise AnswerError(f"Got {short(answer)}, which is no text: write it in quotes.")
+        quotes = ": write it in quotes" if callable(answer) or isinstance(answer, int | float) else ""
+        raise AnswerError(f"Got {short(answer)}, which is no text{quotes}.")
     return " ".join(answer.lower().split()).strip(" .,;:!?\"'")
 
 

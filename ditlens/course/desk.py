@@ -20,6 +20,7 @@ from ditlens.errors import MissingDependencyError, SettingError
 from ditlens.files import read_json, user_path, write_json
 from ditlens.models.find import find
 from ditlens.models.loading import load
+from ditlens.tables import counted
 from ditlens.version import __version__
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ DESK = Desk()
 def start(number: str) -> Started:
     """Begin a lesson: look whether what it needs is installed, and say which model it will use.
 
-    >>> course.start("00")
+    >>> dl.course.start("00")
     00 · Start here
     ...
 
@@ -132,7 +133,7 @@ def model() -> Model:
 
     With a model that has no oracle the cells that begin with ``# portraits only`` say so instead of running.
 
-    >>> course.model().name
+    >>> dl.course.model().name
     'portraits'
     """
     loaded = load(os.environ.get(VARIABLE) or "portraits")
@@ -164,7 +165,7 @@ def skipped(lines: list[str]) -> list[str]:
 def check(id: str, answer: Any = ...) -> Verdict:
     """Judge an answer, and say which known wrong idea it shows, if it shows one.
 
-    >>> course.check("00.1", ...).right is None
+    >>> dl.course.check("00.1", ...).right is None
     True
 
     Args:
@@ -181,8 +182,9 @@ def check(id: str, answer: Any = ...) -> Verdict:
     entry = DESK.entry(id)
     if verdict.right is not None:
         entry.attempts += 1
-        entry.answer, entry.right = short(answer), verdict.right
-        entry.diagnosis = "" if verdict.right else verdict.says
+        if verdict.right or not entry.right:  # who was right may go on and try
+            entry.answer, entry.right = short(answer), verdict.right
+            entry.diagnosis = "" if verdict.right else verdict.says
     return verdict
 
 
@@ -202,7 +204,7 @@ class Hint(Carded):
 def hint(id: str) -> Hint:
     """Give the next hint of an exercise: from a nudge to nearly everything; the last one stays.
 
-    >>> course.hint("00.1")
+    >>> dl.course.hint("00.1")
     00.1 · hint 1 of ...
 
     Args:
@@ -240,7 +242,7 @@ class Overview(Carded):
 def exercises(number: str | None = None) -> Overview:
     """List the exercises of a lesson with what was answered in this kernel.
 
-    >>> course.exercises("00")
+    >>> dl.course.exercises("00")
     0 of ...
 
     Args:
@@ -256,15 +258,39 @@ def exercises(number: str | None = None) -> Overview:
     return Overview(chosen, DESK.entries)
 
 
+@dataclass(frozen=True, repr=False)
+class HandedIn(Carded):
+    """What was written to hand in.
+
+    Attributes:
+        file: The file.
+        name: Whose.
+        exercises: What is in it, by exercise.
+    """
+
+    file: Path
+    name: str
+    exercises: dict[str, dict[str, Any]]
+
+    def _card(self) -> list[Piece]:
+        right = sum(entry["right"] is True for entry in self.exercises.values())
+        lessons = sorted({id.partition(".")[0] for id in self.exercises})
+        count = counted(len(self.exercises), "exercise")
+        said = f"{count} of notebooks {', '.join(lessons) or 'none'}, {right} right."
+        return [f"Wrote {self.file.absolute()}, of {self.name}: {said}"]
+
+
 @takes(path=PATH, name=TEXT)
-def results(path: str | Path, name: str) -> Path:
+def results(path: str | Path, name: str) -> HandedIn:
     """Write what was answered to a file to hand in; answers of other notebooks that are in it stay.
 
     One JSON file for the whole course: the learner's name, and for each exercise the answer, whether it is right,
     the diagnosis, and how many attempts and hints it took.
 
-    >>> course.results("ada.json", name="Ada").name
-    'ada.json'
+    >>> dl.course.results("ada.json", name="Ada")
+    Wrote ...ada.json, of Ada: ...
+
+    An exercise that was once right stays right, whatever is tried after.
 
     Args:
         path: The file, ``.json``; an existing one must be of the same person.
@@ -286,7 +312,7 @@ def results(path: str | Path, name: str) -> Path:
             raise SettingError(f"{file} is of {there.get('name')!r}, not of {name!r}. Choose another name.")
         kept = there["exercises"]
     answered = {id: vars(entry) for id, entry in DESK.entries.items() if entry.attempts or entry.hints}
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "name": name,
         "ditlens": __version__,
@@ -295,13 +321,13 @@ def results(path: str | Path, name: str) -> Path:
         "exercises": dict(sorted((kept | answered).items())),
     }
     write_json(file, content)
-    return file
+    return HandedIn(file, name, content["exercises"])
 
 
 def diagram(number: str) -> Diagram:
     """Show the diagram of a lesson.
 
-    >>> course.diagram("00")
+    >>> dl.course.diagram("00")
     Diagram of notebook 00: ...
 
     Raises:

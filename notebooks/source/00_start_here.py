@@ -14,7 +14,15 @@ model
 
 # %% [markdown]
 # This is a diffusion transformer of the same kind as Stable Diffusion 3, only much smaller. It draws one thing:
-# cartoon portraits. It came with ditlens, and nothing is downloaded.
+# cartoon portraits. It came with ditlens, and nothing is downloaded. The table above is for later; for now, five words:
+#
+# - The model makes a picture **from noise, in steps**. In each it predicts a *velocity*: how the picture should change next.
+# - It does not work on pixels but on **latents**, a smaller form that an *autoencoder* makes of the picture (encode) and turns
+#   back into one (decode). A **patch** is a square of it.
+# - An **embedding** is the text as numbers, made by the *text encoders*.
+# - The network is a stack of **blocks**. In each, every patch may look at every word: *attention*.
+#
+# The [glossary](../docs/reference/glossary.md) has them all, and the notebooks 01 and 02 take them apart.
 #
 # The people in it are drawn by rules, and every attribute is drawn independently of all others: skin tone, age and
 # hair go together in no way, and no attribute is called male or female. That is a choice, so that what one attribute
@@ -30,7 +38,7 @@ course.diagram("00")
 # will the four pictures share, and what will differ?
 
 # %%
-text = "a portrait with a big smile, long red hair and round glasses"
+text = "a portrait with a big smile, clean shaven, long red hair, round glasses"
 pictures = model.sample([text] * 4, seeds=[0, 1, 2, 3])
 plot_portraits(list(pictures), ["seed 0", "seed 1", "seed 2", "seed 3"], columns=4, title=text)
 
@@ -55,8 +63,8 @@ print(
 #
 # | route | what it is | where it goes |
 # |---|---|---|
-# | tokens | a matrix with one row for every word or comma | into the joint attention: every patch of the picture can look at every row |
-# | pooled | one vector for the whole text | into every block, together with the noise level: it scales and shifts all channels |
+# | tokens | a matrix with one row for every word or comma | into the attention: every patch of the picture can look at every row |
+# | pooled | one vector for the whole text | into every block, where it sets how strongly each kind of number counts |
 #
 # Keep the two apart in your mind. In section 6 we switch them off one by one.
 #
@@ -116,12 +124,12 @@ sweep.plot()
 # How to read it: bands are the levels that have a name, green is the level that was asked for, and the dotted lines
 # mark degrees 0 and 1. The lowest panel shows how far all the *other* attributes moved.
 #
-# Compare with your sketch. Does the mouth go on turning down after 1? At −1 the mouth does the opposite, as asked. But
+# Compare with your sketch. Does the mouth go on turning down after 1? At −1 it goes the other way, a little. But
 # what is the opposite of adding a crown? There is none. A line in the space of texts goes on in both directions; its
 # meaning does not have to.
 #
 # ### Exercise 00.1
-# At which of these degrees does the crown appear first?
+# Eight pictures were made, one for each degree that was swept. Which degree is the first with a crown?
 
 # %% tags=["exercise"]
 # portraits only: about the sweep above
@@ -134,35 +142,42 @@ appears = next(one.degree for one in sweep.edits if one.after["hat"] == "crown")
 course.check("00.1", appears)
 
 # %% [markdown]
-# ## 5 · Degree 0 changes nothing, exactly
+# ## 5 · What degree 0 gives back
 #
 # **Predict.** At degree 0, will the result equal the source picture, pixel by pixel?
 
 # %%
 # portraits only: about the edit above
 zero = edit.sweep([0]).edits[0]
-assert np.array_equal(zero.image, zero.reconstruction)
-lost = np.abs(np.asarray(zero.image, float) - np.asarray(zero.source_image, float)).mean()
-print("degree 0 is the reconstruction, to the last bit")
-print(f"the reconstruction is off the source by {lost:.1f} of 255 brightness levels, on average")
+pictures = {"source": zero.source_image, "reconstruction": zero.reconstruction, "degree 0": zero.image}
+plot_portraits(list(pictures.values()), list(pictures), columns=3)
 
 # %% [markdown]
-# The editor asks the model for velocities in every step, some under one text, some under the other, and moves the
-# latents by their difference. At degree 0 the two texts are the same numbers, so the difference is zero in every step.
-#
-# This is worth checking in any editor that you use: if degree 0 already changes the picture, every other degree
-# contains a change that you did not ask for.
+# The *reconstruction* is the source, encoded and decoded. Your eyes will hardly tell the three apart. Numbers do: the mean of
+# `np.abs(first - second)` is how many of 255 levels of brightness two pictures are apart.
 #
 # ### Exercise 00.2
-# So what does degree 0 give back: the `"source"`, its `"reconstruction"`, or the `"target"`?
+# Which one does degree 0 give back, to the last bit: the `"source"`, its `"reconstruction"`, or the `"target"`? Measure it.
 
 # %% tags=["exercise"]
 gives_back = ...
 course.check("00.2", gives_back)
 
 # %% tags=["solution"]
+# portraits only: about the edit above
+for name, picture in pictures.items():
+    apart = np.abs(np.asarray(zero.image, float) - np.asarray(picture, float)).mean()
+    print(f"degree 0 is {apart:.2f} levels from {name}")
 gives_back = "reconstruction"
 course.check("00.2", gives_back)
+
+# %% [markdown]
+# The editor asks the model in every step how the picture should change, once under the source text and once under the
+# edited one, and moves the latents by the difference of the answers. At degree 0 the two texts are the same numbers, so there is
+# no difference.
+#
+# This is worth checking in any editor that you use: if degree 0 already changes the picture, every other degree
+# contains a change that you did not ask for.
 
 # %% [markdown]
 # ## 6 · Which route carries the edit?
@@ -206,7 +221,7 @@ source_text = "young person, slight smile, medium wavy red hair, green shirt"
 target_text = source_text.replace("red", "pink")
 picture = examples.FOLDER / "portrait.png"
 by_hand = dl.edit(model, picture, source_text=source_text, target_text=target_text, seed=0)
-plot_portraits([by_hand.source_image, by_hand.image], ["source", "edited by hand-written texts"])
+plot_portraits([by_hand.reconstruction, by_hand.image], ["reconstruction", "edited by hand-written texts"])
 
 # %% [markdown]
 # Word the two texts alike, word for word, and change only what you want changed. The embeddings are subtracted row by
@@ -215,8 +230,8 @@ plot_portraits([by_hand.source_image, by_hand.image], ["source", "edited by hand
 #
 # ## 8 · Your turn
 #
-# Bo is middle-aged and has black hair. **Make him old (age 0.67 or more) and grey-haired, and keep drift at 0.010 or
-# below.** The cell runs as it is; change its first two lines.
+# Bo is middle-aged and has black hair. **Make him grey-haired and just old, at an age of 0.67 to 0.75, and keep drift at
+# 0.010 or below.** The cell runs as it is; change its first two lines.
 #
 # ### Exercise 00.4
 
@@ -237,8 +252,8 @@ print(f"hair {bo.after['hair_color']}, age {bo.after['age']:.2f}, drift {bo.drif
 course.check("00.4", bo)
 
 # %% [markdown] tags=["teacher"]
-# To show why 0.55: `bo.sweep([0, 0.25, 0.4, 0.45, 0.5, 0.55, 1]).plot()`. He is old at 0.45 already and grey from 0.5
-# on. Where the hair switches, drift is largest (0.0102). Go on to 1, and he only grows older.
+# To show why 0.55: `bo.sweep([0, 0.25, 0.4, 0.45, 0.5, 0.55, 0.6, 1]).plot()`. He is old at 0.45 already and grey from 0.5
+# on, where drift is just above 0.010. At 0.65 he is older than asked.
 
 # %% [markdown]
 # ## What not to conclude

@@ -63,12 +63,21 @@ def test_the_desk_remembers(tmp_path):
     shown = repr(course.exercises("00"))
     assert shown.startswith("1 of 4") and shown.count("○ open") == 2 and shown.count("✗ not yet") == 1
 
-    file = course.results(tmp_path / "ada.json", name="Ada")
-    found = json.loads(file.read_text())["exercises"]
+    handed = course.results(tmp_path / "ada.json", name="Ada")
+    assert repr(handed).endswith("ada.json, of Ada: 2 exercises of notebooks 00, 1 right.")
+    found = json.loads(handed.file.read_text())["exercises"]
     assert found["00.1"] | {"diagnosis": ""} == {
         "answer": "0.5", "right": False, "diagnosis": "", "attempts": 1, "hints": 2,
     }  # fmt: skip
     assert found["00.1"]["diagnosis"].startswith("Halfway") and found["00.2"]["right"] is True
+
+
+def test_what_was_right_stays_right():
+    for answer in (0.5, 0.75, 1, ...):
+        course.check("00.1", answer)
+    assert vars(DESK.entry("00.1")) == {
+        "answer": "0.75", "right": True, "diagnosis": "", "attempts": 3, "hints": 0,
+    }  # fmt: skip
 
 
 def test_results_of_several_notebooks_are_in_one_file(tmp_path, monkeypatch):

@@ -19,6 +19,12 @@ SWITCH = Exercise(
     "model draws did not.",
     ideas=(
         Idea(
+            lambda degree: 0.5 < degree < 0.75,
+            "The colour of the panel changes there, halfway between two pictures. But only the eight degrees at "
+            "the ticks were measured: which is the first of them with a crown?",
+            0.625,
+        ),
+        Idea(
             among(0.5),
             "Halfway sounds right, because the text is halfway. But the picture at 0.5 has no crown yet: a "
             "category has a threshold of its own.",
@@ -31,13 +37,13 @@ SWITCH = Exercise(
         ),
         Idea(
             between(-1, 0.25),
-            "That is where the mouth begins to move. The mouth slides and the crown switches: read the panel "
-            "of the hat.",
+            "The mouth is on its way there, and the hat is still as it was. The mouth slides and the crown "
+            "switches: read the panel of the hat.",
             0.25,
         ),
     ),
     hints=(
-        "The panel of the hat has two values, none and crown. Find the first point that is at crown.",
+        "The panel of the hat has two colours, for none and crown. Pictures were made at the ticks only.",
         "edit.sweep(...) measured every picture: print [(one.degree, one.after['hat']) for one in sweep.edits].",
     ),
     example=0.75,
@@ -56,7 +62,7 @@ ZERO = Exercise(
         Idea(
             among("source"),
             "Nothing was edited, so it should be the source. But the picture went through the autoencoder and "
-            "back. Which of the two comparisons in the cell above was exact?",
+            "back. How far is it from each of the three, if you measure?",
             "source",
         ),
         Idea(
@@ -65,7 +71,10 @@ ZERO = Exercise(
             "target",
         ),
     ),
-    hints=("One comparison in the cell above holds to the last bit. Which?",),
+    hints=(
+        "Two pictures are equal if the mean of np.abs(first - second) is 0, both as arrays of floats.",
+        "np.asarray(zero.image, float) is the array of a picture; pictures has the other ones.",
+    ),
     example="reconstruction",
 )
 
@@ -113,7 +122,7 @@ def edited(hair: str, age: float, drift: float, *asked: str) -> SimpleNamespace:
     return SimpleNamespace(after={"hair_color": hair, "age": age}, drift=drift, targets=asked)
 
 
-OLD = 2 / 3
+OLD, OLDEST = 2 / 3, 0.75
 
 BO = Exercise(
     id="00.4",
@@ -121,16 +130,22 @@ BO = Exercise(
     difficulty=3,
     takes="the edit that dl.edit returned",
     reads=facts_of,
-    right=lambda bo: bo.hair == "grey" and bo.age >= OLD and bo.drift <= 0.010,
-    praise="A category switches and age slides: he is old before he is grey, and where the hair switches, drift is "
-    "largest. Past that point, less is lost. A sweep finds such a place; guessing does not.",
+    right=lambda bo: bo.hair == "grey" and OLD <= bo.age <= OLDEST and bo.drift <= 0.010,
+    praise="A category switches and age slides. He is old before he is grey, the hair switches at about half of "
+    "the way, and from then on he only grows older: the place to stop is right behind the switch.",
     ideas=(
         Idea(
             lambda bo: not {"hair_color", "age"} <= bo.asked,
-            "You asked for one of the two things, and counted on the other to come along. In photographs it "
-            "would: age and grey hair go together. This model was trained on faces in which they do not. Ask "
-            "for both, joined by 'and'.",
+            "The edit was asked for one of the two things only, whatever else was in the wish: see bo.targets. In "
+            "photographs grey hair would come along with age. This model was trained on faces in which they "
+            "do not go together. Ask for both, joined by 'and'.",
             edited("grey", 0.672, 0.0169, "hair_color"),
+        ),
+        Idea(
+            lambda bo: bo.hair == "grey" and bo.age > OLDEST,
+            "He is grey, and older than was asked. Degree 1 is where the words lead, and nobody says that you "
+            "want all of it: sweep the degree, and watch both.",
+            edited("grey", 0.86, 0.0088, "hair_color", "age"),
         ),
         Idea(
             lambda bo: bo.hair == "grey" and bo.age >= OLD,
@@ -148,7 +163,7 @@ BO = Exercise(
     hints=(
         "One instruction can ask for several things, joined by 'and'.",
         "Do not guess the degree: bo.sweep([0, 0.25, 0.4, 0.45, 0.5, 0.55, 1]).plot()",
-        "He is old at 0.45 already, and grey from 0.5 on, where drift is just too large. What about a little more?",
+        "The place is behind the point where the hair switches, and before the next tick of that sweep.",
     ),
     example=edited("grey", 0.720, 0.0090, "hair_color", "age"),
 )
