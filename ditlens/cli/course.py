@@ -9,7 +9,6 @@ from typer import BadParameter, Option
 
 from ditlens.cli import options as o
 from ditlens.cli.app import Outcome
-from ditlens.course.hand_out import Edition, hand_out
 from ditlens.tables import counted
 
 
@@ -24,7 +23,7 @@ def lessons_of(text: str) -> tuple[str, ...]:
 def course(
     folder: Annotated[Path, o.File(help="Folder to write in.")],
     edition: Annotated[
-        Edition, Option(metavar="NAME", help=f"One of {', '.join(get_args(Edition))}.")
+        o.Edition, Option(metavar="NAME", help=f"One of {', '.join(get_args(o.Edition))}.")
     ] = "student",
     only: Annotated[
         Any,
@@ -33,6 +32,8 @@ def course(
     force: o.Force = False,
 ) -> Outcome:
     """Write the notebooks of the course into a folder, for learners, teachers or graders."""
+    from ditlens.course.hand_out import hand_out
+
     files = hand_out(folder, edition, only or (), overwrite=force)
     text = f"wrote {counted(len(files), 'file')} of the {edition} edition to {folder}"
     if edition == "student":

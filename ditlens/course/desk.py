@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
 
-from ditlens.arguments import PATH, TEXT, takes
+from ditlens.arguments import NOTHING, PATH, TEXT, takes
 from ditlens.cards import Carded, Piece, Table
 from ditlens.course.exercise import Exercise, Lesson, Verdict, short
 from ditlens.course.lessons import exercise, lesson
@@ -239,6 +239,7 @@ class Overview(Carded):
         ]
 
 
+@takes(number=TEXT | NOTHING)
 def exercises(number: str | None = None) -> Overview:
     """List the exercises of a lesson with what was answered in this kernel.
 
@@ -290,7 +291,8 @@ def results(path: str | Path, name: str) -> HandedIn:
     >>> dl.course.results("ada.json", name="Ada")
     Wrote ...ada.json, of Ada: ...
 
-    An exercise that was once right stays right, whatever is tried after.
+    An exercise that was once right stays right, whatever is tried after, also in another kernel; attempts and hints
+    are those of the kernel that took more.
 
     Args:
         path: The file, ``.json``; an existing one must be of the same person.
@@ -312,6 +314,10 @@ def results(path: str | Path, name: str) -> HandedIn:
             raise SettingError(f"{file} is of {there.get('name')!r}, not of {name!r}. Choose another name.")
         kept = there["exercises"]
     answered = {id: vars(entry) for id, entry in DESK.entries.items() if entry.attempts or entry.hints}
+    for id in kept.keys() & answered.keys():  # of an earlier kernel: what was right stays right
+        before, now = kept[id], answered[id]
+        better = before if before["right"] and not now["right"] else now
+        answered[id] = better | {count: max(before[count], now[count]) for count in ("attempts", "hints")}
     content: dict[str, Any] = {
         "format": FORMAT,
         "name": name,
