@@ -31,7 +31,7 @@ def course(
     ] = None,
     force: o.Force = False,
 ) -> Outcome:
-    """Write the notebooks of the course into a folder, for learners, teachers or graders."""
+    """Write the notebooks, for learners, teachers, graders."""
     from ditlens.course.hand_out import hand_out
 
     files = hand_out(folder, edition, only or (), overwrite=force)
@@ -57,7 +57,7 @@ def kit(
         str | None, Option(metavar="URL", help="Another package index, or a folder of wheels.")
     ] = None,
 ) -> Outcome:  # fmt: skip
-    """Collect all that a room without network needs: packages, model, notebooks, docs and an installer."""
+    """Collect what a room without network needs, for a USB stick."""
     from ditlens.course.kit import collect
 
     made = collect(folder, platform.split(","), python.split(","), wheel, index)
@@ -67,7 +67,7 @@ def kit(
 def preflight(
     thorough: Annotated[bool, Option("--thorough", help="Also run notebook 00 from end to end.")] = False,
 ) -> Outcome:
-    """Check before a lesson that this computer can do what the notebooks ask of it."""
+    """Check that this computer is ready for a lesson."""
     from ditlens.cli.doctor import report
     from ditlens.cli.preflight import examine, facts
 
