@@ -136,7 +136,7 @@ def test_marked_cells_are_skipped_where_the_model_has_no_world(monkeypatch, caps
     shell.run_cell(marked)
     shell.run_cell("print('plain')")
     said = capsys.readouterr().out.splitlines()
-    assert said == ["measured", "Skipped with the model sd3: its oracle measures. portraits has it.", "plain"]
+    assert said == ["measured", "Skipped with the model sd3: portraits only: its oracle measures.", "plain"]
     InteractiveShell.clear_instance()
 
 
