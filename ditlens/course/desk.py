@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 VARIABLE = "DITLENS_MODEL"
 """Environment variable with the name or folder of the model that the notebooks use."""
 MARKS = {"# portraits only": "world", "# SD3 only": "sd3"}
-"""How a cell begins that not every model can run, and what of `Desk` has to be true: that the model has a world, with
-an oracle, exact masks and labelled studies; that it is an SD3, with its modules and a second pass for guidance."""
+"""How a cell begins that not every model can run, and what of `Desk` has to be true: that the model has a world
+(oracle, exact masks, labelled studies); that it is an SD3, with its modules and a second pass for guidance."""
 NEEDED = {"matplotlib": "views", "ipywidgets": "views", "scikit-learn": "analysis"}
 """Packages that the notebooks need, and the extras that bring them."""
 FORMAT = "ditlens-course-1"
