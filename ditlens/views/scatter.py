@@ -76,9 +76,7 @@ def plot_projection(
     first, second = checked_components(components, projection.coordinates.shape[1])
     joint = getattr(projection.view, "joint", True)
     sites = [""] if joint else list(dict.fromkeys(projection.labels["site"].tolist()))
-    colour = (
-        Colour(projection.values(color), color if isinstance(color, str) else "") if len(color) else None
-    )
+    colour = Colour(projection.values(color), color if isinstance(color, str) else "") if len(color) else None
     picture = pictures(projection, thumbnails) if len(sites) == 1 else None
     figure, axes = panels(len(sites), 3, 5.6, 2.6)
     drawn, told = _drawn(len(projection))
