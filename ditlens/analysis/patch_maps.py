@@ -240,7 +240,7 @@ def locate(
 
 def _part_of(show: Progress, before: int, count: int, total: int) -> Progress:
     """Tells of a part, such as 64 patches of 128, as progress of the whole."""
-    return lambda done, of, words="": show(before + int(count * done / of), total)
+    return lambda done, of, *_: show(before + int(count * done / of), total)
 
 
 def readable(read: Probe, site: str, grid: tuple[int, ...]) -> np.ndarray:

@@ -283,7 +283,7 @@ print("used, image PE  ", *(f"{each:5.2f}" for each in from_image.table()[:, -1]
 
 # %%
 # portraits only: draws the table above
-figure = NotebookFigure(figsize=(7.2, 3.2), layout="constrained")
+figure = NotebookFigure(figsize=(6.6, 3.0), layout="constrained")
 ax = figure.subplots()
 ax.plot(readable.keys(), readable.values(), "s:", color="#444", label="readable at the mouth (R², step 7)")
 ax.plot(blocks, from_image.table()[:, -1], "o-", color="#D55E00", label="used: image put in here (PE)")
@@ -338,7 +338,8 @@ maps.plot()
 
 # %% [markdown]
 # The pictures on the left are the corrupt run, the same with *one* patch of the clean run put in (the one that does most),
-# and the clean run. In each map the number in the corner belongs to its highest patch.
+# and the clean run. In each map the number in the corner belongs to its highest patch. (Another tilt also gave another
+# colour of the hair here, which the prompts leave open. The maps look at the tilt alone.)
 
 # %%
 # portraits only: about the maps above

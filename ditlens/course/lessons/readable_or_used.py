@@ -170,8 +170,8 @@ EFFECT = Exercise(
         ),
         Idea(
             gives(lambda p, k, c: min(max((p - c) / (k - c), 0), 1)),
-            "You keep it between 0 and 1. A patch can do more than the whole prompt, or the opposite; cut off, that "
-            "would never be seen. Let the number be what it is.",
+            "You keep it between 0 and 1. A patch can do more than the whole prompt, or the opposite; cut off, "
+            "that would never be seen. Let the number be what it is.",
             taking(lambda p, k, c: min(max((p - c) / (k - c), 0), 1)),
         ),
         Idea(
@@ -253,8 +253,8 @@ HALVES = Exercise(
     takes="two numbers, [PE of the upper half, PE of the lower half]",
     reads=upper_and_lower,
     right=lambda pair: between(0.85, 1.15)(pair[0]) and between(-0.1, 0.3)(pair[1]),
-    praise="A part decides. No patch of the upper half brings more than a quarter alone, and together they bring the "
-    "whole: used, but not one by one. From most of the lower half the tilt can be read just as well, and it is "
+    praise="A part decides. No patch of the upper half brings more than a quarter alone, and together they bring "
+    "the whole: used, but not one by one. From most of the lower half the tilt can be read just as well, and it is "
     "hardly used there. Neither map showed that; only the experiment tells the stories apart.",
     ideas=(
         Idea(
@@ -289,8 +289,8 @@ HALVES = Exercise(
         ),
     ),
     hints=(
-        "tokens= takes the numbers of patches: list(range(32)) is the upper half. Which block do the single patches "
-        "of dl.locate enter?",
+        "tokens= takes the numbers of patches: list(range(32)) is the upper half. Which block do the single "
+        "patches of dl.locate enter?",
         "dl.patch(model, measure='head_tilt', stream='image', tokens=list(range(32)), blocks=[5], steps=1, "
         "seeds=[8, 2], controls=False), and the same with range(32, 64).",
         "The PE is in the result's table(): table()[0, -1] is that of the whole run.",
