@@ -79,6 +79,8 @@ def choice(*options: str) -> Callable[[Any], str]:
 
     def read(answer: Any) -> str:
         found = text(answer)
+        if found not in options and "_" in "".join(options):
+            found = found.replace(" ", "_")  # skin tone
         if found not in options:
             raise AnswerError(f"Got {short(answer)}; choose one of {', '.join(map(repr, options))}.")
         return found

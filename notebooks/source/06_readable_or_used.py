@@ -188,12 +188,12 @@ smiling = "a portrait of a young person with a big smile, light skin, clean shav
 frowning = smiling.replace("smile", "frown")
 setting = {"steps": 10, "guidance": 1}
 with dl.capture(model, "joint.*.image.attn.to_text", steps=[1]) as looks:
-    image = model.generate(smiling, seed=0, **setting)
-dl.plot_attention(looks, "smile", image=image)
+    model.generate(smiling, seed=0, **setting)
+dl.plot_attention(looks, "smile")
 
 # %% [markdown]
-# (The portrait on the left is the finished one, for orientation. Notebook 01 drew the same map of a run of 20 steps.) In
-# the middle blocks the mouth is where the word is looked at most, in an image that shows no mouth yet: the network has a
+# (Notebook 01 drew such maps of a run of 20 steps.) In the middle blocks the mouth, in the columns 3 and 4 of the rows 4
+# and 5 (counted from 0), is where the word is looked at most, in an image that shows no mouth yet: the network has a
 # place for one before there is one.
 #
 # But a look is not a take. Attention weights say from where a patch *may* read. What arrives also depends on the values
