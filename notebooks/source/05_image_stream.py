@@ -249,9 +249,9 @@ laid = [
 
 # %%
 # portraits only: about the study
-figure, axes = panels(3, 3, 2.8, 2.8)
+figure, axes = panels(3, 3, 2.8, 2.4)
 for ax, title, places in zip(axes, titles, laid, strict=True):
-    dots = ax.scatter(*places.T, c=measured, cmap="cividis", s=14)
+    dots = ax.scatter(*places.T, c=measured, cmap="cividis", s=10)
     ax.set(title=title, xticks=[], yticks=[])
 figure.colorbar(dots, ax=axes, label="smile")
 figure
