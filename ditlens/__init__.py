@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from ditlens.models.model import Model as Model
     from ditlens.views.editor.open import Editor as Editor
     from ditlens.views.explorer.open import Explorer as Explorer
+    from ditlens.views.plots import plot_attention as plot_attention
     from ditlens.views.projections import plot_scree as plot_scree
     from ditlens.views.projections import plot_trajectory as plot_trajectory
     from ditlens.views.scatter import plot_projection as plot_projection
@@ -123,6 +124,7 @@ _PUBLIC = {
     "ditlens.models.embedding": ("TextEmbedding",),
     "ditlens.models.loading": ("load", "wrap"),
     "ditlens.models.model": ("Model",),
+    "ditlens.views.plots": ("plot_attention",),
     "ditlens.views.projections": ("plot_scree", "plot_trajectory"),
     "ditlens.views.scatter": ("plot_projection",),
     "ditlens.views.token_maps": ("plot_token_map",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -170,10 +171,7 @@ class UMAP(View):
         return placed
 
     def _fit_reducer(self) -> Any:
-        remark(
-            f"UMAP lays out {len(self._rows)} rows on one thread; importing and compiling it takes about 20 s "
-            "the first time."
-        )
+        say_that_the_first_is_slow()
         try:
             import umap
         except ModuleNotFoundError as error:
@@ -193,6 +191,12 @@ class UMAP(View):
         return Path(
             platformdirs.user_cache_dir("ditlens", appauthor=False), "umap", f"{key.hexdigest()[:32]}.npy"
         )
+
+
+@functools.cache
+def say_that_the_first_is_slow() -> None:
+    """Why nothing seems to happen, once in a process: later maps take less than a second."""
+    remark("UMAP lays out rows on one thread; importing and compiling it takes about 20 s, this once.")
 
 
 def _versions() -> list[str]:

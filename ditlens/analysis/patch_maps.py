@@ -25,7 +25,7 @@ from ditlens.lens.study.store import Study
 from ditlens.metrics.statistics import Estimate, estimate, resampled_estimate, said, spearman
 from ditlens.models.identity import fingerprint
 from ditlens.models.model import MODEL, Model
-from ditlens.tables import counted, progress_bar
+from ditlens.tables import Progress, counted, progress_bar, progress_to
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -213,16 +213,18 @@ def locate(
         readable(read, site, study.grid) for read in reads
     ]  # what is missing is said before the slow part
     maps, pictures = [], []
-    with progress_bar("locate, attributes") as show:
+    count = int(np.prod(study.grid))
+    with progress_bar("locate, patches") as show:
         for done, (name, read) in enumerate(zip(chosen, legible, strict=True), 1):
-            used = patch(
-                model, measure=name, stream="image", tokens="each", blocks=[into], seeds=seeds,
-                sampling_steps=sampling_steps,
-            )  # fmt: skip
+            with progress_to(_part_of(show, (done - 1) * count, count, len(chosen) * count)):
+                used = patch(
+                    model, measure=name, stream="image", tokens="each", blocks=[into], seeds=seeds,
+                    sampling_steps=sampling_steps,
+                )  # fmt: skip
             effect = np.nan_to_num(used.table()[:, -1])  # NaN where no image shows it any more: nothing known
             maps.append([read, looked_at(model, used, blocks), effect.reshape(study.grid)])
             pictures.append((used.pictures[1], used.pictures[2 + int(effect.argmax())], used.pictures[0]))
-            show(done, len(chosen))
+            show(done * count, len(chosen) * count)
     about = (
         f"read at {site}, step {step}; attention of {counted(len(blocks), 'block')} up to there; patched into "
         f"block {into}; {counted(len(seeds), 'pair')} of prompts"
@@ -234,6 +236,11 @@ def locate(
     return PatchMaps(
         tuple(chosen), tuple(read.measure for read in reads), np.stack(maps, 1), about, tuple(pictures), study
     )  # fmt: skip
+
+
+def _part_of(show: Progress, before: int, count: int, total: int) -> Progress:
+    """Tells of a part, such as 64 patches of 128, as progress of the whole."""
+    return lambda done, of, *_: show(before + int(count * done / of), total)
 
 
 def readable(read: Probe, site: str, grid: tuple[int, ...]) -> np.ndarray:

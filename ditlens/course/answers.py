@@ -79,6 +79,8 @@ def choice(*options: str) -> Callable[[Any], str]:
 
     def read(answer: Any) -> str:
         found = text(answer)
+        if found not in options and "_" in "".join(options):
+            found = found.replace(" ", "_")  # skin tone
         if found not in options:
             raise AnswerError(f"Got {short(answer)}; choose one of {', '.join(map(repr, options))}.")
         return found
@@ -134,8 +136,9 @@ def function(tried: Callable[[Callable[..., Any]], Any], *arguments: str) -> Cal
     """A function of the learner's: what comes out when it is tried.
 
     Args:
-        tried: Calls the function, and returns what the conditions of the exercise look at.
-        *arguments: Names of its arguments, for the message about one that takes others.
+        tried: Calls the function, by place or by the names below, and returns what the conditions of the exercise
+            look at. What it says of a result by an `AnswerError` is shown as it is.
+        *arguments: Names of its arguments; a function may give them names of its own.
 
     >>> function(lambda double: double(3), "x")(lambda x: 2 * x)
     6
@@ -149,7 +152,9 @@ def function(tried: Callable[[Callable[..., Any]], Any], *arguments: str) -> Cal
         except TypeError as reason:
             raise AnswerError(f"Your function takes other arguments than {', '.join(arguments)}.") from reason
         try:
-            result = tried(answer)
+            result = tried(_named(answer, arguments))
+        except AnswerError:
+            raise
         except Exception as reason:
             said = " ".join(str(reason).split())
             raise AnswerError(f"Your function stopped with {type(reason).__name__}: {said:.200}.") from reason
@@ -158,3 +163,12 @@ def function(tried: Callable[[Callable[..., Any]], Any], *arguments: str) -> Cal
         return result
 
     return read
+
+
+def _named(of: Callable[..., Any], arguments: tuple[str, ...]) -> Callable[..., Any]:
+    """A function that can be called with these names of arguments, whatever its own names are."""
+    try:
+        inspect.signature(of).bind(**dict.fromkeys(arguments))
+    except TypeError:
+        return lambda *given, **named: of(*given, *(named[name] for name in arguments if name in named))
+    return of

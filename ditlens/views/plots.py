@@ -369,6 +369,10 @@ def plot_attention(
     Raises:
         SettingError: If the cache holds no such maps.
         CaptureError: If the word is not in the prompt, or the grid of the image tokens is not known.
+
+    >>> with dl.capture(model, "joint.*.image.attn.to_text", steps=1) as cache:
+    ...     image = model.generate("a big smile", seed=0)
+    >>> figure = dl.plot_attention(cache, "smile", image=image)
     """
     names = [site for site in cache.sites if site.endswith(".image.attn.to_text")]
     if not names:

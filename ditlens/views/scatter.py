@@ -76,9 +76,7 @@ def plot_projection(
     first, second = checked_components(components, projection.coordinates.shape[1])
     joint = getattr(projection.view, "joint", True)
     sites = [""] if joint else list(dict.fromkeys(projection.labels["site"].tolist()))
-    colour = (
-        Colour(projection.values(color), color if isinstance(color, str) else "value") if len(color) else None
-    )
+    colour = Colour(projection.values(color), color if isinstance(color, str) else "") if len(color) else None
     picture = pictures(projection, thumbnails) if len(sites) == 1 else None
     figure, axes = panels(len(sites), 3, 5.6, 2.6)
     drawn, told = _drawn(len(projection))
@@ -95,7 +93,7 @@ def plot_projection(
     if colour:
         colour.explain(figure, axes)
     kind = type(projection.view).__name__
-    by = f", coloured by {colour.name}" if colour else ""
+    by = f", coloured by {colour.name}" if colour and colour.name else ""
     figure.suptitle(f"{kind} of {_where(projection)}{by}", fontsize=11)
     footer(figure, projection.view.preprocessing, projection.note, told)
     return figure
@@ -206,7 +204,7 @@ class Colour:
                 for word, colour in legend.items()
             ]
             figure.legend(
-                handles=marks, loc="outside right upper", title=self.name, fontsize=9, frameon=False
+                handles=marks, loc="outside right upper", title=self.name or None, fontsize=9, frameon=False
             )
 
 

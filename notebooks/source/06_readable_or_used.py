@@ -3,7 +3,7 @@ import torch
 
 import ditlens as dl
 from ditlens import course
-from ditlens.views.plots import NotebookFigure, plot_attention, plot_portraits
+from ditlens.views.plots import NotebookFigure, plot_portraits
 
 course.start("06")
 
@@ -32,8 +32,9 @@ course.diagram("06")
 # as they leave block 4 at step 7 of 10. Beside them stands the smile that the oracle read off the *finished* portrait,
 # from −1 (a big frown) to 1 (a big smile).
 #
-# A probe is a linear regression. We fit it on 140 portraits and score it on the other 60: R² is 1 for perfect reading,
-# 0 for no more than guessing the mean, and below 0 for worse than that.
+# A probe is a linear regression, here with a *penalty* that keeps its weights small. We fit it on 140 portraits and
+# score it on the other 60: R² is 1 for perfect reading, 0 for no more than guessing the mean, and below 0 for worse than
+# that.
 #
 # **Predict.** Patch 43 lies on the mouth. Will you read the smile better from this one patch, or from the mean over all
 # 64, which has seen the whole face?
@@ -74,8 +75,9 @@ for name, (x, y) in rows.items():
 # reaches a fair R² on the portraits that it was fitted on. A score counts only on portraits that it has not seen, and
 # beside the score of such a *control*.
 #
-# `dl.probe` does this for every patch, holds out prompts, wordings and seeds, chooses the penalty, and draws intervals. Below, the R² of all 64
-# patches, laid out as in the image.
+# `dl.probe` does this for every patch. It chooses the penalty by itself, and every portrait is scored by a probe that was
+# fitted on other prompts and seeds; so its numbers differ a little from ours, most of all for the mean, where there is
+# little to read and much depends on the penalty. Below, the R² of all 64 patches, laid out as in the image.
 
 # %%
 # portraits only: a study of this model
@@ -87,7 +89,7 @@ for row in range(8):
 # %% [markdown]
 # ### Exercise 06.1
 # From how many of the 64 patches can the smile be read at all, say with R² above 0.1? `by_patch.cells` holds a cell for
-# each probe, with its `.token` and its `.score.value`. Mind what else is in the list.
+# each of the 64 patches and one for their mean, with its `.token` and its `.score.value`.
 
 # %% tags=["exercise"]
 # portraits only: about the probe above
@@ -117,17 +119,25 @@ found.plot()
 found
 
 # %% [markdown]
-# The score rises from block to block up to block 4, and from step to step. The columns to the right of R² subtract what
-# it would have been anyway:
+# The score rises from block to block up to block 4, and from step to step. The table names its rows by site: `cond` is
+# what the figure calls *text alone*, the vector that is made of the whole prompt (and the step) before the first block;
+# `joint.0.image.in` are the *noisy latents*. In brackets: the interval that holds the score with a chance of 95 %.
+#
+# The columns to the right of R² subtract what it would have been anyway:
 #
 # - **selectivity**: less the score on random labels, as in our third line above;
-# - **over latents**: less what the *noisy latents* show, before any block. At step 7 some of the smile can be seen through
-#   the noise, and the network deserves no credit for that;
-# - **over text**: less what the prompt says before the first block.
+# - **over latents**: less what the noisy latents show, before any block. At step 7 some of the smile can be seen through
+#   the noise (0.30), and the network deserves no credit for that;
+# - **over text**: less what the text alone shows.
+#
+# Two of these columns repeat the R², and that is no mistake. On random labels, and from the text alone (−0.10), the probe
+# does no better on new portraits than guessing, which gives 0. A control that comes out at or below 0 counts as 0: to
+# subtract −0.10 would *raise* the score, as if a useless control were a merit. So nothing is subtracted: there was nothing
+# to memorise, and `cond` does not tell the smile. Only the noisy latents know something of it.
 #
 # ### Exercise 06.2
-# One of these attributes has a splendid score to which the network adds next to nothing: whoever knows the noisy
-# latents knows it already. Which one: `"smile"`, `"mouth_open"`, `"head_tilt"` or `"skin_tone"`? Probe them, and
+# Each of these attributes has a score of 0.9 or more. To one of these scores the network adds next to nothing: whoever
+# knows the noisy latents knows it already. Which one: `"smile"`, `"mouth_open"`, `"head_tilt"` or `"skin_tone"`? Probe them, and
 # compare `.best().score` with `.best().over_latents`.
 
 # %% tags=["exercise"]
@@ -178,11 +188,12 @@ smiling = "a portrait of a young person with a big smile, light skin, clean shav
 frowning = smiling.replace("smile", "frown")
 setting = {"steps": 10, "guidance": 1}
 with dl.capture(model, "joint.*.image.attn.to_text", steps=[1]) as looks:
-    image = model.generate(smiling, seed=0, **setting)
-plot_attention(looks, "smile", image=image)
+    model.generate(smiling, seed=0, **setting)
+dl.plot_attention(looks, "smile")
 
 # %% [markdown]
-# In the middle blocks the mouth is where the word is looked at most, in an image that shows no mouth yet: the network has a
+# (Notebook 01 drew such maps of a run of 20 steps.) In the middle blocks the mouth, in the columns 3 and 4 of the rows 4
+# and 5 (counted from 0), is where the word is looked at most, in an image that shows no mouth yet: the network has a
 # place for one before there is one.
 #
 # But a look is not a take. Attention weights say from where a patch *may* read. What arrives also depends on the values
@@ -208,11 +219,9 @@ names = ["frown (corrupt)", f"patched from block {block}", "smile (clean)"]
 plot_portraits([sad[0], patched[0], happy[0]], names, columns=3)
 
 # %% [markdown]
-# The *patching effect* puts a number to it, measured by $m$, here the oracle's reading of the smile:
-#
-# $$\mathrm{PE} = \frac{m(\text{patched}) - m(\text{corrupt})}{m(\text{clean}) - m(\text{corrupt})}$$
-#
-# 0 means that nothing came along, 1 as much as if the whole prompt had been exchanged.
+# The *patching effect*, PE, puts a number to it. In each of the three images the oracle measures the smile. On the
+# straight scale on which the corrupt run stands at 0 (nothing came along) and the clean run at 1 (as much as if the whole
+# prompt had been exchanged), where does the patched run stand?
 #
 # ### Exercise 06.3
 # Write it as a function of the three measured numbers.
@@ -240,8 +249,14 @@ print(f"smile: corrupt {low:.2f}, patched {mid:.2f}, clean {high:.2f}")
 print(f"PE by hand {(mid - low) / (high - low):.4f}, by dl.patch {once.table()[0, -1]:.4f}")
 
 # %% [markdown]
-# By hand and by the library: the same number. Now for every block, and for both streams. *Text*: the smiling text goes
-# into the frowning run from this block on. *Image*: the smiling run's patches do.
+# By hand and by the library: the same number,
+#
+# $$\mathrm{PE} = \frac{m(\text{patched}) - m(\text{corrupt})}{m(\text{clean}) - m(\text{corrupt})}$$
+#
+# with $m$ for what is measured. Now for every block, and for both streams. *Text*: the smiling text goes into the frowning
+# run from this block on. *Image*: the smiling run's patches do. `steps=1` asks for one column, in which the whole run is
+# patched (by default `dl.patch` also patches the first fifth, two fifths and so on of the run), and `controls=False` leaves
+# out the comparison with random hidden states.
 
 # %%
 # portraits only: its oracle measures
@@ -268,7 +283,7 @@ print("used, image PE  ", *(f"{each:5.2f}" for each in from_image.table()[:, -1]
 
 # %%
 # portraits only: draws the table above
-figure = NotebookFigure(figsize=(7.2, 3.2), layout="constrained")
+figure = NotebookFigure(figsize=(6.6, 3.0), layout="constrained")
 ax = figure.subplots()
 ax.plot(readable.keys(), readable.values(), "s:", color="#444", label="readable at the mouth (R², step 7)")
 ax.plot(blocks, from_image.table()[:, -1], "o-", color="#D55E00", label="used: image put in here (PE)")
@@ -280,12 +295,14 @@ ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
 figure
 
 # %% [markdown]
+# (`readable` has no number at block 1: the study does not hold what leaves block 0.)
+#
 # Up to block 2, exchanging the text exchanges the mouth; from block 4 on, it comes too late. The image does the opposite.
 # One story: the mouth's patch looks at the word in the middle blocks; there the blue curve falls, because the text has
-# been read, and the red one rises, because from then on the image itself holds the smile. Where they cross, the smile has
+# been read, and the orange one rises, because from then on the image itself holds the smile. Where they cross, the smile has
 # changed streams.
 #
-# And the grey curve runs *ahead* of the red one. Halfway through, a probe reads a good deal of the smile from the image.
+# And the dotted curve runs *ahead* of the orange one. Halfway through, a probe reads a good deal of the smile from the image.
 # Yet put exactly these hidden states into the other run, and most of it is overwritten: the blocks that follow read the
 # word again, and the word says *frown*. **Readable, and not yet decisive.**
 #
@@ -310,49 +327,60 @@ course.check("06.4", which)
 #
 # The last figure asks where in the *image*. `dl.locate` probes every patch, averages the attention to the words that
 # differ, and puts each patch of the clean run alone into the corrupt one. The patched hidden states are those that the
-# probe reads.
+# probe reads. We ask it for the smile, and for the tilt of the head.
 #
-# **Predict.** Which map will be the smallest?
+# **Predict.** Which map will be the smallest? And will the maps of the tilt look like those of the smile?
 
 # %%
 # portraits only: three maps need its oracle and its study; about a quarter of a minute
-maps = dl.locate(model, patches, "smile", seeds=[2, 8])
+maps = dl.locate(model, patches, ["smile", "head_tilt"], seeds=[8])
 maps.plot()
 
 # %% [markdown]
-# The pictures on the left are a frown, the same with *one* patch of the smiling run put in, and the smiling run. In each
-# map the number in the corner belongs to its highest patch.
+# The pictures on the left are the corrupt run, the same with *one* patch of the clean run put in (the one that does most),
+# and the clean run. In each map the number in the corner belongs to its highest patch. (Another tilt also gave another
+# colour of the hair here, which the prompts leave open. The maps look at the tilt alone.)
 
 # %%
 # portraits only: about the maps above
-print(maps.best("smile"))
-for name, values in zip(("readable", "looked at", "used"), maps.maps[:, 0], strict=True):
-    print(f"{name:10} {int((values > values.max() / 2).sum())} of 64 patches reach half of the highest")
+for number, name in enumerate(maps.names):
+    print(name, maps.best(name))
+    for method, values in zip(("readable", "looked at", "used"), maps.maps[:, number], strict=True):
+        reach = int((values > values.max() / 2).sum())
+        print(f"  {method:10} highest {values.max():.2f}; {reach} of 64 patches reach half of it")
 
 # %% [markdown]
-# Three methods, one mouth: all put the same patch first. But they do not agree on how many more there are. Of the patches
-# from which the smile can be read, few change it alone.
+# The smile: three methods, one mouth, and all put the same patch first. But they do not agree on how many more there are. Of
+# the patches from which the smile can be read, few change it alone.
+#
+# The tilt: three methods, three stories. It can be read nearly everywhere. Its words are hardly looked at in these blocks (2
+# to 4 are averaged): it is taken from the text earlier. And no single patch brings more than a quarter of it.
 #
 # ### Exercise 06.5
-# Does the same hold for the tilt of the head? A probe reads it from most of the 64 patches, and of all patches put in
-# alone into block 5, none brings more than about 0.1. Is it readable everywhere and used nowhere? Do the experiment that
-# decides: put in **all** patches together, and give the PE.
-# `dl.patch(model, measure="head_tilt", stream="image", ...)` writes its own pairs of prompts; two seeds will do.
+# So who holds the tilt? Three stories fit the maps. *All share it*: each patch brings its bit, wherever it lies, and half
+# of the patches bring about half. *All must agree*: half of the patches bring next to nothing. *A part decides*: some patches
+# settle it together, and the others merely know of it. To put in all 64 would decide nothing: behind the last block there
+# is only the image, so the PE must be 1. Put in the upper half (patches 0 to 31), then the lower half (32 to 63), as they
+# enter block 5, and give both PEs. Write down first what each story predicts.
+# `dl.patch(model, measure="head_tilt", stream="image", tokens=[...], ...)` writes its own pairs of prompts; two seeds will do.
 
 # %% tags=["exercise"]
 # portraits only: its oracle measures
-effect = ...
-course.check("06.5", effect)
+effects = ...  # [upper, lower]
+course.check("06.5", effects)
 
 # %% tags=["solution"]
 # portraits only: its oracle measures
-tilt = dl.patch(model, measure="head_tilt", stream="image", blocks=[5], steps=1, seeds=[0, 1], controls=False)
-effect = tilt.table()[0, -1]
-course.check("06.5", effect)
+effects = []
+for half in (range(32), range(32, 64)):
+    how = {"tokens": list(half), "blocks": [5], "steps": 1, "seeds": [8, 2], "controls": False}
+    effects.append(dl.patch(model, measure="head_tilt", stream="image", **how).table()[0, -1])
+course.check("06.5", effects)
 
 # %% [markdown] tags=["teacher"]
-# For the other half of the contrast: `dl.locate(model, patches, ["smile", "head_tilt"], seeds=[0, 1]).plot()`. The tilt's
-# readable map covers the image, its used map is next to empty. It takes about half a minute.
+# To go on: which set of patches is the smallest that still brings 0.9 of the tilt? The 16 patches in the middle of the
+# image bring a quarter or less, all others together the whole of it. With other seeds the single patches differ, and the
+# halves hardly do.
 
 # %% [markdown]
 # ## What not to conclude
@@ -361,7 +389,8 @@ course.check("06.5", effect)
 #   information is there, in a linear form, and no more.
 # - *The mouth attends to the word, so it is the word that makes the smile.* Here patching agrees. In general a large
 #   weight may read a value of no consequence, and a small one something that decides.
-# - *Not used alone is not unused*, as the tilt of the head shows. One patch is one question; a set of patches is another.
+# - *Not used alone is not unused*, and *readable is not used*: the tilt of the head shows both. One patch is one question,
+#   a set of patches another.
 # - *PE is 0 from block 4 on, so the text no longer matters.* For the mouth, in this pair of prompts, with a run of ten
 #   steps. The how-to page has attributes that are read from the text later and earlier.
 # - Two seeds are two cases. They show that an effect exists, not how large it is on average. The best patch was

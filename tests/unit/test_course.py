@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ditlens import course
+from ditlens.course.answers import function, number
 from ditlens.course.desk import DESK
+from ditlens.course.exercise import AnswerError
 from ditlens.course.lessons import LESSONS
 
 EXERCISES = [exercise for lesson in LESSONS.values() for exercise in lesson.exercises]
@@ -63,3 +65,18 @@ def test_a_lesson_is_complete(lesson):
     shown = course.diagram(lesson.number)._repr_mimebundle_()
     assert "<title>" in shown["image/svg+xml"] and len(shown["text/plain"]) > 80
     assert 'src="data:image/svg+xml;base64,' in shown["text/html"]  # all that a notebook not trusted shows
+
+
+def test_a_function_may_name_its_arguments_in_its_own_way():
+    read = function(lambda of: (of(a=7, b=2), of(7, b=2), of(7, 2)), "a", "b")
+    assert read(lambda x, y: x - y) == read(lambda a, b: a - b) == (5, 5, 5)
+    with pytest.raises(AnswerError, match="takes other arguments than a, b"):
+        read(lambda x: x)
+
+
+def test_what_is_said_of_a_result_is_said_as_it_is():
+    read = function(lambda of: number(of(1)), "a")
+    with pytest.raises(AnswerError, match=r"^Got 2 numbers: \[1.0, 2.0\]\.$"):
+        read(lambda a: [a, 2])
+    with pytest.raises(AnswerError, match="Your function stopped with ZeroDivisionError"):
+        read(lambda a: a / 0)

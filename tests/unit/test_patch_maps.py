@@ -15,6 +15,7 @@ from ditlens.errors import SettingError
 from ditlens.lens.cache import CachedItem, CacheKey, LatentCache
 from ditlens.lens.study.manifest import Manifest
 from ditlens.lens.study.shards import write_item
+from ditlens.tables import progress_to
 
 CLEAN, CORRUPT = "a woman with red hair and a red shirt", "a woman with red hair and a blue shirt"
 
@@ -109,7 +110,10 @@ def test_all_three_are_measured_in_the_same_patches(portraits, tmp_path, monkeyp
     calls, smiles = [], np.random.default_rng(0).normal(size=60).tolist()
     monkeypatch.setattr(patch_maps, "patch", patch)
     study = study_of(tmp_path, smiles)
-    found = dl.locate(portraits, study, "smile", seeds=[3], sampling_steps=2)
+    told = []
+    with progress_to(lambda done, total, words="": told.append((done, total))):
+        found = dl.locate(portraits, study, "smile", seeds=[3], sampling_steps=2)
+    assert told[-1] == (64, 64) and 0 < told[0][0] < 64 and told == sorted(told)
     assert calls == [("smile", [1], "each")] and found.maps.shape == (3, 1, 8, 8)
     assert found.best("smile")["readable"] == 11 and found.maps[0, 0, 1, 3] > 0.95
     assert found.best("smile")["used"] == 63

@@ -119,7 +119,7 @@ SPREAD = Exercise(
     id="05.3",
     title="When is the mean enough?",
     difficulty=2,
-    takes=f"one of {', '.join(NUMBERS)}",
+    takes="the name of one of the measured numbers",
     reads=choice(*NUMBERS),
     right=among("hair_length"),
     praise="How long the hair is shows in how many patches are hair, and a mean counts patches. No single "
@@ -186,6 +186,22 @@ def undivided(rows: np.ndarray, places: np.ndarray, k: int) -> float:
     return k * kept_neighbours(rows, places, k)
 
 
+def itself_again(rows: np.ndarray, places: np.ndarray, k: int) -> float:
+    """A wrong answer: the row itself and its k nearest, over k + 1."""
+    return kept_neighbours(rows, places, k + 1, skip=0)
+
+
+def too_few(rows: np.ndarray, places: np.ndarray, k: int) -> float:
+    """A wrong answer: [1:k], which are k - 1 neighbours, over k."""
+    return kept_neighbours(rows, places, k - 1) * (k - 1) / k
+
+
+def jaccard(rows: np.ndarray, places: np.ndarray, k: int) -> float:
+    """A wrong answer: over all that are in one of the two sets."""
+    both = zip(nearest(rows, k), nearest(places, k), strict=True)
+    return float(np.mean([len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in both]))
+
+
 def tried(of: Callable[..., Any]) -> float | None:
     """The share that a function finds."""
     given = of(*clouds(), 5)
@@ -213,6 +229,31 @@ KEPT = Exercise(
             lambda rows, places, k: kept_neighbours(rows, places, k, skip=0),
         ),
         Idea(
+            near(itself_again(*clouds(), 5), 1e-4),
+            "You take k + 1 rows, and one of them is the row itself, which is always kept. Begin behind it, "
+            "and divide by k.",
+            itself_again,
+        ),
+        Idea(
+            lambda share: any(
+                near(wrong, 1e-4)(share) for wrong in (too_few(*clouds(), 5), kept_neighbours(*clouds(), 4))
+            ),
+            "You compare k - 1 neighbours: [1:k] ends before k. The row itself is column 0, so the k nearest "
+            "are the columns 1 to k.",
+            too_few,
+        ),
+        Idea(
+            near(jaccard(*clouds(), 5), 1e-4),
+            "You divide by all that are in one of the two sets. The question is which share of the k nearest "
+            "rows is kept: divide by k.",
+            jaccard,
+        ),
+        Idea(
+            near(100 * TRUE, 1e-2),
+            "That is in percent. A share lies between 0 and 1.",
+            lambda rows, places, k: 100 * kept_neighbours(rows, places, k),
+        ),
+        Idea(
             near(in_order(*clouds(), 5), 1e-4),
             "Your function wants each neighbour at the same rank. Who is among the k nearest counts, in "
             "any order: "
@@ -231,9 +272,8 @@ KEPT = Exercise(
         ),
     ),
     hints=(
-        "All distances between rows: np.linalg.norm(rows[:, None] - rows[None], axis=-1), and the same of "
-        "the places.",
-        "argsort(1)[:, 1 : k + 1] gives the k nearest of each row; column 0 is the row itself.",
+        "ranked(rows) has the nearest rows of each row, in order; ranked(places) those on the map.",
+        "ranked(rows)[:, 1 : k + 1] gives the k nearest of each row; column 0 is the row itself.",
         "The mean of len(set(a) & set(b)) / k over the rows, with a and b the two lists of a row.",
     ),
     example=kept_neighbours,

@@ -1,11 +1,11 @@
-"""Notebook 06: readable or used?."""
+"""Notebook 06: readable or used?"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ditlens.course.answers import choice, function, number, whole
-from ditlens.course.exercise import Exercise, Idea, Lesson, among, between, near
+from ditlens.course.exercise import AnswerError, Exercise, Idea, Lesson, among, between, near, short
 
 PATCHES = Exercise(
     id="06.1",
@@ -37,10 +37,16 @@ PATCHES = Exercise(
             64,
         ),
         Idea(
-            among(2, 3, 5),
-            "Close. Either the threshold is another one than 0.1, or the cell of the mean, whose token is 'mean', "
-            "is counted with the patches.",
+            among(2, 3),
+            "Too few: your threshold is higher than 0.1, or you counted by eye those that stand out. One "
+            "patch with less than the others is still far above 0.1.",
             3,
+        ),
+        Idea(
+            between(5, 63),
+            "Too many. A score of a few hundredths is what chance gives where there is nothing to read, as its "
+            "neighbours below 0 show: count those above 0.1.",
+            6,
         ),
     ),
     hints=(
@@ -71,8 +77,8 @@ LATENTS = Exercise(
         ),
         Idea(
             among("smile"),
-            "It has the lowest score of the four. A low score may still be nearly all the network's own work: "
-            "compare it with the column 'over latents'.",
+            "Of its 0.90 about two thirds remain when the noisy latents' score is subtracted, so the network has "
+            "added most of it. Which attribute keeps the least, .best().over_latents?",
             "smile",
         ),
         Idea(
@@ -102,7 +108,7 @@ def tried(effect: Any) -> list[float] | None:
 
 def gives(formula: Any) -> Any:
     """Whether the results are those of a formula of patched, clean and corrupt."""
-    return lambda found: all(near(formula(*each), 1e-4)(x) for x, each in zip(found, TRIED, strict=True))
+    return lambda found: all(near(formula(*each), 1e-3)(x) for x, each in zip(found, TRIED, strict=True))
 
 
 def taking(formula: Any) -> Any:
@@ -144,11 +150,41 @@ EFFECT = Exercise(
             "Without the signs a patch that makes the frown deeper counts as a smile. Keep them.",
             taking(lambda p, k, c: abs(p - c) / abs(k - c)),
         ),
+        Idea(
+            gives(lambda p, k, c: p - c / k - c),
+            "Brackets are missing: Python divides before it subtracts, so this is patched, less corrupt / clean, "
+            "less corrupt. Put brackets around both differences.",
+            taking(lambda p, k, c: p - c / k - c),
+        ),
+        Idea(
+            gives(lambda p, k, c: (p - c) / k - c),
+            "The lower difference lacks its brackets: Python divides by clean first, and subtracts corrupt at the "
+            "end.",
+            taking(lambda p, k, c: (p - c) / k - c),
+        ),
+        Idea(
+            gives(lambda p, k, c: (p - c) / (c - k)),
+            "The sign is turned: for patched = clean it gives -1. Both differences must be taken from corrupt, in "
+            "the same order.",
+            taking(lambda p, k, c: (p - c) / (c - k)),
+        ),
+        Idea(
+            gives(lambda p, k, c: min(max((p - c) / (k - c), 0), 1)),
+            "You keep it between 0 and 1. A patch can do more than the whole prompt, or the opposite; cut off, "
+            "that would never be seen. Let the number be what it is.",
+            taking(lambda p, k, c: min(max((p - c) / (k - c), 0), 1)),
+        ),
+        Idea(
+            gives(lambda p, k, c: (p - c) / (abs(k) + abs(c))),
+            "The whole way is the difference of clean and corrupt, and not the sum of their sizes: the two agree "
+            "only where one is above 0 and the other below.",
+            taking(lambda p, k, c: (p - c) / (abs(k) + abs(c))),
+        ),
     ),
     hints=(
         "What should it give for patched = corrupt, and for patched = clean?",
         "How far has it moved from corrupt, as a share of the whole way to clean?",
-        "The formula stands just above the exercise: return it.",
+        "Divide patched - corrupt by clean - corrupt, each in brackets.",
     ),
     example=taking(lambda p, k, c: (p - c) / (k - c)),
 )
@@ -194,44 +230,72 @@ AHEAD = Exercise(
     example=2,
 )
 
-TOGETHER = Exercise(
+
+def upper_and_lower(answer: Any) -> tuple[float, float]:
+    """Two effects, also by name."""
+    if isinstance(answer, dict):
+        answer = list(answer.values())
+    if not hasattr(answer, "__len__") or len(answer) != 2:
+        raise AnswerError(f"Got {short(answer)}, which is not two numbers.")
+    upper, lower = (number(each) for each in answer)
+    return upper, lower
+
+
+def both(low: float, high: float) -> Any:
+    """Whether both effects lie in a range."""
+    return lambda pair: all(between(low, high)(each) for each in pair)
+
+
+HALVES = Exercise(
     id="06.5",
-    title="All patches together",
+    title="Who holds the tilt?",
     difficulty=3,
-    takes="a number, the PE of all patches together",
-    reads=number,
-    right=between(0.8, 1.2),
-    praise="Every patch knows the tilt, none alone decides it, and all together decide it wholly. 'No single "
-    "patch is "
-    "used' and 'the patches are not used' are different claims, and only the experiment tells them apart.",
+    takes="two numbers, [PE of the upper half, PE of the lower half]",
+    reads=upper_and_lower,
+    right=lambda pair: between(0.85, 1.15)(pair[0]) and between(-0.1, 0.3)(pair[1]),
+    praise="A part decides. No patch of the upper half brings more than a quarter alone, and together they bring "
+    "the whole: used, but not one by one. From most of the lower half the tilt can be read just as well, and it is "
+    "hardly used there. Neither map showed that; only the experiment tells the stories apart.",
     ideas=(
         Idea(
-            between(-0.3, 0.2),
-            "That looks like a single patch, or like the image put in too early to stay. Not used alone is not "
-            "unused: "
-            "put in all patches (tokens='all') as they enter the last block.",
-            0.1,
+            both(0.8, 1.2),
+            "Both halves bring everything? That is what the whole image does, at the last block by construction. "
+            "tokens='all' is the default: give the numbers of the patches, tokens=list(range(32)).",
+            [1.0, 1.0],
         ),
         Idea(
-            between(0.2, 0.75),
-            "That looks like an effect of some of the steps or some of the patches, or from an earlier block. "
-            "Put in "
-            "all patches, entering block 5, over the whole run: the column 'all'.",
-            0.28,
+            lambda pair: between(-0.1, 0.3)(pair[0]) and between(0.85, 1.15)(pair[1]),
+            "The halves are the wrong way round. Patches are counted row by row from the upper left: 0 to 7 are "
+            "the top row.",
+            [0.1, 1.0],
         ),
         Idea(
-            between(5, 64),
-            "That looks like a count of patches, or the 0.1 of each added up: effects of patches do not add. Patch "
-            "them together, and take the PE of that run.",
-            6.4,
+            both(0.32, 0.75),
+            "Each half about half of it: that is what 'all share it' predicts, or what the left and the right half "
+            "do. Did you run it? The upper half are the patches 0 to 31, entering block 5.",
+            [0.5, 0.5],
+        ),
+        Idea(
+            both(-0.3, 0.32),
+            "Next to nothing in both: that is what 'all must agree' predicts, and what single patches do, or the "
+            "image put in too early, or the text. Put in 32 patches at once with stream='image', blocks=[5].",
+            [0.25, 0.02],
+        ),
+        Idea(
+            lambda pair: max(map(abs, pair)) > 1.5,
+            "A PE is a share: about 0 where nothing came along, about 1 where everything did. This looks like a "
+            "count, a percentage or a sum.",
+            [100.0, 14.0],
         ),
     ),
     hints=(
-        "tokens='all' is the default. Which block do the single patches of dl.locate enter?",
-        "dl.patch(model, measure='head_tilt', stream='image', blocks=[5], steps=1, seeds=[0, 1], controls=False)",
-        "The result has a table(): one row for each block, one column for each stretch of steps.",
+        "tokens= takes the numbers of patches: list(range(32)) is the upper half. Which block do the single "
+        "patches of dl.locate enter?",
+        "dl.patch(model, measure='head_tilt', stream='image', tokens=list(range(32)), blocks=[5], steps=1, "
+        "seeds=[8, 2], controls=False), and the same with range(32, 64).",
+        "The PE is in the result's table(): table()[0, -1] is that of the whole run.",
     ),
-    example=1.0,
+    example=[1.0, 0.14],
 )
 
 LESSON = Lesson(
@@ -247,7 +311,7 @@ LESSON = Lesson(
         "put hidden states of one run into another, and measure the effect as a share",
         "keep apart what is readable, what is looked at and what is used",
     ),
-    exercises=(PATCHES, LATENTS, EFFECT, AHEAD, TOGETHER),
+    exercises=(PATCHES, LATENTS, EFFECT, AHEAD, HALVES),
     discuss=(
         (
             "A probe reads a person's age off the hidden states of a model that was never told of age. Has the "

@@ -85,6 +85,11 @@ PADDING = Exercise(
             "in everything. Sum over the rows where the mask is False.",
             0.0,
         ),
+        Idea(
+            lambda share: share > 1,
+            "A share is at most 1: divide by the sum of all squares, and leave percent out of it.",
+            69.1,
+        ),
     ),
     hints=(
         "Squared norm of each row of the difference; then the sum where the mask is False, over the sum "
@@ -101,7 +106,7 @@ FIRST = Exercise(
     difficulty=2,
     takes="a correlation, as a number from -1 to 1",
     reads=number,
-    right=lambda r: 0.97 <= abs(r) <= 1,
+    right=lambda r: 0.983 <= abs(r) <= 0.995,
     praise="The component that explains most is, here, how long a row is. It is the largest thing that "
     "rows differ "
     "in, and says nothing of what the words mean. Explained variance is size, not importance.",
@@ -125,13 +130,36 @@ FIRST = Exercise(
             0.33,
         ),
         Idea(
-            lambda r: abs(r) < 0.2,
-            "That looks like a later component. The first one is column 0 of the coordinates.",
-            0.11,
+            lambda r: 0.975 <= abs(r) < 0.983,
+            "That looks like the square of the correlation, or like one with the logarithm of the norms. Take "
+            "the correlation itself, with the norms as they are.",
+            0.977,
+        ),
+        Idea(
+            lambda r: 0.94 <= abs(r) < 0.965,
+            "That is the correlation with the squares of the norms. Take the norms themselves.",
+            0.954,
+        ),
+        Idea(
+            lambda r: 0.12 <= abs(r) <= 0.17,
+            "That looks like the second component. The first one is column 0 of the coordinates.",
+            0.143,
+        ),
+        Idea(
+            lambda r: abs(r) < 0.1,
+            "Then length would say nothing of the place on the map. Compare the two figures: which words lie on "
+            "the left of the map, and how long are their rows after block 0? Then compute it.",
+            0.0,
+        ),
+        Idea(
+            lambda r: abs(r) > 0.995,
+            "A correlation of 1 is that of a thing with itself, or a guess. Compute it from the coordinates and "
+            "the norms.",
+            1.0,
         ),
     ),
     hints=(
-        "Take the real rows of the site only, the first len(names) of them; padding would change the answer.",
+        "Take the real rows of the site only, the first len(names) of them: padding is no word.",
         "view.project(rows, site)[:, 0] gives the coordinates, rows.norm(dim=-1) the norms.",
         "np.corrcoef(coordinates, norms)[0, 1], with rows = cache['joint.0.text.out', 0][0, : len(names)].",
     ),
@@ -162,6 +190,28 @@ def unweighted(rows: np.ndarray, levels: list[str]) -> float:
     """A wrong answer: every level counts once."""
     means = np.stack([rows[np.asarray(levels) == each].mean(0) for each in sorted(set(levels))])
     return float(means.var(0).sum() / rows.var(0).sum())
+
+
+def sum_of_levels(rows: np.ndarray, levels: list[str]) -> float:
+    """A wrong answer: squares of the means of levels, each level once, over those of all rows."""
+    centred = rows - rows.mean(0)
+    means = np.stack([centred[np.asarray(levels) == each].mean(0) for each in sorted(set(levels))])
+    return float((means**2).sum() / (centred**2).sum())
+
+
+def mean_of_levels(rows: np.ndarray, levels: list[str]) -> float:
+    """A wrong answer: the mean square of the means of levels over that of the rows."""
+    return sum_of_levels(rows, levels) * len(rows) / len(set(levels))
+
+
+def by_channel(rows: np.ndarray, levels: list[str]) -> float:
+    """A wrong answer: the mean of the channels' shares."""
+    return float(np.mean([between_levels(rows[:, [k]], levels) for k in range(rows.shape[1])]))
+
+
+def unsquared(rows: np.ndarray, levels: list[str]) -> float:
+    """A wrong answer: the norm of what the levels explain, over the norm of all."""
+    return between_levels(rows, levels) ** 0.5
 
 
 def tried(of: Callable[[np.ndarray, list[str]], Any]) -> float | None:
@@ -196,6 +246,25 @@ EXPLAINED = Exercise(
             unweighted,
         ),
         Idea(
+            lambda share: any(
+                near(wrong(ROWS, LEVELS), 1e-4)(share) for wrong in (sum_of_levels, mean_of_levels)
+            ),
+            "You add up the squares of the levels' means with one term for each level. A level must count as "
+            "often as it has rows: weigh its square by their number, or repeat its mean for each row.",
+            sum_of_levels,
+        ),
+        Idea(
+            near(by_channel(ROWS, LEVELS), 1e-4),
+            "That is a share for each channel, and their mean, so that a channel that hardly varies counts as "
+            "much as one that varies a lot. Add up the squares of all channels, then divide once.",
+            by_channel,
+        ),
+        Idea(
+            near(unsquared(ROWS, LEVELS), 1e-4),
+            "That is the share of the norms. Variance is in squares, and only squares add up: leave out the root.",
+            unsquared,
+        ),
+        Idea(
             near(uncentred(ROWS, LEVELS), 1e-4),
             "Your rows still have their mean in them. It is the same in all rows, explains nothing, and "
             "is large: "
@@ -227,15 +296,29 @@ EXPLAINED = Exercise(
 )
 
 
+COLOURS = frozenset(
+    "red black brown blond blonde grey gray white green blue ginger auburn dark light fair orange pink purple "
+    "yellow silver golden chestnut".split()
+)
+
+
 def two_texts(answer: Any) -> SimpleNamespace:
-    """Two texts as lists of words, and what differs."""
+    """Two texts as lists of words, what differs, and whether it is the colour of the hair."""
     if not isinstance(answer, list | tuple) or len(answer) != 2:
         raise AnswerError(f"Got {short(answer)}, which is not two texts.")
-    first, second = (text(each).replace(",", " ,").split() for each in answer)
+    first, second = (text(each).replace(",", " , ").split() for each in answer)
     differ = [place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b]
-    there = "smile" in first and "smile" in second
+    hair = False
+    if differ:
+        place = differ[0]
+        before, after = first[max(0, place - 2) : place], first[place + 1 : place + 3]
+        hair = {first[place], second[place]} <= COLOURS and (
+            "hair" in after or ("hair" in before and (not after or after[0] in (",", "and", "with")))
+        )
+    smiles = [place for place, word in enumerate(first) if word == "smile"]
+    there = bool(smiles) and "smile" in second
     return SimpleNamespace(
-        same=len(first) == len(second), differ=differ, smile=first.index("smile") if there else None
+        same=len(first) == len(second), differ=differ, hair=hair, smiles=smiles if there else []
     )
 
 
@@ -246,35 +329,45 @@ BLIND = Exercise(
     takes="two texts, ('...', '...')",
     reads=two_texts,
     right=lambda pair: (
-        pair.same and pair.smile is not None and len(pair.differ) == 1 and pair.differ[0] > pair.smile
+        pair.same and pair.smiles and len(pair.differ) == 1 and pair.differ[0] > pair.smiles[-1] and pair.hair
     ),
     praise="What comes first cannot know what comes later, as long as the encoder reads from left to "
-    "right. So the order "
-    "of the phrases decides which word knows of which, and whoever compares rows must know the order.",
+    "right. So the order of the phrases decides which word knows of which, and whoever compares rows must know "
+    "the order.",
     ideas=(
         Idea(
-            lambda pair: pair.smile is None,
+            lambda pair: not pair.smiles,
             "The word smile must be in both texts: it is its row that is compared.",
             ("a person with red hair", "a person with black hair"),
         ),
         Idea(
             lambda pair: not pair.same or len(pair.differ) > 1,
             "More than one word differs, or one text is longer. Then rows are compared with rows of other "
-            "words: "
-            "change one word, in its place.",
+            "words: change one word, in its place.",
             ("a smile and red hair", "a smile and very long hair"),
-        ),
-        Idea(
-            lambda pair: bool(pair.differ) and pair.differ[0] < pair.smile,
-            "The word that changes comes before smile, so the row of smile is made with it in view. Where "
-            "would it "
-            "have to stand?",
-            ("a person with red hair and a smile", "a person with black hair and a smile"),
         ),
         Idea(
             lambda pair: not pair.differ,
             "The two texts are the same. The colour of the hair should differ.",
             ("a smile and red hair", "a smile and red hair"),
+        ),
+        Idea(
+            lambda pair: pair.smiles[0] < pair.differ[0] < pair.smiles[-1],
+            "There is a smile behind the changed word, too, and its row is made with that word in view. Name the "
+            "smile once.",
+            ("a smile, red hair, a smile", "a smile, black hair, a smile"),
+        ),
+        Idea(
+            lambda pair: pair.differ[0] < pair.smiles[0],
+            "The word that changes comes before smile, so the row of smile is made with it in view. Where "
+            "would it have to stand?",
+            ("a person with red hair and a smile", "a person with black hair and a smile"),
+        ),
+        Idea(
+            lambda pair: not pair.hair,
+            "The place is right, but the word that differs is not a colour of the hair, such as red, black, "
+            "brown, blond or grey in front of 'hair'.",
+            ("a smile and long red hair", "a smile and short red hair"),
         ),
     ),
     hints=(
