@@ -61,8 +61,9 @@ print("image tokens", side * side, " a grid of", side, "x", side)
 dl.sites(model)
 
 # %% [markdown]
-# `0:6` means blocks 0 to 5, as in a range of Python; *items* are images that are made at the same time. Compare the
-# lines of the text with those of the image: `text.mlp.out` and `text.out` exist in one block less. We come back to that in section 5.
+# `0:6` means blocks 0 to 5, as in a range of Python; *items* are images that are made at the same time;
+# *heads × channels* are the channels of all heads, side by side. Compare the lines of the text with those of the image:
+# `text.mlp.out` and `text.out` exist in one block less. We come back to that in section 5.
 #
 # ### Exercise 01.1
 # Stable Diffusion 3.5 draws 1024 × 1024 pixels. Its autoencoder makes latents that are 8 times smaller on each side,
@@ -191,8 +192,8 @@ figure
 # right), and text rows read patches (lower left): the text stream changes with the picture. So the row of "smile", in
 # which the encoder had already mixed the words before it, soon knows something of the picture, too.
 #
-# The rows of padding are little read (at the far right). But they do read: below, they give patches about as much
-# as the words do, and the stripes say that nearly all of them choose the same few patches. One padding row is much like the next.
+# The rows of padding are little read (at the far right). But they do read: below, they give the patches about as much as
+# the words do, and the stripes say that most of them choose much the same patches.
 #
 # **The order differs.** SD3 joins patches first, then text; FLUX joins text first, then patches. For the result it makes
 # no difference, since a softmax and a sum do not care about order. For your indices it does: column 12 is a patch here

@@ -95,14 +95,13 @@ for ax, stream in zip(axes, ["text", "image"], strict=True):
         cond, uncond = (both.get(name, pass_=each).flatten(1) for each in ("cond", "uncond"))
         share = (cond - uncond).norm(dim=1) / cond.norm(dim=1)
         ax.plot(both.steps, share, label=name.split(".")[1])
-    ax.set(title=f"{stream} stream", xlabel="step", ylabel="|cond − uncond| / |cond|")
-    ax.set(yscale="log", xticks=both.steps[::5])
+    ax.set(title=f"{stream} stream", xlabel="step", ylabel="|cond − uncond| / |cond|", yscale="log")
 axes[-1].legend(title="block", fontsize=9, frameon=False)
 figure
 
 # %% [markdown]
-# (Both panels have the same scale, a logarithmic one.) The text streams stay far apart, since they began as different texts. The image streams carry the same noisy latents,
-# and the text can only nudge them. In portraits the nudge is largest at the first steps, and in late blocks: early on
+# (Both panels have the same scale, a logarithmic one.) The text streams stay far apart, since they began as different
+# texts. The image streams carry the same noisy latents, and the text can only nudge them. In portraits the nudge is largest at the first steps, and in late blocks: early on
 # the latents say nothing yet, and the text is all there is. Had you averaged the two passes, or taken one for the other,
 # nothing would have warned you.
 #
@@ -290,8 +289,9 @@ for name in sites:
     a, b = (each.to_grid(name, step=middle)[0] for each in (smiling, frowning))  # (rows, columns, width)
     unit = a.norm(dim=-1).mean()
     far.append((a - b).norm(dim=-1) / unit)
-    of_mean, many = (a - b).mean((0, 1)).norm() / unit, int((far[-1] > far[-1].max() / 4).sum())
-    print(f"{name}: largest {far[-1].max():.2f}, {many} patches above a quarter of it; of the mean {of_mean:.3f}")
+    most, of_mean = far[-1].max(), (a - b).mean((0, 1)).norm() / unit
+    many = int((far[-1] > most / 4).sum())
+    print(f"{name}: largest {most:.2f}, {many} patches above a quarter of it; mean {of_mean:.3f}")
 
 # %%
 figure, axes = panels(3, 3, 2.6, 2.4)
@@ -299,13 +299,12 @@ top = max(each.max() for each in far)
 for ax, name, each in zip(axes, sites, far, strict=True):
     shown = ax.imshow(each, cmap="cividis", vmin=0, vmax=top)
     ax.set(title=name, xticks=[], yticks=[])
-figure.colorbar(shown, ax=axes, label="norm of the difference,\nof a patch's norm")
+figure.colorbar(shown, ax=axes, label="difference, in norms of a patch")
 figure
 
 # %% [markdown]
-# In portraits, two or three patches differ a lot and sixty hardly at all. The mean over the patches dilutes the one and
-# keeps the other: what is about half the norm of a patch, or more, becomes a hundredth or two. This is no rounding
-# error that more data would cure. Every token at a smaller width, `reduce="sketch:64"`, costs more memory and keeps the place.
+# In portraits, two to four patches differ much, and sixty hardly. The mean over the patches spreads the few over the many:
+# its difference (the last number above) is about fifty times smaller than that of the patch that differs most. This is no rounding error that more data would cure. Every token at a smaller width, `reduce="sketch:64"`, costs more memory and keeps the place.
 #
 # ### Exercise 03.4
 # Which patch differs most at `joint.4.image.out`, step 10? Give its token number, as `dl.capture(...,
@@ -339,6 +338,8 @@ with dl.intervene(model, {"joint.0.image.out": dl.replace_with(own)}) as session
 times, asked = sum(session.applied.values()), model.defaults["steps"]
 print(f"changed {times} times ({asked} steps, and in each the two passes of guidance)")
 print("same picture:", np.array_equal(source, control))
+
+# %%
 skipped = {}
 for block in sorted({0, last // 2, last}):
     with dl.intervene(model, {f"joint.{block}.image.out": dl.bypass()}):

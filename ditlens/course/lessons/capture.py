@@ -56,19 +56,22 @@ PATTERN = Exercise(
         ),
         Idea(
             lambda sites: any(".text." in site for site in sites),
-            "Your pattern takes the text stream, too. The third part of an address is the stream: name only the one "
+            "Your pattern takes the text stream, too. The third part of an address is the stream: name "
+            "only the one "
             "that was asked for.",
             "joint.2:4.*.{in,out}",
         ),
         Idea(
             lambda sites: sites > WANTED and blocks_of(sites) == {"2", "3"},
-            "The two blocks are right. Your pattern also takes what attention and feed-forward give inside them: the "
+            "The two blocks are right. Your pattern also takes what attention and feed-forward give "
+            "inside them: the "
             "last part names the points, and two of them were asked for.",
             "joint.{2,3}.image.*",
         ),
         Idea(
             lambda sites: sites > WANTED,
-            "The four are in it, and more blocks than the two that were asked for. Which part of the address is the "
+            "The four are in it, and more blocks than the two that were asked for. Which part of the "
+            "address is the "
             "block, and how are two of them written?",
             "joint.*.image.{in,out}",
         ),
@@ -127,7 +130,8 @@ STEPS = Exercise(
     ideas=(
         Idea(
             lambda steps: [len(each) for each in steps] != [6, 6, 5],
-            "The list that you return is longer or shorter than the list of calls. Every call gets a step, also the "
+            "The list that you return is longer or shorter than the list of calls. Every call gets a "
+            "step, also the "
             "second one of the same step.",
             lambda timesteps: list(range(len(set(timesteps)))),
         ),
@@ -260,7 +264,7 @@ PATCH = Exercise(
     right=among(43),
     praise="Row 5, column 3: the mouth, 5 x 8 + 3. You will meet patch 43 again in the next notebooks. In "
     "the mean over "
-    "all patches, the same difference is about thirty times smaller.",
+    "all patches, the same difference is more than fifty times smaller.",
     ideas=(
         Idea(
             among(29),

@@ -215,7 +215,8 @@ CROWN = Exercise(
         ),
         Idea(
             lambda found: len(found) == 1 and found[0] >= 64,
-            "That counts rows, columns and text tokens in one: it is the largest value of all words. Take the map of "
+            "That counts rows, columns and text tokens in one: it is the largest value of all words. Take "
+            "the map of "
             "the word first, which has 8 x 8 values, and then the place of its largest.",
             [779],
         ),
@@ -250,9 +251,12 @@ CROWN = Exercise(
         ),
     ),
     hints=(
-        "The cell above finds the row of smile. Find that of crown in the same way, and take its map out of the grid.",
-        'column = cache.words("crown")["tokenizer"][0]; then grid[..., column] is a map of patches, (rows, columns).',
-        "place = int(grid[..., column].argmax()) counts the patches row by row; divmod(place, 8) is row and column.",
+        "The cell above finds the row of smile. Find that of crown in the same way, and take its map out "
+        "of the grid.",
+        'column = cache.words("crown")["tokenizer"][0]; then grid[..., column] is a map of patches, '
+        "(rows, columns).",
+        "place = int(grid[..., column].argmax()) counts the patches row by row; divmod(place, 8) is row "
+        "and column.",
     ),
     example=[1, 4],
 )

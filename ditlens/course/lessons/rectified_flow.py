@@ -46,12 +46,14 @@ CLEAN = Exercise(
         ),
         Idea(
             near(-0.3, 0.001),
-            "The size is right and the sign is not: from x, take away what leads to the noise; not the other way round.",
+            "The size is right and the sign is not: from x, take away what leads to the noise; not the "
+            "other way round.",
             -0.3,
         ),
         Idea(
             near(1.5, 0.001),
-            "You added, or gave the velocity itself. The velocity points from clean to noise, so the clean end lies the other way.",
+            "You added, or gave the velocity itself. The velocity points from clean to noise, so the "
+            "clean end lies the other way.",
             1.5,
         ),
     ),
@@ -166,8 +168,8 @@ COUNTED, OVERWRITTEN = "a fixed number of steps", "the noise overwritten"
 def twenty(field: Any, noise: Any, sigmas: Any, text: Any, null: Any, guidance: float) -> Any:
     """A loop that knows one grid."""
     for step in range(20):
-        v = field(noise, sigmas[step].item(), text)
-        noise = noise + (sigmas[step + 1] - sigmas[step]) * v
+        away, own = (field(noise, sigmas[step].item(), each) for each in (null, text))
+        noise = noise + (sigmas[step + 1] - sigmas[step]) * (away + guidance * (own - away))
     return noise
 
 
@@ -210,7 +212,8 @@ LOOP = Exercise(
     ideas=(
         Idea(
             among(COUNTED),
-            "Your loop asks for a sigma that is not there. The check runs it in the world of one pixel with 4 steps: "
+            "Your loop asks for a sigma that is not there. The check runs it in the world of one pixel "
+            "with 4 steps: "
             "take the number of steps from sigmas, not 20.",
             twenty,
         ),
@@ -222,7 +225,8 @@ LOOP = Exercise(
         ),
         Idea(
             gives(at_the_end),
-            "You ask for the velocity at the noise level where the step ends. The latents are still at the one where "
+            "You ask for the velocity at the noise level where the step ends. The latents are still at "
+            "the one where "
             "it begins.",
             at_the_end,
         ),
@@ -303,7 +307,8 @@ GUIDED = Exercise(
         ),
         Idea(
             near(6.5, 0.15),
-            "That is 2 + 3 * 1.5, from the text on, or 0.5 + 3 * 2, three times the text. What is multiplied is the "
+            "That is 2 + 3 * 1.5, from the text on, or 0.5 + 3 * 2, three times the text. What is "
+            "multiplied is the "
             "difference, and it is added to the null text: guidance 1 must give the text, 2.",
             6.5,
         ),
