@@ -126,7 +126,7 @@ def grading_roundtrip() -> Result:
         add_ditlens(python)
         for kind, grade in (("nbgrader", by_nbgrader), ("otter", by_otter)):
             folder = Path(place, kind)
-            hand_out(folder, kind, GRADED)  # type: ignore[arg-type]
+            hand_out(folder, kind, GRADED)
             for number in GRADED:
                 scores[f"{kind} {number}"] = grade(folder, number, python.parent)
     good = [right == total and 0 < wrong < total for right, wrong, total in scores.values()]

@@ -107,7 +107,7 @@ def edit(
 
 @command("check me.png")
 def check(image: o.Image, model: o.Model = "portraits", device: o.Device = "auto") -> Outcome:
-    """Say before an edit whether the model knows images like this one."""
+    """Say whether the model knows images like this one."""
     check_given(model, image=image)
     found = dl.check_image(dl.load(model, device=device), image)
     return Outcome(str(found), dataclasses.asdict(found))

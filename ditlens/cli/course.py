@@ -9,7 +9,6 @@ from typer import BadParameter, Option
 
 from ditlens.cli import options as o
 from ditlens.cli.app import Outcome
-from ditlens.course.hand_out import Edition, hand_out
 from ditlens.tables import counted
 
 
@@ -24,7 +23,7 @@ def lessons_of(text: str) -> tuple[str, ...]:
 def course(
     folder: Annotated[Path, o.File(help="Folder to write in.")],
     edition: Annotated[
-        Edition, Option(metavar="NAME", help=f"One of {', '.join(get_args(Edition))}.")
+        o.Edition, Option(metavar="NAME", help=f"One of {', '.join(get_args(o.Edition))}.")
     ] = "student",
     only: Annotated[
         Any,
@@ -32,7 +31,9 @@ def course(
     ] = None,
     force: o.Force = False,
 ) -> Outcome:
-    """Write the notebooks of the course into a folder, for learners, teachers or graders."""
+    """Write the notebooks, for learners, teachers, graders."""
+    from ditlens.course.hand_out import hand_out
+
     files = hand_out(folder, edition, only or (), overwrite=force)
     text = f"wrote {counted(len(files), 'file')} of the {edition} edition to {folder}"
     if edition == "student":
@@ -56,7 +57,7 @@ def kit(
         str | None, Option(metavar="URL", help="Another package index, or a folder of wheels.")
     ] = None,
 ) -> Outcome:  # fmt: skip
-    """Collect all that a room without network needs: packages, model, notebooks, docs and an installer."""
+    """Collect what a room without network needs, for a USB stick."""
     from ditlens.course.kit import collect
 
     made = collect(folder, platform.split(","), python.split(","), wheel, index)
@@ -66,7 +67,7 @@ def kit(
 def preflight(
     thorough: Annotated[bool, Option("--thorough", help="Also run notebook 00 from end to end.")] = False,
 ) -> Outcome:
-    """Check before a lesson that this computer can do what the notebooks ask of it."""
+    """Check that this computer is ready for a lesson."""
     from ditlens.cli.doctor import report
     from ditlens.cli.preflight import examine, facts
 

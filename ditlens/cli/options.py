@@ -103,6 +103,7 @@ Method: TypeAlias = Literal[
 Dtype: TypeAlias = Literal["float16", "bfloat16", "float32"]
 Engine: TypeAlias = Literal["local", "ray"]
 Stage: TypeAlias = Literal["text", "vae", "mmdit", "oracle", "describer", "twin", "all"]
+Edition: TypeAlias = Literal["student", "solution", "teacher", "nbgrader", "otter", "figures"]
 Workers: TypeAlias = Annotated[int, Option(min=1, metavar="N", help="Processes, e.g. one for each GPU.")]
 Out: TypeAlias = Annotated[Path, Place(help="Folder to write in.")]
 Force: TypeAlias = Annotated[bool, Option("--force", help="Overwrite what is there, but never an input.")]

@@ -27,7 +27,7 @@ def app(
     model: o.Model = "portraits",
     device: o.Device = "auto",
 ) -> Outcome:  # fmt: skip
-    """Open the editor as a page of its own, for one person or a class."""
+    """Open the editor as a page, for one person or a class."""
     from ditlens.views.app.server import check as check_server
 
     check(model)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 VARIABLE = "DITLENS_MODEL"
 """Environment variable with the name or folder of the model that the notebooks use."""
-MARK = "# portraits only"
-"""First line of a cell that needs what only models of a world have: an oracle, exact masks, labelled studies."""
+MARKS = {"# portraits only": "world", "# SD3 only": "sd3"}
+"""How a cell begins that not every model can run, and what of `Desk` has to be true: that the model has a world
+(oracle, exact masks, labelled studies); that it is an SD3, with its modules and a second pass for guidance."""
 NEEDED = {"matplotlib": "views", "ipywidgets": "views", "scikit-learn": "analysis"}
 """Packages that the notebooks need, and the extras that bring them."""
 FORMAT = "ditlens-course-1"
@@ -56,12 +57,14 @@ class Desk:
         lesson: The lesson that was begun last.
         model: Name of the model in use.
         world: Whether it has an oracle and the like.
+        sd3: Whether it is an SD3 or SD3.5.
         entries: What was answered, by exercise.
     """
 
     lesson: Lesson | None = None
     model: str = "portraits"
     world: bool = True
+    sd3: bool = True
     entries: dict[str, Entry] = field(default_factory=dict)
 
     def entry(self, id: str) -> Entry:
@@ -133,13 +136,15 @@ class Started(Carded):
 def model() -> Model:
     """Load the model of the course: portraits, or the one that the environment variable ``DITLENS_MODEL`` names.
 
-    With a model that has no oracle the cells that begin with ``# portraits only`` say so instead of running.
+    With a model that has no oracle the cells that begin with ``# portraits only`` say so instead of running, and
+    with one that is no SD3 those that begin with ``# SD3 only``.
 
     >>> dl.course.model().name
     'portraits'
     """
     loaded = load(os.environ.get(VARIABLE) or "portraits")
     DESK.model, DESK.world = loaded.name, loaded.world is not None
+    DESK.sd3 = loaded.pipeline == "StableDiffusion3Pipeline"
     return loaded
 
 
@@ -155,12 +160,13 @@ def skip_marked_cells() -> None:
 
 
 def skipped(lines: list[str]) -> list[str]:
-    """A cell as it is; where the model has no world and the cell is marked, a cell that says so."""
+    """A cell as it is; if it is marked as one that the model cannot run, a cell that says so."""
     first = next((line.strip() for line in lines if line.strip()), "")
-    if DESK.world or not first.startswith(MARK):
-        return lines
-    why = first.removeprefix(MARK).strip(" :") or "it needs an oracle"
-    return [f"print({f'Skipped with the model {DESK.model}: {why}. portraits has it.'!r})\n"]
+    for mark, need in MARKS.items():
+        if first.startswith(mark) and not getattr(DESK, need):
+            said = f"Skipped with the model {DESK.model}: {first.removeprefix('# ')}."
+            return [f"print({said!r})\n"]
+    return lines
 
 
 @takes(id=EXERCISE)
@@ -293,7 +299,8 @@ def results(path: str | Path, name: str) -> HandedIn:
     >>> dl.course.results("ada.json", name="Ada")
     Wrote ...ada.json, of Ada: ...
 
-    An exercise that was once right stays right, whatever is tried after.
+    An exercise that was once right stays right, whatever is tried after, also in another kernel; attempts and hints
+    are those of the kernel that took more.
 
     Args:
         path: The file, ``.json``; an existing one must be of the same person.
@@ -315,6 +322,10 @@ def results(path: str | Path, name: str) -> HandedIn:
             raise SettingError(f"{file} is of {there.get('name')!r}, not of {name!r}. Choose another name.")
         kept = there["exercises"]
     answered = {id: vars(entry) for id, entry in DESK.entries.items() if entry.attempts or entry.hints}
+    for id in kept.keys() & answered.keys():  # of an earlier kernel: what was right stays right
+        before, now = kept[id], answered[id]
+        better = before if before["right"] and not now["right"] else now
+        answered[id] = better | {count: max(before[count], now[count]) for count in ("attempts", "hints")}
     content: dict[str, Any] = {
         "format": FORMAT,
         "name": name,

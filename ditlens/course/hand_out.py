@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from ditlens.course.editions import SOURCES, solution, teacher
 from ditlens.course.exercise import Lesson
@@ -15,7 +15,6 @@ from ditlens.course.lessons import LESSONS
 from ditlens.errors import SettingError
 from ditlens.files import keep_inputs, read_json, write_whole
 
-Edition: TypeAlias = Literal["student", "solution", "teacher", "nbgrader", "otter", "figures"]
 LICENCE = (
     "These figures were made with ditlens. Licence: Creative Commons Attribution 4.0 International (CC BY 4.0),\n"
     "https://creativecommons.org/licenses/by/4.0/. Say: \"Figure: ditlens, CC BY 4.0\".\n"
@@ -23,7 +22,7 @@ LICENCE = (
 
 
 def hand_out(
-    folder: Path, edition: Edition = "student", lessons: Sequence[str] = (), *, overwrite: bool = False
+    folder: Path, edition: str = "student", lessons: Sequence[str] = (), *, overwrite: bool = False
 ) -> list[Path]:
     """Write an edition of notebooks.
 

@@ -56,6 +56,12 @@ class NotebookFigure(Figure):
     As JPEG: a notebook full of portraits is three times smaller than with PNG. For paper, use `savefig`.
     """
 
+    def _ipython_display_(self) -> None:
+        """Show the JPEG alone: once pyplot is loaded, IPython would add a PNG to it."""
+        from IPython.display import display
+
+        display({"image/jpeg": self._repr_jpeg_(), "text/plain": repr(self)}, raw=True)
+
     def _repr_jpeg_(self) -> bytes:
         with io.BytesIO() as file:
             self.savefig(file, format="jpeg", dpi=80, pil_kwargs={"quality": 85, "optimize": True})

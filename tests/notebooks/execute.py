@@ -73,13 +73,11 @@ def is_kept(output: NotebookNode) -> bool:
 
 
 def reduced(output: NotebookNode) -> NotebookNode:
-    """An output without its metadata and without the folder of this repository; of JPEG and PNG only the JPEG."""
+    """An output without its metadata and without the folder of this repository."""
     if "metadata" in output:
         output.metadata = nbformat.from_dict({})
     if "text" in output:
         output.text = without_root(output.text)
-    if "image/jpeg" in output.get("data", {}):  # where pyplot is loaded, its figures come as PNG as well
-        output.data.pop("image/png", None)
     for kind, content in output.get("data", {}).items():
         if kind.startswith("text/"):
             output.data[kind] = without_root(content)

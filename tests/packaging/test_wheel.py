@@ -15,7 +15,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "LICENSE-docs", "ditlens", "data")
+SOURCES = (
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+    "LICENSE-docs",
+    "ditlens",
+    "data",
+    "notebooks",
+)
 LARGEST = 48 * 2**20
 OFFLINE = """
 import socket
@@ -67,6 +76,7 @@ def test_holds_every_file_of_the_package_and_of_the_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     expected = {f"ditlens/{name}" for name in files(ROOT / "ditlens")}
     expected |= {f"ditlens/data/{name}" for name in files(ROOT / "data")}
+    expected |= {f"ditlens/data/notebooks/{name}" for name in files(ROOT / "notebooks")}
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert {
         "ditlens/data/examples/portrait.png",
@@ -129,4 +139,7 @@ def test_works_in_a_fresh_environment(installed, environment, tmp_path):
     shown = installed("ditlens", "demo")
     assert "drift" in shown
     assert (tmp_path / "work" / "outputs" / "demo" / "sweep.png").is_file()
+    for edition in ("student", "solution"):
+        installed("ditlens", "course", edition, "--edition", edition)
+        assert len(list((tmp_path / "work" / edition).glob("*.ipynb"))) == 13
     assert files(packages) == before, "nothing is written beside the package"

@@ -6,17 +6,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from ditlens import course
-from ditlens.cli import preflight
+from ditlens.cli import options, preflight
 from ditlens.cli.main import main
 from ditlens.course import desk, editions, grading, kit
 from ditlens.course.desk import DESK
-from ditlens.course.hand_out import hand_out
+from ditlens.course.hand_out import WRITERS, hand_out
 from ditlens.course.lessons import LESSONS
 from ditlens.errors import ModelError, SettingError
 
@@ -90,6 +91,21 @@ def test_results_of_several_notebooks_are_in_one_file(tmp_path, monkeypatch):
     assert {id: entry["right"] for id, entry in found.items()} == {"00.2": True, "00.3": False}
 
 
+def test_what_was_right_in_another_kernel_stays_right(tmp_path, monkeypatch):
+    for answer in ("source", "reconstruction"):
+        course.check("00.2", answer)
+    course.results(tmp_path / "ada.json", name="Ada")
+    monkeypatch.setattr(DESK, "entries", {})  # the kernel is restarted
+    course.hint("00.2"), course.check("00.2", "target")
+    (entry,) = course.results(tmp_path / "ada.json", name="Ada").exercises.values()
+    assert (entry["right"], entry["answer"], entry["attempts"], entry["hints"]) == (
+        True,
+        "'reconstruction'",
+        2,
+        1,
+    )
+
+
 def test_results_of_others_stay(tmp_path):
     course.check("00.2", "reconstruction")
     course.results(tmp_path / "ada.json", name="Ada")
@@ -120,7 +136,7 @@ def test_marked_cells_are_skipped_where_the_model_has_no_world(monkeypatch, caps
     shell.run_cell(marked)
     shell.run_cell("print('plain')")
     said = capsys.readouterr().out.splitlines()
-    assert said == ["measured", "Skipped with the model sd3: its oracle measures. portraits has it.", "plain"]
+    assert said == ["measured", "Skipped with the model sd3: portraits only: its oracle measures.", "plain"]
     InteractiveShell.clear_instance()
 
 
@@ -169,6 +185,10 @@ def test_the_command(tmp_path, capsys):
     assert {"00_start_here.svg", "00_start_here_01.jpg", "01_inside.svg", "LICENCE.txt"} <= names
     assert main(["course", str(tmp_path / "a"), "--only", "x"]) == 2
     assert "write 05 or 05,06" in capsys.readouterr().err
+
+
+def test_the_command_knows_every_edition():
+    assert list(get_args(options.Edition)) == list(WRITERS)
 
 
 def test_a_source_that_does_not_agree(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ LATE = {
     "pandas": "0.5 s, and in the extra `analysis`",
     "xarray": "1 s, and in the extra `export`",
     "pyarrow": "in the extra `export`",
+    "IPython": "needed where IPython itself calls",
     "jupytext": "0.5 s, and in the extra `teach`",
     "nbformat": "as jupytext",
     "ray": "2 s, and in the extra `cluster`",

@@ -183,6 +183,32 @@ def test_figures_show_in_a_notebook_without_pyplot():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+ONCE = """
+import matplotlib.pyplot as plt
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.pylabtools import select_figure_formats
+from IPython.utils.capture import capture_output
+
+from ditlens.views.plots import NotebookFigure
+
+shell = InteractiveShell.instance()
+select_figure_formats(shell, {"png"})  # as when pyplot is loaded
+own, usual = NotebookFigure(), plt.figure()
+for figure in (own, usual):
+    figure.subplots()
+with capture_output() as said:
+    returned, _ = shell.display_formatter.format(own)
+print(list(returned), [sorted(each.data) for each in said.outputs])
+print(sorted(shell.display_formatter.format(usual)[0]))
+"""
+
+
+def test_figures_show_once_where_pyplot_is_loaded():
+    done = subprocess.run([sys.executable, "-c", ONCE], capture_output=True, text=True)
+    shown = done.stdout.splitlines()
+    assert shown == ["[] [['image/jpeg', 'text/plain']]", "['image/png', 'text/plain']"], done.stderr
+
+
 # --- attention ---------------------------------------------------------------------------------------------
 
 
