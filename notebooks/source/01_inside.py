@@ -132,6 +132,7 @@ print(f"what leaves the block, by hand: off by {error:.1e}, where values reach {
 # Does the vector change much, compared with what the noise level does to it? Does its change depend on the noise level?
 
 # %%
+# SD3 only: FLUX also puts the guidance into the vector
 other, embed = model.encode_text(text.replace("smile", "frown")), model.transformer.time_text_embed
 for sigma in (1.0, 0.5, 0.1):
     timesteps = torch.tensor([1000 * sigma, 1000 * sigma, 1000.0], device=model.device)
@@ -281,6 +282,7 @@ course.check("01.3", patch)
 # turn and look; the cell does it for one.
 
 # %% tags=["exercise"]
+# SD3 only: in FLUX other blocks follow, which read the text
 point = "q"
 with dl.intervene(model, {f"joint.-1.text.{point}": dl.ablate("zero")}):
     changed = model.generate(text, seed=0, steps=20)
@@ -290,6 +292,7 @@ matter = ...  # a list, e.g. ["q", "v"]
 course.check("01.4", matter)
 
 # %% tags=["solution"]
+# SD3 only: in FLUX other blocks follow, which read the text
 matter = []
 for point in "qkv":
     with dl.intervene(model, {f"joint.-1.text.{point}": dl.ablate("zero")}):

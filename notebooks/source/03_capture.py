@@ -88,6 +88,9 @@ print("text rows that are no padding:", int(cache.mask("cond").sum()))
 # %%
 with dl.capture(model, "joint.*.{text,image}.out", passes=None) as both:
     model.generate("a portrait with a big smile", seed=0)
+
+# %%
+# SD3 only: FLUX has one pass, and gets the guidance as a number
 figure, axes = panels(2, 2, 4.4, 2.6)
 axes[1].sharey(axes[0])
 for ax, stream in zip(axes, ["text", "image"], strict=True):
@@ -335,8 +338,7 @@ with dl.capture(model, "joint.0.image.out", passes=None) as own:
     source = model.generate(person, seed=4)
 with dl.intervene(model, {"joint.0.image.out": dl.replace_with(own)}) as session:
     control = model.generate(person, seed=4)
-times, asked = sum(session.applied.values()), model.defaults["steps"]
-print(f"changed {times} times ({asked} steps, and in each the two passes of guidance)")
+print("changed", sum(session.applied.values()), "times in", model.defaults["steps"], "steps")
 print("same picture:", np.array_equal(source, control))
 
 # %%
@@ -351,7 +353,7 @@ again = model.generate(person, seed=4)
 print("hooks on the model:", dl.hooks_on(model), " same picture as before:", np.array_equal(source, again))
 
 # %% [markdown]
-# The control changed the stream at every step and in both passes, and the picture not at all. Without it you could not
+# The control changed the stream at every step and in both passes (so 2 × 20 times), and the picture not at all. Without it you could not
 # tell whether a changed picture comes from the change or from the tool. And after the block the model is as it was: no
 # weight was touched.
 #
