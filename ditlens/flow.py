@@ -115,16 +115,17 @@ def check_sigma(sigma: float | Float[Tensor, " ..."]) -> None:
 
     >>> dl.flow.check_sigma(500)
     Traceback (most recent call last):
-    ditlens.errors.SettingError: sigma must lie in [0, 1] (0 clean, 1 noise); got 500 to 500. The usual ...
+    ditlens.errors.SettingError: sigma must lie in [0, 1] (0 clean, 1 noise); got 500. The usual ...
 
     Raises:
         SettingError: If any sigma is out of range or not a number; the usual cause is passing a timestep.
     """
     levels = sigma.flatten().tolist() if isinstance(sigma, Tensor) else [sigma]
     if not all(0 <= level <= 1 for level in levels):  # false for NaN, too
+        found = " to ".join(dict.fromkeys(f"{level:g}" for level in (min(levels), max(levels))))
         raise SettingError(
-            f"sigma must lie in [0, 1] (0 clean, 1 noise); got {min(levels):g} to {max(levels):g}. "
-            "The usual cause is passing a timestep: divide it by 1000, or use scheduler.sigmas."
+            f"sigma must lie in [0, 1] (0 clean, 1 noise); got {found}. "
+            "The usual cause is passing a timestep: divide it by 1000, or use model.sigmas(steps)."
         )
 
 

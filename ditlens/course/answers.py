@@ -97,7 +97,10 @@ def words(*options: str) -> Callable[[Any], frozenset[str]]:
 
     def read(answer: Any) -> frozenset[str]:
         given = answer.split(",") if isinstance(answer, str) else answer
-        return frozenset(map(choice(*options), given))
+        if other := [each for each in given if text(each) not in options]:
+            named = ", ".join(map(repr, options))
+            raise AnswerError(f"Got {short(other[0])}; choose one or more of {named}, as a list.")
+        return frozenset(map(text, given))
 
     return read
 
@@ -153,7 +156,7 @@ def function(tried: Callable[[Callable[..., Any]], Any], *arguments: str) -> Cal
             raise AnswerError(f"Your function takes other arguments than {', '.join(arguments)}.") from reason
         try:
             result = tried(_named(answer, arguments))
-        except AnswerError:
+        except AnswerError:  # of the check, not of the function
             raise
         except Exception as reason:
             said = " ".join(str(reason).split())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
 
-from ditlens.arguments import NOTHING, PATH, TEXT, takes
+from ditlens.arguments import PATH, TEXT, Kind, is_text, takes
 from ditlens.cards import Carded, Piece, Table
 from ditlens.course.exercise import Exercise, Lesson, Verdict, short
 from ditlens.course.lessons import exercise, lesson
@@ -34,6 +34,8 @@ MARKS = {"# portraits only": "world", "# SD3 only": "sd3"}
 NEEDED = {"matplotlib": "views", "ipywidgets": "views", "scikit-learn": "analysis"}
 """Packages that the notebooks need, and the extras that bring them."""
 FORMAT = "ditlens-course-1"
+NOTEBOOK = Kind("the number of a notebook as a text, e.g. '05'", is_text)
+EXERCISE = Kind("the number of an exercise as a text, e.g. '05.2'", is_text)
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Desk:
 DESK = Desk()
 
 
-@takes(number=TEXT)
+@takes(number=NOTEBOOK)
 def start(number: str) -> Started:
     """Begin a lesson: look whether what it needs is installed, and say which model it will use.
 
@@ -167,7 +169,7 @@ def skipped(lines: list[str]) -> list[str]:
     return lines
 
 
-@takes(id=TEXT)
+@takes(id=EXERCISE)
 def check(id: str, answer: Any = ...) -> Verdict:
     """Judge an answer, and say which known wrong idea it shows, if it shows one.
 
@@ -206,7 +208,7 @@ class Hint(Carded):
         return [f"{self.exercise.id} · hint {self.rung + 1} of {total}", self.exercise.hints[self.rung]]
 
 
-@takes(id=TEXT)
+@takes(id=EXERCISE)
 def hint(id: str) -> Hint:
     """Give the next hint of an exercise: from a nudge to nearly everything; the last one stays.
 
@@ -245,7 +247,7 @@ class Overview(Carded):
         ]
 
 
-@takes(number=TEXT | NOTHING)
+@takes(number=NOTEBOOK)
 def exercises(number: str | None = None) -> Overview:
     """List the exercises of a lesson with what was answered in this kernel.
 
@@ -336,6 +338,7 @@ def results(path: str | Path, name: str) -> HandedIn:
     return HandedIn(file, name, content["exercises"])
 
 
+@takes(number=NOTEBOOK)
 def diagram(number: str) -> Diagram:
     """Show the diagram of a lesson.
 

@@ -297,9 +297,9 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
             f"{setting} ({human(share * self.limit)} for as much)"
             for setting, share in smaller_settings(now, reduced=bool(self.cache.reduced)).items()
         ]
-        calls = counted(self.calls, "forward call")
+        when = f"after {counted(self.calls, 'forward call')}" if self.calls else "in its first forward call"
         return (
-            f"This capture has reached its limit of {human(self.limit)} after {calls}. Smaller: "
+            f"This capture has reached its limit of {human(self.limit)} {when}. Smaller: "
             f"{'; '.join(hints)}; or limit={human(4 * self.limit)!r}. `ditlens.estimate` says before how much it "
             "will be. Larger than memory: `ditlens capture` streams to disk."
         )

@@ -33,7 +33,7 @@ POINTS = {
     "out": "what leaves the block",
     "attn.out": "the attention's output after its projection, before the gate",
     "mlp.out": "the feed-forward's output, before the gate",
-    "q": "queries of the softmax, (heads, tokens, channels), after normalisation and rotation",
+    "q": "queries, as the softmax takes them: normalised, and rotated where the model does that (FLUX)",
     "k": "keys, likewise",
     "v": "values",
     "attn.to_text": "attention of this stream's tokens to the text tokens",

@@ -361,7 +361,7 @@ def plot_attention(
         cache: Holds sites ``....image.attn.to_text``, with all text tokens, or with those of the word only
             (``capture(..., tokens={"text": tokens})``).
         word: A word of the prompt; empty: the sum over all captured text tokens.
-        image: The image that was made, shown first in every row.
+        image: The image that was made, shown once, before the maps of the first step.
         item: Which image of the cache.
         pass_: Guidance pass, where several were captured.
         prompt: Its text; needed for a word only where a pipeline was called directly, whose prompt is unknown.
@@ -398,8 +398,10 @@ def plot_attention(
     axes = figure.subplots(rows, len(names) + first, squeeze=False)
     top = max(float(m.max()) for m in maps.values())
     for row, step in enumerate(cache.steps):
-        if image is not None:
-            show_image(axes[row, 0], shown_image, "" if row else "image")
+        if image is not None and row == 0:
+            show_image(axes[row, 0], shown_image, "image at the end")
+        elif image is not None:
+            axes[row, 0].axis("off")
         for column, name in enumerate(names, first):
             ax = axes[row, column]
             shown = ax.imshow(maps[name, step], vmin=0, vmax=top, cmap="cividis")

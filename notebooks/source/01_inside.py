@@ -26,6 +26,18 @@ model
 course.diagram("01")
 
 # %% [markdown]
+# How to read it. A *token* is a row of numbers that stands for a piece of the text or of the image; the numbers are its
+# *channels*, and how many there are is the *width*. A block does two things to every token, and the words for them are:
+#
+# - **Attention**: from each token, three matrices make a **query** (what it looks for), a **key** (by which it can be
+#   found) and a **value** (what it hands over). The products of one query with all keys go through a softmax. That
+#   gives weights, and with these the values are added up. It is done in several **heads** side by side, each with a
+#   share of the channels and with weights of its own.
+# - **Feed-forward**: a small network of two layers, which works on each token alone.
+# - What either of them gives is multiplied by a **gate**, one number for each channel, and added to the stream.
+#
+# More words are in the [glossary](../docs/reference/glossary.md).
+#
 # ## 1 · Tokens
 #
 # A token of the text is a row of the matrix that the text encoders wrote. A token of the image is a *patch*: a small
@@ -49,7 +61,9 @@ print("image tokens", side * side, " a grid of", side, "x", side)
 dl.sites(model)
 
 # %% [markdown]
-# Look at the last rows: `text.out` exists in one block less than `image.out`. We come back to that in section 5.
+# `0:6` means blocks 0 to 5, as in a range of Python; *items* are images that are made at the same time;
+# *heads × channels* are the channels of all heads, side by side. Compare the lines of the text with those of the image:
+# `text.mlp.out` and `text.out` exist in one block less. We come back to that in section 5.
 #
 # ### Exercise 01.1
 # Stable Diffusion 3.5 draws 1024 × 1024 pixels. Its autoencoder makes latents that are 8 times smaller on each side,
@@ -67,8 +81,8 @@ course.check("01.1", keys)
 # %% [markdown]
 # ## 2 · Capture a block, and follow the signal
 #
-# We make one picture, and keep what passed through one block in two of its steps; of all blocks, we also keep the
-# attention of patches to the text.
+# We make one picture, and keep what passed through one block, in two of its 20 steps. We choose one at two thirds of the
+# depth, where text and image have long met; any other would do. Of all blocks, we also keep the attention of patches to the text.
 
 # %%
 blocks = model.transformer.transformer_blocks
@@ -82,12 +96,17 @@ cache
 # %% [markdown]
 # The first thing a block does is to normalise its input, so that every token has mean 0 and standard deviation 1. Then
 # it multiplies and shifts all channels. By how much is not a fixed weight: it is computed from the **conditioning
-# vector**, which knows the noise level and the pooled text. This is called *adaLN*, and it takes a few lines:
+# vector**, which knows the noise level and the pooled text. This is called *adaLN*.
+#
+# **Predict.** The next cell does it by hand, with the block's own weights. How many vectors as wide as a token must the
+# block make of the conditioning vector for one stream? Count in the diagram: attention and feed-forward are each
+# modulated (scale and shift) and gated.
 
 # %%
 x, cond, block = cache[f"{place}.image.in", 10], cache["cond", 10], blocks[number]
 width = x.shape[-1]
 parts = block.norm1.linear(F.silu(cond)).view(1, -1, width).split(1, dim=1)
+print(len(parts), "vectors of", width, "numbers")
 shift, scale, gate = parts[:3]  # for the attention
 shift_2, scale_2, gate_2 = parts[3:6]  # for the feed-forward
 modulated = F.layer_norm(x, (width,), eps=1e-6) * (1 + scale) + shift
@@ -95,7 +114,9 @@ theirs = block.norm1(x, emb=cond.reshape(1, width))[0]
 print(f"largest difference from the library's own: {(modulated - theirs).abs().max():.1e}")
 
 # %% [markdown]
-# At the end, what attention and feed-forward gave is multiplied by the two *gates* and added to the stream:
+# At the end, what attention and feed-forward gave is multiplied by the two *gates* and added to the stream.
+#
+# **Predict.** What would leave the block if both gates were 0?
 
 # %%
 middle = x + gate * cache[f"{place}.image.attn.out", 10]
@@ -104,13 +125,14 @@ error = (out - cache[f"{place}.image.out", 10]).abs().max()
 print(f"what leaves the block, by hand: off by {error:.1e}, where values reach {out.abs().max():.0f}")
 
 # %% [markdown]
-# A block never replaces a stream. It adds to it. That is why one can speak of *the* image stream from the first block
+# With gates of 0, what came in would leave as it is. A block never replaces a stream. It adds to it. That is why one can speak of *the* image stream from the first block
 # to the last, and why directions can be added to it (notebook 07).
 #
 # **Predict.** The conditioning vector is the only way by which the *pooled* text gets in. Exchange "smile" for "frown".
 # Does the vector change much, compared with what the noise level does to it? Does its change depend on the noise level?
 
 # %%
+# SD3 only: FLUX also puts the guidance into the vector
 other, embed = model.encode_text(text.replace("smile", "frown")), model.transformer.time_text_embed
 for sigma in (1.0, 0.5, 0.1):
     timesteps = torch.tensor([1000 * sigma, 1000 * sigma, 1000.0], device=model.device)
@@ -167,9 +189,12 @@ figure.colorbar(shown, label="square root of attention")
 figure
 
 # %% [markdown]
-# Patches read text rows (upper right), and text rows read patches (lower left): the text stream changes with the
-# picture. The rows of padding, below and to the right, are little read, but they read on, too. After the first block
-# the row of "smile" is no longer only about the word.
+# (The colours show the square root, so that small shares are seen beside large ones.) Patches read text rows (upper
+# right), and text rows read patches (lower left): the text stream changes with the picture. So the row of "smile", in
+# which the encoder had already mixed the words before it, soon knows something of the picture, too.
+#
+# The rows of padding are little read (at the far right). But they do read: below, they give the patches about as much as
+# the words do, and the stripes say that most of them choose much the same patches.
 #
 # **The order differs.** SD3 joins patches first, then text; FLUX joins text first, then patches. For the result it makes
 # no difference, since a softmax and a sum do not care about order. For your indices it does: column 12 is a patch here
@@ -199,17 +224,31 @@ course.check("01.2", attention_to_text)
 # %% [markdown]
 # ## 4 · Which patches look at a word?
 #
-# Take one column of the matrix, the one of "smile", and lay it on the grid of patches.
+# Take one column of the matrix, the one of "smile", and lay it on the grid of patches. `cache.words` says which rows of
+# the text a word has. It answers for each tokenizer (what cuts a text into pieces), because each encoder has its own. The two CLIP
+# encoders share their rows, side by side in the channels, so both say the same, and either will do.
+
+# %%
+found = cache.words("smile")
+print(found)
+column = next(iter(found.values()))[0]  # of the first tokenizer, the first row
+for step in (2, 10):
+    maps = [cache.to_grid(f"joint.{n}.image.attn.to_text", step=step)[0] for n in range(len(blocks))]
+    most = [grid[..., column].max().item() for grid in maps]  # grid: (rows, columns, text tokens)
+    print(f"step {step:2}, noise level {model.sigmas(20)[step]:.2f}, blocks from 0:", np.round(most, 2))
+
+# %% [markdown]
+# These are the largest shares that any patch gives to the word, in each block.
 #
-# **Predict.** Where in the picture, in which blocks, and rather early or late in the sampling?
+# **Predict.** Where in the picture are they? And why are they larger at the noisier step?
 
 # %%
 plot_attention(cache, "smile", image=picture)
 
 # %% [markdown]
 # In the portraits model, the mouth looks at its word, most clearly in the middle blocks, and more at step 2 than at
-# step 10. At step 2 the noise level is 0.89: the patch cannot see a mouth yet. It looks up what should
-# become one *here*.
+# step 10. The picture at the left is the finished one. At step 2, with noise level 0.89, the patch cannot see a mouth
+# yet. It looks up what should become one *here*.
 #
 # The first block shows little, although it is nearest to the text: its patches know hardly more than their place and
 # their noise. So "the" attention map of a word does not exist. There is one for every block, step and head, and the
@@ -228,8 +267,8 @@ course.check("01.3", patch)
 # %% tags=["solution"]
 # portraits only: about its grid of 8 x 8 patches
 grid = cache.to_grid("joint.2.image.attn.to_text", step=2)[0]  # (rows, columns, text tokens)
-token = cache.words("crown")["tokenizer"]
-patch = divmod(int(grid[..., token].sum(-1).argmax()), grid.shape[1])
+column = cache.words("crown")["tokenizer"][0]
+patch = divmod(int(grid[..., column].argmax()), grid.shape[1])
 course.check("01.3", patch)
 
 # %% [markdown]
@@ -243,6 +282,7 @@ course.check("01.3", patch)
 # turn and look; the cell does it for one.
 
 # %% tags=["exercise"]
+# SD3 only: in FLUX other blocks follow, which read the text
 point = "q"
 with dl.intervene(model, {f"joint.-1.text.{point}": dl.ablate("zero")}):
     changed = model.generate(text, seed=0, steps=20)
@@ -252,6 +292,7 @@ matter = ...  # a list, e.g. ["q", "v"]
 course.check("01.4", matter)
 
 # %% tags=["solution"]
+# SD3 only: in FLUX other blocks follow, which read the text
 matter = []
 for point in "qkv":
     with dl.intervene(model, {f"joint.-1.text.{point}": dl.ablate("zero")}):

@@ -21,8 +21,9 @@ model = course.model()
 # SD3, FLUX and our model make pictures by a **rectified flow**. The idea fits on a line: mix a clean image with noise,
 # and learn in which direction the noise lies. To make a picture, start at noise and walk the other way.
 #
-# In a large model you can check none of this, because nobody knows the right answer. So we begin in a world where
-# every number is known, with images of a single pixel, and only then go to the model.
+# In a large model you can check none of this, because nobody knows the right answer. So we begin in a *world* where
+# every number is known: it says which images there are, here of a single pixel, and a formula takes the place of the
+# model. Only then we go to the model.
 
 # %%
 course.diagram("02")
@@ -33,18 +34,19 @@ course.diagram("02")
 #
 # ## 1 · Straight pairs, curved paths
 #
-# In this world an image is one number: near −2 or near +2, equally often. On the left, each line joins one image with
+# In this world an image is one number: near −2 or near +2, equally often, with a spread of 0.3. On the left, each line joins one image with
 # the noise that it was mixed with. Where lines cross, a model that sees only $x$ cannot know which line it is on. It
 # predicts the *mean* of the velocities there.
 #
 # **Predict.** On the right, points start at noise and follow these means. Will their paths cross? Will they be straight?
 
 # %%
+# means: the two kinds of images; world(x, sigma, means): the mean velocity at x, by formula
 world, means = MixtureWorld((0.5, 0.5), std=0.3), torch.tensor([-2.0, 2.0]).reshape(1, 2, 1, 1, 1)
 noise = torch.randn(60, 1, 1, 1, generator=torch.Generator().manual_seed(0))
 clean = torch.tensor([-2.0, 2.0]).repeat(30).reshape(60, 1, 1, 1) + 0.3 * noise.flip(0)
 paths, levels = [noise], dl.flow.sigmas_linear(100)
-dl.flow.sample(world, noise, levels, means, on_step=lambda state: paths.append(state.latents))
+end = dl.flow.sample(world, noise, levels, means, on_step=lambda state: paths.append(state.latents))
 
 # %%
 figure = NotebookFigure(figsize=(8.5, 3.4), layout="constrained")
@@ -131,7 +133,7 @@ course.check("02.2", factor)
 # %% [markdown]
 # ## 4 · Three clocks
 #
-# Now the model. Its scheduler says at which noise levels it steps.
+# Now the model. Its *scheduler*, the part of a pipeline that plans the steps, says at which noise levels it steps.
 
 # %%
 sigmas = model.sigmas(20)
@@ -141,6 +143,9 @@ for step in (0, 1, 10, 18, 19):
 print(f"{len(sigmas)} sigmas for 20 steps; the last is {sigmas[-1]:g}, and no step starts there")
 
 # %% [markdown]
+# (20 levels, evenly spaced from 1 to 0.001, and then the end, 0: this is how diffusers counts, and so step 10 of 20 is not
+# at 0.5 and the last step is tiny. Large models also shift the levels, for more steps where there is much noise.)
+#
 # Step, sigma and timestep say the same thing on three scales, and mixing them up rarely raises an error: a transformer
 # takes any number. ditlens takes sigma everywhere and refuses what cannot be one:
 
@@ -154,7 +159,8 @@ except dl.errors.SettingError as error:
 # ## 5 · A sampler of your own
 #
 # **Guidance.** The model is asked twice in each step, under the text and under the empty text (the *null text*), and the
-# velocity used is $v = v_0 + g\,(v_{text} - v_0)$ with the guidance $g$.
+# velocity used is $v = v_0 + g\,(v_{text} - v_0)$ with the guidance $g$. Below, `c` is the embedding of the text, and `null`
+# that of the empty text.
 
 # %%
 text = "a clean shaven person with a big smile, long red hair, no glasses, no hat, blue background"
@@ -166,13 +172,15 @@ def compare(latents):
     """How far a picture of these latents is from that of model.generate, in brightness levels."""
     if latents is not ...:
         mine = np.asarray(to_image(model.decode(latents)), float)
-        print(f"largest difference of a pixel: {np.abs(mine - np.asarray(picture, float)).max():g} of 255")
+        off = np.abs(mine - np.asarray(picture, float)).max()
+        print(f"largest difference of a pixel: {off:g} of 255 (0 or 1 is rounding: the same picture)")
 
 
 # %% [markdown]
 # ### Exercise 02.3
 # Write the loop. `field(latents, sigma, text)` is the velocity, for the model as well as for the worlds above. The cell
-# then compares your picture with that of `model.generate`.
+# then compares your picture with that of `model.generate`. The check, after that, runs your loop in a world of one
+# pixel, with other noise levels and fewer steps.
 
 
 # %% tags=["exercise"]
@@ -180,7 +188,7 @@ def sampler(field, noise, sigmas, text, null, guidance):
     return ...  # about six lines
 
 
-compare(sampler(model, start, model.sigmas(20), c, null, 3.0))
+compare(sampler(model, start.clone(), model.sigmas(20), c, null, 3.0))
 course.check("02.3", sampler)
 
 
@@ -194,7 +202,7 @@ def sampler(field, noise, sigmas, text, null, guidance):
     return x
 
 
-compare(sampler(model, start, model.sigmas(20), c, null, 3.0))
+compare(sampler(model, start.clone(), model.sigmas(20), c, null, 3.0))
 course.check("02.3", sampler)
 
 # %% [markdown]
@@ -205,21 +213,23 @@ course.check("02.3", sampler)
 print(inspect.getsource(dl.flow.integrate).split('"""')[-1])
 
 # %% [markdown]
-# Watch it work. Above: the latents as they are; below: the clean image that the velocity points to.
+# Watch it work. Above: the latents after a step, and the noise level that they have then; below: the clean image to which the
+# velocity of the same step pointed, $x - \sigma v$.
 #
-# **Predict.** At which noise level can you first tell the smile, above and below?
+# **Predict.** After which step can you first tell the smile, above and below?
 
 # %%
 states = []
 dl.flow.sample(model, start, model.sigmas(20), c, null_text=null, guidance=3.0, on_step=states.append)
 chosen = [states[step] for step in (0, 2, 5, 8, 12, 19)]
 rows = [state.latents for state in chosen] + [state.clean for state in chosen]
-labels = [f"sigma {state.sigma:.2f}" for state in chosen] + ["clean estimate"] * 6
+labels = [f"step {state.step}, to {state.sigma:.2f}" for state in chosen]
+labels += [f"clean, by step {state.step}" for state in chosen]
 plot_portraits([model.decode(each) for each in rows], labels, columns=6)
 
 # %% [markdown]
-# After the very first step the estimate is already a face with red hair on blue, but blurred: an average of the people
-# that fit the text. In the portraits model all that the text names is there by the third step; what is left to the later
+# In the very first step (0) the estimate is already a face with red hair on blue, but blurred: an average of the people
+# that fit the text. In the portraits model all that the text names is there by step 2, the third one; what is left to the later
 # ones is outline and detail. That is why experiments on *what* is drawn look at early steps.
 #
 # ## 6 · What guidance does
@@ -227,10 +237,11 @@ plot_portraits([model.decode(each) for each in rows], labels, columns=6)
 # Back to the world of one pixel. The text says "mean 2". Let the null text say "mean 0.5".
 #
 # ### Exercise 02.4
-# With guidance 3, what will be the mean of the samples? **Predict**, then sample to see.
+# With guidance 3, what will be the mean of the samples? **Predict**, then sample to see: as in section 3, with
+# `gauss`, `starts` and `two`, and with `null_text=half` and `guidance=3.0`, which `dl.flow.sample` takes, too.
 
 # %% tags=["exercise"]
-half = torch.full((1, 1, 1, 1), 0.5)
+half = torch.full((1, 1, 1, 1), 0.5)  # the null text
 mean = ...
 course.check("02.4", mean)
 

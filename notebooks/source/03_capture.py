@@ -21,16 +21,16 @@ course.diagram("03")
 # ## 1 · Sites and patterns
 #
 # A place where a hidden state can be read is a *site*. Its address is block × stream × point, such as
-# `joint.3.image.out`. Here are all sites of the model; a line stands for a range of blocks, and `q`, `k`, `v` and
-# `attn.to_...` are read inside the attention.
+# `joint.3.image.out`. Here are the sites of the image stream (notebook 01 shows those of the text, too). A line stands
+# for a range of blocks: `0:6` are blocks 0 to 5. *Items* are the images that are made at the same time.
 
 # %%
 model = course.model()
 last = model.transformer.config.num_layers - 1  # number of the last joint block
-dl.sites(model)
+dl.sites(model, "joint.*.image.*")
 
 # %% [markdown]
-# A pattern chooses several sites: `*` is any, `{a,b}` a choice, `0:4` a range.
+# The last column says what is read. A pattern chooses several sites: `*` is any, `{a,b}` a choice, `0:4` a range.
 #
 # **Predict.** The pattern `joint.*.{text,image}.out` names two streams in every joint block. Is the number of sites
 # that it fits twice the number of blocks?
@@ -64,7 +64,8 @@ course.check("03.1", pattern)
 # %% [markdown]
 # ## 2 · The address of a tensor
 #
-# Two steps were captured, and both passes of guidance (`passes=None`; by default only `cond` is kept).
+# Two steps were captured, and both *passes*: for guidance the model is asked twice in each step, under the text (`cond`)
+# and under the empty text (`uncond`). `passes=None` keeps both; by default only `cond` is kept.
 #
 # **Predict.** What shape has the image stream of one site at step 7, in one pass? What if no step is named?
 
@@ -77,28 +78,33 @@ print("smile, rows of the text:", cache.words("smile"))
 print("text rows that are no padding:", int(cache.mask("cond").sum()))
 
 # %% [markdown]
+# (The row of a word is given for each tokenizer; the two encoders share their rows, so it is the same one.)
+#
 # Site, step and pass: three parts, and none may be guessed. The two passes see the same latents. What differs is the
-# text, a prompt in `cond` and an empty one in `uncond`. How far apart are they?
+# text. How far apart are they?
 #
 # **Predict.** In which stream do the two passes differ more? And does the difference grow or shrink over the steps?
 
 # %%
 with dl.capture(model, "joint.*.{text,image}.out", passes=None) as both:
     model.generate("a portrait with a big smile", seed=0)
+
+# %%
+# SD3 only: FLUX has one pass, and gets the guidance as a number
 figure, axes = panels(2, 2, 4.4, 2.6)
+axes[1].sharey(axes[0])
 for ax, stream in zip(axes, ["text", "image"], strict=True):
     for name in both.select(stream=stream).sites:
         cond, uncond = (both.get(name, pass_=each).flatten(1) for each in ("cond", "uncond"))
         share = (cond - uncond).norm(dim=1) / cond.norm(dim=1)
         ax.plot(both.steps, share, label=name.split(".")[1])
-    ax.set(title=f"{stream} stream", xlabel="step", ylabel="|cond − uncond| / |cond|")
-    ax.set(ylim=(0, None), xticks=both.steps[::5])
+    ax.set(title=f"{stream} stream", xlabel="step", ylabel="|cond − uncond| / |cond|", yscale="log")
 axes[-1].legend(title="block", fontsize=9, frameon=False)
 figure
 
 # %% [markdown]
-# The text streams stay far apart, since they began as different texts. The image streams carry the same noisy latents,
-# and the text can only nudge them. In portraits the nudge is largest at the first steps, and in late blocks: early on
+# (Both panels have the same scale, a logarithmic one.) The text streams stay far apart, since they began as different
+# texts. The image streams carry the same noisy latents, and the text can only nudge them. In portraits the nudge is largest at the first steps, and in late blocks: early on
 # the latents say nothing yet, and the text is all there is. Had you averaged the two passes, or taken one for the other,
 # nothing would have warned you.
 #
@@ -135,21 +141,27 @@ print("out of block k equals in of block k + 1, to the last bit: both streams, a
 #
 # $$\text{out} = \text{in} + g \cdot \text{attn.out} + g' \cdot \text{mlp.out}$$
 #
-# with gates $g$ and $g'$, one number for each channel. The gates were not captured. But in each channel there are only
-# two unknowns, and as many equations as image tokens. So solve for them.
+# with gates $g$ and $g'$, one number for each channel. Notebook 01 computed the gates from the weights. This time, take
+# nothing but what was recorded. In one channel there are two unknowns, and as many equations as image tokens:
+# `lstsq` finds the two numbers that fit best, and what they leave over.
+#
+# **Predict.** 2 unknowns, 64 equations. What will be left over if the formula is right, and what if it is not quite
+# (if, say, the block also scaled what comes in)?
 
 # %%
-step, points = 3, ("in", "attn.out", "mlp.out", "out")
-x, attention, mlp, out = (cache[f"joint.{last}.image.{point}", step, "cond"][0].double() for point in points)
-unknown = torch.stack([attention.T, mlp.T], dim=-1)  # (channels, tokens, 2)
-change = (out - x).T[..., None]  # (channels, tokens, 1)
-gates = torch.linalg.lstsq(unknown, change).solution[..., 0]  # (channels, 2)
-missing = (unknown @ gates[..., None] - change).norm() / change.norm()
-print(f"{len(gates)} channels, each 2 unknowns in {len(x)} equations; left over: {missing:.0e} of the change")
+step, channel, points = 3, 5, ("in", "attn.out", "mlp.out", "out")
+x, attention, mlp, out = (
+    cache[f"joint.{last}.image.{point}", step, "cond"][0, :, channel].double() for point in points
+)
+factors = torch.stack([attention, mlp], dim=1)  # (tokens, 2): what the two gates multiply
+gates = torch.linalg.lstsq(factors, (out - x)[:, None]).solution[:, 0]
+missing = (factors @ gates - (out - x)).norm() / (out - x).norm()
+print(f"channel {channel}: {len(x)} equations, g = {gates[0]:.4f}, g' = {gates[1]:.4f}")
+print(f"left over: {missing:.0e} of the change")
 
 # %% [markdown]
-# Nothing is left over but rounding, so the formula holds. As a second route to the same gates, ask the model: it
-# computes them from the vector of timestep and pooled text, which is a site, too.
+# Nothing is left over but rounding, so the formula holds (try other channels). A second route to the same gates is that
+# of notebook 01: the model computes them from the conditioning vector, which is a site, too, called `cond`.
 
 # %%
 with dl.capture(model, "cond", steps=[step], passes="cond") as told:
@@ -157,8 +169,8 @@ with dl.capture(model, "cond", steps=[step], passes="cond") as told:
 norm = model.transformer.transformer_blocks[last].norm1
 with torch.no_grad():
     parts = norm.linear(torch.nn.functional.silu(told["cond", step].to(norm.linear.weight))).chunk(6, dim=-1)
-asked = torch.stack([parts[2].flatten(), parts[5].flatten()], dim=-1).to(gates)
-print(f"gates from {gates.min():.2f} to {gates.max():.2f}")
+asked = torch.stack([parts[2].flatten()[channel], parts[5].flatten()[channel]]).to(gates)
+print(f"the model's own: g = {asked[0]:.4f}, g' = {asked[1]:.4f}")
 print(f"the two routes differ by {(gates - asked).abs().max():.0e}")
 
 # %% [markdown]
@@ -228,7 +240,8 @@ print(dl.estimate(model, "joint.*.{text,image}.out"))
 
 # %% [markdown]
 # `dl.estimate` measures one step without keeping anything. And if you forget to ask, the budget holds: a capture stops
-# before it takes more memory than its limit (1 GB unless you say otherwise), and says what would fit.
+# before it takes more memory than its limit (1 GB unless you say otherwise), and says what would fit. Below, the limit is
+# so low that not even one call of the model fits.
 
 # %%
 try:
@@ -274,20 +287,27 @@ plot_portraits(pictures, ["a big smile", "a big frown"], columns=2)
 
 # %%
 sites = [smiling.sites[0], smiling.sites[len(smiling.sites) // 2], smiling.sites[-1]]
-figure, axes = panels(3, 3, 2.6, 2.4)
-for ax, name in zip(axes, sites, strict=True):
+far = []  # for each site, how far each patch moved, in units of a patch's norm
+for name in sites:
     a, b = (each.to_grid(name, step=middle)[0] for each in (smiling, frowning))  # (rows, columns, width)
-    far = (a - b).norm(dim=-1) / a.norm(dim=-1).mean()
-    of_mean = (a - b).mean((0, 1)).norm() / a.norm(dim=-1).mean()
-    ax.imshow(far, cmap="cividis", vmin=0)
-    ax.set(title=f"{name}\nlargest {far.max():.2f}, of the mean {of_mean:.3f}", xticks=[], yticks=[])
-figure.suptitle("Difference between smile and frown, in units of a patch's norm")
+    unit = a.norm(dim=-1).mean()
+    far.append((a - b).norm(dim=-1) / unit)
+    most, of_mean = far[-1].max(), (a - b).mean((0, 1)).norm() / unit
+    many = int((far[-1] > most / 4).sum())
+    print(f"{name}: largest {most:.2f}, {many} patches above a quarter of it; mean {of_mean:.3f}")
+
+# %%
+figure, axes = panels(3, 3, 2.6, 2.4)
+top = max(each.max() for each in far)
+for ax, name, each in zip(axes, sites, far, strict=True):
+    shown = ax.imshow(each, cmap="cividis", vmin=0, vmax=top)
+    ax.set(title=name, xticks=[], yticks=[])
+figure.colorbar(shown, ax=axes, label="difference, in norms of a patch")
 figure
 
 # %% [markdown]
-# In portraits, two or three patches differ a lot and sixty hardly at all. The mean over the patches dilutes the one and
-# keeps the other: what is about half the norm of a patch, or more, becomes a hundredth or two. This is no rounding
-# error that more data would cure. Every token at a smaller width, `reduce="sketch:64"`, costs more memory and keeps the place.
+# In portraits, two to four patches differ much, and sixty hardly. The mean over the patches spreads the few over the many:
+# its difference (the last number above) is about fifty times smaller than that of the patch that differs most. This is no rounding error that more data would cure. Every token at a smaller width, `reduce="sketch:64"`, costs more memory and keeps the place.
 #
 # ### Exercise 03.4
 # Which patch differs most at `joint.4.image.out`, step 10? Give its token number, as `dl.capture(...,
@@ -318,7 +338,10 @@ with dl.capture(model, "joint.0.image.out", passes=None) as own:
     source = model.generate(person, seed=4)
 with dl.intervene(model, {"joint.0.image.out": dl.replace_with(own)}) as session:
     control = model.generate(person, seed=4)
-print("changed", session.applied, "times, same picture:", np.array_equal(source, control))
+print("changed", sum(session.applied.values()), "times in", model.defaults["steps"], "steps")
+print("same picture:", np.array_equal(source, control))
+
+# %%
 skipped = {}
 for block in sorted({0, last // 2, last}):
     with dl.intervene(model, {f"joint.{block}.image.out": dl.bypass()}):
@@ -330,7 +353,7 @@ again = model.generate(person, seed=4)
 print("hooks on the model:", dl.hooks_on(model), " same picture as before:", np.array_equal(source, again))
 
 # %% [markdown]
-# The control changed the stream at every step and in both passes, and the picture not at all. Without it you could not
+# The control changed the stream at every step and in both passes (so 2 × 20 times), and the picture not at all. Without it you could not
 # tell whether a changed picture comes from the change or from the tool. And after the block the model is as it was: no
 # weight was touched.
 #

@@ -228,7 +228,7 @@ def attention():
 def test_attention_has_a_map_per_block_and_step(attention):
     figure = plots.plot_attention(attention, "smile", image=picture(9))
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
-    assert titles == ["image", "block 0", "block 1"]
+    assert titles == ["image at the end", "block 0", "block 1"]
     assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()][:2] == ["step 0", "step 9"]
     shown = [ax.images[0].get_array() for ax in figure.axes if ax.get_title() == "block 1"][0]
     expected = attention["joint.1.image.attn.to_text", 0][0, :, 2:].sum(-1).reshape(2, 3)

@@ -29,7 +29,13 @@ def chosen(answer: Any) -> frozenset[str]:
     try:
         return frozenset(map(str, select(pattern, SIX, {})))
     except SiteError as reason:
-        raise AnswerError(f"{reason}"[:300]) from reason
+        said = f"{reason}".partition(" A site reads")[0]
+        raise AnswerError(f"{said.removesuffix('.')}.") from reason
+
+
+def blocks_of(sites: frozenset[str]) -> set[str]:
+    """Numbers of the blocks of some sites."""
+    return {site.split(".")[1] for site in sites}
 
 
 PATTERN = Exercise(
@@ -50,10 +56,29 @@ PATTERN = Exercise(
         ),
         Idea(
             lambda sites: any(".text." in site for site in sites),
-            "Your pattern takes the text stream, too. A star in the third place from the end means every "
-            "stream: "
-            "name the one that was asked for.",
+            "Your pattern takes the text stream, too. The third part of an address is the stream: name "
+            "only the one "
+            "that was asked for.",
             "joint.2:4.*.{in,out}",
+        ),
+        Idea(
+            lambda sites: sites > WANTED and blocks_of(sites) == {"2", "3"},
+            "The two blocks are right. Your pattern also takes what attention and feed-forward give "
+            "inside them: the "
+            "last part names the points, and two of them were asked for.",
+            "joint.{2,3}.image.*",
+        ),
+        Idea(
+            lambda sites: sites > WANTED,
+            "The four are in it, and more blocks than the two that were asked for. Which part of the "
+            "address is the "
+            "block, and how are two of them written?",
+            "joint.*.image.{in,out}",
+        ),
+        Idea(
+            lambda sites: blocks_of(sites) == {"1", "2"},
+            "These are blocks 1 and 2. The first block is 0, here and in the question.",
+            "joint.1:3.image.{in,out}",
         ),
         Idea(
             lambda sites: sites < WANTED,
@@ -81,9 +106,15 @@ CALLS = (
 def counted(of: Callable[[list[float]], Any]) -> list[list[int]] | None:
     """The steps that a function gives for each series of timesteps."""
     given = [of(list(series)) for series in CALLS]
-    if any(each is None or each is ... or ... in each for each in given):
+    if any(each is None or each is ... for each in given):
         return None  # not written yet
-    return [[whole(step) for step in each] for each in given]
+    lists = [each.tolist() if hasattr(each, "tolist") else each for each in given]
+    for each in lists:
+        if not isinstance(each, list | tuple):
+            raise AnswerError(f"Your function returned {short(each)}, which is no list.")
+    if any(step is ... or step is None for each in lists for step in each):
+        return None
+    return [[whole(step) for step in each] for each in lists]
 
 
 STEPS = Exercise(
@@ -98,6 +129,13 @@ STEPS = Exercise(
     "a scheduler is known, ditlens asks it; for bare calls of a transformer it does what you wrote.",
     ideas=(
         Idea(
+            lambda steps: [len(each) for each in steps] != [6, 6, 5],
+            "The list that you return is longer or shorter than the list of calls. Every call gets a "
+            "step, also the "
+            "second one of the same step.",
+            lambda timesteps: list(range(len(set(timesteps)))),
+        ),
+        Idea(
             lambda steps: steps[0] == list(range(6)),
             "Your function counts the calls. Two calls with the same timestep belong to one step: "
             "guidance may "
@@ -110,6 +148,12 @@ STEPS = Exercise(
             "others: "
             "do not count calls, compare timesteps.",
             lambda timesteps: [call // 2 for call in range(len(timesteps))],
+        ),
+        Idea(
+            lambda steps: steps[0] == [0, 0, 1, 1, 2, 2] and steps[2][:3] == [0, 0, 0],
+            "Your function computes the step from the timestep, which works for one distance between them. Other "
+            "runs have other timesteps: what do all of them have in common, from one call to the next?",
+            lambda timesteps: [int((1000 - t) // 250) for t in timesteps],
         ),
         Idea(
             lambda steps: steps[0] == [0, 0, 1, 1, 2, 2] and steps[1][3:] != [0, 1, 2],
@@ -152,7 +196,7 @@ SIZE = Exercise(
     difficulty=2,
     takes="a number of GB (10**9 bytes)",
     reads=number,
-    right=between(9.05, 9.2),
+    right=between(9.09, 9.13),
     praise="Nine gigabytes for one image: more than the weights of the model. So real models are captured "
     "in part, "
     "reduced, or streamed to disk, and dl.estimate says before the run which of them it has to be.",
@@ -163,12 +207,27 @@ SIZE = Exercise(
             gigabytes(steps=1),
         ),
         Idea(
+            between(9.13, 9.16),
+            "Nearly. You gave every block two outputs. Does the last one have both? Section 1 looked.",
+            gigabytes(text_rows=24 * 333),
+        ),
+        Idea(
+            between(8.469, 8.53),
+            "That is in GiB, of 2**30 bytes. A GB is 10**9 bytes.",
+            gigabytes() * 1e9 / 2**30,
+        ),
+        Idea(
+            lambda gb: abs(gb - gigabytes(4096, 333)) < 0.02,
+            "That is one block. All of them were asked for.",
+            gigabytes(4096, 333),
+        ),
+        Idea(
             lambda gb: abs(gb - gigabytes(size=4)) < 0.15 or abs(gb - gigabytes(size=1)) < 0.1,
             "The numbers of rows are right; look at the bytes of one number again: float16 has 16 bits.",
             gigabytes(size=4),
         ),
         Idea(
-            lambda gb: abs(gb - gigabytes(text_rows=0)) < 0.1,
+            lambda gb: abs(gb - gigabytes(text_rows=0)) < 0.012,
             "That is the image stream alone. Both streams were asked for.",
             gigabytes(text_rows=0),
         ),
@@ -176,6 +235,11 @@ SIZE = Exercise(
             lambda gb: abs(gb - gigabytes(image_rows=24 * 16384)) < 0.4,
             "The latents are 128 x 128, but a patch takes 2 x 2 of them: how many image tokens are left?",
             gigabytes(image_rows=24 * 16384),
+        ),
+        Idea(
+            between(8.9, 9.25),
+            "That is about the size. Give two digits after the point, so that the check sees what you counted.",
+            9,
         ),
         Idea(
             lambda gb: gb > 1000,
@@ -200,7 +264,7 @@ PATCH = Exercise(
     right=among(43),
     praise="Row 5, column 3: the mouth, 5 x 8 + 3. You will meet patch 43 again in the next notebooks. In "
     "the mean over "
-    "all patches, the same difference is about thirty times smaller.",
+    "all patches, the same difference is more than fifty times smaller.",
     ideas=(
         Idea(
             among(29),
@@ -209,7 +273,7 @@ PATCH = Exercise(
             29,
         ),
         Idea(
-            among(44, 42),
+            among(44, 42, 34, 35, 36),
             "A neighbour. Counted from 0 or from 1? The first patch is token 0. And take the largest "
             "difference, "
             "not one that is nearly as large.",

@@ -63,6 +63,11 @@ KEYS = Exercise(
 )
 
 
+def place(answer: Any) -> list[float]:
+    """A row and a column, or the one number that argmax gives."""
+    return [answer] if isinstance(answer, int) and not isinstance(answer, bool) else numbers(answer)
+
+
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Queries, keys of patches and keys of text on which a learner's function is tried."""
     generator = torch.Generator().manual_seed(1)
@@ -198,7 +203,7 @@ CROWN = Exercise(
     title="Who looks at the crown?",
     difficulty=2,
     takes="a row and a column of the grid of patches, counted from 0, e.g. [5, 3]",
-    reads=numbers,
+    reads=place,
     right=lambda found: found == [1, 4],
     praise="A patch near the top of the head: it looks at its word at step 2, when the picture is still "
     "nearly all noise. It gives a quarter of its attention to this one of 128 keys.",
@@ -209,13 +214,20 @@ CROWN = Exercise(
             [4, 1],
         ),
         Idea(
+            lambda found: len(found) == 1 and found[0] >= 64,
+            "That counts rows, columns and text tokens in one: it is the largest value of all words. Take "
+            "the map of "
+            "the word first, which has 8 x 8 values, and then the place of its largest.",
+            [779],
+        ),
+        Idea(
             lambda found: len(found) == 1,
             "That is one number, the place in the flattened grid. divmod(place, columns) makes row and column "
             "of it.",
             [12],
         ),
         Idea(
-            lambda found: found in ([3, 4], [2, 5], [1, 2]),
+            lambda found: found in ([3, 4], [1, 2]),
             "That looks like the other direction, the patch that the word looks at (text.attn.to_image). The "
             "question is which patch looks at the word. The two are not the same: each query has a softmax of "
             "its own.",
@@ -227,6 +239,11 @@ CROWN = Exercise(
             [5, 3],
         ),
         Idea(
+            lambda found: found == [2, 5],
+            "Rows and columns are counted from 0: the patch in the upper left corner is [0, 0].",
+            [2, 5],
+        ),
+        Idea(
             lambda found: len(found) == 2 and found[0] in (0, 1, 2) and 1 <= found[1] <= 6,
             "A patch at the crown, but not the one that looks at the word most. In block 2, at step 2, take the "
             "largest value of the map.",
@@ -234,9 +251,12 @@ CROWN = Exercise(
         ),
     ),
     hints=(
-        'cache.words("crown")["tokenizer"] says which token it is.',
-        'grid[..., token] with token = cache.words("crown")["tokenizer"] is a map of patches, (rows, columns, 1).',
-        "place = int(grid[..., token].sum(-1).argmax()), and then divmod(place, grid.shape[1]).",
+        "The cell above finds the row of smile. Find that of crown in the same way, and take its map out "
+        "of the grid.",
+        'column = cache.words("crown")["tokenizer"][0]; then grid[..., column] is a map of patches, '
+        "(rows, columns).",
+        "place = int(grid[..., column].argmax()) counts the patches row by row; divmod(place, 8) is row "
+        "and column.",
     ),
     example=[1, 4],
 )

@@ -40,8 +40,20 @@ CLEAN = Exercise(
             0.0,
         ),
         Idea(
-            lambda found: near(1.5, 0.001)(found) or near(1.8, 0.001)(found),
-            "You added. The velocity points from clean to noise, so the clean end lies the other way.",
+            near(1.8, 0.001),
+            "That is x + (1 - sigma) velocity, the other end of the line: the estimate of the noise.",
+            1.8,
+        ),
+        Idea(
+            near(-0.3, 0.001),
+            "The size is right and the sign is not: from x, take away what leads to the noise; not the "
+            "other way round.",
+            -0.3,
+        ),
+        Idea(
+            near(1.5, 0.001),
+            "You added, or gave the velocity itself. The velocity points from clean to noise, so the "
+            "clean end lies the other way.",
             1.5,
         ),
     ),
@@ -86,8 +98,9 @@ ORDER = Exercise(
         ),
     ),
     hints=(
-        "Both errors are in the table above the figure.",
-        "errors[16] / errors[64]",
+        "Both errors are in the table that section 3 prints, in its last column.",
+        "They are also in the dict `errors`, whose keys are numbers of steps.",
+        "Divide the error with 16 steps by the one with 64.",
     ),
     example=3.84,
 )
@@ -99,7 +112,7 @@ def setting() -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tens
     """A world on which a learner's loop is tried: field, noise, sigmas, text, null text and guidance."""
     noise = torch.tensor([-1.0, 0.5]).reshape(2, 1, 1, 1)
     text, null = torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), -1.0)
-    return GaussianWorld(0.5), noise, GRID, text, null, 3.0
+    return GaussianWorld(0.5), noise, GRID.clone(), text, null, 3.0
 
 
 def right_loop(field: Any, noise: Any, sigmas: Any, text: Any, null: Any, guidance: float) -> Any:
@@ -115,13 +128,15 @@ def loop(
     step: Callable[[Any], Any] = lambda at: at.x + (at.after - at.sigma) * at.v,
     guide: Callable[[Any], Any] = lambda at: at.away + at.guidance * (at.own - at.away),
     last: bool = True,
+    field_at: str = "sigma",
 ) -> Callable[..., Any]:
     """A loop with something else in one of its places."""
 
     def run(field: Any, noise: Any, sigmas: Any, text: Any, null: Any, guidance: float) -> Any:
         at = SimpleNamespace(x=noise, guidance=guidance, steps=len(sigmas) - 1)
         for at.sigma, at.after in list(pairwise(sigmas.tolist()))[: None if last else -1]:
-            at.away, at.own = field(at.x, at.sigma, null), field(at.x, at.sigma, text)
+            level = getattr(at, field_at)
+            at.away, at.own = field(at.x, level, null), field(at.x, level, text)
             at.v = guide(at)
             at.x = step(at)
         return at.x
@@ -146,6 +161,33 @@ more_guidance = loop(guide=lambda at: at.own + at.guidance * (at.own - at.away))
 less_guidance = loop(guide=lambda at: at.own)
 swapped = loop(guide=lambda at: at.own + at.guidance * (at.away - at.own))
 unfinished = loop(last=False)
+at_the_end = loop(field_at="after")
+COUNTED, OVERWRITTEN = "a fixed number of steps", "the noise overwritten"
+
+
+def twenty(field: Any, noise: Any, sigmas: Any, text: Any, null: Any, guidance: float) -> Any:
+    """A loop that knows one grid."""
+    for step in range(20):
+        away, own = (field(noise, sigmas[step].item(), each) for each in (null, text))
+        noise = noise + (sigmas[step + 1] - sigmas[step]) * (away + guidance * (own - away))
+    return noise
+
+
+def in_place(field: Any, noise: Any, sigmas: Any, text: Any, null: Any, guidance: float) -> Any:
+    """The right loop, but it writes into the noise that it was given."""
+    return noise.copy_(right_loop(field, noise, sigmas, text, null, guidance))
+
+
+def tried(learner: Callable[..., Any]) -> Any:
+    """Where a learner's loop ends, or what it did on the way that it must not do."""
+    given = setting()
+    try:
+        end = learner(*given)
+    except IndexError:
+        return COUNTED
+    if end is None or end is ... or torch.equal(given[1], setting()[1]):
+        return end
+    return OVERWRITTEN if gives(right_loop)(end) else end
 
 
 def gives(*loops: Callable[..., Any]) -> Callable[[Any], bool]:
@@ -163,13 +205,31 @@ LOOP = Exercise(
     title="Your own sampler",
     difficulty=2,
     takes="a function of field, noise, sigmas, text, null and guidance that returns the clean latents",
-    reads=function(
-        lambda learner: learner(*setting()), "field", "noise", "sigmas", "text", "null", "guidance"
-    ),
+    reads=function(tried, "field", "noise", "sigmas", "text", "null", "guidance"),
     right=gives(right_loop),
     praise="That is the whole of it. Pipelines add devices, batches and progress bars; the mathematics is "
     "your loop.",
     ideas=(
+        Idea(
+            among(COUNTED),
+            "Your loop asks for a sigma that is not there. The check runs it in the world of one pixel "
+            "with 4 steps: "
+            "take the number of steps from sigmas, not 20.",
+            twenty,
+        ),
+        Idea(
+            among(OVERWRITTEN),
+            "Your loop ends in the right place, and overwrites the noise that it was given: x += ... changes the "
+            "tensor itself, so whoever starts from it again starts from a picture. Which form makes a new tensor?",
+            in_place,
+        ),
+        Idea(
+            gives(at_the_end),
+            "You ask for the velocity at the noise level where the step ends. The latents are still at "
+            "the one where "
+            "it begins.",
+            at_the_end,
+        ),
         Idea(
             gives(uphill),
             "Your latents run away from the image: you follow the velocity, which points to the noise. Which sign "
@@ -183,7 +243,7 @@ LOOP = Exercise(
             even,
         ),
         Idea(
-            gives(by_sigma),
+            gives(by_sigma, loop(lambda at: at.x - at.sigma * at.v, lambda at: at.own)),
             "You jump all the way to the clean estimate in every step. A step only goes to the next noise level.",
             by_sigma,
         ),
@@ -247,7 +307,9 @@ GUIDED = Exercise(
         ),
         Idea(
             near(6.5, 0.15),
-            "You started at the text. Guidance starts at the null text: guidance 1 must give the text, 2.",
+            "That is 2 + 3 * 1.5, from the text on, or 0.5 + 3 * 2, three times the text. What is "
+            "multiplied is the "
+            "difference, and it is added to the null text: guidance 1 must give the text, 2.",
             6.5,
         ),
         Idea(
@@ -257,8 +319,10 @@ GUIDED = Exercise(
         ),
     ),
     hints=(
-        "The velocity is linear in the mean, so guidance acts on means: null + guidance * (text - null).",
-        "Or sample: dl.flow.sample(world, noise, sigmas, text, null_text=null, guidance=3.0).mean()",
+        "Sample as in section 3, with two settings more: null_text= and guidance=.",
+        "dl.flow.sample(gauss, starts, dl.flow.sigmas_linear(100), two, null_text=half, guidance=3.0).mean()",
+        "On paper: the velocity is linear in the mean, so guidance acts on means, as the formula of section 5 does "
+        "on velocities.",
     ),
     example=5.0,
 )
