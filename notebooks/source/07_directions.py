@@ -56,7 +56,7 @@ n = replace(dl.direction(model, frown, smile), name="frown to smile")
 assert torch.allclose(n.step, (c1.tokens - c0.tokens)[0], atol=1e-6)
 steered = dl.steer(model, n, 0.5, prompts=frown, seeds=0, sampling_steps=10, guidance=1)
 off = (model.prepare(steered.images[0][list(steered.amounts).index(0.5)]) - draw(halfway)).abs().max()
-print(f"largest difference of a pixel: {float(off):.4f} (a step of 8 bits is {1 / 255:.4f})")
+print(f"largest difference of a pixel: {float(off):.4f} (half a step of 8 bits is {0.5 / 255:.4f}: rounding)")
 n
 
 # %% [markdown]
@@ -246,30 +246,33 @@ for name, each in tried.items():
 # it promises.
 #
 # ### Exercise 07.4
-# Find a setting: with the direction `local`, the same prompt, seeds and sampling, move the smile up by **at least 0.3**
-# of its range on average, with a drift of **0.02 or less**. The cell runs as it is; change the amount, or hand `dl.steer` another
-# direction.
+# Find a setting: with a direction that acts in the image stream, the same prompt, seeds and sampling, move the smile up by **at
+# least 0.3** of its range on average, with a drift of **0.02 or less**. (The range is 2, from −1 to 1, so the smile has to rise
+# by 0.6.) The cell runs as it is; change the amount, or hand `dl.steer` another of the directions above.
 
 # %% tags=["exercise"]
 # portraits only: its oracle measures
 amount = 0.5
 result = dl.steer(model, everywhere, amount, prompts=person, seeds=[0, 1], sampling_steps=8, guidance=1)
-print("smile moved by", result.moved("smile"), "drift", result.drift)
+moved, drift = (torch.tensor(table).mean(0)[-1] for table in (result.moved("smile"), result.drift))
+print(f"smile moved by {moved:.2f} of its range, drift {drift:.3f}")
 course.check("07.4", result)
 
 # %% tags=["solution"]
 # portraits only: its oracle measures
 amount = 2.5
 result = dl.steer(model, local, amount, prompts=person, seeds=[0, 1], sampling_steps=8, guidance=1)
-print("smile moved by", result.moved("smile"), "drift", result.drift)
+moved, drift = (torch.tensor(table).mean(0)[-1] for table in (result.moved("smile"), result.drift))
+print(f"smile moved by {moved:.2f} of its range, drift {drift:.3f}")
 course.check("07.4", result)
 
 # %% [markdown]
-# ## 6 · Small cosines prove nothing
+# ## 6 · Small, compared with what?
 #
-# Are the directions of different attributes orthogonal, and would that mean that they are *disentangled*?
+# Are the directions of different attributes orthogonal, and would that mean that they are *disentangled*? `dl.gram` takes
+# the cosines of many directions, and of directions that mean nothing in particular, the *nulls*.
 #
-# **Predict.** Two random directions of 64 × 256 numbers: what cosine do you expect?
+# **Predict.** Two random directions of 64 × 256 numbers: how large a cosine do you expect?
 
 # %%
 # portraits only: its world writes pairs of texts for every attribute
@@ -277,12 +280,13 @@ gram = dl.gram(model, ["smile", "mouth_open", "age", "beard", "hat", "glasses"],
 gram
 
 # %% [markdown]
-# The cosines between attributes are small. Before you call that a finding, look at the nulls: directions that mean
-# nothing in particular have small cosines, too. What is *not* small is the cosine of an attribute with itself in
-# another sentence.
+# The column *rms* is the size of a cosine, whatever its sign. *Within an attribute*: the same attribute in another
+# sentence; that is the other end of the scale. Then the nulls: differences of random pairs of texts; the same numbers dealt
+# out anew among the places; random vectors that vary in the same directions as texts do.
 #
 # ### Exercise 07.5
-# Draw pairs of random normal vectors of 64 × 256 numbers, and find the standard deviation of their cosines.
+# One null is missing, the simplest: vectors of which every number is drawn anew. Draw pairs of random normal vectors of
+# 64 × 256 numbers, and find the standard deviation of their cosines.
 
 # %% tags=["exercise"]
 spread = ...
@@ -294,6 +298,13 @@ spread = torch.cosine_similarity(first, second).std()
 course.check("07.5", spread)
 
 # %% [markdown]
+# Random numbers fill all $D = 16384$ dimensions, and their cosines scatter by $1/\sqrt{D}$, less than a hundredth. Differences of
+# texts do not: they vary in few directions, in effect in $D_\mathrm{eff} = 46$ of them, and $1/\sqrt{46} = 0.15$ is the size that the
+# nulls of the table have. Against the wrong null, the cosines between attributes are surprisingly large, a sign of entanglement;
+# against the right ones, surprisingly small: these directions are *more* orthogonal than those of random pairs of texts.
+#
+# And even that is geometry. Whether moving one attribute moves another is a question to the images (notebook 10).
+#
 # ## What not to conclude
 #
 # - *The direction is long, so it matters*, or *the cosine is small, so the two are independent*. Both count numbers that

@@ -17,7 +17,7 @@ PADDING = Exercise(
     difficulty=1,
     takes="a number from 0 to 1",
     reads=number,
-    right=between(0.82, 0.88),
+    right=between(0.86, 0.875),
     praise="Most of the difference lies in rows that stand for no word. A norm or a cosine over all rows is a "
     "statement "
     "about padding; mask it, or say that you did not.",
@@ -29,8 +29,24 @@ PADDING = Exercise(
         ),
         Idea(
             between(0.73, 0.79),
-            "This looks like the share of rows, or a sum of lengths. Weigh each row by its squared length.",
+            "This looks like the share of rows that are padding. Weigh each row by its squared length.",
             0.75,
+        ),
+        Idea(
+            between(0.84, 0.8599),
+            "Close, and a row is missing: the rows of padding begin at number `rows`, counted from 0.",
+            0.849,
+        ),
+        Idea(between(80, 95), "In percent, perhaps. A share lies between 0 and 1.", 86.7),
+        Idea(
+            lambda found: found > 95,
+            "That is a sum of squares. A share is the sum over padding, divided by the sum over all rows.",
+            10061.0,
+        ),
+        Idea(
+            between(5.5, 8),
+            "Padding over words, perhaps. A share is padding over everything.",
+            6.5,
         ),
         Idea(
             between(-0.01, 0.05),
@@ -50,7 +66,7 @@ PADDING = Exercise(
         "Squares: length.square(). A share: divide by the sum over all rows.",
         "length[rows:].square().sum() / length.square().sum()",
     ),
-    example=0.85,
+    example=0.867,
 )
 
 PARTS = Exercise(
@@ -125,6 +141,18 @@ def raw(a: Any, b: Any, t: float) -> Any:
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
 
 
+def degrees(a: Any, b: Any, t: float) -> Any:
+    """An arc by an angle in degrees."""
+    angle = torch.rad2deg(torch.arccos(torch.dot(a / a.norm(), b / b.norm())))
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
+
+def cosine(a: Any, b: Any, t: float) -> Any:
+    """An arc by the cosine of the angle."""
+    angle = torch.dot(a / a.norm(), b / b.norm())
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
+
 def turned(a: Any, b: Any, t: float) -> Any:
     """An arc from b to a."""
     return arc(b, a, t)
@@ -171,6 +199,16 @@ SLERP = Exercise(
             raw,
         ),
         Idea(
+            gives(degrees),
+            "The angle is in degrees, and torch.sin takes radians, as torch.arccos gives them.",
+            degrees,
+        ),
+        Idea(
+            gives(cosine),
+            "The cosine of the angle was used as the angle. torch.arccos turns one into the other.",
+            cosine,
+        ),
+        Idea(
             gives(turned),
             "At t = 0 it should be a, and yours is b.",
             turned,
@@ -195,18 +233,21 @@ def facts_of(result: Any) -> SimpleNamespace:
         amount=result.amounts[at],
         moved=sum(smile) / len(smile),
         drift=sum(drift) / len(drift),
+        text=not result.direction.site,
         everywhere=len(result.direction.vector) > 8 or not result.direction.places,
         random="random" in result.direction.name,
     )
 
 
-def steered(amount: float, moved: float, drift: float, name: str = "smile", patches: int = 1) -> Any:
+def steered(
+    amount: float, moved: float, drift: float, name: str = "smile", patches: int = 1, site: str = "joint"
+) -> Any:
     """A steering as far as the check looks at it."""
     return SimpleNamespace(
         amounts=(0.0, amount),
         moved=lambda _: [[0.0, moved]],
         drift=[[0.0, drift]],
-        direction=SimpleNamespace(name=name, vector=[0] * patches, places=tuple(range(patches))),
+        direction=SimpleNamespace(name=name, site=site, vector=[0] * patches, places=tuple(range(patches))),
     )
 
 
@@ -216,17 +257,22 @@ SETTING = Exercise(
     difficulty=3,
     takes="what dl.steer returned",
     reads=facts_of,
-    right=lambda it: it.moved >= 0.3 and it.drift <= 0.02 and not it.random,
+    right=lambda it: it.moved >= 0.3 and it.drift <= 0.02 and not (it.random or it.text),
     praise="One patch of 64 is enough, and what is not touched does not drift. Where a direction acts matters "
     "more than "
     "how it was made.",
     ideas=(
         Idea(
             lambda it: it.random,
-            "This is the random direction. Should it reach the goal, you have found a fault of the measurement, "
-            "not "
-            "a direction.",
+            "This is a random direction. It may even come near: at the mouth, nearly any vector moves the mouth. "
+            "That it moves something is no sign that it is the direction of the smile.",
             steered(2.0, -0.12, 0.01, "random, as long as: smile"),
+        ),
+        Idea(
+            lambda it: it.text,
+            "This direction moves the text, at rows of the token matrix. The exercise is about one that acts in "
+            "the image stream: at the patch of the mouth.",
+            steered(1.0, 0.8, 0.034, patches=64, site=""),
         ),
         Idea(
             lambda it: it.everywhere,
@@ -265,15 +311,25 @@ SPREAD = Exercise(
     takes="a number, the standard deviation of the cosines",
     reads=number,
     right=between(0.0065, 0.0092),
-    praise="One over the root of the number of dimensions. In 16384 of them a cosine of 0.05 is small and still "
-    "far from "
-    "chance, and one of 0.005 shows nothing at all: smallness is what any two vectors have.",
+    praise="One over the root of the number of dimensions: 0.008. Beside that, the 0.05 of the attributes looks "
+    "large; beside the nulls of the table, which keep to where texts lie, it is small. One number, two verdicts: it "
+    "is the null that decides.",
     ideas=(
         Idea(
+            between(0.0015, 0.0035),
+            "Were the numbers drawn with torch.rand? They are all positive, so the vectors point the same way, "
+            "and the cosines lie at 0.75. torch.randn draws normal ones.",
+            0.0023,
+        ),
+        Idea(
+            between(0.0055, 0.0064),
+            "That is the mean size of a cosine, without its sign. The question is the standard deviation.",
+            0.0062,
+        ),
+        Idea(
             between(0.0093, 0.2),
-            "That is for fewer dimensions, perhaps those of one row, or the spread of something else. A "
-            "direction has "
-            "64 rows of 256 numbers: flatten them.",
+            "Too large for 16384 dimensions. One cosine alone can be anything: take the spread of hundreds. And a "
+            "direction has all 64 rows of 256 numbers, flattened.",
             0.0625,
         ),
         Idea(
