@@ -18,6 +18,7 @@ class WithData(build_py):
         data = Path(self.build_lib, "ditlens", "data")
         self.copy_tree("data", str(data))
         self.copy_tree("notebooks/source", str(data / "notebooks" / "source"))
+        self.copy_file("docs/reference/glossary.md", str(data / "notebooks" / "glossary.md"))
         for path in Path("notebooks").glob("*.ipynb"):
             nb = json.loads(path.read_text("utf-8"))
             for cell in nb["cells"]:

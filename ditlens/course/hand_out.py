@@ -13,7 +13,7 @@ from ditlens.course.exercise import Lesson
 from ditlens.course.grading import NBGRADER_CONFIG, nbgrader, otter
 from ditlens.course.lessons import LESSONS
 from ditlens.errors import SettingError
-from ditlens.files import keep_inputs, read_json, write_whole
+from ditlens.files import PACKAGE, keep_inputs, read_json, write_whole
 
 LICENCE = (
     "These figures were made with ditlens. Licence: Creative Commons Attribution 4.0 International (CC BY 4.0),\n"
@@ -44,6 +44,8 @@ def hand_out(
     """
     chosen = [LESSONS[number] for number in lessons or LESSONS if known(number)]
     files = {folder / name: content for lesson in chosen for name, content in WRITERS[edition](lesson)}
+    if edition != "figures":
+        files[folder / "glossary.md"] = glossary()
     if edition == "nbgrader":
         files[folder / "nbgrader_config.py"] = NBGRADER_CONFIG.encode()
     if edition == "figures":
@@ -57,6 +59,16 @@ def hand_out(
     for file, content in files.items():
         write_whole(file, content)
     return list(files)
+
+
+def glossary() -> bytes:
+    """The page that notebooks link to; a copy lies beside them, without its link to other pages."""
+    places = (PACKAGE.parent / "docs" / "reference" / "glossary.md", SOURCES / "glossary.md")
+    return (
+        next(place for place in places if place.is_file())
+        .read_bytes()
+        .replace(b"[Names](names.md)", b"Names")
+    )
 
 
 def known(number: str) -> bool:
@@ -104,7 +116,10 @@ def figure_files(lesson: Lesson) -> Written:
 
 def as_notebook(nb: Any) -> bytes:
     """A notebook's file."""
-    return (json.dumps(nb, indent=1, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(nb, indent=1, ensure_ascii=False).replace(
+        "../docs/reference/glossary.md", "glossary.md"
+    )
+    return f"{text}\n".encode()
 
 
 WRITERS: dict[str, Callable[[Lesson], Written]] = {

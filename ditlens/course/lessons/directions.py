@@ -312,8 +312,8 @@ SPREAD = Exercise(
     reads=number,
     right=between(0.0065, 0.0092),
     praise="One over the root of the number of dimensions: 0.008. Beside that, the 0.05 of the attributes looks "
-    "large; beside the nulls of the table, which keep to where texts lie, it is small. One number, two verdicts: it "
-    "is the null that decides.",
+    "large; beside the nulls of the table, which keep to where texts lie, it is small. One number, two verdicts: "
+    "it is the null that decides.",
     ideas=(
         Idea(
             between(0.0015, 0.0035),
