@@ -240,7 +240,7 @@ plot_portraits([by_hand.reconstruction, by_hand.image], ["reconstruction", "edit
 instruction = "make the hair grey"
 degree = 0.25
 bo = dl.edit(model, examples.FOLDER / "bo.png", instruction, degree=degree, seed=0)
-print(f"hair {bo.after['hair_color']}, age {bo.after['age']:.2f}, drift {bo.drift:.3f}")
+print(f"hair {bo.after['hair_color']}, age {bo.after['age']:.2f}, drift {bo.drift:.4f}")
 course.check("00.4", bo)
 
 # %% tags=["solution"]
@@ -248,7 +248,7 @@ course.check("00.4", bo)
 instruction = "make the hair grey and make the person old"
 degree = 0.55
 bo = dl.edit(model, examples.FOLDER / "bo.png", instruction, degree=degree, seed=0)
-print(f"hair {bo.after['hair_color']}, age {bo.after['age']:.2f}, drift {bo.drift:.3f}")
+print(f"hair {bo.after['hair_color']}, age {bo.after['age']:.2f}, drift {bo.drift:.4f}")
 course.check("00.4", bo)
 
 # %% [markdown] tags=["teacher"]

@@ -15,16 +15,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = (
-    "pyproject.toml",
-    "setup.py",
-    "README.md",
-    "LICENSE",
-    "LICENSE-docs",
-    "ditlens",
-    "data",
-    "notebooks",
-)
+SOURCES = """
+pyproject.toml setup.py README.md LICENSE LICENSE-docs ditlens data notebooks docs/reference
+""".split()
 LARGEST = 48 * 2**20
 OFFLINE = """
 import socket
@@ -76,7 +69,7 @@ def test_holds_every_file_of_the_package_and_of_the_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     expected = {f"ditlens/{name}" for name in files(ROOT / "ditlens")}
     expected |= {f"ditlens/data/{name}" for name in files(ROOT / "data")}
-    expected |= {f"ditlens/data/notebooks/{name}" for name in files(ROOT / "notebooks")}
+    expected |= {f"ditlens/data/notebooks/{name}" for name in [*files(ROOT / "notebooks"), "glossary.md"]}
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert {
         "ditlens/data/examples/portrait.png",
