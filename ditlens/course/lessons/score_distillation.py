@@ -14,14 +14,20 @@ from ditlens.worlds.analytic import GaussianWorld
 
 PIXEL = Exercise(
     id="08.1",
-    title="One pixel under DDS",
+    title="A wrong description",
     difficulty=1,
     takes="a number",
     reads=number,
-    right=near(1.8, 0.02),
-    praise="-1.2 + (3 - 0). DDS moves by what tells the two texts apart and keeps what is particular to this "
-    "picture: that it lies 1.2 below its text's mean.",
+    right=near(0.8, 0.02),
+    praise="-1.2 + (3 - 1). DDS moves by what tells the two texts apart, whether the source text describes the "
+    "picture or not. A source text that is already half-way to the target makes the edit too short.",
     ideas=(
+        Idea(
+            near(1.8, 0.02),
+            "That is right for a picture that is described well. Does DDS know under which mean a pixel was drawn, "
+            "or only what the texts say?",
+            1.8,
+        ),
         Idea(
             near(3.0, 0.1),
             "That is the mean of the target text, where SDS ends, whatever the pixel was. DDS subtracts something "
@@ -29,9 +35,9 @@ PIXEL = Exercise(
             3.0,
         ),
         Idea(
-            near(4.2, 0.02),
+            lambda found: near(4.2, 0.02)(found) or near(5.2, 0.02)(found),
             "You moved it away from the target's mean by the distance it had, but to the other side. It lies below "
-            "its own mean: on which side does it end?",
+            "the mean of its text: on which side does it end?",
             4.2,
         ),
         Idea(
@@ -41,22 +47,33 @@ PIXEL = Exercise(
             0.9,
         ),
         Idea(
+            lambda found: near(-3.2, 0.02)(found) or near(-4.2, 0.02)(found),
+            "It went down, away from the target. Look at the formula again: which mean has which sign?",
+            -3.2,
+        ),
+        Idea(
+            near(2.0, 0.02),
+            "That is how far it moves. From where?",
+            2.0,
+        ),
+        Idea(
             near(-1.2, 0.02),
-            "Then nothing would have been edited. The two texts differ by 3.",
+            "Then nothing would have been edited. The two texts do differ.",
             -1.2,
         ),
     ),
     hints=(
-        "Read it off the right panel: where is -1.2 on the horizontal axis?",
-        "Everything moves by the same, the difference of the two means.",
+        "The formula above has two means. What are they, if they are what the texts say?",
+        "Every pixel moves by the same: the difference of the means of the two texts.",
+        "distil(delta_score, pixel, mean_3, source=...) does it; pixel and source are tensors of (1, 1, 1, 1).",
     ),
-    example=1.8,
+    example=0.8,
 )
 
 
 def setting() -> tuple[Any, ...]:
     """A point at which a learner's gradient is tried: field, z, x, t, eps, source, target."""
-    values = (1.1, 0.3, -0.7, 0.4, 2.0)  # z, x, eps, source, target
+    values = (1.17, 0.29, -0.73, 0.41, 2.3)  # z, x, eps, source, target
     z, x, eps, source, target = (torch.full((1, 1, 1, 1), value) for value in values)
     return GaussianWorld(0.5), z, x, 0.6, eps, source, target
 
@@ -99,6 +116,63 @@ def as_noise(field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target
     return plain_score(field, z, x, t, eps, source, target) - z
 
 
+def same_text(field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target: Any) -> Any:  # noqa: ARG001
+    """Asked under the target text both times."""
+    return delta_score(field, z, x, t, eps, target, target)
+
+
+def no_brackets(field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target: Any) -> Any:
+    """A - (eps - z) - B - (eps - x)."""
+    return delta_score(field, z, x, t, eps, source, target) - 2 * (eps - x)
+
+
+def turned(field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target: Any) -> Any:
+    """The true velocities as clean minus noise."""
+    p, q = points(z, x, t, eps)
+    return (field(p, t, target) - (z - eps)) - (field(q, t, source) - (x - eps))
+
+
+def at(mixed: float, field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target: Any) -> Any:
+    """The model is asked at t, about latents that are mixed for another level."""
+    p, q = points(z, x, mixed, eps)
+    return (field(p, t, target) - (eps - z)) - (field(q, t, source) - (eps - x))
+
+
+def other_mix(field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target: Any) -> Any:
+    """Noise level and its rest change places."""
+    return at(1 - t, field, z, x, t, eps, source, target)
+
+
+def without_noise(field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target: Any) -> Any:
+    """The model is asked at the clean latents."""
+    return at(0.0, field, z, x, t, eps, source, target)
+
+
+def weighted(field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target: Any) -> Any:
+    """With the weight of the loop."""
+    return (1 - t) * delta_score(field, z, x, t, eps, source, target)
+
+
+def stepped(field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target: Any) -> Any:
+    """The new z."""
+    return z - delta_score(field, z, x, t, eps, source, target)
+
+
+def small_step(field: Any, z: Any, x: Any, t: float, eps: Any, source: Any, target: Any) -> Any:
+    """The new z, with the weight and the rate of the loop."""
+    return z - 0.1 * weighted(field, z, x, t, eps, source, target)
+
+
+def tried(learner: Callable[..., Any]) -> Any:
+    """A learner's gradient at the point; one that draws noise of its own is told so."""
+    found, again = learner(*setting()), learner(*setting())
+    if isinstance(found, torch.Tensor) and not torch.equal(found, again):
+        raise AnswerError(
+            "Called twice, your function gives two results: does it draw noise? Use eps on both sides."
+        )
+    return found
+
+
 def is_like(*wrong: Callable[..., Any]) -> Callable[[Any], bool]:
     """Whether a learner's gradient is that of one of these."""
     return lambda found: any(abs(float(found) - float(each(*setting()))) < 1e-3 for each in wrong)
@@ -109,7 +183,7 @@ GRADIENT = Exercise(
     title="From SDS to DDS",
     difficulty=2,
     takes="a function of field, z, x, t, eps, source and target that returns a gradient",
-    reads=function(lambda learner: learner(*setting()), "field", "z", "x", "t", "eps", "source", "target"),
+    reads=function(tried, "field", "z", "x", "t", "eps", "source", "target"),
     right=is_like(delta_score),
     praise="The noise has cancelled: what is left is v(p, target) - v(q, source) + z - x. Nothing is random "
     "any more but the places where the model is asked.",
@@ -142,6 +216,43 @@ GRADIENT = Exercise(
             is_like(as_noise),
             "You compared the velocity with eps. The model predicts noise minus clean: what is that for z?",
             as_noise,
+        ),
+        Idea(
+            is_like(same_text),
+            "You asked under the target text at both points. Under which text is there nothing to edit in x?",
+            same_text,
+        ),
+        Idea(
+            is_like(no_brackets),
+            "Look at the brackets: in A - (eps - z) - B - (eps - x) the last term has the wrong sign. All that is "
+            "wrong with x is subtracted, as one.",
+            no_brackets,
+        ),
+        Idea(
+            is_like(turned),
+            "You compared with z - eps. The velocity points from clean to noise.",
+            turned,
+        ),
+        Idea(
+            is_like(other_mix),
+            "t and 1 - t have changed places: at t = 0 there should be no noise in the mix.",
+            other_mix,
+        ),
+        Idea(
+            is_like(without_noise),
+            "The model was asked about latents of which nothing was taken away: without noise, or with noise on "
+            "top. How are picture and noise mixed in `opinion`?",
+            without_noise,
+        ),
+        Idea(
+            is_like(weighted),
+            "That is the gradient times 1 - t. The loop multiplies by that already.",
+            weighted,
+        ),
+        Idea(
+            is_like(stepped, small_step),
+            "That is z after a step. Return the gradient alone; the loop makes the step.",
+            stepped,
         ),
     ),
     hints=(
@@ -176,19 +287,37 @@ OWN = Exercise(
             ["sds"],
         ),
         Idea(
+            lambda found: found in ({"sds", "penalty"}, {"sds", "ball"}),
+            "You took one of the spring and the ball, not the other. Both look only at how far z is from x. Does "
+            "one of them know more about the text? Compare pixel by pixel.",
+            ["sds", "penalty"],
+        ),
+        Idea(
             lambda found: found == set(NAMES),
-            "Two of them leave the picture as it is, to the last bit. What do they know that the others do not?",
+            "Was it compared with the source image? The autoencoder changes that by itself, so all five differ "
+            "from it. Take the reconstruction.",
             NAMES,
         ),
         Idea(
+            lambda found: bool(found) and found <= {"delta", "orthogonal"},
+            "Read the question again: does your list hold what changes the portrait, or what keeps it? SDS under "
+            "its own text is in the strip of section 3.",
+            ["delta", "orthogonal"],
+        ),
+        Idea(
+            lambda found: "sds" not in found,
+            "SDS itself is missing. Its result under its own text is in the strip of section 3.",
+            ["penalty", "ball"],
+        ),
+        Idea(
             lambda found: bool({"delta", "orthogonal"} & found),
-            "Was it compared with the source image? The autoencoder changes that by itself; take the "
-            "reconstruction. And one of your list asks what the source text does to the source.",
+            "One of your list asks what the source text does to the source. What is left of its gradient when the "
+            "target text is the same text?",
             ["sds", "penalty", "ball", "orthogonal"],
         ),
     ),
     hints=(
-        "edit = edited(readings[name], source_text) for each name, with the target text equal to the source text.",
+        "edit = edited(readings[name], target=source_text) for each name.",
         "np.array_equal(edit.image, edit.reconstruction) is exact.",
         "Or ask the methods what they promise: method.exact_at_0.",
     ),
@@ -200,12 +329,37 @@ def facts_of(edit: Any) -> SimpleNamespace:
     """What the last exercise looks at."""
     if not hasattr(edit, "after"):
         raise AnswerError(f"Got {short(edit)}, which is no edit: give what edited(...) returned.")
-    return SimpleNamespace(smile=float(edit.after["smile"]), drift=float(edit.drift))
+    method, measured = edit.recipe["method"], edit.after or {}
+    ball = method.get("constraint") == "ball" and method.get("reference") == "noise"
+    return SimpleNamespace(
+        ball=ball and edit.recipe["mask"] == "none",
+        radius=method.get("strength"),
+        wish="background" in edit.targets
+        and edit.before["background"] == "blue"
+        and "yellow" in edit.target_text,
+        alone=edit.targets == ["background"],
+        background=measured["background"],
+        drift=float(edit.drift),
+    )
 
 
-def ended(smile: float, drift: float) -> SimpleNamespace:
+def ended(
+    background: str,
+    drift: float,
+    constraint: str = "ball",
+    text: str = "yellow background",
+    targets: tuple[str, ...] = ("background",),
+) -> SimpleNamespace:
     """An edit as far as the last exercise looks at it."""
-    return SimpleNamespace(after={"smile": smile}, drift=drift)
+    method = {"constraint": constraint, "reference": "noise", "strength": 0.3}
+    return SimpleNamespace(
+        before={"background": "blue"},
+        after={"background": background},
+        drift=drift,
+        targets=list(targets),
+        target_text=text,
+        recipe={"method": method, "mask": "none"},
+    )
 
 
 RADIUS = Exercise(
@@ -214,33 +368,53 @@ RADIUS = Exercise(
     difficulty=3,
     takes="the edit that edited(...) returned",
     reads=facts_of,
-    right=lambda found: found.smile <= -0.65 and found.drift <= 0.045,
-    praise="So a ball can do it, if somebody finds its radius for this picture and this wish. The delta reading "
-    "drifts half as much without being told any. That is why the radius is not what editors rely on.",
+    right=lambda found: (
+        found.ball and found.wish and found.alone and found.background == "yellow" and found.drift <= 0.02
+    ),
+    praise="So a ball can do it, if somebody finds its radius for this picture and this wish. A frown asked for a "
+    "much smaller one: a mouth is few of the latents, a background many, and the distance counts them all. The "
+    "delta reading needs no radius at all. That is why editors do not rely on one.",
     ideas=(
         Idea(
-            lambda found: found.drift > 0.08,
-            "That is as much drift as without a constraint: the latents never get to the edge of so large a ball.",
-            ended(-0.94, 0.099),
+            lambda found: not found.ball,
+            "This edit was not made with the ball alone: the exercise is about readings['ball'], without a mask. "
+            "Take the cell as it is and change the radius.",
+            ended("yellow", 0.015, constraint="none"),
         ),
         Idea(
-            lambda found: found.drift > 0.045,
-            "The frown is there, and the ball leaves room for more than the frown. Make it smaller.",
-            ended(-0.91, 0.058),
+            lambda found: not found.wish,
+            "This edit is about something else: the wish is a yellow background in place of the blue one. Keep "
+            "both texts as they are in the cell.",
+            ended("blue", 0.03, text="a big frown", targets=("smile",)),
         ),
         Idea(
-            lambda found: found.smile > -0.65,
-            "Little drift, and no frown: the ball holds back what you asked for and what you did not, alike. "
-            "It cannot tell them apart. Make it larger.",
-            ended(0.14, 0.01),
+            lambda found: not found.alone,
+            "The two texts differ in more than the background. Keep both as they are in the cell.",
+            ended("yellow", 0.015, targets=("background", "smile")),
+        ),
+        Idea(
+            lambda found: found.background == "yellow" and found.drift > 0.1,
+            "That is as much drift as without a constraint: the latents hardly get to the edge of so large a ball.",
+            ended("yellow", 0.12),
+        ),
+        Idea(
+            lambda found: found.background == "yellow",
+            "The background is there, and the ball leaves room for more than that. Make it smaller.",
+            ended("yellow", 0.037),
+        ),
+        Idea(
+            lambda found: found.background != "yellow",
+            "No yellow background: the ball holds back what you asked for and what you did not, alike. It cannot "
+            "tell them apart. What asks for more room, a mouth or a background?",
+            ended("blue", 0.004),
         ),
     ),
     hints=(
-        "Try a few radii in a loop, and print smile and drift.",
-        "0.05 is too small, 0.2 too large.",
-        "0.1 or a little more.",
+        "Try a few radii in a loop, and print background and drift.",
+        "0.12 is too small, 0.6 too large.",
+        "Go from 0.12 upwards in steps of 0.06, and look at each picture.",
     ),
-    example=ended(-0.71, 0.032),
+    example=ended("yellow", 0.01),
 )
 
 LESSON = Lesson(
@@ -251,7 +425,7 @@ LESSON = Lesson(
     minutes=50,
     before="notebook 02.",
     objectives=(
-        "say what score distillation (SDS) does to a picture, and why it blurs and drifts",
+        "say what score distillation (SDS) does to a picture, and why it drifts",
         "write the delta score (DDS), and say what cancels in it",
         "test an editor with a picture's own text, the cheapest test there is",
         "compare ways to constrain an edit by what they reach and what they drag along",
