@@ -257,7 +257,7 @@ SETTING = Exercise(
     difficulty=3,
     takes="what dl.steer returned",
     reads=facts_of,
-    right=lambda it: it.moved >= 0.3 and it.drift <= 0.02 and not (it.random or it.text),
+    right=lambda it: it.moved >= 0.38 and it.drift <= 0.015 and not (it.random or it.text),
     praise="One patch of 64 is enough, and what is not touched does not drift. Where a direction acts matters "
     "more than "
     "how it was made.",
@@ -286,22 +286,22 @@ SETTING = Exercise(
             steered(-2.0, -0.15, 0.006),
         ),
         Idea(
-            lambda it: it.moved < 0.3,
+            lambda it: it.moved < 0.38,
             "The right place, and not far enough, or so far that the picture no longer follows. Try other amounts.",
             steered(1.0, 0.24, 0.003),
         ),
         Idea(
-            lambda it: it.drift > 0.02,
+            lambda it: it.drift > 0.015,
             "Far enough, at the price of everything else. Try a smaller amount.",
             steered(9.0, 0.43, 0.03),
         ),
     ),
     hints=(
         "The table above has both directions at amounts from -2 to 2. Which keeps its drift small?",
-        "dl.steer(model, local, [1, 2, 3, 4], ...) measures several amounts at once; print it.",
-        "With local, an amount between 2 and 4 will do.",
+        "dl.steer(model, local, [2, 3, 4, 6], ...) measures several amounts at once; print it.",
+        "With local, some amount between 3 and 4.5 will do.",
     ),
-    example=steered(2.5, 0.35, 0.009),
+    example=steered(3.5, 0.39, 0.0125),
 )
 
 SPREAD = Exercise(
