@@ -145,7 +145,7 @@ assert dl.manipulate(c0, c1, 0).tokens is c0.tokens and dl.manipulate(c0, c1, 1)
 # %%
 moved = (c1.tokens - c0.tokens)[0].norm(dim=-1).cpu()
 texts = c0.mask[0].bool().cpu()  # True: a row of the text; False: padding
-figure, ax = plt.subplots(figsize=(7, 2.2))
+figure, ax = plt.subplots(figsize=(5.4, 1.8))
 ax.bar(np.flatnonzero(texts), moved[texts], color="#0072B2", label="rows of the text")
 ax.bar(np.flatnonzero(~texts), moved[~texts], color="#bbbbbb", label="padding")
 ax.set(
@@ -294,13 +294,13 @@ for method in ("flowedit", tuned(model)["flowedit"].method):
 wish, beanie = "give him a beanie", {}
 for name in ("none", "auto", "exact"):
     beanie[name] = dl.edit(model, people["chidi"], wish, mask=name)
-figure = NotebookFigure(figsize=(7.2, 2.6), layout="constrained")
+figure = NotebookFigure(figsize=(4.5, 1.8), layout="constrained")
 axes = figure.subplots(1, 3, subplot_kw={"xticks": [], "yticks": []})
 for ax, (name, one) in zip(axes, beanie.items(), strict=True):
     mask = torch.ones(16, 16) if one.mask is None else one.mask[0, 0].cpu()
     light = 0.3 + 0.7 * np.kron(mask, np.ones((8, 8)))[..., None]  # a cell of the latents is 8 x 8 pixels
     ax.imshow(np.asarray(one.image) / 255 * light)
-    ax.set_title(f"{name}: drift {one.drift:.4f}", fontsize=10)
+    ax.set_title(f"{name}: drift {one.drift:.4f}", fontsize=8)
 figure
 
 # %% [markdown]
