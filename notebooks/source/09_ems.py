@@ -294,7 +294,7 @@ for method in ("flowedit", tuned(model)["flowedit"].method):
 wish, beanie = "give him a beanie", {}
 for name in ("none", "auto", "exact"):
     beanie[name] = dl.edit(model, people["chidi"], wish, mask=name)
-figure = NotebookFigure(figsize=(4.5, 1.8), layout="constrained")
+figure = NotebookFigure(figsize=(4.2, 1.7), layout="constrained")
 axes = figure.subplots(1, 3, subplot_kw={"xticks": [], "yticks": []})
 for ax, (name, one) in zip(axes, beanie.items(), strict=True):
     mask = torch.ones(16, 16) if one.mask is None else one.mask[0, 0].cpu()
