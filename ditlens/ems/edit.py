@@ -160,14 +160,16 @@ class Edit(Carded):
         """What to know about it, empty if all is well.
 
         Of what was asked: how a word was read, and what has no effect beside the rest; of the source image: that
-        the model does not know such images; of the result: *no visible change*, *identity broke*, *not reached*,
-        *more than asked*.
+        the model does not know such images; of the result: *no visible change*, *identity broke*, *cannot be
+        seen*, *not reached*, *more than asked*.
         """
         moved = judge.change(images.to_tensor(self.image), images.to_tensor(self.reconstruction))
         same, exact = self.source_text == self.target_text, self.plan.method.exact_at_0
         noticed = judge.changed(self.before or {}, self.after or {}, [])
+        world = self.plan.model.world
+        hidden = world.hidden(self.after) if world is not None and self.after is not None else ()
         found = judge.warnings_of(
-            moved, self.degree, self.drift, self.missed, passed=self._passed,
+            moved, self.degree, self.drift, self.missed, passed=self._passed, hidden=hidden,
             seen=not set(noticed).isdisjoint(self.targets), same_texts=same, exact_at_0=exact,
         )  # fmt: skip
         return [*self.plan.remarks, *(self.plan.cautions if self.degree else ()), *found]

@@ -132,6 +132,7 @@ def warnings_of(
     missed: Sequence[str],
     *,
     passed: Sequence[str] = (),
+    hidden: Iterable[str] = (),
     seen: bool = False,
     same_texts: bool,
     exact_at_0: bool = True,
@@ -144,6 +145,7 @@ def warnings_of(
         drift: Mean change of what was not asked for, in units of range; None if it was not measured.
         missed: Attributes that were asked for and are not as asked.
         passed: Those of them that went beyond what was asked.
+        hidden: Attributes that nobody can see in the result.
         seen: Whether something that was asked for moved noticeably, as thin lines do with few pixels.
         same_texts: Whether the two texts are the same.
         exact_at_0: Whether the method promises that degree 0 returns the reconstruction.
@@ -169,13 +171,20 @@ def warnings_of(
             f"no visible change (root mean square {moved:.3f}): raise the degree above {degree:g}, or look at "
             "both texts: does the target really say what you want?"
         ]
-    short = [name for name in missed if name not in passed and degree >= 1]
+    covered = [name for name in missed if name in set(hidden) and degree >= 1]
+    short = [name for name in missed if name not in (*passed, *covered) and degree >= 1]
+    passed = [name for name in passed if name not in covered]
     broke = drift is not None and drift > BROKEN
     if broke:  # where the wish was not reached either, a lower degree would take it further away
         lower = "" if short else f"Lower the degree below {degree:g}, try"
         found.append(
             f"identity broke: what was not asked for moved by {drift:.2f} of its range. {lower or 'Try'} another "
             "seed, or confine the edit with mask=."
+        )
+    if covered:
+        found.append(
+            f"cannot be seen: {listed(covered)}. Something in the result covers it, so no degree and no seed "
+            "shows it. Ask for what covers it to go, or leave this wish out."
         )
     if short:
         further = "" if broke or degree >= HIGHEST else f"a degree of {min(degree + 0.25, HIGHEST):g}, or "

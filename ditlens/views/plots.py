@@ -422,4 +422,4 @@ def plot_attention(
 
 def _title(edit: Edit, otherwise: str) -> str:
     wish = edit.recipe.get("instruction")
-    return f"“{wish}”" if wish else f"{otherwise}, from {edit.description.describer} texts"
+    return f"“{wish}”" if wish else f"{otherwise} (texts: {edit.description.describer})"

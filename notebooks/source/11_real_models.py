@@ -49,6 +49,8 @@ for name, net in {model.name: model.pipe.transformer, **real}.items():
     print(f"{name:14}{blocks}{net.inner_dim:7}{weights / 1e6:8.0f} M{2 * weights / 1e9:10.2f} GB")
 
 # %% [markdown]
+# FLUX.1 has some 1500 times as many weights as `portraits`.
+#
 # On top come the text encoders. The largest, T5-XXL, has about 4.8 billion weights (9.5 GB in bfloat16); it runs once for
 # each text, so it can wait in main memory. `dl.load` looks at what is free, chooses number format and placement, and says
 # why; `dl.load(NAME, "cuda", torch.bfloat16, profile="offload")` decides it for you.
@@ -120,7 +122,8 @@ print(
 edit.image
 
 # %% [markdown]
-# No world, so no drift; the rest is as you know it. With the real weights it is
+# No world, so no drift; the rest is as you know it. (There are more evaluations than in notebook 09 because such models are
+# guided: each velocity takes a pass with the text and one without. Those that look for the mask are counted, too.) With the real weights it is
 # `dl.load("stabilityai/stable-diffusion-3.5-medium")`, and the same for FLUX. Both are
 # *gated*: accept the licence on the model's page and log in with `hf auth login` first. Read that licence: FLUX.1-dev's is
 # non-commercial, and SD3.5's has a limit of revenue.
@@ -246,7 +249,7 @@ folder.cleanup()
 # **Measured** on one NVIDIA H200, SD3.5-medium's geometry at 1024 × 1024 in bfloat16, with random weights (time does not
 # depend on them) and shallow text encoders:
 #
-# | | rows of the transformer's batch | seconds | peak memory |
+# | | velocities, each pass counted | seconds | peak memory |
 # |---|---|---|---|
 # | a sample, 28 steps, guided | 56 | 2.4 | 8.3 GB |
 # | an edit by EMS, its mask included | 72 | 3.6 | 8.3 GB |
@@ -279,6 +282,7 @@ photo = model.generate("a portrait with a big smile", seed=0)
 print(dl.extract(photo, "make it winter", ByHand("a street in summer", "a street in winter"), model=model))
 
 # %% [markdown]
+# A describer by hand says what you told it, and nobody looks whether the picture shows a street: this one is a portrait.
 # Our small text encoders were not taught seasons and spell them in pieces; the last lines say what to reword.
 #
 # ## What not to conclude

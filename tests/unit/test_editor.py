@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -328,7 +329,12 @@ def test_words_and_bars_escape_what_people_type():
 
 def test_the_still_copy_shows_both_pictures_and_the_settings():
     shown = {
-        "state": {"degree": 0.5, "method": "", "source_text": "<b>"},
+        "state": {
+            "name": str(Path("home", "me", "ada.png")),
+            "degree": 0.5,
+            "method": "",
+            "source_text": "<b>",
+        },
         "drift": 0.01,
         "before": b"1",
         "after": b"2",
@@ -336,6 +342,7 @@ def test_the_still_copy_shows_both_pictures_and_the_settings():
     page = still(shown, "portraits", "its-class")
     assert page.count("data:image/jpeg;base64,") == 2 and "&lt;b&gt;" in page and "its-class" in page
     assert "method" not in page
+    assert ">ada.png<" in page and "home" not in page
 
 
 # --- the page ---------------------------------------------------------------------------------------------

@@ -62,6 +62,17 @@ def test_more_than_asked_is_not_cured_by_a_higher_degree():
     ]
 
 
+def test_what_is_covered_is_not_cured_by_a_higher_degree():
+    (text,) = warnings(missed=["eye_open"], hidden={"eye_open", "gaze"})
+    assert text.startswith("cannot be seen: eye open. ") and "no degree" in text
+    assert warnings(missed=["eye_open"], passed=["eye_open"], hidden={"eye_open"}) == [text]
+    assert warnings(hidden={"gaze"}) == [], "it was not asked for"
+    assert warnings(missed=["eye_open", "smile"], hidden={"eye_open"}) == [
+        text,
+        "not reached: smile. Try a degree of 1.25, or another seed.",
+    ]
+
+
 @pytest.mark.parametrize(("db", "light"), [(30.0, "green"), (20.0, "amber"), (3.0, "red"), (25.0, "green")])
 def test_lights(db, light):
     assert judge.light_of(db, judge.RECONSTRUCTION_DB) == light

@@ -114,7 +114,7 @@ def test_sweep_without_an_oracle_is_pictures_only():
     edits = [make(d, oracle=False, instruction="") for d in (0.0, 1.0)]
     figure = plots.plot_sweep(Sweep([0.0, 1.0], edits))
     assert [ax.get_title() for ax in figure.axes] == ["degree 0", "1"]
-    assert figure.get_suptitle() == "edit at several degrees, from typist texts"
+    assert figure.get_suptitle() == "edit at several degrees (texts: typist)"
 
 
 def test_sweep_of_one_degree():

@@ -49,7 +49,7 @@ ORDER = Exercise(
     example=list(STEPS),
 )
 
-TRIED = ((0.1, 0.02), (0.05, 0.01), (0.3, 0.05))
+TRIED = ((0.1, 0.02), (0.05, 0.01), (0.3, 0.02))
 """What the learner's function is tried on: spread and half of the width."""
 
 
@@ -95,6 +95,22 @@ PAIRS = Exercise(
             gives(ratio(1.96, 1)),
             "The root is still to be undone: the width shrinks with the root of n, so n grows with the square.",
             taking(lambda s, w: math.ceil(1.96 * s / w)),
+        ),
+        Idea(
+            gives(ratio(0.98)),
+            "Four times too few: the half-width was doubled, or the 1.96 halved. The interval is the mean plus and "
+            "minus half_width, which is what the formula has.",
+            taking(lambda s, w: math.ceil((1.96 * s / (2 * w)) ** 2)),
+        ),
+        Idea(
+            gives(lambda s, w: 1.96 * (s / w) ** 2),
+            "The 1.96 stands inside the square: square the whole of 1.96 * spread / half_width.",
+            taking(lambda s, w: math.ceil(1.96 * s * s / w / w)),
+        ),
+        Idea(
+            gives(ratio(1.645)),
+            "1.645 belongs to an interval of 90 %.",
+            taking(lambda s, w: math.ceil((1.645 * s / w) ** 2)),
         ),
         Idea(
             gives(ratio(1.0)),
@@ -183,6 +199,11 @@ CHANCE = Exercise(
             0.05,
         ),
         Idea(
+            among(5.0, 0.5),
+            "Five in a *hundred* miss. How many is that in 20?",
+            5,
+        ),
+        Idea(
             near(0.64, 0.03),
             "That is the chance that at least one misses, 1 - 0.95 ** 20. The question is how many do, on average.",
             0.64,
@@ -212,13 +233,18 @@ def study_of(answer: Any) -> SimpleNamespace:
     unread = [key for key in ("effect", "smallest effect", "claim") if key in blank]
     if unread:
         raise AnswerError(f"Still to fill in: {', '.join(unread)}.")
+    for key in ("effect", "control"):
+        if isinstance(answer.get(key), dict):
+            raise AnswerError(f"The {key} has all attributes: choose one, as in shifts(...)['age'].")
+        if isinstance(answer.get(key), int | float):
+            raise AnswerError(f"The {key} is one number; give the list with a number for each pair.")
     effect = np.array(numbers(answer["effect"]))
     if not len(effect) or not np.isfinite(effect).all():
         raise AnswerError("The effect needs a finite number for each pair.")
     rng = np.random.default_rng(0)
     low, high = np.quantile(effect[rng.integers(0, len(effect), (4000, len(effect)))].mean(1), [0.025, 0.975])
     control = [] if "control" in blank else numbers(answer["control"])
-    smallest = abs(number(answer["smallest effect"]))
+    smallest = number(answer["smallest effect"])
     sure = "effect" if low > 0 or high < 0 else "undecided"
     within = -smallest < low and high < smallest
     return SimpleNamespace(
@@ -226,7 +252,11 @@ def study_of(answer: Any) -> SimpleNamespace:
         pairs=len(effect),
         control=control,
         written=all(len(text(answer[k]).split()) > 2 for k in keys[:2] if k not in blank)
-        and not {"question", "prediction"} & set(blank),
+        and not {"question", "prediction"} & set(blank)
+        and text(answer["question"]) != text(answer["prediction"]),
+        positive=smallest > 0,
+        still=len(control) > 1 and bool(abs(np.mean(control)) <= abs(smallest)),
+        varied=bool(effect.std() > 0),
         allowed={sure} | ({"no effect of interest"} if within else set()),
         same=len(control) == len(effect) and bool(np.allclose(control, effect)),
     )
@@ -252,7 +282,14 @@ OWN = Exercise(
     takes="the form, a dict with all six entries",
     reads=study_of,
     right=lambda it: (
-        it.claim in it.allowed and it.pairs >= FEWEST and len(it.control) > 1 and it.written and not it.same
+        it.claim in it.allowed
+        and it.pairs >= FEWEST
+        and len(it.control) >= FEWEST
+        and it.written
+        and it.positive
+        and it.still
+        and it.varied
+        and not it.same
     ),
     praise="The form is right: a prediction, a control, enough pairs, and a claim that your numbers allow. "
     "Whether the "
@@ -260,7 +297,8 @@ OWN = Exercise(
     ideas=(
         Idea(
             lambda it: not it.written,
-            "Question and prediction are missing, or too short to be wrong. Write each as a sentence; the "
+            "Question or prediction is missing, too short to be wrong, or the one is a copy of the other. Write "
+            "each as a sentence; the "
             "prediction "
             "must be able to fail.",
             study(prediction=...),
@@ -274,8 +312,33 @@ OWN = Exercise(
         ),
         Idea(
             lambda it: it.pairs < FEWEST,
-            "Too few pairs for an interval that can be trusted: take 12 or more.",
+            "Too few pairs: below 12 a bootstrap interval comes out too narrow. How many *your* question needs, "
+            "say "
+            "the spread of your pilot, your smallest effect, and the function of 12.2.",
             study(effect=[0.01, -0.01, 0.0]),
+        ),
+        Idea(
+            lambda it: len(it.control) < FEWEST,
+            "The control has too few pairs to show that it does not move. Give it as many as the effect has.",
+            study(control=[0.01, -0.01, 0.0]),
+        ),
+        Idea(
+            lambda it: not it.positive,
+            "The smallest effect that matters is a size: a number above 0, in the unit of the measure.",
+            study(**{"smallest effect": 0}),
+        ),
+        Idea(
+            lambda it: not it.varied,
+            "Every pair gave exactly the same number, so there is no scatter to make an interval of. Did the "
+            "measure "
+            "read what you think, and can it move at all?",
+            study(effect=[0.0] * FEWEST),
+        ),
+        Idea(
+            lambda it: not it.still,
+            "Your control moved by more than the smallest effect that matters. Then either it is no control, or "
+            "the measure moves whatever you do. What should leave it where it is?",
+            study(control=np.linspace(0.6, 0.8, FEWEST).tolist()),
         ),
         Idea(
             lambda it: it.claim == "effect",

@@ -37,6 +37,22 @@ ANGLE = Exercise(
             "That is how far the reading of a itself moves. Which of the two readings is asked for?",
             1.0,
         ),
+        Idea(
+            lambda x: near(-0.305, 0.01)(x) or near(-0.952, 0.01)(x) or near(0.32, 0.005)(x),
+            "This looks like an angle in degrees given to a function that takes radians. Or leave the formula, and "
+            "let the world read it.",
+            -0.305,
+        ),
+        Idea(
+            near(1.732, 0.01),
+            "That is the tangent, and more than a itself moved: the patterns have unit length.",
+            1.732,
+        ),
+        Idea(
+            between(20, 100),
+            "This looks like per cent. The reading of a moved by 1; give the other in the same unit.",
+            86.6,
+        ),
         Idea(near(0.0, 0.02), "Only orthogonal patterns read 0 of each other, and these are turned.", 0.0),
     ),
     hints=(
@@ -65,7 +81,8 @@ SEES = Exercise(
     reads=words(*METRICS),
     right=among(BLIND),
     praise="Two ask whether the factors can be read at all, by all codes together, and they can. The other two "
-    "are votes, and the own code is still the stiller one. Asked alone, each of them would call 30° perfect.",
+    "guess which factor was held still from the code that varies least, and that is still its own. Asked "
+    "alone, each of them would call 30° perfect.",
     ideas=(
         Idea(
             lambda names: bool(names & {"mig", "dci_disentanglement", "sap"}),
@@ -83,6 +100,12 @@ SEES = Exercise(
             "These two do not see it, right. Compare both columns for the others: who asks only whether a factor "
             "can be read at all?",
             ["factor_vae", "beta_vae"],
+        ),
+        Idea(
+            lambda names: bool(names) and names < BLIND,
+            "None of these is wrong, and the list is not complete. Compare both columns for the ones that are "
+            "left.",
+            ["factor_vae"],
         ),
         Idea(
             lambda names: not names,
@@ -109,8 +132,9 @@ UNDECIDED = Exercise(
     ideas=(
         Idea(
             among("no"),
-            "The interval holds 0, so there may be nothing. But it also holds large values. What did the training "
-            "of the twin put in?",
+            "The interval holds 0, so there may be nothing. But it also holds values as large as those that "
+            "glasses "
+            "moved. Can numbers like these rule them out?",
             "no",
         ),
         Idea(
@@ -145,7 +169,13 @@ def tried(given: Callable[..., Any]) -> SimpleNamespace | None:
     found = numbers(result)
     if len(found) != 2:
         raise ValueError(f"an interval has two ends, and this has {len(found)} numbers")
-    return SimpleNamespace(low=found[0], high=found[1], width=found[1] - found[0])
+    first, second = scores()
+    mean = float((first - second).mean())
+    wide = float(np.subtract(*of(together)(first, second)[::-1]))  # of the right interval
+    low, high = found
+    return SimpleNamespace(
+        low=low, high=high, width=high - low, middle=(low + high) / 2, mean=mean, wide=wide
+    )
 
 
 def of(ends: Callable[[np.random.Generator, np.ndarray, np.ndarray], Any]) -> Callable[..., Any]:
@@ -153,10 +183,20 @@ def of(ends: Callable[[np.random.Generator, np.ndarray, np.ndarray], Any]) -> Ca
     return lambda first, second: ends(np.random.default_rng(0), np.asarray(first), np.asarray(second))
 
 
+def bootstrap(rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Means of the differences, items resampled together."""
+    return (first - second)[rng.integers(0, COUNT, (2000, COUNT))].mean(axis=1)
+
+
+def plain(values: np.ndarray) -> list[float]:
+    """An interval by the formula."""
+    half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
+    return [values.mean() - half, values.mean() + half]
+
+
 def together(rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> Any:
     """The right one: items resampled together."""
-    rows = rng.integers(0, COUNT, (2000, COUNT))
-    return np.percentile((first - second)[rows].mean(axis=1), [2.5, 97.5])
+    return np.percentile(bootstrap(rng, first, second), [2.5, 97.5])
 
 
 def apart(rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> Any:
@@ -172,10 +212,11 @@ PAIRED = Exercise(
     takes="a function of two arrays that returns (low, high)",
     reads=function(tried, "first", "second"),
     right=lambda found: (
-        0.006 <= found.low <= 0.0105 and 0.0095 <= found.high <= 0.014 and found.width < 0.0055
+        abs(found.width / found.wide - 1) < 0.1
+        and 1e-7 < abs(found.middle - found.mean) < 0.07 * found.wide  # drawn, and not a formula
     ),
-    praise="The items differ a hundred times as much as the methods, and the pairs take that out: 40 items are "
-    "enough for a difference that two separate samples would need thousands for.",
+    praise="It was tried on 40 items of its own, which differ a hundred times as much as the two methods. Pairs "
+    "take that out: 40 are enough for a difference that two separate samples would need thousands for.",
     ideas=(
         Idea(
             lambda found: found.width > 0.1,
@@ -198,6 +239,36 @@ PAIRED = Exercise(
             lambda found: found.width < 0,
             "The ends are in the wrong order: the lower one comes first.",
             of(lambda rng, first, second: together(rng, first, second)[::-1]),
+        ),
+        Idea(
+            lambda found: abs(found.width) < 1e-9,
+            "The interval has no width: all resamples have the same mean. A generator that begins anew in each "
+            "turn "
+            "does that, and so does shuffling: draw *with* replacement, from one generator.",
+            of(lambda rng, first, second: [(first - second).mean()] * 2),  # noqa: ARG005
+        ),
+        Idea(
+            lambda found: found.high < found.mean,
+            "Both ends lie at the lower edge. np.percentile counts from 0 to 100, np.quantile from 0 to 1.",
+            of(lambda rng, first, second: np.percentile(bootstrap(rng, first, second), [0.025, 0.975])),
+        ),
+        Idea(
+            lambda found: abs(found.middle - found.mean) <= 1e-7,
+            "It lies exactly symmetric about the mean, as a formula with the standard error gives it. That is "
+            "close here; the bootstrap was asked for.",
+            of(lambda rng, first, second: plain(first - second)),  # noqa: ARG005
+        ),
+        Idea(
+            lambda found: 0.7 < found.width / found.wide <= 0.9,
+            "This is narrower than 95 % of the resamples: as much has to be left out on both sides together as "
+            "remains from 95 to 100.",
+            of(lambda rng, first, second: np.percentile(bootstrap(rng, first, second), [5, 95])),
+        ),
+        Idea(
+            lambda found: 1.1 <= found.width / found.wide < 3,
+            "This is wider than the mean's interval. Is it a mean that you take within each resample, and not a "
+            "median; over as many items as there are; and 95 % that you keep?",
+            of(lambda rng, first, second: np.percentile(bootstrap(rng, first, second), [0.5, 99.5])),
         ),
     ),
     hints=(
@@ -226,6 +297,16 @@ BEST = Exercise(
             near(0.354, 0.06),
             "One over the root of 8 is how much a mean of eight scatters. Here nobody takes a mean.",
             0.354,
+        ),
+        Idea(
+            near(0.889, 0.02),
+            "That is how *often* the best of 8 is ahead. By how much is it ahead on average?",
+            0.889,
+        ),
+        Idea(
+            near(0.61, 0.03),
+            "That is how much the best of 8 scatters. How far does it lie above a single draw, on average?",
+            0.61,
         ),
         Idea(
             near(2.83, 0.1),

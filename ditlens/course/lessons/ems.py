@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ditlens.course.answers import choice, number, words
-from ditlens.course.exercise import AnswerError, Exercise, Idea, Lesson, among, near, short
+from ditlens.course.exercise import AnswerError, Exercise, Idea, Lesson, among, between, near, short
 
 MISREAD = Exercise(
     id="09.1",
@@ -30,7 +30,13 @@ MISREAD = Exercise(
             "B",
         ),
         Idea(
-            among("a", "f", "g"),
+            among("f"),
+            "A crown alone does not make a king. But it is about what was meant, as far as this world has it. Is "
+            "there a wish that became something of which it does not speak at all?",
+            "F",
+        ),
+        Idea(
+            among("a", "g"),
             "Compare the wish with what was asked for: this one came through as it was meant. Read the right "
             "column line by line.",
             "G",
@@ -50,8 +56,8 @@ WRONG = Exercise(
     takes="'A', 'B', 'C' or 'D'",
     reads=choice(*"abcd"),
     right=among("d"),
-    praise="The difference says 'from sunglasses to round ones', and there are none to start from. A mistake in "
-    "what changes is fatal; one that both texts share cancels.",
+    praise="So you predict that a mistake in what is to change is the fatal one. Run the next cell, and see what "
+    "becomes of the hair in B and C.",
     ideas=(
         Idea(
             among("a"),
@@ -82,14 +88,50 @@ SHARE = Exercise(
     id="09.3",
     title="Where the text moves",
     difficulty=2,
-    takes="a share from 0 to 1",
+    takes="a share from 0 to 1, to three decimals",
     reads=number,
-    right=near(0.798, 0.01),
+    right=near(0.798, 0.0015),
     praise="Most of it lies in the two rows whose words changed; the rest lies in rows behind them, which have "
     "read them. Padding holds more than all of these together, and says nothing new.",
     ideas=(
         Idea(
-            near(0.158, 0.01),
+            near(0.8015, 0.0012),
+            "That is the padding's share of all 64 rows, or near it. It has nothing to do with the changed words, "
+            "though the numbers look alike. Which rows does the question put on top, which below?",
+            0.8015,
+        ),
+        Idea(
+            near(0.80, 0.003),
+            "Close, but not to three decimals, and another number lies close by as well. Print yours with :.3f.",
+            0.80,
+        ),
+        Idea(
+            between(10, 100),
+            "This looks like per cent. A share is a number from 0 to 1.",
+            79.8,
+        ),
+        Idea(
+            near(0.151, 0.003),
+            "That is the first of the two changed rows alone.",
+            0.151,
+        ),
+        Idea(
+            near(0.647, 0.003),
+            "That is the second of the two changed rows alone.",
+            0.647,
+        ),
+        Idea(
+            near(0.202, 0.003),
+            "That is the share of all *other* rows of the text.",
+            0.202,
+        ),
+        Idea(
+            near(0.893, 0.005),
+            "This is the root of the share: lengths were divided, and *squared* lengths are asked for.",
+            0.893,
+        ),
+        Idea(
+            near(0.158, 0.0035),
             "This share is of all 64 rows. The padding comes after the text, has read it, and moves with it: "
             "nearly forty rows of the same thing. Leave it out.",
             0.158,
@@ -133,31 +175,32 @@ EXACT = Exercise(
         Idea(
             lambda names: not names,
             "No text moves at degree 0, true. But some methods do not look at the difference of two velocities "
-            "alone. Read the last column.",
+            "alone. Measure it for each of them.",
             [],
         ),
         Idea(
             lambda names: "dds" in names or "dvrf" in names,
             "Random noise or a long walk sounds as if it could not come back exactly. But it asks both sides at "
-            "the same noise: equal texts, equal answers, no step. Read its last column.",
+            "the same noise: equal texts, equal answers, no step. Compare its picture at 0 with its "
+            "reconstruction, not with the source picture.",
             ["flowedit", "sdedit", "dds"],
         ),
         Idea(
             among(frozenset({"sdedit"}), frozenset({"flowedit"})),
-            "That is one of them. The two that change the picture at 0 do so for different reasons: one samples "
-            "anew, one guides its two sides unequally. Which is the other?",
+            "That one does change the picture. Have you tried all seven?",
             ["sdedit"],
         ),
         Idea(
             lambda names: bool(names & {"ems", "flowalign", "flowslider"}),
-            "Their last column reads 0.00: at degree 0 they add nothing at all. Drift at degree 1 is another "
-            "matter.",
+            "One of these adds nothing at all at degree 0. Its drift at degree 1 is another matter, and so is what "
+            "the autoencoder loses: compare with one.reconstruction, not with the source picture.",
             ["ems"],
         ),
     ),
     hints=(
-        "Only the last column matters.",
-        "Everything above 0.00 in it changes the picture although nothing was asked for.",
+        "Degree 1 does not matter here, nor does drift: compare pixels.",
+        "Turn both pictures into arrays of floats: np.asarray(image, float).",
+        "A loop over made.items(), and np.abs(at_0 - kept).mean() for each; exact is 0.",
     ),
     example=["flowedit", "sdedit"],
 )
@@ -168,7 +211,8 @@ def facts_of(edit: Any) -> SimpleNamespace:
     if not hasattr(edit, "after"):
         raise AnswerError(f"Got {short(edit)}, which is no edit: give what dl.edit returned.")
     return SimpleNamespace(
-        hair=float(edit.after["hair_length"]),
+        hair=round(float(edit.after["hair_length"]), 2),  # as it is printed
+        covered=edit.before["hat"] != "none",
         drift=float(edit.drift),
         degree=float(edit.degree),
         seed=int(edit.recipe["seed"]),
@@ -178,10 +222,17 @@ def facts_of(edit: Any) -> SimpleNamespace:
 
 
 def edited(
-    hair: float, drift: float, *asked: str, degree: float = 1.0, seed: int = 0, missed: tuple[str, ...] = ()
+    hair: float,
+    drift: float,
+    *asked: str,
+    degree: float = 1.0,
+    seed: int = 0,
+    missed: tuple[str, ...] = (),
+    hat: str = "beanie",
 ) -> SimpleNamespace:
     """An edit as far as the last exercise looks at it."""
     return SimpleNamespace(
+        before={"hat": hat},
         after={"hair_length": hair},
         drift=drift,
         degree=degree,
@@ -198,16 +249,33 @@ BALD = Exercise(
     takes="the edit that dl.edit returned",
     reads=facts_of,
     right=lambda emil: (
-        emil.hair <= 0.10 and emil.drift <= 0.020 and "hair_length" in emil.asked and not emil.missed
+        emil.hair <= 0.10
+        and emil.drift <= 0.020
+        and "hair_length" in emil.asked
+        and emil.covered
+        and not emil.missed
     ),
     praise="It was a matter of the wish: the beanie hid what the edit was about. Ask for both, and degree 1 "
     "is enough.",
     ideas=(
         Idea(
+            lambda emil: not emil.covered,
+            "This edit starts from a picture without the beanie, so you know the reason. But what the edit before "
+            "it moved is not in its drift. Do it in one edit of people['emil'].",
+            edited(0.1031, 0.008, "hair_length", hat="none"),
+        ),
+        Idea(
             lambda emil: "hair_length" not in emil.asked,
             "This wish does not ask for the length of the hair at all. One wish can ask for two things, joined by "
             "'and'.",
             edited(0.42, 0.010, "hat"),
+        ),
+        Idea(
+            lambda emil: emil.degree > 1 and "hat" not in emil.asked and not emil.missed,
+            "That is what the warning advised. The oracle now reads 'very short', so nothing counts as missed, and "
+            "it is still not 0.10, nor does a bald head show. The advice knows the numbers, not the reason. What "
+            "in the picture is the reason?",
+            edited(0.23, 0.004, "hair_length", degree=1.25),
         ),
         Idea(
             lambda emil: emil.degree > 1 and "hat" not in emil.asked,
@@ -229,14 +297,20 @@ BALD = Exercise(
         ),
         Idea(
             lambda emil: "hat" not in emil.asked,
-            "The wish as it stands does not arrive. Look at what covers his head.",
+            "The wish as it stands does not arrive. Something in the picture stands in its way.",
             edited(0.26, 0.004, "hair_length", missed=("hair_length",)),
+        ),
+        Idea(
+            lambda emil: emil.drift > 0.020,
+            "Bald he is, and more moved than was asked for: drift is above 0.020. Is the degree too high, or the "
+            "wish too long?",
+            edited(0.02, 0.030, "hair_length", "hat", degree=2.0),
         ),
     ),
     hints=(
         "Look at the picture in section 8: what covers the place that should become bald?",
         "One wish may ask for two things, joined by 'and'.",
-        "Have the hat removed in the same wish; leave degree and seed as they are.",
+        "Degree and seed can stay as they are. What has to go, so that a bald head can be seen?",
     ),
     example=edited(0.05, 0.012, "hair_length", "hat"),
 )

@@ -25,6 +25,18 @@ TOKENS = Exercise(
             "You scaled the 4096 tokens of 1024 pixels by the side. A picture has two sides.",
             3072,
         ),
+        Idea(
+            among(96, 576),
+            "Two steps: pixels to cells, 8 on a side, and cells to patches, 2 on a side. Multiply these two, and "
+            "mind "
+            "that a picture has two sides.",
+            96,
+        ),
+        Idea(
+            among(2304 + 333, 2304 + 256, 2304 + 77),
+            "That has the text's tokens in it. Only the image's were asked for.",
+            2637,
+        ),
         Idea(among(48), "That is one side of the picture, in patches.", 48),
         Idea(
             among(147456, 589824),
@@ -59,6 +71,17 @@ SITES = Exercise(
             among(38),
             "These are the single blocks alone. Before them come the joint ones.",
             38,
+        ),
+        Idea(
+            lambda n: n > 200,
+            "That is every site of the network: attention, MLP and more, of both streams. Count those whose name "
+            "matches the pattern; dl.sites takes the pattern as well, or filter the list yourself.",
+            900,
+        ),
+        Idea(
+            among(56),
+            "In SD3 the last block has no *text* output. Image outputs are asked for, and the last block has one.",
+            56,
         ),
         Idea(
             among(76, 95, 114),
@@ -101,6 +124,31 @@ BYTES = Exercise(
             near(0.38, 0.02),
             "That is one block. All of the 24 were asked for.",
             0.38,
+        ),
+        Idea(
+            near(8.494, 0.012),
+            "Close to GiB, which are 2 ** 30 bytes. A GB here is 10⁹ of them.",
+            9.12e9 / 2**30,
+        ),
+        Idea(
+            near(0.66, 0.04),
+            "That is the text stream alone. The image has 4096 tokens.",
+            0.658,
+        ),
+        Idea(
+            near(73, 2),
+            "That is in bits. A byte has eight.",
+            73,
+        ),
+        Idea(
+            near(18250, 500),
+            "That is for 2000 pictures. One was asked for.",
+            18240,
+        ),
+        Idea(
+            near(9120, 150),
+            "That looks like megabytes. A GB is a thousand of them.",
+            9120,
         ),
         Idea(
             near(8.45, 0.06),

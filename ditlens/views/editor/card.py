@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -78,7 +79,11 @@ def still(shown: Mapping[str, Any], model: str, name: str) -> str:
     state = shown["state"]
     settings = [
         ("model", model),
-        *((spoken(n), _said(v)) for n, v in state.items() if v not in ("", None, ())),
+        *(  # a copy is read elsewhere: of a file only its name
+            (spoken(n), PurePath(v).name if n == "name" else _said(v))
+            for n, v in state.items()
+            if v not in ("", None, ())
+        ),
     ]
     if shown["drift"] is not None:
         settings.append(("drift", f"{shown['drift']:.3f}"))
