@@ -307,7 +307,7 @@ figure
 
 # %% [markdown]
 # In portraits, two to four patches differ much, and sixty hardly. The mean over the patches spreads the few over the many:
-# its difference (the last number above) is about fifty times smaller than that of the patch that differs most. This is no rounding error that more data would cure. Every token at a smaller width, `reduce="sketch:64"`, costs more memory and keeps the place.
+# its difference (the last number above) is about fifty times smaller than that of the patch that differs most. This is no rounding error that more data would cure. Every token at a smaller width, `reduce="sketch:64"`, costs more memory and keeps the place: of each token's 192 numbers it keeps 64, each a random mixture of all of them (a *sketch*), from which a probe reads nearly as well. The studies that come with ditlens are made like that.
 #
 # ### Exercise 03.4
 # Which patch differs most at `joint.4.image.out`, step 10? Give its token number, as `dl.capture(...,

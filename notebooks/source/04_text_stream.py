@@ -153,7 +153,7 @@ dl.plot_words(view, cache.select("joint.*.text.out"), step=0, block=blocks)
 
 # %% [markdown]
 # In portraits, words that say something about the picture (*smile*, *hair*, *shirt*, *long*, *red*, *green*) lie on one
-# side after block 0, words that do not (*a*, *of*, *portrait*) on the other, and one component explains nearly all of it.
+# side after block 0, words that do not (*a*, *of*, *portrait*) on the other (*big* lies between), and one component explains nearly all of it.
 # (A dot without a word had no room for it; in block 4 the words that say little lie in one heap. Grey dots are the start,
 # the comma and the end.) That looks like a discovery: the model sorts words by importance! Before you name a component, ask what else it could be. A simple
 # candidate is the norm of the rows.

@@ -43,7 +43,7 @@ dl.plot_token_map(view, cache, image=image, block=sorted({0, last // 2, max(last
 #
 # ## 2 · What is the first component?
 #
-# One picture is little to fit on. The study `portraits-patches` has all 64 patches of 200 pictures, as they leave block 4
+# One picture is little to fit on. The study `portraits-patches` has all 64 patches of 200 pictures (as sketches of 64 numbers in place of 192, see notebook 03), as they leave block 4
 # at step 7 of 10. (The run above had 20 steps; its step 13 is about as far.)
 #
 # **Predict.** The first component explains by far the most. What is it about: the person, the colours, or something else?

@@ -41,6 +41,11 @@ PLACE = Exercise(
             0.03,
         ),
         Idea(
+            near(0.911, 0.01),
+            "That is a ratio of standard deviations. Shares are of the variance: square it.",
+            0.911,
+        ),
+        Idea(
             lambda share: share > 1,
             "A share is at most 1: divide by the variance of all values of the component.",
             180.0,

@@ -146,6 +146,11 @@ EFFECT = Exercise(
             taking(lambda p, k, _: p / k),
         ),
         Idea(
+            gives(lambda p, k, c: (p - c) / k),
+            "Divided by clean alone. The whole way goes from corrupt to clean: for patched = clean it is 1.",
+            taking(lambda p, k, c: (p - c) / k),
+        ),
+        Idea(
             gives(lambda p, k, c: abs(p - c) / abs(k - c)),
             "Without the signs a patch that makes the frown deeper counts as a smile. Keep them.",
             taking(lambda p, k, c: abs(p - c) / abs(k - c)),
@@ -277,7 +282,7 @@ HALVES = Exercise(
         ),
         Idea(
             both(-0.3, 0.32),
-            "Next to nothing in both: that is what 'all must agree' predicts, and what single patches do, or the "
+            "Little in both: that is what 'all must agree' predicts, and what single patches do, or the "
             "image put in too early, or the text. Put in 32 patches at once with stream='image', blocks=[5].",
             [0.25, 0.02],
         ),

@@ -131,8 +131,8 @@ BO = Exercise(
     takes="the edit that dl.edit returned",
     reads=facts_of,
     right=lambda bo: bo.hair == "grey" and OLD <= bo.age <= OLDEST and bo.drift <= 0.010,
-    praise="A category switches and age slides. He is old before he is grey, the hair switches at about half of "
-    "the way, and from then on he only grows older: the place to stop is right behind the switch.",
+    praise="A category switches and age slides. He is old before he is grey, the hair switches shortly before "
+    "0.5, and from then on he only grows older: the place to stop is a little behind the switch.",
     ideas=(
         Idea(
             lambda bo: not {"hair_color", "age"} <= bo.asked,
@@ -162,8 +162,9 @@ BO = Exercise(
     ),
     hints=(
         "One instruction can ask for several things, joined by 'and'.",
-        "Do not guess the degree: bo.sweep([0, 0.25, 0.4, 0.45, 0.5, 0.55, 1]).plot()",
-        "The place is behind the point where the hair switches, and before the next tick of that sweep.",
+        "Do not guess the degree: for one in bo.sweep([0.4, 0.5, 0.6, 0.8, 1]).edits: print(one.degree, "
+        "one.after['hair_color'], one.after['age'], one.drift)",
+        "At 0.5 the hair has just switched, and drift is 0.0102; at 0.65 he is too old.",
     ),
     example=edited("grey", 0.720, 0.0090, "hair_color", "age"),
 )

@@ -67,7 +67,12 @@ PADDING = Exercise(
             0.309,
         ),
         Idea(
-            near(0.807, 0.03),
+            near(0.831, 0.008),
+            "That is the square root of the share, the share of the norm. The question is about squared norms.",
+            0.831,
+        ),
+        Idea(
+            near(0.807, 0.015),
             "You added up norms. Squares add up to the squared norm of the whole; norms do not. Square "
             "first.",
             0.807,
