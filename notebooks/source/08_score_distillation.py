@@ -321,8 +321,9 @@ print(inspect.getsource(plain.ems).split('"""')[-1])
 # %% [markdown]
 # Why is this, with a mask where the two texts differ, the default? Because it was measured, on edits of portraits that
 # the model had not seen in training. Its results lay about half as far from the exact ones as those of DDS (which was run
-# on 24 of the 100 edits), at half of the cost. Several rules that had looked better on a few dozen edits were no better on
-# hundreds of new ones. The tables, with all that was refuted, are in the source of ditlens, `docs/decisions/0003-ems.md`.
+# on 24 of the 100 edits), and as far as those of FlowSlider, a rule of the same kind, at half of its evaluations. Several
+# rules that had looked better on a few dozen edits were no better on hundreds of new ones. The tables, with all that was
+# refuted, are in the source of ditlens, `docs/decisions/0003-ems.md`.
 #
 # One portrait can tell another story. **Predict.** Describe the portrait in more words. Which of the two gains more, DDS
 # or the default?
