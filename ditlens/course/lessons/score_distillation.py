@@ -371,9 +371,9 @@ RADIUS = Exercise(
     right=lambda found: (
         found.ball and found.wish and found.alone and found.background == "yellow" and found.drift <= 0.02
     ),
-    praise="So a ball can do it, if somebody finds its radius for this picture and this wish. A frown asked for a "
-    "much smaller one: a mouth is few of the latents, a background many, and the distance counts them all. The "
-    "delta reading needs no radius at all. That is why editors do not rely on one.",
+    praise="So a ball can do it, with the right radius even at less drift than the delta reading. But the radius "
+    "belongs to this picture and this wish. A frown asked for a much smaller one: a mouth is few of the latents, a "
+    "background many, and the distance counts them all. The delta reading needs no radius.",
     ideas=(
         Idea(
             lambda found: not found.ball,
