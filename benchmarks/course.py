@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from benchmarks import RESULTS, ROOT, grading
 from benchmarks.keys import measure_keys
@@ -42,36 +41,33 @@ def execute() -> ModuleType:
 
 
 @functools.cache
-def runs() -> dict[str, dict[str, Any]]:
-    """Every notebook, as shipped and with its solutions: whether all cells ran, all checks agreed, and seconds."""
-    found: dict[str, dict[str, Any]] = {}
+def runs(edition: str) -> dict[str, tuple[bool, float]]:
+    """Of every notebook in an edition: whether all cells ran and all checks said what they should, and seconds."""
+    found: dict[str, tuple[bool, float]] = {}
     for number, lesson in LESSONS.items():
-        found[number] = {}
-        for kind, wanted in (("student", "○ open"), ("solution", "✓ right")):
-            nb, begun = getattr(editions, kind)(number), time.perf_counter()
-            try:
-                with tempfile.TemporaryDirectory() as folder:
-                    verdicts = execute().verdicts(execute().execute(nb, Path(folder)))
-            except Exception as error:
-                print(f"{lesson.stem}, {kind}: {error}", file=sys.stderr)
-                verdicts = {}
-            agreed = set(verdicts) == {each.id for each in lesson.exercises}
-            right = agreed and (kind == "student" or set(verdicts.values()) == {wanted})
-            found[number] |= {kind: right, f"{kind}_seconds": time.perf_counter() - begun}
-        print(lesson.stem, found[number], file=sys.stderr)
+        nb, begun, verdicts = getattr(editions, edition)(number), time.perf_counter(), {}
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                verdicts = execute().verdicts(execute().execute(nb, Path(folder)))
+        except Exception as error:
+            print(f"{lesson.stem}, {edition}: {error}", file=sys.stderr)
+        wanted = "○ open" if edition == "student" else "✓ right"
+        good = verdicts == {each.id: wanted for each in lesson.exercises}
+        found[number] = good, time.perf_counter() - begun
+        print(edition, lesson.stem, found[number], file=sys.stderr)
     return found
 
 
 def notebooks_executed() -> Result:
     """Notebooks whose cells all run in a clean kernel, as shipped and with the solutions in place."""
-    good = [number for number, run in runs().items() if run["student"] and run["solution"]]
+    good = [number for number in LESSONS if runs("student")[number][0] and runs("solution")[number][0]]
     note = "each from a clean kernel in an empty folder, as shipped and with the solutions, which all checks pass"
     return {"value": len(good), "n": len(LESSONS), "unit": "notebooks", "note": note}
 
 
 def notebooks_minutes() -> Result:
     """Minutes that all notebooks take together, as shipped, one after the other."""
-    seconds = {LESSONS[number].stem: round(run["student_seconds"], 1) for number, run in runs().items()}
+    seconds = {LESSONS[number].stem: round(took, 1) for number, (_, took) in runs("student").items()}
     longest = max(seconds, key=lambda name: seconds[name])
     note = f"the longest is {longest}, {seconds[longest]:.0f} s; parts are seconds; {load_note()}"
     value = round(sum(seconds.values()) / 60, 2)
@@ -109,8 +105,8 @@ def notebook_kb_max() -> Result:
 
 
 MEASURES: dict[str, Callable[[], Result]] = {
-    "notebooks_executed": notebooks_executed,
     "notebooks_minutes": notebooks_minutes,
+    "notebooks_executed": notebooks_executed,
     "checks_diagnose": checks_diagnose,
     "exercises": exercises,
     "colab_cell_ok": grading.colab_cell_ok,

@@ -19,9 +19,11 @@ def test_every_key_has_a_target():
 
 
 def test_runs_are_summed_up(monkeypatch):
-    good = {"student": True, "solution": True, "student_seconds": 30.0, "solution_seconds": 40.0}
-    found = dict.fromkeys(LESSONS, good) | {"03": good | {"solution": False, "student_seconds": 90.0}}
-    monkeypatch.setattr(course, "runs", lambda: found)
+    found = {
+        "student": dict.fromkeys(LESSONS, (True, 30.0)) | {"03": (True, 90.0)},
+        "solution": dict.fromkeys(LESSONS, (True, 40.0)) | {"05": (False, 10.0)},
+    }
+    monkeypatch.setattr(course, "runs", found.__getitem__)
     assert course.notebooks_executed()["value"] == 12
     minutes = course.notebooks_minutes()
     assert minutes["value"] == 7.5 and minutes["note"].startswith("the longest is 03_capture, 90 s")
