@@ -226,7 +226,7 @@ def download(packages: Path, wheel: Path, system: str, python: str, extra: Seque
     pinned = ["-c", str(CONSTRAINTS)] if CONSTRAINTS.is_file() else []
     with tempfile.TemporaryDirectory() as place:
         wanted, needed = Path(place, "wanted.in"), Path(place, "needed.txt")
-        wanted.write_text(f"ditlens[{EXTRAS}] @ {wheel.absolute().as_uri()}", "utf-8")
+        write_whole(wanted, f"ditlens[{EXTRAS}] @ {wheel.absolute().as_uri()}")
         settings = {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
         asked = ["--python-platform", UV[system], "--python-version", python, "--no-emit-package", "ditlens"]
         resolve = [sys.executable, "-m", "uv", "pip", "compile", "-q", "--no-header", *asked, *pinned, *extra]
