@@ -212,6 +212,7 @@ def test_what_is_wrong_is_said_on_the_page(monkeypatch, tmp_path):
 
 
 def test_a_port_that_cannot_be_had_is_refused(capsys):
+    pytest.importorskip("voila")  # what the page needs is looked at first
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingError, match=rf"No server can listen on 127.0.0.1:{port}: .*port=0"):
