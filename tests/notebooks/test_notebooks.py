@@ -49,7 +49,7 @@ def test_every_notebook_has_a_lesson():
 def test_runs_from_a_clean_kernel_in_any_folder(number, tmp_path):
     nb = execute.execute(editions.student(number), tmp_path)
     assert count(nb) == list(range(1, len(count(nb)) + 1))
-    assert execute.verdicts(nb) == verdicts(number, "○ open")
+    assert unanswered(number, nb)
     assert not list(tmp_path.iterdir()), "a notebook writes no files"
 
 
@@ -57,13 +57,18 @@ def test_runs_from_a_clean_kernel_in_any_folder(number, tmp_path):
 @every_lesson
 def test_runs_with_the_solutions_in_place(number, tmp_path):
     nb = execute.execute(editions.solution(number), tmp_path)
-    assert execute.verdicts(nb) == verdicts(number, "✓ right")
+    asked = [exercise.id for exercise in LESSONS[number].exercises]
+    assert execute.verdicts(nb) == dict.fromkeys(asked, "✓ right")
     assert not list(tmp_path.iterdir()), "a notebook writes no files"
 
 
-def verdicts(number: str, verdict: str) -> dict[str, str]:
-    """The same verdict for each exercise of a notebook."""
-    return {exercise.id: verdict for exercise in LESSONS[number].exercises}
+def unanswered(number: str, nb) -> bool:
+    """Whether every exercise was checked, and none comes with its answer."""
+    found = execute.verdicts(nb)
+    return (
+        list(found) == [exercise.id for exercise in LESSONS[number].exercises]
+        and "✓ right" not in found.values()
+    )
 
 
 @every_lesson
@@ -73,6 +78,7 @@ def test_is_what_its_source_gives(number):
     assert [(cell.cell_type, cell.source, cell.metadata) for cell in nb.cells] == built, (
         "run `make notebooks`"
     )
+    assert unanswered(number, nb), "an exercise comes answered"
 
 
 @pytest.mark.notebook
