@@ -32,11 +32,11 @@ TRIALS: dict[str, Result] = {
         "correlation over padding for right, and shows a table without intervals",
     },
     "notebooks_looked_at": {
-        "value": 26,
-        "n": 13,
+        "value": 14,
+        "n": 26,
         "unit": "notebooks",
-        "note": "each in JupyterLab, light and dark, from screenshots of its whole length: light in full, dark in "
-        "parts",
+        "note": "in JupyterLab, from screenshots: 07 to 12 light (in full) and dark (in parts), 00 light and dark in "
+        "parts; of 01 to 06 single pieces only, beside their HTML pages, which were looked at",
     },
 }
 """Results of trials by people and by eye, entered by hand: the number, and in the note how it came about."""
