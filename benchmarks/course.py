@@ -35,8 +35,8 @@ TRIALS: dict[str, Result] = {
         "value": 14,
         "n": 26,
         "unit": "notebooks",
-        "note": "in JupyterLab, from screenshots: 07 to 12 light (in full) and dark (in parts), 00 light and dark in "
-        "parts; of 01 to 06 single pieces only, beside their HTML pages, which were looked at",
+        "note": "in JupyterLab, from screenshots: 07 to 12 light (in full) and dark (in parts), 00 light and dark "
+        "in parts; of 01 to 06 single pieces only, beside their HTML pages, which were looked at",
     },
 }
 """Results of trials by people and by eye, entered by hand: the number, and in the note how it came about."""
