@@ -68,21 +68,8 @@ def colab_cell_ok() -> Result:
     with tempfile.TemporaryDirectory() as place:
         folder, home = Path(place), Path(place, "content")
         home.mkdir()
-        run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "wheel",
-                "-q",
-                "--no-deps",
-                "--no-build-isolation",
-                "-w",
-                home,
-                ROOT,
-            ],
-            folder,
-        )
+        options = "pip wheel -q --no-deps --no-build-isolation -w".split()
+        run([sys.executable, "-m", *options, home, ROOT], folder)
         python = environment(folder / "venv", "torch==2.13.0", *OTHERS)
         rename_torch(python)
         before = run([python, "-c", VERSIONS], folder)

@@ -122,19 +122,6 @@ def ordered(*options: str) -> Callable[[Any], tuple[str, ...]]:
     return read
 
 
-def yes_no(answer: Any) -> bool:
-    """True or False, also as words.
-
-    >>> yes_no("yes"), yes_no(False)
-    (True, False)
-    """
-    if isinstance(answer, str):
-        return {"yes": True, "true": True, "no": False, "false": False}[text(answer)]
-    if str(answer) not in ("True", "False"):
-        raise AnswerError(f"Got {short(answer)}, which is neither True nor False.")
-    return bool(answer)
-
-
 def function(tried: Callable[[Callable[..., Any]], Any], *arguments: str) -> Callable[[Any], Any]:
     """A function of the learner's: what comes out when it is tried.
 

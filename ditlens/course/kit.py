@@ -192,20 +192,8 @@ def build(packages: Path) -> Path:
         raise SettingError(
             "This ditlens is installed from a wheel: give the kit that file, --wheel ditlens-...whl."
         )
-    run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "-q",
-            "--no-deps",
-            "--no-build-isolation",
-            "-w",
-            packages,
-            CLONE,
-        ]
-    )
+    options = "pip wheel -q --no-deps --no-build-isolation -w".split()
+    run([sys.executable, "-m", *options, packages, CLONE])
     return next(packages.glob("ditlens-*.whl"))
 
 
@@ -242,7 +230,7 @@ def documents(folder: Path) -> None:
     if (docs / "README.md").is_file():
         for path in [CLONE / "README.md", *docs.rglob("*.*")]:
             if path.suffix in (".md", ".png", ".jpg", ".svg", ".html"):
-                write_whole(folder / "docs" / path.relative_to(CLONE), path.read_bytes())
+                write_whole(folder / path.relative_to(CLONE), path.read_bytes())
 
 
 def run(command: Sequence[str | Path], settings: dict[str, str] | None = None) -> None:

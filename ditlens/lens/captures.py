@@ -300,8 +300,8 @@ class capture(Session):  # lower case like torch.no_grad: a verb behind `with`
         when = f"after {counted(self.calls, 'forward call')}" if self.calls else "in its first forward call"
         return (
             f"This capture has reached its limit of {human(self.limit)} {when}. Smaller: "
-            f"{'; '.join(hints)}; or limit={human(4 * self.limit)!r}. `ditlens.estimate` says before how much it "
-            "will be. Larger than memory: `ditlens capture` streams to disk."
+            f"{'; '.join(hints)}; or limit={human(4 * self.limit)!r}. ditlens.estimate says before how much it "
+            "will be. Larger than memory: The command ditlens capture streams to disk."
         )
 
     # --- the end -------------------------------------------------------------------------------------
