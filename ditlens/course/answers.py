@@ -147,7 +147,8 @@ def function(tried: Callable[[Callable[..., Any]], Any], *arguments: str) -> Cal
             raise
         except Exception as reason:
             said = " ".join(str(reason).split())
-            raise AnswerError(f"Your function stopped with {type(reason).__name__}: {said:.200}.") from reason
+            told = said[:200].rstrip(".")
+            raise AnswerError(f"Your function stopped with {type(reason).__name__}: {told}.") from reason
         if result is None or result is ...:
             raise AnswerError("Your function returned nothing yet.")
         return result

@@ -70,7 +70,8 @@ FOOTER = """\
 ## Your answers
 
 To hand in: `course.results("results.json", name="Your Name")` in a cell of its own. One file serves for all
-notebooks; what is in it from others stays. {following}"""
+notebooks. It says of each exercise what you answered, whether it is right, and how many attempts and hints it
+took. {following}"""
 
 
 def source(number: str) -> NotebookNode:

@@ -87,6 +87,8 @@ class Exercise:
         for idea in self.ideas:
             if holds(idea.shows, value):
                 return Verdict(self, False, idea.says, idea)
+        if isinstance(value, float) and holds(self.right, value / 100):
+            return Verdict(self, False, f"In percent, perhaps? This exercise takes {self.takes}.")
         return Verdict(
             self, False, f"Not yet, and not a mistake that is known here. A hint: course.hint({self.id!r})"
         )

@@ -160,16 +160,16 @@ except dl.errors.DitlensError as error:
 
 # %% [markdown]
 # ### Exercise 11.3
-# SD3.5-medium at 1024 × 1024: 4096 image and 333 text tokens, width 1536, 24 blocks, 28 steps, bfloat16, the conditional
-# pass only. How many **GB** (10⁹ bytes) are all image and text `out` of *one* picture? (Compute it. The last block has no
-# text output; that hardly matters.)
+# In exercise 03.3 one picture of SD3.5-medium came to 9.1 GB. And FLUX.1-dev? 4096 image and 512 text tokens, width 3072, 19 joint
+# and 38 single blocks, all of which have both outputs, 28 steps, bfloat16. How many **GB** (10⁹ bytes) are all image and text
+# `out` of *one* picture?
 
 # %% tags=["exercise"]
 gigabytes = ...
 course.check("11.3", gigabytes)
 
 # %% tags=["solution"]
-gigabytes = 28 * (24 * 4096 + 23 * 333) * 1536 * 2 / 1e9
+gigabytes = 28 * (19 + 38) * (4096 + 512) * 3072 * 2 / 1e9
 course.check("11.3", gigabytes)
 
 # %% [markdown]

@@ -80,3 +80,14 @@ def test_what_is_said_of_a_result_is_said_as_it_is():
         read(lambda a: [a, 2])
     with pytest.raises(AnswerError, match="Your function stopped with ZeroDivisionError"):
         read(lambda a: a / 0)
+
+
+def test_a_share_in_percent_is_known():
+    from ditlens.course.answers import number
+    from ditlens.course.exercise import Exercise, near
+
+    share = Exercise(
+        "00.9", "A share", 1, "a number from 0 to 1", number, near(0.25, 0.01), "Yes.", (), ("No.",), 0.25
+    )
+    assert share.verdict(25).says == "In percent, perhaps? This exercise takes a number from 0 to 1."
+    assert share.verdict(0.25).right and "not a mistake" in share.verdict(50).says

@@ -98,75 +98,45 @@ SITES = Exercise(
 
 BYTES = Exercise(
     id="11.3",
-    title="One picture, whole",
+    title="One picture of FLUX, whole",
     difficulty=2,
     takes="a number of gigabytes",
     reads=number,
-    right=near(9.12, 0.1),
-    praise="9 GB for one picture: twice as much as the transformer's own weights.",
+    right=near(45.19, 0.3),
+    praise="45 GB for one picture, five times as much as SD3.5-medium and nearly twice the weights of the "
+    "transformer: width and number of blocks both double, and every block has a text output.",
     ideas=(
         Idea(
-            near(18.25, 0.3),
-            "Twice too much: that counts both guidance passes, or 4 bytes a number. bfloat16 has 2.",
-            18.25,
+            near(15.06, 0.2),
+            "These are the 19 joint blocks. The hidden states of the single blocks were asked for, too.",
+            15.06,
         ),
+        Idea(near(30.12, 0.3), "These are the 38 single blocks, without the joint ones.", 30.12),
         Idea(
-            near(4.56, 0.1),
-            "Half of it: a number in bfloat16 takes 2 bytes, not one.",
-            4.56,
+            near(90.4, 1),
+            "Twice too much. Is it 4 bytes a number? bfloat16 has 2. Or two passes? FLUX.1-dev has one: its "
+            "guidance is an input.",
+            90.37,
         ),
+        Idea(near(22.6, 0.3), "Half of it: a number in bfloat16 takes 2 bytes, not one.", 22.59),
+        Idea(near(40.16, 0.2), "That is the image stream alone. The text has 512 tokens.", 40.16),
         Idea(
-            near(0.326, 0.02),
-            "That is one step. All of the 28 were asked for.",
-            0.326,
+            near(43.43, 0.2),
+            "With the 333 text tokens of SD3.5. FLUX reads 512.",
+            43.43,
         ),
-        Idea(
-            near(0.38, 0.02),
-            "That is one block. All of the 24 were asked for.",
-            0.38,
-        ),
-        Idea(
-            near(8.494, 0.012),
-            "Close to GiB, which are 2 ** 30 bytes. A GB here is 10⁹ of them.",
-            9.12e9 / 2**30,
-        ),
-        Idea(
-            near(0.66, 0.04),
-            "That is the text stream alone. The image has 4096 tokens.",
-            0.658,
-        ),
-        Idea(
-            near(73, 2),
-            "That is in bits. A byte has eight.",
-            73,
-        ),
-        Idea(
-            near(18250, 500),
-            "That is for 2000 pictures. One was asked for.",
-            18240,
-        ),
-        Idea(
-            near(9120, 150),
-            "That looks like megabytes. A GB is a thousand of them.",
-            9120,
-        ),
-        Idea(
-            near(8.45, 0.06),
-            "That is the image stream alone. The text stream has 333 tokens.",
-            8.456,
-        ),
-        Idea(
-            lambda answer: answer > 1e6,
-            "That looks like bytes. A GB is 10⁹ of them.",
-            9.12e9,
-        ),
+        Idea(near(9.1, 0.2), "That is SD3.5-medium again: other width, other blocks.", 9.12),
+        Idea(near(1.614, 0.02), "That is one step. All of the 28 were asked for.", 1.614),
+        Idea(near(42.08, 0.2), "Close to GiB, which are 2 ** 30 bytes. A GB here is 10⁹ of them.", 42.08),
+        Idea(near(45190, 500), "That looks like megabytes. A GB is a thousand of them.", 45185),
+        Idea(lambda answer: answer > 1e6, "That looks like bytes. A GB is 10⁹ of them.", 4.5185e10),
     ),
     hints=(
         "Multiply: steps, blocks, tokens, width, bytes of a number.",
-        "28 * 24 * (4096 + 333) * ..., and divide by 1e9 at the end.",
-        "Nearly everything: (28 * 24 * (4096 + 333) * 1536 * 2 / 1e9)",
+        "There are 19 + 38 blocks, and 4096 + 512 tokens in each.",
+        "28 * 57 * (4096 + 512) * ..., and divide by 1e9 at the end.",
     ),
-    example=9.12,
+    example=45.185,
 )
 
 REDUCTION = Exercise(
@@ -193,7 +163,7 @@ REDUCTION = Exercise(
     ),
     hints=(
         "Two conditions: it has to fit, and tokens have to stay apart.",
-        "Take the result of 11.3 times 2000, and that times 64 / 1536.",
+        "Take the 9.1 GB of one picture (exercise 03.3) times 2000, times 64 / 1536.",
     ),
     example="sketch:64",
 )
