@@ -9,6 +9,7 @@ from typer import BadParameter, Option
 
 from ditlens.cli import options as o
 from ditlens.cli.app import Outcome
+from ditlens.cli.checks import check
 from ditlens.tables import counted
 
 
@@ -17,7 +18,7 @@ def lessons_of(text: str) -> tuple[str, ...]:
     found = tuple(part.strip().zfill(2) for part in text.split(",") if part.strip())
     if found and all(part.isdecimal() and len(part) == 2 for part in found):
         return found
-    raise BadParameter(f"{text!r} holds no numbers of notebooks; write 05 or 05,06")
+    raise BadParameter(f"{text!r} is no list of notebooks; write 05 or 05,06, with commas, no ranges")
 
 
 def course(
@@ -34,6 +35,7 @@ def course(
     """Write the notebooks, for learners, teachers, graders."""
     from ditlens.course.hand_out import hand_out
 
+    check(out=folder)
     files = hand_out(folder, edition, only or (), overwrite=force)
     text = f"wrote {counted(len(files), 'file')} of the {edition} edition to {folder}"
     if edition == "student":
@@ -60,6 +62,7 @@ def kit(
     """Collect what a room without network needs, for a USB stick."""
     from ditlens.course.kit import collect
 
+    check(out=folder)
     made = collect(folder, platform.split(","), python.split(","), wheel, index)
     return Outcome(str(made), made.facts())
 

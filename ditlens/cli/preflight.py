@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def check_kernel() -> Iterator[Check]:
     from jupyter_client.manager import start_new_kernel
 
     begun = time.perf_counter()
-    manager, client = start_new_kernel(kernel_name="python3")
+    manager, client = start_new_kernel(kernel_name="python3", stderr=subprocess.DEVNULL)
     try:
         reply = client.execute_interactive(CELL, timeout=120, output_hook=lambda _: None)["content"]
     finally:

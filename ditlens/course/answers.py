@@ -7,6 +7,7 @@ tensor of one element, a word in capitals, a list as an array.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,14 +20,12 @@ def number(answer: Any) -> float:
     >>> number(0.5), number(torch.tensor([2.0]))
     (0.5, 2.0)
     """
-    if isinstance(answer, bool | str):
-        raise AnswerError(f"Got {short(answer)}, which is no number.")
-    if getattr(answer, "ndim", 0) or isinstance(answer, list | tuple):
-        values = numbers(answer)
-        if len(values) != 1:
-            raise AnswerError(f"Got {len(values)} numbers: {short(values)}.")
-        return values[0]
-    return float(answer)
+    values = numbers(answer if getattr(answer, "ndim", 0) or isinstance(answer, list | tuple) else [answer])
+    if len(values) != 1:
+        raise AnswerError(f"Got {len(values)} numbers: {short(values)}.")
+    if not math.isfinite(values[0]):
+        raise AnswerError(f"Got {values[0]}. Was something divided by 0, or the mean taken of nothing?")
+    return values[0]
 
 
 def whole(answer: Any) -> int:
@@ -53,7 +52,9 @@ def numbers(answer: Any) -> list[float]:
         answer = answer.flatten().tolist()
     if isinstance(answer, str | bytes) or not hasattr(answer, "__len__"):
         raise AnswerError(f"Got {short(answer)}, which is no list.")
-    return [number(each) for each in answer]
+    if odd := [each for each in answer if isinstance(each, bool | str)]:
+        raise AnswerError(f"Got {short(odd[0])}, which is no number.")
+    return [float(each) for each in answer]
 
 
 def text(answer: Any) -> str:

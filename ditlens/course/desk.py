@@ -186,8 +186,8 @@ def check(id: str, answer: Any = ...) -> Verdict:
     Raises:
         SettingError: If there is no such exercise.
     """
-    verdict = exercise(id).verdict(answer)
-    entry = DESK.entry(id)
+    found = exercise(id)
+    verdict, entry = found.verdict(answer), DESK.entry(found.id)
     if verdict.right is not None:
         entry.attempts += 1
         if verdict.right or not entry.right:  # who was right may go on and try
@@ -221,7 +221,8 @@ def hint(id: str) -> Hint:
     Raises:
         SettingError: If there is no such exercise.
     """
-    found, entry = exercise(id), DESK.entry(id)
+    found = exercise(id)
+    entry = DESK.entry(found.id)
     entry.hints = min(entry.hints + 1, len(found.hints))
     return Hint(found, entry.hints - 1)
 

@@ -209,8 +209,11 @@ def note(text: str) -> NotebookNode:
 def about(id: str) -> str:
     """What a teacher needs to know of an exercise: why the answer is right, and which wrong ones are known."""
     found = exercise(id)
-    ideas = [f"- `{each.example!r}`: {each.says}" for each in found.ideas if not callable(each.example)]
-    ideas += [f"- {each.says}" for each in found.ideas if callable(each.example)]
+    plain = (bool, int, float, str, list, tuple)
+    ideas = [
+        f"- `{each.example!r}`: {each.says}" if isinstance(each.example, plain) else f"- {each.says}"
+        for each in found.ideas
+    ]
     hints = [f"{rung}. {each}" for rung, each in enumerate(found.hints, 1)]
     return "\n".join(
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -45,13 +46,13 @@ def hand_out(
     chosen = [LESSONS[number] for number in lessons or LESSONS if known(number)]
     files = {folder / name: content for lesson in chosen for name, content in WRITERS[edition](lesson)}
     if edition != "figures":
-        files[folder / "glossary.md"] = glossary()
+        files |= dict.fromkeys((file.with_name("glossary.md") for file in list(files)), glossary())
     if edition == "nbgrader":
         files[folder / "nbgrader_config.py"] = NBGRADER_CONFIG.encode()
     if edition == "figures":
         files[folder / "LICENCE.txt"] = LICENCE.encode()
     keep_inputs(files, SOURCES.rglob("*.*"))
-    taken = [file for file in files if file.exists()]
+    taken = [file for file in files if file.exists() and file.read_bytes() != files[file]]
     if taken and not overwrite:
         raise SettingError(
             f"{taken[0]} is there already. Choose another folder, or overwrite it with --force."
@@ -95,10 +96,13 @@ def student_files(lesson: Lesson) -> Written:
 
 
 def built(build: Callable[[str], Any], place: str = "{stem}.ipynb") -> Callable[[Lesson], Written]:
-    """The notebook that `build` makes, under a name."""
+    """The notebook that `build` makes, under a name; in a folder of its own, links to other notebooks end."""
 
     def files(lesson: Lesson) -> Written:
-        yield place.format(stem=lesson.stem), as_notebook(build(lesson.number))
+        nb = as_notebook(build(lesson.number))
+        if "/" in place:
+            nb = re.sub(rb"\[([^\]]+)\]\(\d\d_\w+\.ipynb\)", rb"\1", nb)
+        yield place.format(stem=lesson.stem), nb
 
     return files
 

@@ -7,9 +7,11 @@ downloads what uv names.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -47,26 +49,49 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 UNIX = """\
 #!/bin/sh
-# Installs ditlens from this folder into ~/ditlens, without network, and starts JupyterLab.
-set -e
-cd "$(dirname "$0")"
-python=${PYTHON:-python3}
-[ -x "$HOME/ditlens/bin/python" ] || "$python" -m venv "$HOME/ditlens"
-"$HOME/ditlens/bin/python" -m pip install --no-index --find-links packages "ditlens[EXTRAS]"
-[ -d "$HOME/ditlens/notebooks" ] || cp -R notebooks "$HOME/ditlens/notebooks"
-"$HOME/ditlens/bin/python" -m ditlens preflight
-echo "To start: $HOME/ditlens/bin/python -m jupyterlab $HOME/ditlens/notebooks"
+# Installs ditlens from this folder into ~/ditlens, without network: env/ with the packages, notebooks/ to work in.
+cd "$(dirname "$0")" || exit 1
+versions="VERSIONS"
+suits() {
+    found=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || return 1
+    case " $versions " in *" $found "*) return 0 ;; esac
+    return 1
+}
+python=
+for each in "$PYTHON" python3 NAMES; do
+    if [ -z "$python" ] && [ -n "$each" ] && suits "$each"; then python=$each; fi
+done
+if [ -z "$python" ]; then
+    echo "This kit is for Python VERSIONS; here is $(python3 --version 2>&1)." >&2
+    echo "Install one of them from python.org, or name yours: PYTHON=/path/to/python3 sh install.sh" >&2
+    exit 1
+fi
+home=$HOME/ditlens
+suits "$home/env/bin/python" || "$python" -m venv --clear "$home/env" || exit 1
+"$home/env/bin/python" -m pip install -q --no-index --find-links packages "ditlens[EXTRAS]" || exit 1
+[ -d "$home/notebooks" ] || cp -R notebooks "$home/notebooks"
+"$home/env/bin/python" -m ditlens preflight
+echo "To start: $home/env/bin/python -m jupyterlab $home/notebooks"
 """
-WINDOWS = """\
-@echo off
-rem Installs ditlens from this folder into your user folder, without network.
+WINDOWS = r"""@echo off
+rem Installs ditlens from this folder into your user folder, without network: env with the packages, notebooks.
 cd /d "%~dp0"
-if not exist "%USERPROFILE%\\ditlens\\Scripts\\python.exe" py -m venv "%USERPROFILE%\\ditlens" || exit /b 1
-set PIP_NO_INDEX=1
-"%USERPROFILE%\\ditlens\\Scripts\\python" -m pip install --find-links packages "ditlens[EXTRAS]" || exit /b 1
-if not exist "%USERPROFILE%\\ditlens\\notebooks" xcopy /e /i /q notebooks "%USERPROFILE%\\ditlens\\notebooks"
-"%USERPROFILE%\\ditlens\\Scripts\\python" -m ditlens preflight
-echo To start: "%USERPROFILE%\\ditlens\\Scripts\\python" -m jupyterlab "%USERPROFILE%\\ditlens\\notebooks"
+set VERSIONS=VERSIONS
+set FOUND=
+for %%v in (%VERSIONS%) do if not defined FOUND py -%%v -c "" >nul 2>nul && set FOUND=%%v
+if not defined FOUND (
+    echo This kit is for Python %VERSIONS%. Install one of them from python.org, with the launcher py.
+    pause
+    exit /b 1
+)
+set AT=%USERPROFILE%\ditlens
+set PY="%AT%\env\Scripts\python"
+%PY% -c "import sys; sys.exit('%%d.%%d' %% sys.version_info[:2] not in '%VERSIONS%'.split())" 2>nul
+if errorlevel 1 py -%FOUND% -m venv --clear "%AT%\env" || exit /b 1
+%PY% -m pip install -q --no-index --find-links packages "ditlens[EXTRAS]" || exit /b 1
+if not exist "%AT%\notebooks" xcopy /e /i /q notebooks "%AT%\notebooks"
+%PY% -m ditlens preflight
+echo To start: %PY% -m jupyterlab "%AT%\notebooks"
 pause
 """
 READ_ME = """\
@@ -75,17 +100,14 @@ ditlens for a room without network
 
 Needed on each computer: Python {pythons}, 64 bit, from python.org or the system. Then, from this folder:
 
-    Windows          double-click install.cmd
-    macOS, Linux     sh install.sh
+{how}
 
 It installs into the folder "ditlens" of the user, checks the computer, and says how to start JupyterLab. Nothing is
-downloaded. This kit holds packages for {systems}.
+downloaded. This kit holds packages for {systems}, and for no other system.
 
     packages     ditlens with its model, and everything that it needs
     notebooks    the course, for learners
-    docs         the documentation, to be read in any editor or in JupyterLab
-
-With another Python than `python3`: PYTHON=/path/to/python3.12 sh install.sh
+    docs         the documentation, to be read in any editor or in JupyterLab; README.md leads to it
 """
 
 
@@ -156,9 +178,16 @@ def collect(
         raise MissingDependencyError(
             f"A kit for other systems needs uv to see what they need. Type: {sys.executable} -m pip install uv"
         )
+    if wheel is not None:
+        check_wheel(wheel)
+    if index is not None and not (Path(index).is_dir() or re.match(r"https?://", index)):
+        raise SettingError(f"{index} is no folder that is there, and no address that begins with https://.")
+    remark("stopped or failed, the same command continues")
     packages = folder / PACKAGES
     packages.mkdir(parents=True, exist_ok=True)
-    own = build(packages) if wheel is None else copied(wheel, packages)
+    own = build(packages) if wheel is None else packages / wheel.name
+    if wheel is not None:
+        write_whole(own, wheel.read_bytes())
     kind = "--find-links" if index is not None and Path(index).is_dir() else "--extra-index-url"
     extra = [] if index is None else [kind, index]
     systems = [(name, python) for name in platforms for python in pythons]
@@ -172,10 +201,7 @@ def collect(
             ) from error
     hand_out(folder / "notebooks")
     documents(folder)
-    told = READ_ME.format(pythons=" or ".join(pythons), systems=", ".join(platforms))
-    write_whole(folder / "README.txt", told)
-    write_whole(folder / "install.sh", UNIX.replace("EXTRAS", EXTRAS))
-    write_whole(folder / "install.cmd", WINDOWS.replace("EXTRAS", EXTRAS).replace("\n", "\r\n"))
+    install(folder, platforms, pythons)
     files = [path for path in folder.rglob("*") if path.is_file()]
     count = len(list(packages.iterdir()))
     named = tuple(f"{name} (Python {python})" for name, python in systems)
@@ -197,16 +223,34 @@ def build(packages: Path) -> Path:
     return next(packages.glob("ditlens-*.whl"))
 
 
-def copied(wheel: Path, packages: Path) -> Path:
-    """Put a wheel into the kit.
+def check_wheel(wheel: Path) -> None:
+    """Look whether a file is a wheel of ditlens.
 
     Raises:
-        SettingError: If it is no wheel of ditlens.
+        SettingError: If it is not.
     """
-    if not (wheel.is_file() and wheel.name.startswith("ditlens-") and wheel.suffix == ".whl"):
+    if not wheel.is_file():
+        raise SettingError(f"There is no file {wheel}. Check its name, or the folder you are in.")
+    if not (wheel.name.startswith("ditlens-") and wheel.suffix == ".whl"):
         raise SettingError(f"{wheel} is no wheel of ditlens; its name begins with ditlens- and ends in .whl.")
-    write_whole(packages / wheel.name, wheel.read_bytes())
-    return packages / wheel.name
+    if not zipfile.is_zipfile(wheel):
+        raise SettingError(f"{wheel} is damaged: a wheel is a zip file, and this is none. Get it again.")
+
+
+def install(folder: Path, platforms: Sequence[str], pythons: Sequence[str]) -> None:
+    """Write the installers of the systems, and what to do with them."""
+    how, versions = [], " ".join(pythons)
+    if "windows" in platforms:
+        how.append("    Windows          double-click install.cmd")
+        text = WINDOWS.replace("=VERSIONS", f"={versions}").replace("EXTRAS", EXTRAS)
+        write_whole(folder / "install.cmd", text.replace("\n", "\r\n"))
+    if {"macos", "linux"} & set(platforms):
+        how.append("    macOS, Linux     sh install.sh")
+        names = " ".join(f"python{each}" for each in pythons)
+        text = UNIX.replace("VERSIONS", versions).replace("NAMES", names).replace("EXTRAS", EXTRAS)
+        write_whole(folder / "install.sh", text)
+    told = {"pythons": " or ".join(pythons), "systems": ", ".join(platforms), "how": "\n".join(how)}
+    write_whole(folder / "README.txt", READ_ME.format(**told))
 
 
 def download(packages: Path, wheel: Path, system: str, python: str, extra: Sequence[str]) -> None:
@@ -225,11 +269,14 @@ def download(packages: Path, wheel: Path, system: str, python: str, extra: Seque
 
 
 def documents(folder: Path) -> None:
-    """Copy the docs of a clone; a wheel has none."""
+    """Copy the docs of a clone, with what they link to; a wheel has none."""
     docs = CLONE / "docs"
     if (docs / "README.md").is_file():
-        for path in [CLONE / "README.md", *docs.rglob("*.*")]:
-            if path.suffix in (".md", ".png", ".jpg", ".svg", ".html"):
+        beside = [
+            path for path in CLONE.glob("[A-Z]*") if path.suffix in (".md", ".cff", "") and path.is_file()
+        ]
+        for path in [*beside, *docs.rglob("*.*"), *(CLONE / "data").rglob("README.md")]:
+            if path.suffix in (".md", ".png", ".jpg", ".svg", ".html", ".cff", ""):
                 write_whole(folder / path.relative_to(CLONE), path.read_bytes())
 
 

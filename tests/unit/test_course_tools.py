@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import get_args
 
@@ -71,6 +72,17 @@ def test_the_desk_remembers(tmp_path):
         "answer": "0.5", "right": False, "diagnosis": "", "attempts": 1, "hints": 2,
     }  # fmt: skip
     assert found["00.1"]["diagnosis"].startswith("Halfway") and found["00.2"]["right"] is True
+
+
+def test_an_exercise_has_one_count_however_it_is_written():
+    course.hint("0.1"), course.check("00.1", 0.5)
+    assert "hint 2 of 2" in repr(course.hint("00.1"))
+    assert list(DESK.entries) == ["00.1"]
+
+
+def test_numbers_that_are_none():
+    for answer in (float("nan"), float("-inf"), [float("inf")]):
+        assert "divided by 0" in course.check("00.1", answer).says
 
 
 def test_what_was_right_stays_right():
@@ -172,8 +184,9 @@ def test_a_students_copy_has_no_outputs(tmp_path):
 def test_work_is_not_overwritten(tmp_path):
     path, _ = hand_out(tmp_path, lessons=["00"])
     path.write_text("my answers")
-    with pytest.raises(SettingError, match="is there already"):
+    with pytest.raises(SettingError, match="00_start_here.ipynb is there already"):
         hand_out(tmp_path, lessons=["00"])
+    assert len(hand_out(tmp_path, lessons=["01"])) == 2, "the glossary that is there is the same"
     assert path.read_text() == "my answers"
     with pytest.raises(SettingError, match="what this was made from"):
         hand_out(editions.SOURCES, lessons=["00"], overwrite=True)
@@ -222,6 +235,14 @@ def test_a_kit_is_checked_before_it_begins(tmp_path):
         kit.collect(tmp_path, ["linux"])
     with pytest.raises(SettingError, match="is no wheel of ditlens"):
         kit.collect(tmp_path / "kit", ["linux"], wheel=tmp_path / "mine.txt")
+    with pytest.raises(SettingError, match="There is no file"):
+        kit.collect(tmp_path / "kit", ["linux"], wheel=tmp_path / "ditlens-1.whl")
+    (tmp_path / "ditlens-1.whl").write_text("x")
+    with pytest.raises(SettingError, match="is damaged"):
+        kit.collect(tmp_path / "kit", ["linux"], wheel=tmp_path / "ditlens-1.whl")
+    with pytest.raises(SettingError, match="no folder that is there"):
+        kit.collect(tmp_path / "kit", ["linux"], index="/absent")
+    assert not (tmp_path / "kit").exists()
 
 
 def test_a_kit_is_continued(tmp_path, monkeypatch):
@@ -237,7 +258,7 @@ def test_a_kit_is_continued(tmp_path, monkeypatch):
 
     monkeypatch.setattr(kit, "run", run)
     wheel = tmp_path / "ditlens-0.1.0-py3-none-any.whl"
-    wheel.write_bytes(b"wheel")
+    zipfile.ZipFile(wheel, "w").close()
     with pytest.raises(
         SettingError, match=r"The packages for windows, Python 3\.12, could not be had\. A network"
     ):
