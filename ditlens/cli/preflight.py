@@ -16,6 +16,7 @@ import ditlens as dl
 from ditlens.cli import doctor
 from ditlens.cli.demo import PORTRAIT
 from ditlens.cli.doctor import Check
+from ditlens.course.desk import VARIABLE, chosen_model
 from ditlens.course.editions import METADATA, SOURCES
 from ditlens.course.lessons import LESSONS
 
@@ -40,13 +41,21 @@ def examine(thorough: bool = False) -> list[Check]:
         for check in doctor.examine()
         if check.status != "ok" or check.name in ("python", "memory", "disk")
     ]
-    checks = [check_edit, check_kernel, check_notebooks, check_port, *([check_lesson] if thorough else [])]
+    checks = [
+        check_home,
+        check_course_model,
+        check_edit,
+        check_notebook_kernel,
+        check_notebooks,
+        check_port,
+        *([check_lesson] if thorough else []),
+    ]
     for look in checks:
         try:
             found += look()
         except Exception as error:  # whatever fails here would fail in the lesson
             said = " ".join(str(error).split())
-            name = look.__name__.removeprefix("check_")
+            name = look.__name__.removeprefix("check_").replace("_", " ")
             found.append(Check(name, "fail", f"{type(error).__name__}: {said:.200}", "ditlens doctor"))
     return found
 
@@ -60,6 +69,25 @@ def facts(checks: list[Check]) -> dict[str, Any]:
         "ditlens": dl.__version__,
         "checks": [check._asdict() for check in checks],
     }
+
+
+def check_home() -> Iterator[Check]:
+    """Jupyter can write its settings into the user's folder."""
+    home = Path.home()
+    try:
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        yield Check(
+            "home", "fail", f"{home} cannot be written: {error.strerror}", "set HOME to a folder of yours"
+        )
+
+
+def check_course_model() -> Iterator[Check]:
+    """The model that the notebooks will use is there, if it is another one."""
+    name = chosen_model()
+    if name != "portraits":
+        yield Check("course model", "ok", f"{name}, as {VARIABLE} says")
 
 
 def check_edit() -> Iterator[Check]:
@@ -88,7 +116,7 @@ def check_edit() -> Iterator[Check]:
         yield Check("edit a portrait", "ok", f"{took:.1f} s, result as it should be")
 
 
-def check_kernel() -> Iterator[Check]:
+def check_notebook_kernel() -> Iterator[Check]:
     """A notebook's kernel starts, and has ditlens and its widgets."""
     from jupyter_client.manager import start_new_kernel
 

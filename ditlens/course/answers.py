@@ -146,7 +146,7 @@ def function(tried: Callable[[Callable[..., Any]], Any], *arguments: str) -> Cal
             result = tried(_named(answer, arguments))
         except AnswerError:  # of the check, not of the function
             raise
-        except Exception as reason:
+        except (Exception, SystemExit) as reason:
             said = " ".join(str(reason).split())
             told = said[:200].rstrip(".")
             raise AnswerError(f"Your function stopped with {type(reason).__name__}: {told}.") from reason

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
 
-from ditlens.arguments import PATH, TEXT, Kind, is_text, takes
+from ditlens.arguments import PATH, Kind, instance, is_text, takes
 from ditlens.cards import Carded, Piece, Table
 from ditlens.course.exercise import Exercise, Lesson, Verdict, short
 from ditlens.course.lessons import exercise, lesson
-from ditlens.errors import MissingDependencyError, SettingError
+from ditlens.errors import MissingDependencyError, ModelError, SettingError
 from ditlens.files import read_json, user_path, write_json
 from ditlens.models.find import find
 from ditlens.models.loading import load
@@ -102,10 +102,23 @@ def start(number: str) -> Started:
             f"The notebooks need {', '.join(missing)}, which is not installed. "
             f'Type in a new cell: %pip install "ditlens[{extras}]"   and restart the kernel.'
         )
-    DESK.model = os.environ.get(VARIABLE) or "portraits"
-    find(DESK.model)
+    DESK.model = chosen_model()
     skip_marked_cells()
     return Started(DESK.lesson, DESK.model)
+
+
+def chosen_model() -> str:
+    """Name or folder of the model of the course.
+
+    Raises:
+        ModelError: If the environment variable names none.
+    """
+    name = os.environ.get(VARIABLE) or "portraits"
+    try:
+        find(name)
+    except ModelError as error:
+        raise ModelError(f"The environment variable {VARIABLE} names the model. {error}") from error
+    return name
 
 
 def is_installed(name: str) -> bool:
@@ -142,7 +155,7 @@ def model() -> Model:
     >>> dl.course.model().name
     'portraits'
     """
-    loaded = load(os.environ.get(VARIABLE) or "portraits")
+    loaded = load(chosen_model())
     DESK.model, DESK.world = loaded.name, loaded.world is not None
     DESK.sd3 = loaded.pipeline == "StableDiffusion3Pipeline"
     return loaded
@@ -290,13 +303,19 @@ class HandedIn(Carded):
         return [f"Wrote {self.file.absolute()}, of {self.name}: {said}"]
 
 
-@takes(path=PATH, name=TEXT)
+def is_entry(value: Any) -> bool:
+    """Whether a value from a file of results is what is known of an exercise."""
+    return isinstance(value, dict) and value.keys() == vars(Entry()).keys()
+
+
+@takes(path=PATH, name=instance("your name, e.g. 'Ada'", str))
 def results(path: str | Path, name: str) -> HandedIn:
     """Write what was answered to a file to hand in; answers of other notebooks that are in it stay.
 
     One JSON file for the whole course: the learner's name, and for each exercise the answer, whether it is right,
     the diagnosis, and how many attempts and hints it took.
 
+    >>> _ = dl.course.check("00.1", 0.5)
     >>> dl.course.results("ada.json", name="Ada")
     Wrote ...ada.json, of Ada: ...
 
@@ -308,9 +327,12 @@ def results(path: str | Path, name: str) -> HandedIn:
         name: Who hands it in.
 
     Raises:
-        SettingError: If the file is there and is something else, or somebody else's.
+        SettingError: If the file is there and is something else, or somebody else's, the name is empty, or nothing
+            was answered.
         WriteError: If it cannot be written.
     """
+    if not name.strip():
+        raise SettingError("The name is empty: whose are the answers? E.g. name='Ada'.")
     file = user_path(path)
     if file.suffix.lower() != ".json":
         raise SettingError(f"{file} must end in .json, e.g. course.results('results.json', name={name!r}).")
@@ -321,8 +343,14 @@ def results(path: str | Path, name: str) -> HandedIn:
             raise SettingError(f"{file} is no file of course results. Choose another name.")
         if there.get("name") != name:
             raise SettingError(f"{file} is of {there.get('name')!r}, not of {name!r}. Choose another name.")
-        kept = there["exercises"]
+        kept = there.get("exercises")
+        if not (isinstance(kept, dict) and all(map(is_entry, kept.values()))):
+            raise SettingError(f"{file} is damaged: its exercises cannot be read. Choose another name.")
     answered = {id: vars(entry) for id, entry in DESK.entries.items() if entry.attempts or entry.hints}
+    if not answered and not kept:
+        raise SettingError(
+            "Nothing to hand in: no exercise was checked in this kernel, e.g. course.check('00.1', 1)."
+        )
     for id in kept.keys() & answered.keys():  # of an earlier kernel: what was right stays right
         before, now = kept[id], answered[id]
         better = before if before["right"] and not now["right"] else now

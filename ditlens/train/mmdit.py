@@ -83,7 +83,9 @@ def importance(latents: torch.Tensor, attributes: Attributes) -> torch.Tensor:
     flat = flat - flat.mean(0)
     design = torch.cat(columns, 1)
     design = design - design.mean(0)
-    driver = "gelsd" if flat.device.type == "cpu" else None  # the default gives NaN, at times, of dependent columns
+    driver = (
+        "gelsd" if flat.device.type == "cpu" else None
+    )  # the default gives NaN, at times, of dependent columns
     slopes = torch.linalg.lstsq(design, flat, driver=driver).solution  # (columns, latent values)
     widths, maps = [c.shape[1] for c in columns], []
     for x, slope in zip(design.split(widths, 1), slopes.split(widths), strict=True):  # one attribute each

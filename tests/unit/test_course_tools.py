@@ -130,6 +130,29 @@ def test_results_of_others_stay(tmp_path):
         course.results(tmp_path / "ada.txt", name="Ada")
 
 
+@pytest.mark.parametrize("exercises", ["3", '{"00.1": 3}', '{"00.1": {"right": true}}', "null"])
+def test_a_damaged_file_of_results(tmp_path, exercises):
+    course.check("00.1", 0.5)
+    file = tmp_path / "ada.json"
+    file.write_text('{"format": "ditlens-course-1", "name": "Ada", "exercises": %s}' % exercises)
+    with pytest.raises(SettingError, match="is damaged"):
+        course.results(file, name="Ada")
+
+
+def test_nothing_to_hand_in(tmp_path):
+    with pytest.raises(SettingError, match="no exercise was checked"):
+        course.results(tmp_path / "ada.json", name="Ada")
+    course.check("00.1", 0.5)
+    for name in ("", " "):
+        with pytest.raises(SettingError, match="The name is empty"):
+            course.results(tmp_path / "ada.json", name=name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_function_that_ends_python():
+    assert "stopped with SystemExit: 3" in course.check("05.4", lambda *given: sys.exit(3)).says
+
+
 def test_a_lesson_must_be_begun_to_be_listed():
     with pytest.raises(SettingError, match=r'course.exercises\("05"\)'):
         course.exercises()
@@ -280,6 +303,19 @@ def test_preflight_looks_at_the_things_themselves(monkeypatch):
     assert preflight.facts(list(found.values()))["ready"] is True
 
 
+def test_preflight_looks_at_the_model_and_at_the_home(monkeypatch, tmp_path):
+    monkeypatch.setattr(preflight.doctor, "examine", lambda: [])
+    for name in ("check_edit", "check_notebooks", "check_port", "check_notebook_kernel"):
+        monkeypatch.setattr(preflight, name, lambda: iter(()))
+    monkeypatch.setenv(desk.VARIABLE, "nonsense")
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    found = {check.name: check.found for check in preflight.examine() if check.status == "fail"}
+    assert found["course model"].startswith(
+        "ModelError: The environment variable DITLENS_MODEL names the model."
+    )
+    assert "cannot be written" in found["home"]
+
+
 def test_preflight_says_what_fails(monkeypatch):
     def broken():
         raise OSError("no kernel today")
@@ -288,10 +324,10 @@ def test_preflight_says_what_fails(monkeypatch):
     monkeypatch.setattr(preflight.doctor, "examine", lambda: [])
     for name in ("check_edit", "check_notebooks", "check_port"):
         monkeypatch.setattr(preflight, name, lambda: iter(()))
-    broken.__name__ = "check_kernel"
-    monkeypatch.setattr(preflight, "check_kernel", broken)
+    broken.__name__ = "check_notebook_kernel"
+    monkeypatch.setattr(preflight, "check_notebook_kernel", broken)
     (check,) = preflight.examine()
-    assert check.status == "fail" and "no kernel today" in check.found and check.name == "kernel"
+    assert check.status == "fail" and "no kernel today" in check.found and check.name == "notebook kernel"
     assert preflight.facts([check])["ready"] is False
 
 
