@@ -134,7 +134,7 @@ def test_results_of_others_stay(tmp_path):
 def test_a_damaged_file_of_results(tmp_path, exercises):
     course.check("00.1", 0.5)
     file = tmp_path / "ada.json"
-    file.write_text('{"format": "ditlens-course-1", "name": "Ada", "exercises": %s}' % exercises)
+    file.write_text(f'{{"format": "ditlens-course-1", "name": "Ada", "exercises": {exercises}}}')
     with pytest.raises(SettingError, match="is damaged"):
         course.results(file, name="Ada")
 
