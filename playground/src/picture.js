@@ -1,0 +1,121 @@
+// Pictures: from the engine's planes to canvases, between two of them, and what differs.
+
+export const SIDE = 128;
+const AREA = SIDE * SIDE;
+
+/** @returns {HTMLCanvasElement} */
+export function blank(side = SIDE) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = side;
+  return canvas;
+}
+
+/** @param {Float32Array} pixels planes r, g, b in [0, 1] @returns {HTMLCanvasElement} */
+export function toCanvas(pixels) {
+  const canvas = blank();
+  const image = new ImageData(SIDE, SIDE);
+  for (let at = 0; at < AREA; at++) {
+    for (let plane = 0; plane < 3; plane++) image.data[4 * at + plane] = Math.round(255 * pixels[plane * AREA + at]);
+    image.data[4 * at + 3] = 255;
+  }
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** @param {HTMLCanvasElement} canvas @returns {Float32Array} its planes r, g, b */
+export function toPixels(canvas) {
+  const { data } = canvas.getContext("2d", { willReadFrequently: true }).getImageData(0, 0, SIDE, SIDE);
+  return Float32Array.from({ length: 3 * AREA }, (_, k) => data[4 * (k % AREA) + Math.floor(k / AREA)] / 255);
+}
+
+/** Cut a strip of square pictures into canvases. @returns {Promise<HTMLCanvasElement[]>} */
+export async function cutStrip(address) {
+  const image = new Image();
+  image.src = address;
+  await image.decode();
+  return Array.from({ length: Math.round(image.width / image.height) }, (_, k) => {
+    const canvas = blank();
+    const from = [k * image.height, 0, image.height, image.height];
+    canvas.getContext("2d").drawImage(image, ...from, 0, 0, SIDE, SIDE);
+    return canvas;
+  });
+}
+
+/** The middle of a picture file, as large as the model's pictures. @param {Blob} file */
+export async function fromFile(file) {
+  const image = await createImageBitmap(file).catch(() => {
+    throw new Error("This file is no picture that the browser can read. Choose a PNG, JPEG or WebP file.");
+  });
+  const side = Math.min(image.width, image.height);
+  const canvas = blank();
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, SIDE, SIDE);
+  return toPixels(canvas);
+}
+
+/** Draw a picture over the whole canvas, and a second one over it as far as it has a share. */
+export function draw(target, picture, over = null, share = 0) {
+  const context = target.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, target.width, target.height);
+  if (!over) return;
+  context.globalAlpha = share;
+  context.drawImage(over, 0, 0, target.width, target.height);
+  context.globalAlpha = 1;
+}
+
+/** Draw the left part of a picture over what is there. */
+export function drawLeft(target, picture, share) {
+  const context = target.getContext("2d");
+  const [width, height] = [target.width * share, target.height];
+  if (width >= 1) context.drawImage(picture, 0, 0, picture.width * share, picture.height, 0, 0, width, height);
+}
+
+const SCALE = [[8, 12, 40], [0, 82, 140], [90, 130, 120], [200, 170, 70], [255, 240, 150]];
+
+/** A colour of the scale from dark blue to yellow. @param {number} share 0 to 1 @returns {number[]} r, g, b */
+export function colour(share) {
+  const place = Math.max(0, Math.min(1, share)) * (SCALE.length - 1);
+  const below = Math.min(Math.floor(place), SCALE.length - 2);
+  return SCALE[below].map((value, k) => Math.round(value + (place - below) * (SCALE[below + 1][k] - value)));
+}
+
+/**
+ * Where two pictures differ, as a map.
+ * @param {Float32Array} before @param {Float32Array} after
+ * @returns {{canvas: HTMLCanvasElement, mean: number, most: number, moved: number}} mean and most in units of 255;
+ *   moved is the share of pixels that changed by more than 8
+ */
+export function difference(before, after) {
+  const values = new Float32Array(AREA);
+  for (let k = 0; k < 3 * AREA; k++) values[k % AREA] += (255 * Math.abs(after[k] - before[k])) / 3;
+  const most = values.reduce((a, b) => Math.max(a, b), 0);
+  const image = new ImageData(SIDE, SIDE);
+  values.forEach((value, at) => image.data.set([...colour(value / (most || 1)), 255], 4 * at));
+  const canvas = blank();
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  const mean = values.reduce((a, b) => a + b, 0) / AREA;
+  return { canvas, mean, most, moved: values.filter((value) => value > 8).length / AREA };
+}
+
+/** Dim what lies outside a mask. @param {Float32Array} mask (cells,), 1 where the edit may act */
+export function maskCanvas(mask) {
+  const side = Math.sqrt(mask.length);
+  const image = new ImageData(side, side);
+  mask.forEach((value, at) => image.data.set([20, 22, 28, 190 * (1 - value)], 4 * at));
+  const canvas = blank(side);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** Offer a canvas as a file. */
+export function download(canvas, name) {
+  canvas.toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+}
