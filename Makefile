@@ -17,7 +17,7 @@ WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); ec
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit bench-geometry clean
-.PHONY: wheel test-wheel test-browser bench-house bench-faults bench-analyse bench-views bench-course course
+.PHONY: wheel test-wheel test-browser playground bench-house bench-faults bench-analyse bench-views bench-course course
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -72,6 +72,12 @@ test-browser: $(INSTALLED) ## Test the editor in headless Chromium: JupyterLab a
 	@$(BIN)/python -c 'import playwright, voila, anywidget' 2>/dev/null \
 	    || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@$(BIN)/python -m pytest -m browser --durations 5 $(ARGS) tests/browser
+
+playground: EXTRAS = all,fast
+playground: $(INSTALLED) ## Build the playground, a page that runs the model in a browser: outputs/playground (1 minute; needs npm)
+	@$(BIN)/python -c 'import onnx, onnxscript, onnxruntime' 2>/dev/null \
+	    || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/ditlens playground --build-only --out outputs/playground
 
 notebooks: $(INSTALLED) ## Build all notebooks from their sources, run them, and save them as they are committed
 	@$(BIN)/python tests/notebooks/execute.py

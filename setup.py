@@ -17,6 +17,10 @@ class WithData(build_py):
             return
         data = Path(self.build_lib, "ditlens", "data")
         self.copy_tree("data", str(data))
+        for name in ("index.html", "style.css", "package.json", "package-lock.json", ".npmrc"):
+            self.copy_file(f"playground/{name}", str(data / "playground" / name))
+        for name in ("src", "data"):
+            self.copy_tree(f"playground/{name}", str(data / "playground" / name))
         self.copy_tree("notebooks/source", str(data / "notebooks" / "source"))
         self.copy_file("docs/reference/glossary.md", str(data / "notebooks" / "glossary.md"))
         for path in Path("notebooks").glob("*.ipynb"):

@@ -262,6 +262,13 @@ def patiently(action: Callable[[], T]) -> T:
     return action()
 
 
+def user_cache(name: str) -> Path:
+    """The folder in the user's cache for what is made once and can be made again."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("ditlens", appauthor=False), name)
+
+
 def checksum(path: Path) -> str:
     """The SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from ditlens.analysis.decompose import PCA, SCALES
 from ditlens.analysis.projection import Projection, View, gathered
@@ -21,7 +20,7 @@ from ditlens.analysis.rows import SOURCE, TOKENS, Block, Source, Tokens, blocks,
 from ditlens.arguments import COUNT, FLAG, NUMBER, SEED, one_of, takes
 from ditlens.cards import Piece
 from ditlens.errors import DitlensError, MissingDependencyError, SettingError
-from ditlens.files import write_whole
+from ditlens.files import user_cache, write_whole
 from ditlens.tables import remark
 
 FIRST = 50
@@ -188,9 +187,7 @@ class UMAP(View):
         settings = [self.n_components, self.n_neighbors, self.min_dist, self.seed, self._rows.shape]
         about = [*settings, *_versions()]
         key = hashlib.sha256(json.dumps(about).encode() + np.ascontiguousarray(self._rows).tobytes())
-        return Path(
-            platformdirs.user_cache_dir("ditlens", appauthor=False), "umap", f"{key.hexdigest()[:32]}.npy"
-        )
+        return user_cache("umap") / f"{key.hexdigest()[:32]}.npy"
 
 
 @functools.cache

@@ -61,7 +61,10 @@ def parts_of(model: Any) -> tuple[nn.Module, Any]:
 
     Raises:
         ArchitectureError: If there is no transformer in it.
+        CaptureError: If the model runs in a backend that has no place for hooks.
     """
+    if reason := getattr(model, "no_hooks", ""):
+        raise CaptureError(reason)
     pipe = getattr(model, "pipe", None)
     pipe = pipe if pipe is not None else (model if not isinstance(model, nn.Module) else None)
     transformer = given_part(model, pipe)

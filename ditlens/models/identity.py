@@ -56,7 +56,8 @@ def setup(model: Model) -> dict[str, Any]:
     Returns:
         "dtype": number formats of the weights, and of `torch.autocast` where it is on; "adapters": of each network
         the adapters that act (LoRA ...), with their scales, several where layers differ; "attention": of each
-        network the attention backends and processors other than PyTorch's and diffusers' own.
+        network the attention backends and processors other than PyTorch's and diffusers' own; "backend": what
+        computes, where that is not PyTorch.
 
     >>> from ditlens.models.identity import setup
     >>> setup(model)
@@ -72,6 +73,7 @@ def setup(model: Model) -> dict[str, Any]:
         "dtype": ", ".join([*sorted(formats), *autocasts()]),
         "adapters": {part: found for part, found in scales.items() if found},
         "attention": {part: found for part, found in attention.items() if found},
+        **({"backend": model.backend} if model.backend != "torch" else {}),
     }
 
 

@@ -116,6 +116,10 @@ class Model(Carded):
     profile: Profile | None = None
     pipeline = "StableDiffusion3Pipeline"
     """Class of the pipelines that it wraps."""
+    backend = "torch"
+    """What computes; `ditlens.load` explains it."""
+    no_hooks: str = ""
+    """Why nothing can be captured and changed inside, in a backend where that is so."""
 
     @takes(name=NAME, folder=instance("a pathlib.Path of its folder", Path))
     def __init__(

@@ -1,0 +1,81 @@
+"""``ditlens export`` and ``ditlens playground``: the model outside of Python, and the page that runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Option
+
+import ditlens as dl
+from ditlens.cli import options as o
+from ditlens.cli.app import Outcome, command
+from ditlens.cli.checks import check
+from ditlens.tables import progress_bar
+
+exports = typer.Typer(help="Write the model for use outside of Python.", no_args_is_help=True)
+
+
+@command("export onnx --out DIR", exports)
+def onnx(
+    out: Annotated[Path, Option(help="Folder; files of the same names in it are replaced.")] = Path(
+        "outputs/onnx"
+    ),
+    force: o.Force = False,
+    model: o.Model = "portraits",
+) -> Outcome:
+    """Write ONNX graphs of the model, its tokenizer and recipe, and how near they are to PyTorch."""
+    from ditlens.models.graphs import MANIFEST, need
+
+    check(model, out=out, writes=[MANIFEST], force=force)
+    need("onnx", "onnxscript", "onnxruntime")
+    loaded = dl.load(model, device="cpu")
+    from ditlens.playground.export import export
+
+    with progress_bar("networks") as show:
+        said = export(loaded, out, show)
+    size = sum(each["bytes"] for each in said["files"].values()) / 1e6
+    worst = max(said["parity"].values())
+    text = f"wrote {out}: {size:.0f} MB; the output that is furthest from PyTorch's differs by {worst:.1e}"
+    return Outcome(text, {"folder": out, **said})
+
+
+def playground(
+    out: Annotated[
+        Path | None, Option(help="Folder for the page; the user's cache by default.", show_default=False)
+    ] = None,
+    build_only: Annotated[bool, Option("--build-only", help="Write the page, and do not serve it.")] = False,
+    rebuild: Annotated[bool, Option("--rebuild", help="Write the page anew, also if it is there.")] = False,
+    port: Annotated[int, Option(help="Port of the page; 0 takes a free one.")] = 8867,
+    no_browser: Annotated[bool, Option("--no-browser", help="Only print the address.")] = False,
+    model: o.Model = "portraits",
+) -> Outcome:
+    """Open the playground: the real model in your browser, from static files."""
+    from ditlens.playground.serve import is_current, place, serve
+
+    check(model)
+    folder = place() if out is None else out
+    said: dict[str, Any] = {"folder": folder, "port": port}
+    if rebuild or build_only or not is_current(folder, model):
+        from ditlens.playground.pack import build, replaceable
+
+        replaceable(folder)
+        with progress_bar("playground") as show:
+            made = build(
+                dl.load(model, device="cpu"), folder, lambda what, done, total: show(done, total, what)
+            )
+        said["download"] = made["download"]
+        typer.echo(f"wrote {folder}; a browser downloads {made['download'] / 1e6:.1f} MB of it, once")
+    if build_only:
+        return Outcome("", said)
+    with serve(folder, port) as url:
+        typer.echo(f"The playground: {url} (Ctrl-C ends it)")
+        if not no_browser:
+            webbrowser.open(url)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return Outcome("stopped", said)
