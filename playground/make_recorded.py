@@ -5,16 +5,19 @@ Run in a clone, half a minute: ``python playground/make_recorded.py``.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 import ditlens as dl
-from ditlens.files import write_json
+from ditlens.files import write_whole
 
 FOLDER = Path(__file__).parent / "data"
 WISH = "a big smile and a crown"
+CHANGES = {"smile": 4, "hat": 3}
+"""The same as levels, counted from 0."""
 DEGREES = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0, 1.5)
 STEPS = 12
 SIDE = 128
@@ -48,7 +51,9 @@ def main() -> None:
     write_strip("gallery", pictures)
     write_strip("recorded", [edit.image for edit in edits])
     gallery = [{"text": text, "seed": seed} for text, seed in GALLERY]
-    write_json(FOLDER / "recorded.json", {"gallery": gallery, "edit": described(edits)})
+    table = {name: part for name, part in model.world.words_table().items() if name != "wishes"}
+    recorded = {"gallery": gallery, "edit": described(edits), "table": table}
+    write_whole(FOLDER / "recorded.json", json.dumps(recorded, separators=(",", ":")) + "\n")
 
 
 def described(edits: list[dl.Edit]) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def described(edits: list[dl.Edit]) -> dict[str, Any]:
     first = edits[0]
     nodes = [{"degree": degree, "values": plain(edit.after)} for degree, edit in zip(DEGREES, edits, strict=True)]
     texts = {"wish": WISH, "source": first.source_text, "target": first.target_text}
-    return texts | {"targets": first.targets, "values": plain(first.before), "nodes": nodes}
+    return texts | {"changes": CHANGES, "values": plain(first.before), "nodes": nodes}
 
 
 def plain(values: Any) -> dict[str, float | str]:

@@ -41,7 +41,7 @@ export class Desk {
   }
 
   async #meanwhile(current) {
-    await null;
+    await new Promise((resolve) => setTimeout(resolve)); // first the page shows what was made
     for (let job = this.later(); job && current(); job = this.later()) {
       this.#last = job().catch(() => {});
       await this.#last;

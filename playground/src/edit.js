@@ -3,9 +3,9 @@
 import { byId, copy, make } from "./dom.js";
 import { nearest } from "./degrees.js";
 import { toPython } from "./link.js";
-import { changeRows, levelWords, listed, placeIn } from "./measures.js";
+import { bare, changeRows, listed } from "./measures.js";
 import { state } from "./state.js";
-import { changedWords, drift, hidden, levelsOf, readWish } from "./words.js";
+import { changedWords, drift, hidden, levelOf, readWish, spokenLevel } from "./words.js";
 
 const WISHES = [
   "a big smile", "give them a crown", "make them frown", "dye the hair pink", "make them old", "a long beard",
@@ -53,12 +53,12 @@ export function openEdit({ wish, change, texts, reset, save }) {
   });
 }
 
+const measuredLevel = (name) => levelOf(name, state.portrait.values[name], state.table);
 const selects = () => [...byId("levels").querySelectorAll("select")];
 
 /** The levels that are not those measured. @returns {Record<string, number>} */
 function chosenLevels() {
-  const measured = levelsOf(state.portrait.values, state.table);
-  const changed = selects().filter((select) => Number(select.value) !== measured[select.name]);
+  const changed = selects().filter((select) => Number(select.value) !== measuredLevel(select.name));
   return Object.fromEntries(changed.map((select) => [select.name, Number(select.value)]));
 }
 
@@ -71,38 +71,36 @@ function markLevels() {
 /** The controls of a new portrait: its levels, and wishes that fit it. */
 export function showSubject() {
   const { portrait, table } = state;
-  const measured = levelsOf(portrait.values, table);
-  const unseen = new Set(hidden(portrait.values, table));
+  const unseen = hidden(portrait.values, table);
   byId("levels").replaceChildren(...Object.entries(GROUPS).map(([group, names]) => make(
     "fieldset", {}, make("legend", { text: group }),
-    ...names.map((name) => levelControl(name, table.attributes[name], measured[name], unseen.has(name))),
+    ...names.map((name) => levelControl(name, unseen.has(name))),
   )));
   const fits = WISHES.filter((wish) => {
     const { changes } = readWish(wish, portrait.values, table);
-    return changes && Object.entries(changes).some(([name, level]) => level !== measured[name] && !unseen.has(name));
+    return changes && Object.keys(changes).length && !Object.keys(changes).some((name) => unseen.has(name));
   });
   byId("ideas").replaceChildren(...fits.slice(0, IDEAS).map((text) => make("button", { type: "button", text })));
 }
 
-function levelControl(name, spec, measured, unseen) {
+function levelControl(name, unseen) {
+  const [spec, measured] = [state.table.attributes[name], measuredLevel(name)];
   const options = spec.levels.map((_, level) => make("option", {
-    value: level, selected: level === measured,
-    text: levelWords(spec, level) + (level === measured ? " ·" : ""),
+    value: level, selected: level === measured, text: spokenLevel(name, level, state.table),
   }));
-  const said = spec.spoken + (unseen ? " (cannot be seen)" : "");
+  const said = bare(spec.spoken) + (unseen ? " (cannot be seen)" : "");
   return make("label", {}, make("span", { text: said }), make("select", { name }, ...options));
 }
 
 /** Show the edit, or that there is none. */
 export function showEdit() {
-  const { edit, portrait, table } = state;
+  const { edit, portrait } = state;
   byId("result").hidden = !edit;
   if (!edit) return;
   showWords(byId("source-words"), byId("target-words"), changedWords(edit.source, edit.target));
   byId("source").value = edit.source;
   byId("target").value = edit.target;
-  const measured = levelsOf(edit.values, table);
-  for (const select of selects()) select.value = String(edit.changes?.[select.name] ?? measured[select.name]);
+  for (const select of selects()) select.value = String(edit.changes?.[select.name] ?? measuredLevel(select.name));
   if (selects().length) markLevels();
   byId("link").disabled = portrait.own || !edit.plan;
   byId("link").title = portrait.own ? "Your picture stays on this device: a link cannot hold it" : "";
@@ -110,7 +108,7 @@ export function showEdit() {
 }
 
 function showWords(before, after, { source, target }) {
-  const marked = (words, tag) => words.flatMap(({ text, changed }) => [changed ? make(tag, { text }) : text, " "]);
+  const marked = (words, tag) => words.flatMap(({ text, changed }) => (changed ? [" ", make(tag, { text: text.trim() })] : text));
   before.replaceChildren(...marked(source, "del"));
   after.replaceChildren(...marked(target, "ins"));
 }

@@ -1,17 +1,17 @@
 // What the oracle reads before and after an edit, as rows of a table.
 
-import { hidden, levelOf } from "./words.js";
+import { hidden, levelOf, spokenLevel } from "./words.js";
 
 /** Share of an attribute's range from which a change is worth a row. */
 const MOVED = 0.02;
-
-/** A level in words. */
-export const levelWords = (spec, level) => spec.levels[level].words ?? spec.levels[level];
 
 /** Where a value lies in its range, 0 to 1; null for a category. */
 export function placeIn(spec, value) {
   return spec.kind === "continuous" ? Math.max(0, Math.min(1, (value - spec.low) / (spec.high - spec.low))) : null;
 }
+
+/** "smile" of "the smile". */
+export const bare = (spoken) => spoken.replace(/^the /, "");
 
 /**
  * @param {object} before values @param {object} after values
@@ -28,9 +28,9 @@ export function changeRows(before, after, changes, table) {
       ? Math.abs(after[name] - before[name]) / (spec.high - spec.low)
       : Number(before[name] !== after[name]);
     const asked = changes !== null && name in changes;
-    const wanted = asked ? levelWords(spec, changes[name]) : null;
-    const words = levels.map((level) => levelWords(spec, level));
-    return { name, spoken: spec.spoken, asked, wanted, words, places, moved, unseen: unseen.has(name),
+    const wanted = asked ? spokenLevel(name, changes[name], table) : null;
+    const words = levels.map((level) => spokenLevel(name, level, table));
+    return { name, spoken: bare(spec.spoken), asked, wanted, words, places, moved, unseen: unseen.has(name),
              reached: asked && levels[1] === changes[name] };
   });
   const shown = rows.filter((row) => row.asked || (row.moved > MOVED && !row.unseen));

@@ -3,6 +3,7 @@
 import { byId, heatGrid, make, segments } from "./dom.js";
 import { gaze, GRID, PATCHES, percent, placeOf, rowsOf } from "./gaze.js";
 import { insideNow } from "./inside.js";
+import { bare } from "./measures.js";
 import { draw } from "./picture.js";
 import { deed, state } from "./state.js";
 
@@ -18,7 +19,7 @@ export function openReadable(measured) {
     showReadable();
   } });
   for (const [name, spec] of Object.entries(state.table.attributes)) {
-    if (maps.maps[name]) select.append(make("option", { value: name, text: spec.spoken, selected: name === chosen.name }));
+    if (maps.maps[name]) select.append(make("option", { value: name, text: bare(spec.spoken), selected: name === chosen.name }));
   }
   const by = make("fieldset", { id: "map-by", class: "segments" }, make("legend", { class: "unseen", text: "Maps by" }));
   const pick = segments(by, [["patch", "by patch"], ["block", "by block and step"]], (value) => {
@@ -77,10 +78,17 @@ const most = (values) => values.indexOf(Math.max(...values));
 function lookedAt(spec, see) {
   const inside = insideNow();
   if (!inside) return { says: "Needs a picture that the model has drawn." };
-  const rows = rowsOf(inside.words, spec.phrases.flat());
+  const rows = rowsOf(aboutHair(inside.words), spec.levels.flatMap(({ phrases, bare }) => [...phrases, ...bare]));
   if (!rows.length) return { says: `The text says nothing about ${spec.spoken}.` };
   const words = inside.words.filter(({ row }) => rows.includes(row)).map(({ text }) => text).join(" ");
   return see(inside, rows, words);
+}
+
+/** The words in which a text may speak of the chosen attribute: "red" of hair stands before "hair". */
+function aboutHair(words) {
+  if (!state.table.hair.includes(chosen.name)) return words;
+  const at = words.findIndex(({ text }) => text === "hair");
+  return words.slice(Math.max(0, at - 4), Math.max(0, at));
 }
 
 /** The share of attention that goes to some rows of the text, for each patch. */

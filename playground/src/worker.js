@@ -57,13 +57,13 @@ const calls = {
     return { table: made.table };
   },
 
-  async sample({ text, seed, steps = model.recipe.draft }, tell) {
+  async sample({ text, seed, steps = model.recipe.draft, previews = 0 }, tell) {
     const { recipe } = model;
     const inside = recorder(text);
     const latents = await sample(model.field(inside.attention), {
       seed, size: model.size, sigmas: recipe.sigmas[steps], guidance: recipe.guidance,
       text: await model.encodeText(text), nullText: await model.encodeText(""),
-    }, inside.step(tell));
+    }, inside.step(tell, previews));
     return { text, seed, ...(await picture(latents)), inside: inside.found() };
   },
 
@@ -121,10 +121,11 @@ function recorder(text) {
   const [sigmas, attention, clean] = [[], [], []];
   return {
     attention: (map) => attention.push(map),
-    step: (tell) => async (state) => {
+    step: (tell, previews = 0) => async (state) => {
       sigmas.push(state.sigma);
       clean.push(state.clean);
-      tell(state);
+      const isPreview = previews && (state.step + 1) % previews === 0;
+      tell(isPreview ? { ...state, pixels: await model.decode(state.clean) } : state);
       await breathe();
     },
     found: () => ({
