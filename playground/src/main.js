@@ -39,7 +39,7 @@ async function open() {
   openPortrait({ gallery: recorded.gallery, pictures: gallery }, { draw, open: openOwn });
   pictures = await cutStrip("data/recorded.webp");
   showRecorded();
-  openTour(goTo);
+  openTour(await json("data/tour.json"), goTo);
   setUsable(false);
   if (!supported()) {
     return fail("start", "This browser cannot run the model: it lacks WebAssembly with SIMD, or workers. The pictures here were " +

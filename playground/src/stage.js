@@ -69,6 +69,7 @@ export function showStage() {
   else if (inside) showInside();
   else if (found) showEdit(found);
   else if (portrait) show(portrait.canvas, `Portrait: ${described(portrait.values)}`, "");
+  byId("hold").hidden = !found || inside || Boolean(state.preview);
   byId("wipe").hidden = !(found && !inside && !state.preview && state.view === "compare");
   byId("busy-bar").hidden = !busy;
   byId("busy-bar").value = busy?.share ?? 0;
@@ -157,11 +158,13 @@ function showDegree(found) {
 }
 
 function scale(low, high) {
-  const words = { "-1": "opposite", 0: "nothing", 1: "as asked", 2: "twice" };
-  return Object.entries(words).filter(([at]) => Number(at) >= low && Number(at) <= high).map(([at, word]) => {
-    const mark = make("span", { text: `${at.replace("-", "−")} ${word}` });
-    mark.style.left = `${(100 * (Number(at) - low)) / (high - low)}%`;
-    return mark;
+  return ["−1 opposite", "0 nothing", "1 as asked", "2 twice"].flatMap((text, k) => {
+    const share = (k - 1 - low) / (high - low);
+    if (share < 0 || share > 1) return [];
+    const mark = make("span", { text });
+    mark.style.left = `${100 * share}%`;
+    mark.style.transform = `translateX(${-100 * share}%)`;
+    return [mark];
   });
 }
 
