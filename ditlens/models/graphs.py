@@ -14,10 +14,13 @@ in half precision where that is exact, as it is for the shipped model; the graph
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -271,8 +274,6 @@ def need(*packages: str) -> None:
     Raises:
         MissingDependencyError: With what to type.
     """
-    from importlib.util import find_spec
-
     if missing := [package for package in packages if find_spec(package) is None]:
         raise MissingDependencyError(
             f"ONNX graphs need {', '.join(missing)}. Type: pip install 'ditlens[fast]', or in a clone: "
@@ -295,18 +296,16 @@ def export(part: Part) -> Any:
     return program.model_proto
 
 
-class quiet:  # noqa: N801
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
     """Without the exporter's remarks about packages that are not there."""
-
-    def __enter__(self) -> None:
-        import logging
-
-        self.logger = logging.getLogger("torch.onnx")
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self.logger.setLevel(self.level)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def save(proto: Any, path: Path) -> None:

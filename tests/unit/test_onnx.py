@@ -145,12 +145,8 @@ def test_an_unknown_backend_is_refused():
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    import importlib.util
-
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name)
-    )
+    found = graphs.find_spec
+    monkeypatch.setattr(graphs, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
     with pytest.raises(MissingDependencyError, match=r"onnxruntime\. Type: pip install 'ditlens\[fast\]'"):
         dl.load("portraits", backend="onnx")
 
