@@ -24,7 +24,7 @@ def export(
     force: o.Force = False,
     model: o.Model = "portraits",
 ) -> Outcome:
-    """Write the model for use outside of Python, and how near it is to PyTorch."""
+    """Write the model as ONNX graphs, for use outside of Python."""
     from ditlens.models.graphs import MANIFEST, need
 
     check(model, out=out, writes=[MANIFEST], force=force)
@@ -48,7 +48,7 @@ def playground(
     no_browser: Annotated[bool, Option("--no-browser", help="Only print the address.")] = False,
     model: o.Model = "portraits",
 ) -> Outcome:
-    """Open the playground: the real model in your browser, from static files."""
+    """Open the playground: the model runs in your browser."""
     from ditlens.playground.serve import is_current, place, serve
 
     check(model)
