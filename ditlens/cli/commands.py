@@ -24,7 +24,7 @@ from ditlens.cli.checks import check as check_given
 from ditlens.cli.checks import check_instruction
 from ditlens.cli.course import course, kit, preflight
 from ditlens.cli.page import app as open_app
-from ditlens.cli.playground import exports, playground
+from ditlens.cli.playground import export, playground
 from ditlens.errors import BudgetError, DitlensError, StudyError
 from ditlens.images import save_image
 from ditlens.models.find import LORA
@@ -135,9 +135,10 @@ def facts(result: dl.Edit, folder: Path) -> dict[str, Any]:
 
 command("app --seats 8 --no-browser")(open_app)
 command("course my-course --edition student")(course)
-command("playground")(playground)
 command("kit /media/stick/ditlens --platform windows,macos --python 3.12,3.13")(kit)
 command("preflight --thorough")(preflight)
+command("playground")(playground)
+command("export onnx --out model-onnx")(export)
 
 
 @command('capture --prompts prompts.txt --seeds 0:4 --sites "joint.*.image.out"')
@@ -312,4 +313,3 @@ def train(
 
 
 app.add_typer(bench, name="bench")
-app.add_typer(exports, name="export")

@@ -6,55 +6,49 @@ import contextlib
 import threading
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
 import ditlens as dl
 from ditlens.cli import options as o
-from ditlens.cli.app import Outcome, command
+from ditlens.cli.app import Outcome
 from ditlens.cli.checks import check
 from ditlens.tables import progress_bar
 
-exports = typer.Typer(help="Write the model for use outside of Python.", no_args_is_help=True)
 
-
-@command("export onnx --out DIR", exports)
-def onnx(
-    out: Annotated[Path, Option(help="Folder; files of the same names in it are replaced.")] = Path(
-        "outputs/onnx"
-    ),
+def export(
+    form: Annotated[Literal["onnx"], Argument(help="Kind of files.")],
+    out: o.Out = Path("outputs/onnx"),
     force: o.Force = False,
     model: o.Model = "portraits",
 ) -> Outcome:
-    """Write ONNX graphs of the model, its tokenizer and recipe, and how near they are to PyTorch."""
+    """Write the model as ONNX graphs, for use outside of Python."""
     from ditlens.models.graphs import MANIFEST, need
 
     check(model, out=out, writes=[MANIFEST], force=force)
     need("onnx", "onnxscript", "onnxruntime")
     loaded = dl.load(model, device="cpu")
-    from ditlens.playground.export import export
+    from ditlens.playground.export import export as write
 
     with progress_bar("networks") as show:
-        said = export(loaded, out, show)
+        said = write(loaded, out, show)
     size = sum(each["bytes"] for each in said["files"].values()) / 1e6
     worst = max(said["parity"].values())
     text = f"wrote {out}: {size:.0f} MB; the output that is furthest from PyTorch's differs by {worst:.1e}"
-    return Outcome(text, {"folder": out, **said})
+    return Outcome(text, {"folder": out, "form": form, **said})
 
 
 def playground(
-    out: Annotated[
-        Path | None, Option(help="Folder for the page; the user's cache by default.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, o.Place(help="Folder for the page; by default in the user's cache.")] = None,
     build_only: Annotated[bool, Option("--build-only", help="Write the page, and do not serve it.")] = False,
     rebuild: Annotated[bool, Option("--rebuild", help="Write the page anew, also if it is there.")] = False,
     port: Annotated[int, Option(help="Port of the page; 0 takes a free one.")] = 8867,
     no_browser: Annotated[bool, Option("--no-browser", help="Only print the address.")] = False,
     model: o.Model = "portraits",
 ) -> Outcome:
-    """Open the playground: the real model in your browser, from static files."""
+    """Open the playground: the model runs in your browser."""
     from ditlens.playground.serve import is_current, place, serve
 
     check(model)

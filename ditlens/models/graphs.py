@@ -14,10 +14,13 @@ in half precision where that is exact, as it is for the shipped model; the graph
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from torch.overrides import TorchFunctionMode
 
 from ditlens import flow
 from ditlens.errors import MissingDependencyError, ModelError
-from ditlens.files import checksum, read_json, write_json, writing_folder
+from ditlens.files import checksum, read_json, write_json, write_parts, write_whole, writing_folder
 from ditlens.models.identity import byte_hash, fingerprint, weights
 from ditlens.models.model import Model
 
@@ -271,8 +274,6 @@ def need(*packages: str) -> None:
     Raises:
         MissingDependencyError: With what to type.
     """
-    from importlib.util import find_spec
-
     if missing := [package for package in packages if find_spec(package) is None]:
         raise MissingDependencyError(
             f"ONNX graphs need {', '.join(missing)}. Type: pip install 'ditlens[fast]', or in a clone: "
@@ -295,54 +296,55 @@ def export(part: Part) -> Any:
     return program.model_proto
 
 
-class quiet:  # noqa: N801
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
     """Without the exporter's remarks about packages that are not there."""
-
-    def __enter__(self) -> None:
-        import logging
-
-        self.logger = logging.getLogger("torch.onnx")
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self.logger.setLevel(self.level)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def save(proto: Any, path: Path) -> None:
     """Write a graph, and its weights beside it in one file: halved where that is exact."""
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    graph, offset, casts = proto.graph, 0, []
+    graph, weights, offset, casts = proto.graph, path.with_suffix(".bin"), 0, []
+    parts: list[bytes] = []
     del graph.value_info[:]
-    with path.with_suffix(".bin").open("wb") as file:
-        for tensor in graph.initializer:
-            values = numpy_helper.to_array(tensor)
-            if values.dtype != np.float32 or values.size < 16:
-                continue
-            halved = values.astype(np.float16)
-            name, data_type, stored = tensor.name, TensorProto.FLOAT, values
-            if np.array_equal(halved.astype(np.float32), values):
-                stored, data_type = halved, TensorProto.FLOAT16
-                casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-                name = f"{name}.half"
-            dims, data = list(tensor.dims), np.ascontiguousarray(stored).tobytes()
-            tensor.Clear()
-            tensor.name, tensor.data_type, tensor.data_location = name, data_type, TensorProto.EXTERNAL
-            tensor.dims.extend(dims)
-            where = {"location": path.with_suffix(".bin").name, "offset": offset, "length": len(data)}
-            for key, value in where.items():
-                tensor.external_data.add(key=key, value=str(value))
-            file.write(data)
-            offset += len(data)
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 16:
+            continue
+        name, dims, kind, halved = (
+            tensor.name,
+            list(tensor.dims),
+            TensorProto.FLOAT,
+            values.astype(np.float16),
+        )
+        if np.array_equal(halved.astype(np.float32), values):
+            values, kind = halved, TensorProto.FLOAT16
+            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+            name = f"{name}.half"
+        parts.append(np.ascontiguousarray(values).tobytes())
+        tensor.Clear()
+        tensor.name, tensor.data_type, tensor.data_location = name, kind, TensorProto.EXTERNAL
+        tensor.dims.extend(dims)
+        where = {"location": weights.name, "offset": offset, "length": len(parts[-1])}
+        for key, value in where.items():
+            tensor.external_data.add(key=key, value=str(value))
+        offset += len(parts[-1])
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     for node in graph.node:  # where in the code it comes from
         del node.metadata_props[:]
         node.doc_string = ""
-    onnx.save(proto, str(path))
+    write_parts(weights, parts)
+    write_whole(path, proto.SerializeToString())
 
 
 # --- reading ------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ditlens.errors import MissingDependencyError, ModelError, WriteError
-from ditlens.files import as_json, user_cache, write_errors
+from ditlens.files import user_cache, write_errors, write_json, write_whole
 from ditlens.models.model import Model
 from ditlens.playground.export import RECIPE, TOKENIZER, WORDS, export
 from ditlens.playground.serve import PAGE, SOURCES, STAMP, stamp
@@ -60,7 +60,7 @@ def build(
             (made / "vendor").mkdir(exist_ok=True)
             shutil.copyfile(modules / package / file, made / "vendor" / Path(file).name)
         manifest = write_pieces(graphs, modules.joinpath(*RUNTIME), made / "model", tell)
-        (made / STAMP).write_text(stamp(model.name), "utf-8")
+        write_whole(made / STAMP, stamp(model.name))
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.move(made, folder)
@@ -143,7 +143,7 @@ def write_pieces(
     tell("files", len(sources), len(sources))
     recipe = json.loads((graphs / RECIPE).read_text("utf-8"))
     manifest = {"recipe": recipe, "download": total, "files": files}
-    (folder / "manifest.json").write_bytes(as_json(manifest))
+    write_json(folder / "manifest.json", manifest)
     return manifest
 
 
@@ -158,6 +158,6 @@ def cut(packed: bytes, folder: Path) -> list[dict[str, Any]]:
     for start in range(0, len(packed), PIECE):
         piece = packed[start : start + PIECE]
         name = f"{hashlib.sha256(piece).hexdigest()[:20]}.bin"
-        (folder / name).write_bytes(piece)
+        write_whole(folder / name, piece)
         found.append({"name": name, "bytes": len(piece)})
     return found

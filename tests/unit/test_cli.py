@@ -40,6 +40,8 @@ COMMANDS = (
     "course",
     "kit",
     "preflight",
+    "playground",
+    "export",
     "capture",
     "study",
     "report",
@@ -582,7 +584,7 @@ def test_every_path_of_a_command_is_read_by_one_function():
     given = [each for one in commands for each in inspect.signature(one.callback).parameters.values()]
     of_paths = (Path, Path | None)
     paths = [get_args(each.annotation) for each in given if {*get_args(each.annotation)[:1]} & {*of_paths}]
-    assert len(paths) == 19
+    assert len(paths) == 21
     assert {how.parser for _, how in paths} == {options.path, options.image_file}
 
 

@@ -1,0 +1,222 @@
+"""The playground in headless Chromium: its pictures beside Python's, its times, its download, whom it asks.
+
+Needs `make playground`, playwright and Chromium; axe-core's script is named by AXE_JS.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import ROOT
+from benchmarks.keys import MeasureError
+from benchmarks.report import Result, load_note
+from ditlens.bench.suites import open_suite
+from ditlens.ems.edit import edit
+from ditlens.models.loading import load
+from ditlens.playground.serve import serve
+
+PAGE = ROOT / "outputs" / "playground"
+SAMPLES, EDITS = 8, 8
+TEXTS = (
+    "a portrait of a young person with a big smile, long red hair",
+    "old person, grey hair, round glasses, a long beard",
+    "a crown, angry brows, very dark skin",
+    "a person looking left, wavy pink hair, hoop earrings",
+    "sunglasses, a beanie, a green background",
+    "a wide face, closed lips, head tilted right",
+    "a unicorn in Paris",
+    "",
+)
+MINE = """
+async () => {
+    const { Engine } = await import(new URL("src/engine.js", location.origin));
+    window.mine = new Engine();
+    await mine.load();
+}
+"""
+"""Loads an engine of our own beside the page's."""
+BASE64 = """
+(values) => {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    let text = "";
+    for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+    return btoa(text);
+}
+"""
+
+
+class Visit:
+    """A browser with nothing in its cache, and what it asked for and complained about.
+
+    Attributes:
+        page: A page of playwright.
+        url: Address of the playground.
+        asked: Addresses that were asked for, with the bytes of each answer as gzip would send it.
+        complaints: Errors and warnings of the console, and violations of the policy.
+    """
+
+    def __init__(self, browser: Any, url: str, **context: Any) -> None:
+        self.url, self.complaints = url, []
+        self.asked: dict[str, int] = {}
+        self.page = browser.new_context(**context).new_page()
+        self.page.on(
+            "console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text)
+        )
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.asked.setdefault(request.url, 0))
+        self.page.on("response", self._weigh)
+
+    def _weigh(self, response: Any) -> None:
+        with contextlib.suppress(Exception):  # a body may be gone already
+            body = response.body()
+            packed = body if "/parts/" in response.url else gzip.compress(body, 9)
+            self.asked[response.url] = min(len(body), len(packed))
+
+    def foreign(self) -> list[str]:
+        """Addresses elsewhere."""
+        local = (self.url, "data:", f"blob:{self.url}")
+        return [address for address in self.asked if not address.startswith(local)]
+
+    def array(self, what: str) -> np.ndarray:
+        """A Float32Array of the page."""
+        return np.frombuffer(base64.b64decode(self.page.evaluate(f"({BASE64})({what})")), np.float32)
+
+    def engine(self) -> None:
+        """Load an engine without the page around it."""
+        self.page.goto(f"{self.url}model/manifest.json")
+        self.page.evaluate(MINE)
+
+    def start(self) -> float:
+        """Open the page, load the model, and wait for the first picture; returns the seconds after the load."""
+        self.page.goto(self.url)
+        self.page.click("#start")
+        self.page.wait_for_function("performance.getEntriesByName('model-ready').length > 0", timeout=120_000)
+        self.page.wait_for_function(
+            "performance.getEntriesByName('first-picture').length > 0", timeout=60_000
+        )
+        name = "performance.getEntriesByName"
+        return self.page.evaluate(
+            f"({name}('first-picture')[0].startTime - {name}('model-ready')[0].startTime) / 1000"
+        )
+
+
+@contextlib.contextmanager
+def visit(**context: Any) -> Iterator[Visit]:
+    """A browser that has never been here.
+
+    Raises:
+        MeasureError: If the playground was not built, or there is no browser.
+    """
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser.pages import CHROMIUM
+
+    if not (PAGE / "index.html").is_file() or CHROMIUM is None:
+        raise MeasureError("type make playground first, and install Chromium")
+    options = {"executable_path": CHROMIUM, "args": ["--no-sandbox", "--disable-gpu"]}
+    with serve(PAGE) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(**options)
+        try:
+            yield Visit(browser, url, **context)
+        finally:
+            browser.close()
+
+
+def playground_parity() -> Result:
+    """Largest mean difference of a picture from Python's, of 255: the same texts, seeds and settings."""
+    model, found = load("portraits", device="cpu"), []
+    with visit() as one:
+        one.engine()
+        for seed, text in enumerate(TEXTS[:SAMPLES]):
+            one.page.evaluate(
+                "async (args) => { window.made = await mine.sample(args); }", {"text": text, "seed": seed}
+            )
+            ours = model.sample([text], [seed], steps=one.page.evaluate("made.inside.sigmas.length"))
+            found.append(difference(one.array("made.pixels"), ours))
+        for seed, item in enumerate(open_suite("portraits", EDITS).items):
+            image = item.image()
+            source, target = item.source_text, item.target_text
+            pixels = model.prepare(image).flatten().tolist()
+            degree = 0.5 + 0.25 * (seed % 4)
+            one.page.evaluate(
+                """async ([pixels, source, target, seed, degree]) => {
+                    const { plan } = await mine.plan({ pixels: new Float32Array(pixels), source, target, seed });
+                    window.made = await mine.edit({ plan, degree });
+                }""",
+                [pixels, source, target, seed, degree],
+            )
+            ours = edit(model, image, source_text=source, target_text=target, seed=seed, degree=degree)
+            found.append(difference(one.array("made.pixels"), model.decode(ours.latents)))
+    note = (
+        f"the largest of {SAMPLES} pictures, {max(mean for mean, _ in found[:SAMPLES]):.1e}, and of {EDITS} edits "
+        f"at degrees 0.5 to 1.25, {max(mean for mean, _ in found[SAMPLES:]):.1e}; single pixels differ by up to "
+        f"{max(top for _, top in found):.1e}"
+    )
+    return {"value": max(mean for mean, _ in found), "n": len(found), "unit": "of 255", "note": note}
+
+
+def difference(theirs: np.ndarray, ours: torch.Tensor) -> tuple[float, float]:
+    """Mean and largest difference of pixels, of 255."""
+    apart = np.abs(theirs.reshape(ours[0].shape) - ours[0].numpy()) * 255
+    return float(apart.mean()), float(apart.max())
+
+
+def playground_first_picture_s(visits: int = 5) -> Result:
+    """Seconds from the end of loading to the first picture, in the page, with nothing in the cache."""
+    found = []
+    for _ in range(visits):
+        with visit() as one:
+            found.append(one.start())
+    note = f"median, {min(found):.2f} to {max(found):.2f}; 12 steps, one thread of wasm; {load_note()}"
+    return {"value": statistics.median(found), "n": visits, "unit": "s", "note": note}
+
+
+def playground_edit_s(count: int = 8) -> Result:
+    """Seconds of an edit with both texts given, mask and measuring with it; and of one at a further degree."""
+    first, further = [], []
+    with visit() as one:
+        one.engine()
+        one.page.evaluate(
+            "async () => { window.made = await mine.sample({ text: 'a big smile', seed: 0 }); }"
+        )
+        for item in open_suite("portraits", count).items:
+            seconds = one.page.evaluate(
+                """async ([source, target]) => {
+                    const begun = performance.now();
+                    const { plan } = await mine.plan({ pixels: made.pixels, source, target, seed: 0 });
+                    await mine.edit({ plan, degree: 1 });
+                    const between = performance.now();
+                    await mine.edit({ plan, degree: 0.5 });
+                    return [between - begun, performance.now() - between].map((each) => each / 1000);
+                }""",
+                [item.source_text, item.target_text],
+            )
+            first.append(seconds[0])
+            further.append(seconds[1])
+    parts = {
+        "next_degree": statistics.median(further),
+        "slowest": max(first),
+        "slowest_next_degree": max(further),
+    }
+    next_one = f"another degree of the same edit {parts['next_degree']:.2f} s"
+    note = f"median; {next_one}; one thread of wasm; {load_note()}"
+    return {"value": statistics.median(first), "n": count, "unit": "s", "parts": parts, "note": note}
+
+
+def playground_mb() -> Result:
+    """Megabytes that a first visit with an edit downloads, gzipped."""
+    with visit() as one:
+        one.start()
+        one.page.wait_for_timeout(1000)
+        total = sum(one.asked.values()) / 1e6
+        model = sum(size for address, size in one.asked.items() if "/parts/" in address) / 1e6
+    note = f"{len(one.asked)} files; model and runtime {model:.2f}, page and recorded pictures {total - model:.2f}"
+    return {"value": total, "n": len(one.asked), "unit": "MB", "note": note}
