@@ -1,7 +1,7 @@
 """Write data/maps.json: where each attribute is readable, and where it is used, as the playground shows it.
 
-Run in a clone, a quarter of an hour on one core: ``python playground/make_maps.py``. Readable is `ditlens.probe` of the
-two studies that ship with ditlens, used is `ditlens.patch` of pairs of prompts that the model's world writes.
+Run in a clone, a quarter of an hour on one core: ``python playground/make_maps.py``. Readable is `ditlens.probe` of
+the two studies that ship with ditlens, used is `ditlens.patch` of pairs of prompts that the model's world writes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ SITE = "joint.4.image.out"
 INTO = 5
 """The block whose patches are replaced: it gets what the probed block writes."""
 HOW = (
-    "dl.probe of the studies portraits (320 images, steps 1, 4 and 7 of 10) and portraits-patches (200 images, after "
-    f"block 5 of 6, step 7 of 10); dl.patch with {len(SEEDS)} pairs of prompts, {STEPS} sampling steps, guidance 1"
+    "dl.probe of the studies portraits (320 images, steps 1, 4, 7 of 10) and portraits-patches (200 images, "
+    f"after block 5 of 6, step 7 of 10); dl.patch with {len(SEEDS)} pairs of prompts, {STEPS} sampling steps"
 )
 
 

@@ -1,4 +1,4 @@
-"""Write the pictures that the playground shows before the model is there: data/recorded.json and two strips of pictures.
+"""Write what the playground shows before the model is there: data/recorded.json and two strips of pictures.
 
 Run in a clone, half a minute: ``python playground/make_recorded.py``.
 """
@@ -63,14 +63,18 @@ def described(edits: list[dl.Edit]) -> dict[str, Any]:
         edits: The same edit at all `DEGREES`.
     """
     first = edits[0]
-    nodes = [{"degree": degree, "values": plain(edit.after)} for degree, edit in zip(DEGREES, edits, strict=True)]
+    nodes = [
+        {"degree": degree, "values": plain(edit.after)} for degree, edit in zip(DEGREES, edits, strict=True)
+    ]
     texts = {"wish": WISH, "source": first.source_text, "target": first.target_text}
     return texts | {"changes": CHANGES, "values": plain(first.before), "nodes": nodes}
 
 
 def plain(values: Any) -> dict[str, float | str]:
     """Values of attributes with three digits."""
-    return {name: value if isinstance(value, str) else round(float(value), 3) for name, value in values.items()}
+    return {
+        name: value if isinstance(value, str) else round(float(value), 3) for name, value in values.items()
+    }
 
 
 def write_strip(name: str, pictures: list[Image.Image]) -> None:
