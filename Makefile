@@ -17,7 +17,7 @@ WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); ec
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit bench-geometry clean
-.PHONY: wheel test-wheel test-browser playground bench-house bench-faults bench-analyse bench-views bench-course course
+.PHONY: wheel test-wheel test-browser playground bench-house bench-faults bench-analyse bench-views bench-course bench-site course
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -111,6 +111,9 @@ bench-views: $(INSTALLED) ## Measure the editor and the explorer (minutes; ARGS=
 
 bench-course: $(INSTALLED) ## Measure the notebooks: run, graded, away from home (20 minutes; ARGS="--only KEY")
 	@$(BIN)/python -m benchmarks.course $(ARGS)
+
+bench-site: $(INSTALLED) ## Measure the fast backend, the playground and the site (20 minutes; make playground docs first; ARGS="--only KEY")
+	@$(BIN)/python -m benchmarks.site $(ARGS)
 
 course: $(INSTALLED) ## Write all editions of the notebooks to outputs/course: learners, teachers, graders, figures
 	@for edition in student solution teacher nbgrader otter figures; do \

@@ -98,14 +98,16 @@ class Visit:
         """Open the page, load the model, and wait for the first picture; returns the seconds after the load."""
         self.page.goto(self.url)
         self.page.click("#start")
-        self.page.wait_for_function("performance.getEntriesByName('model-ready').length > 0", timeout=120_000)
-        self.page.wait_for_function(
-            "performance.getEntriesByName('first-picture').length > 0", timeout=60_000
-        )
-        name = "performance.getEntriesByName"
-        return self.page.evaluate(
-            f"({name}('first-picture')[0].startTime - {name}('model-ready')[0].startTime) / 1000"
-        )
+        return (self.mark("first-picture") - self.mark("model-ready")) / 1000
+
+    def mark(self, name: str) -> float:
+        """When the page made a mark of its own, in milliseconds; waits for it."""
+        found = f"performance.getEntriesByName('{name}')[0]?.startTime ?? 0"
+        for _ in range(600):  # the policy of the page lets playwright's own waiting not in
+            if at := self.page.evaluate(found):
+                return float(at)
+            self.page.wait_for_timeout(200)
+        raise MeasureError(f"the page did not come to {name!r}: {self.complaints}")
 
 
 @contextlib.contextmanager
