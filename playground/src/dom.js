@@ -15,7 +15,7 @@ export function make(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "text") element.textContent = value;
     else if (typeof value === "function") element.addEventListener(name, value);
-    else if (value !== false && value != null) element.setAttribute(name, value === true ? "" : value);
+    else if (value !== false) element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children);
   return element;
@@ -26,54 +26,53 @@ export function announce(text) {
   byId("news").textContent = text;
 }
 
-/**
- * Fill a fieldset with a row of radio buttons.
- * @param {HTMLElement} host
- * @param {[string, string][]} choices value and label
- * @param {(value: string) => void} onPick
- * @returns {(value: string) => void} shows another choice
- */
-export function segments(host, choices, onPick) {
-  const inputs = choices.map(([value, label]) => {
-    const input = make("input", { type: "radio", name: host.id, value, change: () => onPick(value) });
-    host.append(make("label", {}, input, make("span", { text: label })));
-    return input;
-  });
-  return (value) => inputs.forEach((input) => (input.checked = input.value === value));
+/** Show a sentence in a place for them, or take it away. */
+export function say(place, text) {
+  byId(place).textContent = text;
+  byId(place).hidden = !text;
+}
+
+/** Listen to an event. @param {string} id @param {string} kind @param {(event: any) => void} act */
+export const on = (id, kind, act) => byId(id).addEventListener(kind, act);
+
+/** Act on a form that is sent; nothing leaves the page. */
+export const onSubmit = (id, act) => on(id, "submit", (event) => {
+  event.preventDefault();
+  act();
+});
+
+/** Show which radio button of a fieldset is chosen. */
+export function choose(id, value) {
+  for (const input of byId(id).querySelectorAll("input")) input.checked = input.value === value;
 }
 
 /**
  * Fill an element with a grid of buttons through which arrow keys lead.
  * @param {HTMLElement} host
- * @param {{rows: number, columns: number, label: string, onPick: (cell: number) => void,
+ * @param {{rows: number, columns: number, label: string, onPick?: (cell: number) => void,
  *   onLook?: (cell: number | null) => void}} options onLook is told the cell under pointer or focus
  * @returns {(shares: number[], names: string[], picked?: number) => void} shows values of 0 to 1
  */
-export function heatGrid(host, { rows, columns, label, onPick, onLook = () => {} }) {
-  const cells = Array.from({ length: rows * columns }, (_, k) =>
-    make("button", {
-      type: "button", role: "gridcell", tabindex: k ? -1 : 0, click: () => onPick(k),
-      focus: () => onLook(k), blur: () => onLook(null),
-      pointerenter: () => onLook(k), pointerleave: () => onLook(null),
-    }));
-  const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
+export function heatGrid(host, { rows, columns, label, onPick = () => {}, onLook = () => {} }) {
+  const cells = Array.from({ length: rows * columns }, (_, k) => make("button", {
+    type: "button", role: "gridcell", tabindex: k ? -1 : 0, click: () => onPick(k),
+    focus: () => onLook(k), blur: () => onLook(null), pointerenter: () => onLook(k), pointerleave: () => onLook(null),
+  }));
+  const enter = (to) => cells.forEach((cell, k) => (cell.tabIndex = k === to ? 0 : -1));
+  const lines = Array.from({ length: rows }, (_, row) => cells.slice(row * columns, (row + 1) * columns));
+  host.replaceChildren(...lines.map((line) => make("div", { role: "row" }, ...line)));
   host.setAttribute("role", "grid");
   host.setAttribute("aria-label", label);
   host.style.setProperty("--columns", String(columns));
-  for (let row = 0; row < rows; row++) {
-    host.append(make("div", { role: "row" }, ...cells.slice(row * columns, (row + 1) * columns)));
-  }
-  host.addEventListener("keydown", (event) => {
+  host.onkeydown = (event) => {
     const from = cells.indexOf(/** @type {any} */ (event.target));
-    const ends = { Home: from - (from % columns), End: from - (from % columns) + columns - 1 };
-    const to = ends[event.key] ?? from + (moves[event.key] ?? NaN);
+    const begin = from - (from % columns);
+    const to = { ArrowLeft: from - 1, ArrowRight: from + 1, ArrowUp: from - columns, ArrowDown: from + columns,
+                 Home: begin, End: begin + columns - 1 }[event.key];
     if (!cells[to]) return;
     event.preventDefault();
-    focusOn(to).focus();
-  });
-  const focusOn = (to) => {
-    cells.forEach((cell, k) => (cell.tabIndex = k === to ? 0 : -1));
-    return cells[to];
+    enter(to);
+    cells[to].focus();
   };
   return (shares, names, picked = -1) => {
     cells.forEach((cell, k) => {
@@ -81,19 +80,15 @@ export function heatGrid(host, { rows, columns, label, onPick, onLook = () => {}
       cell.setAttribute("aria-label", names[k]);
       cell.setAttribute("aria-selected", String(k === picked));
     });
-    if (picked >= 0 && !host.contains(document.activeElement)) focusOn(picked);
+    if (picked >= 0 && !host.contains(document.activeElement)) enter(picked);
   };
 }
 
 /** Copy a text, and say so on the button. */
 export async function copy(text, button) {
   const before = (button.dataset.label ??= button.textContent);
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch {
-    button.textContent = "Not allowed here: select the text and copy it";
-  }
+  const done = () => "Copied";
+  button.textContent = await navigator.clipboard.writeText(text).then(done, () => "Not allowed: select and copy it");
   announce(button.textContent);
   setTimeout(() => (button.textContent = before), 2000);
 }

@@ -1,7 +1,7 @@
 // The second tab: a wish, both texts, and what was measured.
 
-import { byId, copy, make } from "./dom.js";
 import { nearest } from "./degrees.js";
+import { byId, copy, make, on, onSubmit } from "./dom.js";
 import { toPython } from "./link.js";
 import { bare, changeRows, listed } from "./measures.js";
 import { state } from "./state.js";
@@ -9,8 +9,7 @@ import { changedWords, drift, hidden, levelOf, readWish, spokenLevel } from "./w
 
 const WISHES = [
   "a big smile", "give them a crown", "make them frown", "dye the hair pink", "make them old", "a long beard",
-  "take off the hat", "put on sunglasses", "take off the glasses", "shave the beard", "look to the right",
-  "a purple shirt", "make them young",
+  "take off the hat", "put on sunglasses", "take off the glasses", "shave the beard", "make them young",
 ];
 const IDEAS = 5;
 const PATIENCE = 600; // milliseconds after which the levels that were chosen are carried out
@@ -26,40 +25,33 @@ const GROUPS = {
  *   texts: (source: string, target: string) => void, reset: () => void, save: () => void}} actions
  */
 export function openEdit({ wish, change, texts, reset, save }) {
-  const onSubmit = (id, act) => byId(id).addEventListener("submit", (event) => {
-    event.preventDefault();
-    act();
-  });
   onSubmit("wish-form", () => byId("wish").value.trim() && wish(byId("wish").value.trim()));
   onSubmit("texts-form", () => texts(byId("source").value.trim(), byId("target").value.trim()));
   let waiting = 0;
-  byId("levels").addEventListener("change", () => {
+  on("levels", "change", () => {
     markLevels();
     clearTimeout(waiting);
     waiting = setTimeout(() => change(chosenLevels()), PATIENCE);
   });
-  byId("reset").addEventListener("click", () => {
+  on("reset", "click", () => {
     clearTimeout(waiting);
     reset();
   });
-  byId("save").addEventListener("click", save);
-  byId("link").addEventListener("click", () => copy(location.href, byId("link")));
-  byId("python-copy").addEventListener("click", () => copy(byId("python").textContent, byId("python-copy")));
-  byId("ideas").addEventListener("click", (event) => {
-    const idea = event.target.closest("button");
-    if (!idea) return;
-    byId("wish").value = idea.textContent;
-    wish(idea.textContent);
+  on("save", "click", save);
+  on("link", "click", (event) => copy(location.href, event.target));
+  on("python-copy", "click", (event) => copy(byId("python").textContent, event.target));
+  on("ideas", "click", (event) => {
+    if (event.target.matches("button")) wish((byId("wish").value = event.target.textContent));
   });
 }
 
-const measuredLevel = (name) => levelOf(name, state.portrait.values[name], state.table);
 const selects = () => [...byId("levels").querySelectorAll("select")];
+const measuredLevel = (name) => levelOf(name, state.portrait.values[name], state.table);
 
 /** The levels that are not those measured. @returns {Record<string, number>} */
 function chosenLevels() {
-  const changed = selects().filter((select) => Number(select.value) !== measuredLevel(select.name));
-  return Object.fromEntries(changed.map((select) => [select.name, Number(select.value)]));
+  const chosen = selects().map(({ name, value }) => [name, Number(value)]);
+  return Object.fromEntries(chosen.filter(([name, level]) => level !== measuredLevel(name)));
 }
 
 function markLevels() {
@@ -72,24 +64,19 @@ function markLevels() {
 export function showSubject() {
   const { portrait, table } = state;
   const unseen = hidden(portrait.values, table);
-  byId("levels").replaceChildren(...Object.entries(GROUPS).map(([group, names]) => make(
-    "fieldset", {}, make("legend", { text: group }),
-    ...names.map((name) => levelControl(name, unseen.has(name))),
-  )));
+  const control = (name) => {
+    const options = table.attributes[name].levels.map((_, level) => (
+      make("option", { value: level, selected: level === measuredLevel(name), text: spokenLevel(name, level, table) })));
+    const text = bare(table.attributes[name].spoken) + (unseen.has(name) ? " (cannot be seen)" : "");
+    return make("label", {}, make("span", { text }), make("select", { name }, ...options));
+  };
+  byId("levels").replaceChildren(...Object.entries(GROUPS).map(([group, names]) => (
+    make("fieldset", {}, make("legend", { text: group }), ...names.map(control)))));
   const fits = WISHES.filter((wish) => {
-    const { changes } = readWish(wish, portrait.values, table);
-    return changes && Object.keys(changes).length && !Object.keys(changes).some((name) => unseen.has(name));
+    const names = Object.keys(readWish(wish, portrait.values, table).changes ?? {});
+    return names.length && !names.some((name) => unseen.has(name));
   });
   byId("ideas").replaceChildren(...fits.slice(0, IDEAS).map((text) => make("button", { type: "button", text })));
-}
-
-function levelControl(name, unseen) {
-  const [spec, measured] = [state.table.attributes[name], measuredLevel(name)];
-  const options = spec.levels.map((_, level) => make("option", {
-    value: level, selected: level === measured, text: spokenLevel(name, level, state.table),
-  }));
-  const said = bare(spec.spoken) + (unseen ? " (cannot be seen)" : "");
-  return make("label", {}, make("span", { text: said }), make("select", { name }, ...options));
 }
 
 /** Show the edit, or that there is none. */
@@ -97,67 +84,61 @@ export function showEdit() {
   const { edit, portrait } = state;
   byId("result").hidden = !edit;
   if (!edit) return;
-  showWords(byId("source-words"), byId("target-words"), changedWords(edit.source, edit.target));
+  const { source, target } = changedWords(edit.source, edit.target);
+  const marked = (words, tag) => words.flatMap(({ text, changed }) => (
+    changed ? [" ", make(tag, { text: text.trim() })] : [text]));
+  byId("source-words").replaceChildren(...marked(source, "del"));
+  byId("target-words").replaceChildren(...marked(target, "ins"));
   byId("source").value = edit.source;
   byId("target").value = edit.target;
   for (const select of selects()) select.value = String(edit.changes?.[select.name] ?? measuredLevel(select.name));
-  if (selects().length) markLevels();
+  markLevels();
   byId("link").disabled = portrait.own || !edit.plan;
   byId("link").title = portrait.own ? "Your picture stays on this device: a link cannot hold it" : "";
   showMeasures();
 }
 
-function showWords(before, after, { source, target }) {
-  const marked = (words, tag) => words.flatMap(({ text, changed }) => (changed ? [" ", make(tag, { text: text.trim() })] : text));
-  before.replaceChildren(...marked(source, "del"));
-  after.replaceChildren(...marked(target, "ins"));
-}
-
 /** Show what was measured at the computed picture that is nearest to the degree. */
 export function showMeasures() {
-  const { edit, table } = state;
+  const { edit, table, portrait } = state;
   if (!edit) return;
   const node = nearest(edit.nodes, state.degree);
   const { shown, stayed } = changeRows(edit.values, node.values, edit.changes, table);
   byId("measures-of").textContent = `at degree ${node.degree.toFixed(2)}; ${stayed} more attributes stayed`;
-  byId("measures").replaceChildren(...shown.map((row) => measureRow(row, table.attributes[row.name])));
-  showVerdict(shown, node);
-  byId("python").textContent = toPython(state.portrait, edit, node.degree);
-}
-
-function measureRow(row, spec) {
-  const [before, after] = row.words;
-  const words = make("td", { text: before === after ? after : `${before} → ${after}` });
-  const note = row.unseen ? "cannot be seen" : !row.asked ? "not asked for" : row.reached ? "✓ reached" : `not ${row.wanted} yet`;
-  words.append(make("span", { class: `note ${row.asked ? (row.reached ? "good" : "open") : "stray"}`, text: note }));
-  const track = make("td", { class: "track-cell" });
-  if (spec.kind === "continuous") track.append(bar(row.places, row.asked));
-  return make("tr", { class: row.asked ? "asked" : "stray" }, make("th", { scope: "row", text: row.spoken }), track, words,
-    make("td", { class: "number", text: `${Math.round(100 * row.moved)} %` }));
-}
-
-function bar([before, after]) {
-  const track = make("div", { class: "track", role: "img", "aria-label": `from ${before.toFixed(2)} to ${after.toFixed(2)}` });
-  const way = make("u");
-  way.style.left = `${100 * Math.min(before, after)}%`;
-  way.style.width = `${100 * Math.abs(after - before)}%`;
-  const [from, to] = [make("i"), make("b")];
-  from.style.left = `${100 * before}%`;
-  to.style.left = `${100 * after}%`;
-  track.append(way, from, to);
-  return track;
-}
-
-function showVerdict(rows, node) {
-  const { edit, table } = state;
-  const asked = rows.filter((row) => row.asked);
-  const done = asked.filter((row) => row.reached);
+  byId("measures").replaceChildren(...shown.map(measureRow));
+  byId("python").textContent = toPython(portrait, edit, node.degree);
+  const asked = shown.filter((row) => row.asked);
   const missing = asked.filter((row) => !row.reached).map((row) => row.wanted);
-  byId("verdict").textContent = !edit.changes ? "Your own texts: nothing counts as asked for."
-    : missing.length ? `${done.length} of ${asked.length} reached; not yet: ${listed(missing)}.`
-    : `Reached: ${listed(done.map((row) => row.wanted))}.`;
   byId("verdict").className = missing.length ? "open" : "good";
-  const moved = drift(edit.values, node.values, Object.keys(edit.changes ?? {}), table);
-  byId("drift").textContent = `Drift ${moved.toFixed(3)}: everything ${edit.changes ? "that was not asked for" : ""} moved by ` +
+  byId("verdict").textContent = !edit.changes ? "Your own texts: nothing counts as asked for."
+    : missing.length ? `${asked.length - missing.length} of ${asked.length} reached; not yet: ${listed(missing)}.`
+    : `Reached: ${listed(asked.map((row) => row.wanted))}.`;
+  const moved = drift(edit.values, node.values, edit.changes ?? {}, table);
+  const what = edit.changes ? "everything that was not asked for" : "everything";
+  byId("drift").textContent = `Drift ${moved.toFixed(3)}: ${what} moved by ` +
     `${(100 * moved).toFixed(1)} % of its range in the mean. 0 is nothing.`;
+}
+
+function measureRow({ spoken, asked, reached, wanted, words, places, moved, unseen }) {
+  const [before, after] = words;
+  const [kind, note] = asked ? (reached ? ["good", "✓ reached"] : ["open", `not ${wanted} yet`]) : ["stray", "not asked for"];
+  return make("tr", { class: asked ? "asked" : "stray" },
+    make("th", { scope: "row", text: spoken }),
+    make("td", { class: "track-cell" }, ...(places ? [track(places)] : [])),
+    make("td", { text: before === after ? after : `${before} → ${after}` },
+      make("span", { class: `note ${kind}`, text: unseen ? "cannot be seen" : note })),
+    make("td", { class: "number", text: `${Math.round(100 * moved)} %` }));
+}
+
+/** A bar from where an attribute was in its range to where it is. */
+function track(places) {
+  const [from, to] = places.map((place) => 100 * place);
+  const way = { left: `${Math.min(from, to)}%`, width: `${Math.abs(to - from)}%` };
+  const parts = { u: way, i: { left: `${from}%` }, b: { left: `${to}%` } };
+  const name = `from ${from.toFixed(0)} to ${to.toFixed(0)} % of its range`;
+  return make("div", { class: "track", role: "img", "aria-label": name }, ...Object.entries(parts).map(([tag, style]) => {
+    const element = make(tag);
+    Object.assign(element.style, style);
+    return element;
+  }));
 }

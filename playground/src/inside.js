@@ -1,15 +1,16 @@
 // The third tab: attention between words and patches, block by block and step by step.
 
-import { byId, heatGrid, make, segments } from "./dom.js";
-import { between, gaze, PATCHES, percent, placeOf, told, totals } from "./gaze.js";
+import { byId, choose, heatGrid, make, on } from "./dom.js";
+import { between, everywhere, gaze, GRID, PATCHES, percent, placeOf, told } from "./gaze.js";
+import { showStage } from "./stage.js";
 import { deed, state } from "./state.js";
-import { openPatches, showStage } from "./stage.js";
 
 const PACE = 600; // milliseconds between the steps that are played
 
-let showPatches, showTotals, pickWay, pickBlock, pickOf, playing;
+let showPatches, showTotals;
 let shares = null;
-let built = null; // the run whose words and grid are on the page
+let built = null; // the run whose words and blocks are on the page
+let isPlaying = false;
 
 /** The run that is looked into. */
 export function insideNow() {
@@ -17,158 +18,153 @@ export function insideNow() {
   return (look.of === "edit" && edit?.inside) || portrait?.inside || edit?.inside || null;
 }
 
-/** @param {(inside: object, step: number) => Promise<HTMLCanvasElement | undefined>} guess the picture of a step */
+/**
+ * @param {(inside: object, step: number) => Promise<HTMLCanvasElement | undefined>} guess the picture of a step
+ * @returns {(step: number) => Promise<void>} goes to a step
+ */
 export function openInside(guess) {
-  showPatches = openPatches((patch) => focusOn(patch, "to"), peekAtPatch);
-  pickOf = segments(byId("inside-of"), [["portrait", "how it was drawn"], ["edit", "the edit"]], (of) => {
-    state.look.of = of;
+  const { look } = state;
+  const change = (id, act) => on(id, "change", (event) => {
+    act(event.target.value);
     showInside();
   });
-  pickWay = segments(byId("way"), [["from", "what looks at it"], ["to", "where it looks"]], (way) => {
-    state.look.way = way;
-    showInside();
-  });
+  change("inside-of", (of) => Object.assign(look, { of, clean: null }));
+  change("way", (way) => (look.way = way));
+  change("block", (block) => (look.block = block === "mean" ? null : Number(block)));
   const goTo = async (step) => {
-    state.look.step = step;
     const inside = insideNow();
-    state.look.clean = inside.pictures?.[step] ?? state.look.clean;
+    look.step = step;
     showInside();
     const picture = await guess(inside, step);
-    if (picture && insideNow() === inside && state.look.step === step) state.look.clean = picture;
+    if (!picture || insideNow() !== inside || look.step !== step) return;
+    look.clean = picture;
     showStage();
   };
-  byId("step").addEventListener("input", (event) => {
-    stop();
+  on("step", "input", (event) => {
+    isPlaying = false;
     goTo(Number(event.target.value));
     deed("step");
   });
-  byId("play").addEventListener("click", () => (playing ? stop() : play(goTo)));
-  openWords();
+  on("play", "click", () => (isPlaying ? (isPlaying = false) : play(goTo)));
+  showPatches = heatGrid(byId("patches"), {
+    rows: GRID, columns: GRID, label: "Patches of the picture", onPick: (patch) => focusOn(patch, "to"),
+    onLook: (patch) => (patch === null ? peek() : peek(placeOf(patch), patch)),
+  });
   return goTo;
-}
-
-function openWords() {
-  const wordOf = (event) => event.target.closest("button");
-  const words = byId("words");
-  words.addEventListener("click", (event) => wordOf(event) && focusOn(PATCHES + Number(wordOf(event).value), "from"));
-  for (const kind of ["pointerover", "focusin"]) {
-    words.addEventListener(kind, (event) => wordOf(event) && peek(wordOf(event).textContent, PATCHES + Number(wordOf(event).value)));
-  }
-  for (const kind of ["pointerout", "focusout"]) words.addEventListener(kind, () => peek());
 }
 
 /** Look from a word or a patch; chosen once more, no longer. */
 function focusOn(row, way) {
   const { look } = state;
-  const isPatch = (each) => each < PATCHES;
-  if (look.row < 0 || isPatch(look.row) !== isPatch(row)) look.way = way;
+  if (look.row < 0 || look.row < PATCHES !== row < PATCHES) look.way = way;
   look.row = look.row === row ? -1 : row;
-  if (look.row >= 0) deed(isPatch(row) ? "patch" : "word");
+  if (look.row >= 0) deed(row < PATCHES ? "patch" : "word");
   showInside();
 }
 
 async function play(goTo) {
-  playing = setTimeout(() => {}, 0);
+  isPlaying = true;
   byId("play").textContent = "Stop";
   const steps = insideNow().sigmas.length;
-  for (let step = state.look.step + 1 < steps ? state.look.step + 1 : 0; step < steps && playing; step++) {
-    await goTo(step);
-    await new Promise((resolve) => (playing = playing && setTimeout(resolve, PACE)));
+  const from = (state.look.step + 1) % steps;
+  for (let step = from; step < steps && isPlaying; step++) {
+    await Promise.all([goTo(step), new Promise((resolve) => setTimeout(resolve, PACE))]);
   }
-  if (playing) deed("played");
-  stop();
-}
-
-function stop() {
-  playing = null;
+  isPlaying = false;
   byId("play").textContent = "Play";
 }
 
 /** Show what attends to what. */
 export function showInside() {
-  const inside = insideNow();
+  const [inside, { look, portrait, edit }] = [insideNow(), state];
   byId("inside-none").hidden = Boolean(inside);
   byId("inside-some").hidden = !inside;
-  if (!inside) return showStage();
-  const { look, portrait, edit } = state;
-  byId("inside-of").hidden = !(portrait?.inside && edit?.inside);
-  if (inside !== built) build(inside);
-  look.step = Math.min(look.step, inside.sigmas.length - 1);
-  pickOf(look.of);
-  pickWay(look.way);
-  pickBlock(look.block === null ? "mean" : String(look.block));
-  const step = byId("step");
-  step.max = String(inside.sigmas.length - 1);
-  step.value = String(look.step);
-  const said = `${look.step + 1} of ${inside.sigmas.length}, ${percent(inside.sigmas[look.step])} noise`;
-  byId("step-value").textContent = said;
-  step.setAttribute("aria-valuetext", said);
-  showGaze(inside);
+  if (inside) {
+    if (inside !== built) build(inside);
+    byId("inside-of").hidden = !(portrait?.inside && edit?.inside);
+    choose("inside-of", look.of);
+    choose("way", look.way);
+    choose("block", look.block === null ? "mean" : String(look.block));
+    showStep(inside);
+    showGaze(inside);
+    showTable(inside);
+  }
   showStage();
 }
 
+/** Words, blocks and steps of another run. */
 function build(inside) {
   built = inside;
-  byId("words").replaceChildren(...inside.words.map(({ text, row }) => make("button", { type: "button", value: row, text })));
-  if (state.look.row >= PATCHES && !inside.words.some(({ row }) => row === state.look.row - PATCHES)) state.look.row = -1;
-  const frame = make("div", { class: "heat text-heat", id: "totals" });
-  byId("totals").replaceWith(frame);
+  const { look } = state;
+  if (look.row >= PATCHES && !inside.words.some(({ row }) => row === look.row - PATCHES)) look.row = -1;
   const [rows, columns] = [inside.blocks, inside.sigmas.length];
-  showTotals = heatGrid(frame, {
+  look.step = Math.min(look.step, columns - 1);
+  byId("words").replaceChildren(...inside.words.map(({ text, row }) => {
+    const look = () => peek(text, PATCHES + row);
+    return make("button", { type: "button", value: row, text, click: () => focusOn(PATCHES + row, "from"),
+                            focus: look, pointerenter: look, blur: () => peek(), pointerleave: () => peek() });
+  }));
+  byId("block").querySelectorAll("label").forEach((label) => label.remove());
+  byId("block").append(...["mean", ...Array(rows).keys()].map((block) => make("label", {},
+    make("input", { type: "radio", name: "block", value: block }),
+    make("span", { text: block === "mean" ? block : block + 1 }))));
+  showTotals = heatGrid(byId("totals"), {
     rows, columns, label: "Attention by block (down) and step (across)",
     onPick: (cell) => {
-      [state.look.block, state.look.step] = [Math.floor(cell / columns), cell % columns];
-      byId("step").value = String(state.look.step);
+      look.block = Math.floor(cell / columns);
+      byId("step").value = String(cell % columns);
       byId("step").dispatchEvent(new Event("input"));
     },
   });
-  byId("block").querySelectorAll("label").forEach((label) => label.remove());
-  const choices = Array.from({ length: rows }, (_, k) => [String(k), String(k + 1)]);
-  pickBlock = segments(byId("block"), [["mean", "mean"], ...choices], (value) => {
-    state.look.block = value === "mean" ? null : Number(value);
-    showInside();
+}
+
+function showStep({ sigmas }) {
+  const { step } = state.look;
+  const said = `${step + 1} of ${sigmas.length}, ${percent(sigmas[step])} noise`;
+  Object.assign(byId("step"), { max: sigmas.length - 1, value: step });
+  byId("step").setAttribute("aria-valuetext", said);
+  byId("step-value").textContent = said;
+}
+
+/** Shade patches and words. */
+function showGaze(inside) {
+  const { look } = state;
+  shares = look.row < 0 ? null : gaze(inside, look, look.step, look.block);
+  byId("way").hidden = !shares;
+  byId("told").textContent = shares ? told(inside, look, shares)
+    : "Choose a word to see which patches look at it, or a patch to see which words it looks at.";
+  const said = (row) => (shares ? `, ${percent(shares[row])}` : "");
+  const scaled = (rows) => {
+    const values = rows.map((row) => shares?.[row] ?? 0);
+    return values.map((value) => value / (Math.max(...values) || 1));
+  };
+  const patches = [...Array(PATCHES).keys()];
+  const words = [...byId("words").children];
+  showPatches(scaled(patches), patches.map((k) => placeOf(k) + said(k)), look.row < PATCHES ? look.row : -1);
+  scaled(words.map((button) => PATCHES + Number(button.value))).forEach((share, k) => {
+    const row = PATCHES + Number(words[k].value);
+    words[k].style.setProperty("--share", String(share));
+    words[k].setAttribute("aria-pressed", String(row === look.row));
+    words[k].setAttribute("aria-label", words[k].textContent + said(row));
   });
 }
 
-function showGaze(inside) {
+/** Shade every block and step by the attention between what is chosen and the other stream. */
+function showTable(inside) {
   const { look } = state;
-  const none = look.row < 0;
-  byId("way").hidden = none;
-  shares = none ? null : gaze(inside, look, look.step, look.block);
-  byId("told").textContent = none
-    ? "Choose a word to see which patches look at it, or a patch to see which words it looks at."
-    : told(inside, look, shares);
-  const patches = none ? new Float32Array(PATCHES) : shares.slice(0, PATCHES);
-  const most = Math.max(...patches) || 1;
-  const names = [...patches].map((share, k) => `${placeOf(k)}${none ? "" : `, ${percent(share)}`}`);
-  showPatches([...patches].map((share) => share / most), names, look.row < PATCHES ? look.row : -1);
-  showWords(inside);
-  byId("totals").hidden = none;
-  byId("totals-what").textContent = none ? "Choose a word or a patch first." : totalsSay(look);
-  if (none) return;
-  const all = totals(inside, look);
-  const [top, steps] = [Math.max(...all) || 1, inside.sigmas.length];
-  const cells = all.map((share, k) => `block ${Math.floor(k / steps) + 1}, step ${(k % steps) + 1}, ${percent(share)}`);
-  showTotals(all.map((share) => share / top), cells, look.block === null ? -1 : look.block * steps + look.step);
-  byId("totals-what").textContent += ` Darkest: ${percent(top)}; now ${percent(between(inside, look, look.step, look.block))}.`;
+  byId("totals").hidden = !shares;
+  if (!shares) return say("Choose a word or a patch first.");
+  const others = look.row < PATCHES ? "words" : "patches";
+  const all = everywhere(inside, (step, block) => between(inside, look, step, block));
+  const [most, steps] = [Math.max(...all), inside.sigmas.length];
+  const names = all.map((share, k) => `block ${Math.floor(k / steps) + 1}, step ${(k % steps) + 1}, ${percent(share)}`);
+  showTotals(all.map((share) => share / (most || 1)), names, look.block === null ? -1 : look.block * steps + look.step);
+  const what = look.way === "to" ? `How much of its attention goes to all ${others}.`
+    : `How much of their attention ${others} give to it, in the mean.`;
+  return say(`${what} Strongest: ${percent(most)}; now ${percent(between(inside, look, look.step, look.block))}.`);
 }
 
-function totalsSay({ row, way }) {
-  const others = row < PATCHES ? "words" : "patches";
-  return way === "to" ? `How much of its attention goes to all ${others}.` : `How much of their attention ${others} give to it, in the mean.`;
-}
-
-function showWords(inside) {
-  const most = shares ? Math.max(...inside.words.map(({ row }) => shares[PATCHES + row])) || 1 : 1;
-  for (const button of byId("words").children) {
-    const row = PATCHES + Number(button.value);
-    button.style.setProperty("--share", String(shares ? shares[row] / most : 0));
-    button.setAttribute("aria-pressed", String(row === state.look.row));
-    button.setAttribute("aria-label", button.textContent + (shares ? `, ${percent(shares[row])}` : ""));
-  }
-}
-
-const peekAtPatch = (patch) => (patch === null ? peek() : peek(placeOf(patch), patch));
+const say = (text) => (byId("totals-what").textContent = text);
 
 function peek(name, row) {
   byId("peek").textContent = name ? `${name}${shares ? `: ${percent(shares[row])}` : ""}` : "";

@@ -54,15 +54,19 @@ export async function fromFile(file) {
   return toPixels(canvas);
 }
 
-/** Draw a picture over the whole canvas, and a second one over it as far as it has a share. */
-export function draw(target, picture, over = null, share = 0) {
+/** Draw a picture over what is there, as far as it has a share. */
+export function drawOver(target, picture, share = 1) {
   const context = target.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(picture, 0, 0, target.width, target.height);
-  if (!over) return;
   context.globalAlpha = share;
-  context.drawImage(over, 0, 0, target.width, target.height);
+  context.drawImage(picture, 0, 0, target.width, target.height);
   context.globalAlpha = 1;
+}
+
+/** Draw a picture in the place of what is there. */
+export function draw(target, picture) {
+  target.getContext("2d").clearRect(0, 0, target.width, target.height);
+  drawOver(target, picture);
 }
 
 /** Draw the left part of a picture over what is there. */

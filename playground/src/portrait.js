@@ -1,65 +1,53 @@
 // The first tab: whose portrait it is.
 
-import { byId, make } from "./dom.js";
+import { byId, make, on, onSubmit } from "./dom.js";
 import { fromFile } from "./picture.js";
 import { state } from "./state.js";
 
 /**
- * @param {{gallery: {text: string, seed: number}[], pictures: HTMLCanvasElement[]}} recorded
+ * @param {{text: string, seed: number}[]} gallery
+ * @param {HTMLCanvasElement[]} pictures
  * @param {{draw: (asked: {text: string, seed: number, steps?: number}) => void,
  *   open: (read: () => Promise<Float32Array>) => void}} actions
  */
-export function openPortrait({ gallery, pictures }, { draw, open }) {
-  gallery.forEach(({ text, seed }, k) => {
-    pictures[k].setAttribute("aria-hidden", "true");
-    const button = make("button", { type: "button", "aria-label": text, click: () => draw({ text, seed, steps: steps() }) });
-    button.append(pictures[k]);
-    byId("gallery").append(button);
-  });
-  const asked = () => ({ text: byId("text").value.trim(), seed: Math.max(0, Math.floor(byId("seed").value)), steps: steps() });
-  const steps = () => Number(byId("steps").value) || undefined;
-  byId("text-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    draw(asked());
-  });
-  byId("text").addEventListener("keydown", (event) => {
+export function openPortrait(gallery, pictures, { draw, open }) {
+  const steps = () => Number(byId("steps").value);
+  const asked = () => ({ text: byId("text").value.trim(), seed: Math.abs(Math.floor(byId("seed").value)), steps: steps() });
+  byId("gallery").append(...gallery.map(({ text, seed }, k) => make("button", {
+    type: "button", "aria-label": text, click: () => draw({ text, seed, steps: steps() }),
+  }, pictures[k])));
+  onSubmit("text-form", () => draw(asked()));
+  on("text", "keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey) return;
     event.preventDefault();
     draw(asked());
   });
-  byId("another").addEventListener("click", () => {
+  on("another", "click", () => {
     byId("seed").value = Math.floor(1000 * Math.random());
     draw(asked());
   });
-  openDrop(open);
-}
-
-function openDrop(open) {
-  const drop = byId("drop");
-  const take = (file) => file && open(() => fromFile(file));
-  byId("file").addEventListener("change", (event) => {
-    take(event.target.files[0]);
-    event.target.value = "";
+  on("file", "change", ({ target }) => {
+    const [file] = target.files;
+    if (file) open(() => fromFile(file));
+    target.value = "";
   });
-  for (const place of [drop, byId("frame")]) {
-    place.addEventListener("dragover", (event) => {
-      event.preventDefault();
-      drop.classList.add("over");
-    });
-    place.addEventListener("dragleave", () => drop.classList.remove("over"));
-    place.addEventListener("drop", (event) => {
-      event.preventDefault();
-      drop.classList.remove("over");
-      take(event.dataTransfer.files[0]);
+  for (const place of ["drop", "frame"]) {
+    const isOver = (over) => byId("drop").classList.toggle("over", over);
+    on(place, "dragover", (event) => event.preventDefault(isOver(true)));
+    on(place, "dragleave", () => isOver(false));
+    on(place, "drop", (event) => {
+      event.preventDefault(isOver(false));
+      const [file] = event.dataTransfer.files;
+      if (file) open(() => fromFile(file));
     });
   }
 }
 
 /** The numbers of steps for which the model's recipe has noise levels. */
-export function offerSteps(recipe) {
-  const counts = Object.keys(recipe.sigmas).map(Number).sort((a, b) => a - b);
-  byId("steps").replaceChildren(...counts.map((count) => make("option", { value: count, text: count })));
-  byId("steps").value = String(recipe.draft);
+export function offerSteps({ sigmas, draft }) {
+  const options = Object.keys(sigmas).map((count) => make("option", { value: count, text: count }));
+  byId("steps").replaceChildren(...options);
+  byId("steps").value = String(draft);
 }
 
 /** Show whose portrait it is. */

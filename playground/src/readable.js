@@ -1,152 +1,116 @@
 // Readable or used? Live attention beside two maps that were measured before: data/maps.json.
 
-import { byId, heatGrid, make, segments } from "./dom.js";
-import { gaze, GRID, PATCHES, percent, placeOf, rowsOf } from "./gaze.js";
+import { byId, choose, heatGrid, make, on } from "./dom.js";
+import { everywhere, GRID, mean, percent, placeOf, rowsOf, toRows } from "./gaze.js";
 import { insideNow } from "./inside.js";
 import { bare } from "./measures.js";
 import { draw } from "./picture.js";
 import { deed, state } from "./state.js";
 
 let maps = null;
-let chosen = { name: "smile", by: "patch" };
+let by = "patch";
 
-/** Build the section. @param {object} measured what data/maps.json holds */
+/** @param {object} measured what data/maps.json holds */
 export function openReadable(measured) {
   maps = measured;
-  const select = make("select", { id: "map-attribute", change: () => {
-    chosen.name = select.value;
+  const { attributes } = state.table;
+  const options = Object.keys(maps.maps).map((name) => make("option", { value: name, text: bare(attributes[name].spoken) }));
+  byId("map-attribute").append(...options);
+  byId("maps-how").textContent = maps.how;
+  byId("readable").hidden = false;
+  on("map-attribute", "change", () => {
     deed("attribute");
     showReadable();
-  } });
-  for (const [name, spec] of Object.entries(state.table.attributes)) {
-    if (maps.maps[name]) select.append(make("option", { value: name, text: bare(spec.spoken), selected: name === chosen.name }));
-  }
-  const by = make("fieldset", { id: "map-by", class: "segments" }, make("legend", { class: "unseen", text: "Maps by" }));
-  const pick = segments(by, [["patch", "by patch"], ["block", "by block and step"]], (value) => {
-    chosen.by = value;
+  });
+  on("map-by", "change", (event) => {
+    by = event.target.value;
     showReadable();
   });
-  pick(chosen.by);
-  byId("readable").replaceChildren(
-    make("div", { class: "row" }, make("label", { class: "inline", for: "map-attribute", text: "Attribute" }), select, by),
-    make("div", { class: "maps", id: "maps" }),
-    make("p", { class: "soft small", text: "None of the three implies another. What can be read somewhere need not be used there; " +
-      "what is looked at need not decide anything." }),
-    make("p", { class: "soft small", text: `How the two measured maps were made: ${maps.how}. Python counts blocks and steps from 0.` }),
-  );
-  showReadable();
+  choose("map-by", by);
 }
 
-/** Choose the attribute that an edit changes first. */
-export function suggestAttribute(name) {
-  chosen.name = name;
-  if (maps) byId("map-attribute").value = name;
+/** Show the three maps of an attribute. */
+export function showReadable(name = byId("map-attribute").value) {
+  if (!maps || !name) return;
+  byId("map-attribute").value = name;
+  const { readable, used } = maps.maps[name];
+  byId("maps").className = `maps maps-by-${by}`;
+  const made = by === "patch" ? [lookedAt(name), readPatches(readable), usedPatches(used)]
+    : [lookedAt(name), readBlocks(readable), usedBlocks(used)];
+  [...byId("maps").children].forEach((figure, k) => showMap(figure, made[k]));
 }
 
-/** Show the three maps of the attribute. */
-export function showReadable() {
-  if (!maps) return;
-  const spec = state.table.attributes[chosen.name];
-  const { readable, used } = maps.maps[chosen.name];
-  const cards = chosen.by === "patch"
-    ? [lookedAt(spec, patchesLookAt), readPatches(spec, readable), usedPatches(spec, used)]
-    : [lookedAt(spec, blocksLookAt), readBlocks(readable), usedBlocks(spec, used)];
-  const titles = ["Looked at, in this picture", "Readable", "Used"];
-  byId("maps").replaceChildren(...cards.map((card, k) => mapCard(titles[k], card)));
-}
-
-/** A map with its title and sentence. */
-function mapCard(title, { values, rows, columns, names, scale, says, isImage }) {
-  const card = make("figure", { class: isImage ? "map image-map" : "map" }, make("figcaption", {}, make("strong", { text: title })));
-  if (values) {
-    const face = isImage ? make("canvas", { width: 128, height: 128, "aria-hidden": "true" }) : "";
-    if (isImage && state.portrait) draw(face, state.portrait.canvas);
-    const grid = make("div", { class: `heat ${isImage ? "image-heat" : "text-heat"}` });
-    const peek = make("p", { class: "peek soft small" });
-    const named = values.map((value, k) => `${names(k)}: ${scale.say(value)}`);
-    const show = heatGrid(grid, { rows, columns, label: title, onPick: () => {}, onLook: (k) => (peek.textContent = k === null ? "" : named[k]) });
-    show(values.map((value) => (value - scale.low) / (scale.high - scale.low || 1)), named);
-    card.append(make("div", { class: "map-frame" }, face, grid), peek);
+/**
+ * @param {Element} figure
+ * @param {{found: string, values?: number[], rows: number, columns: number, name: (cell: number) => string,
+ *   low: number, high: number, said?: (value: number) => string}} map found: what is to be said of it
+ */
+function showMap(figure, map) {
+  const [frame, peek] = [figure.querySelector(".map-frame"), figure.querySelector(".peek")];
+  figure.querySelector(".found").textContent = map.found;
+  frame.replaceChildren();
+  if (!map.values) return;
+  const said = map.said ?? ((value) => value.toFixed(2).replace("-", "−"));
+  const names = map.values.map((value, k) => `${map.name(k)}: ${value === null ? "not known" : said(value)}`);
+  const grid = make("div", { class: `heat ${by === "patch" ? "image-heat" : "text-heat"}` });
+  const label = figure.querySelector("figcaption").textContent;
+  const onLook = (k) => (peek.textContent = k === null ? "" : names[k]);
+  const show = heatGrid(grid, { ...map, label, onLook });
+  show(map.values.map((value) => (value - map.low) / (map.high - map.low || 1)), names);
+  if (by === "patch") {
+    const face = make("canvas", { width: 128, height: 128, "aria-hidden": "true" });
+    draw(face, state.portrait.canvas);
+    frame.append(face);
   }
-  card.append(make("p", { class: "small", text: says }));
-  return card;
+  frame.append(grid);
 }
 
-const unit = { low: 0, high: 1, say: (value) => (value === null ? "not known" : value.toFixed(2).replace("-", "−")) };
-const most = (values) => values.indexOf(Math.max(...values));
+const patchwise = (values, low, high) => ({ values, rows: GRID, columns: GRID, name: placeOf, low, high });
+const most = (values, said = (value) => value.toFixed(2)) => {
+  const best = values.indexOf(Math.max(...values));
+  return `Most: ${said(values[best])}, ${placeOf(best)}.`;
+};
 
-function lookedAt(spec, see) {
+function lookedAt(name) {
   const inside = insideNow();
-  if (!inside) return { says: "Needs a picture that the model has drawn." };
-  const rows = rowsOf(aboutHair(inside.words), spec.levels.flatMap(({ phrases, bare }) => [...phrases, ...bare]));
-  if (!rows.length) return { says: `The text says nothing about ${spec.spoken}.` };
+  if (!inside) return { found: "Needs a picture that the model has drawn." };
+  const rows = rowsOf(inside.words, name, state.table);
+  if (!rows.length) return { found: "This text says nothing about it." };
   const words = inside.words.filter(({ row }) => rows.includes(row)).map(({ text }) => text).join(" ");
-  return see(inside, rows, words);
-}
-
-/** The words in which a text may speak of the chosen attribute: "red" of hair stands before "hair". */
-function aboutHair(words) {
-  if (!state.table.hair.includes(chosen.name)) return words;
-  const at = words.findIndex(({ text }) => text === "hair");
-  return words.slice(Math.max(0, at - 4), Math.max(0, at));
-}
-
-/** The share of attention that goes to some rows of the text, for each patch. */
-function toRows(inside, rows, step, block) {
-  const found = new Float32Array(PATCHES);
-  for (const row of rows) {
-    const shares = gaze(inside, { row: PATCHES + row, way: "from" }, step, block);
-    found.forEach((_, k) => (found[k] += shares[k]));
-  }
-  return [...found];
-}
-
-function patchesLookAt(inside, rows, words) {
-  const each = inside.sigmas.map((_, step) => toRows(inside, rows, step, null));
-  const values = each[0].map((_, k) => each.reduce((sum, step) => sum + step[k], 0) / each.length);
-  const best = most(values);
-  return { values, rows: GRID, columns: GRID, names: placeOf, isImage: true, scale: { low: 0, high: values[best], say: percent },
-    says: `How much of its attention each patch gives to “${words}”, mean over blocks and steps. Most: ${percent(values[best])}, ${placeOf(best)}.` };
-}
-
-function blocksLookAt(inside, rows, words) {
   const steps = inside.sigmas.length;
-  const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
-  const values = Array.from({ length: inside.blocks * steps }, (_, k) => mean(toRows(inside, rows, k % steps, Math.floor(k / steps))));
-  return { values, rows: inside.blocks, columns: steps, names: (k) => `block ${Math.floor(k / steps) + 1}, step ${(k % steps) + 1}`,
-    scale: { low: 0, high: Math.max(...values), say: percent },
-    says: `How much of their attention the patches give to “${words}”, in the mean. Down: blocks; right: steps.` };
+  if (by === "patch") {
+    const each = inside.sigmas.map((_, step) => toRows(inside, rows, step, null));
+    const values = each[0].map((_, patch) => mean(each.map((shares) => shares[patch])));
+    const found = `“${words}”. ${most(values, percent)}`;
+    return { ...patchwise(values, 0, Math.max(...values)), said: percent, found };
+  }
+  const values = everywhere(inside, (step, block) => mean(toRows(inside, rows, step, block)));
+  const cell = (k) => `block ${Math.floor(k / steps) + 1}, step ${(k % steps) + 1}`;
+  return { values, rows: inside.blocks, columns: steps, name: cell, low: 0, high: Math.max(...values), said: percent,
+           found: `“${words}”. Most: ${percent(Math.max(...values))}.` };
 }
 
-function readPatches(spec, { patches, measure, guessing, control }) {
-  const best = most(patches);
-  return { values: patches, rows: GRID, columns: GRID, names: placeOf, isImage: true, scale: { ...unit, low: guessing },
-    says: `How well a linear probe reads ${spec.spoken} of the finished portrait from one patch after block 5 (${measure}, 1 is ` +
-      `perfect). Best: ${unit.say(patches[best])}, ${placeOf(best)}. Control, shuffled labels: ${unit.say(control)} at most.` };
-}
+const readPatches = ({ patches, measure, guessing, control }) => ({
+  ...patchwise(patches, guessing, 1),
+  found: `${most(patches)} Control, shuffled labels: ${control.toFixed(2)} at most (${measure}).`,
+});
 
 function readBlocks({ blocks, steps, measure, guessing }) {
-  const values = blocks.flat();
+  const place = (row) => (row ? `after block ${row + 1}` : "before block 1");
   const columns = steps.length;
-  const row = (k) => (k < columns ? "before block 1" : `after block ${Math.floor(k / columns) + 1}`);
-  return { values, rows: blocks.length, columns, names: (k) => `${row(k)}, step ${steps[k % columns] + 1} of ${maps.sampling_steps.readable}`,
-    scale: { ...unit, low: guessing },
-    says: `The best patch’s score (${measure}) after each block, early, midway and late. Control, the top row: what the noisy ` +
-      `latents show before any block, ${unit.say(Math.max(...blocks[0]))} at most.` };
+  const name = (k) => `${place(Math.floor(k / columns))}, step ${steps[k % columns] + 1} of ${maps.sampling_steps.readable}`;
+  const control = Math.max(...blocks[0]).toFixed(2);
+  return { values: blocks.flat(), rows: blocks.length, columns, name, low: guessing, high: 1,
+           found: `Control, the top row: what the noisy latents show before any block, ${control} at most (${measure}).` };
 }
 
-function usedPatches(spec, { patches, patches_control }) {
-  if (!patches) return { says: `One patch alone makes no other ${spec.spoken}: this was not measured. Look by block and step.` };
-  const best = most(patches);
-  return { values: patches, rows: GRID, columns: GRID, names: placeOf, isImage: true, scale: unit,
-    says: `How much of another prompt’s ${spec.spoken} comes along when this patch alone is put in from its run, into block 6 (1 is ` +
-      `all). Most: ${unit.say(patches[best])}, ${placeOf(best)}. Control, a run about other things or noise: ${unit.say(patches_control)}.` };
-}
+const usedPatches = ({ patches, patches_control: control }) => (patches
+  ? { ...patchwise(patches, 0, 1), found: `${most(patches)} Control, a run about other things or noise: ${control.toFixed(2)}.` }
+  : { found: "Not measured: one patch alone makes no other category. Look by block and step." });
 
-function usedBlocks(spec, { blocks, steps, control }) {
-  const columns = steps.length;
-  return { values: blocks.flat(), rows: blocks.length, columns, scale: unit,
-    names: (k) => `from block ${Math.floor(k / columns) + 1} on, first ${steps[k % columns]} of ${maps.sampling_steps.used} steps`,
-    says: `How much of another prompt’s ${spec.spoken} comes along when its text is put in from this block on, for the first steps, half ` +
-      `of them, and so on. Control, a text about other things or noise: ${unit.say(control)} at most.` };
+function usedBlocks({ blocks, steps, control }) {
+  const [columns, all] = [steps.length, maps.sampling_steps.used];
+  return { values: blocks.flat(), rows: blocks.length, columns, low: 0, high: 1,
+           name: (k) => `from block ${Math.floor(k / columns) + 1} on, first ${steps[k % columns]} of ${all} steps`,
+           found: `Control, a text about other things or noise: ${control.toFixed(2)} at most.` };
 }

@@ -1,129 +1,97 @@
 // The picture, what lies over it, and the degree below it.
 
-import { byId, heatGrid, make, segments } from "./dom.js";
 import { lookUp, nearest } from "./degrees.js";
-import { colour, difference, draw, drawLeft, maskCanvas } from "./picture.js";
+import { byId, make, on } from "./dom.js";
+import { colour, difference, draw, drawLeft, drawOver, maskCanvas } from "./picture.js";
 import { state } from "./state.js";
 import { caption, levelsOf } from "./words.js";
 
 const REST = 300; // milliseconds without a move after which the true edit is made
-const VIEWS = [["result", "Result"], ["compare", "Before | after"], ["difference", "Difference"]];
 
-/**
- * @param {{settle: () => void, moved: () => void}} actions settle: the degree rests; moved: it changed
- */
+/** @param {{settle: () => void, moved: () => void}} actions settle: the degree rests; moved: it changed */
 export function openStage({ settle, moved }) {
-  const degree = byId("degree");
   let resting = 0;
-  degree.addEventListener("input", () => {
-    state.degree = Math.round(100 * Number(degree.value)) / 100;
+  on("degree", "input", (event) => {
+    state.degree = Math.round(100 * Number(event.target.value)) / 100;
     moved();
     showStage();
     clearTimeout(resting);
     resting = setTimeout(settle, REST);
   });
-  const pickView = segments(byId("view"), VIEWS, (view) => {
-    state.view = view;
+  on("wipe", "input", showStage);
+  on("view", "change", (event) => {
+    state.view = event.target.value;
     showStage();
   });
-  pickView(state.view);
-  byId("wipe").addEventListener("input", showStage);
-  byId("mask").addEventListener("change", (event) => {
+  on("mask", "change", (event) => {
     state.mask = event.target.checked;
     showStage();
   });
-  holdable(byId("hold"));
-}
-
-/** Show the portrait before the edit while the button is held. */
-function holdable(button) {
-  const hold = (holding) => () => {
-    state.holding = holding;
+  const hold = (isHeld) => (event) => {
+    if (event.key && ![" ", "Enter"].includes(event.key)) return;
+    state.holding = isHeld;
     showStage();
   };
-  const isPress = (event) => [" ", "Enter"].includes(event.key);
-  button.addEventListener("pointerdown", hold(true));
-  for (const end of ["pointerup", "pointerleave", "pointercancel", "blur"]) button.addEventListener(end, hold(false));
-  button.addEventListener("keydown", (event) => isPress(event) && hold(true)());
-  button.addEventListener("keyup", (event) => isPress(event) && hold(false)());
+  for (const begin of ["pointerdown", "keydown"]) on("hold", begin, hold(true));
+  for (const end of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"]) on("hold", end, hold(false));
 }
 
-/** The patches over the picture, a grid to choose from. */
-export const openPatches = (onPick, onLook) =>
-  heatGrid(byId("patches"), { rows: 8, columns: 8, label: "Patches of the picture", onPick, onLook });
-
 /** What the picture shows, for those who do not see it. */
-const described = (values) => caption(levelsOf(values, state.table), state.table);
+const described = ({ values }) => caption(levelsOf(values, state.table), state.table);
 
 /** Draw what the state says. */
 export function showStage() {
-  const { portrait, edit, busy, tab } = state;
-  const found = edit && edit.nodes.length ? lookUp(edit.nodes, state.degree) : null;
-  const inside = tab === "inside";
-  byId("degree-box").hidden = !edit || inside;
-  byId("view-box").hidden = !edit || inside;
-  byId("patches").hidden = !inside || state.look.row < 0 && !state.look.clean && !hasInside();
-  byId("frame").classList.toggle("heat-over", inside && state.look.row >= 0 && !state.preview);
-  if (found) showDegree(found);
-  if (state.preview) show(state.preview, "A picture on its way", busy?.text ?? "");
-  else if (inside) showInside();
-  else if (found) showEdit(found);
-  else if (portrait) show(portrait.canvas, `Portrait: ${described(portrait.values)}`, "");
-  byId("hold").hidden = !found || inside || Boolean(state.preview);
-  byId("wipe").hidden = !(found && !inside && !state.preview && state.view === "compare");
+  const { portrait, edit, busy, look, preview, view } = state;
+  const isInside = state.tab === "inside" && state.ready;
+  const found = edit && lookUp(edit.nodes, state.degree);
+  const isEdit = Boolean(found && !isInside && !preview);
+  for (const id of ["degree-box", "view-box"]) byId(id).hidden = !edit || isInside;
+  byId("hold").hidden = !isEdit;
+  byId("wipe").hidden = !isEdit || view !== "compare";
+  byId("legend").hidden = !isEdit || view !== "difference" || state.holding;
+  byId("patches").hidden = !isInside || preview || !(portrait?.inside || edit?.inside);
+  byId("frame").classList.toggle("heat-over", isInside && look.row >= 0 && !preview);
   byId("busy-bar").hidden = !busy;
   byId("busy-bar").value = busy?.share ?? 0;
   byId("stage").setAttribute("aria-busy", String(Boolean(busy)));
+  if (found) showDegree(found);
+  if (preview) show(preview, "A picture on its way", busy?.text ?? "");
+  else if (isInside && look.clean) {
+    show(look.clean, `The model’s guess at step ${look.step + 1}`, `guess at step ${look.step + 1}`);
+  } else if (isEdit) showEdit(found);
+  else if (portrait) show(portrait.canvas, `Portrait: ${described(portrait)}`);
 }
 
-const hasInside = () => Boolean(state.portrait?.inside || state.edit?.inside);
-
-function show(canvas, name, badge) {
-  const target = byId("picture");
-  draw(target, canvas);
+function show(canvas, name, badge = "") {
+  draw(byId("picture"), canvas);
   label(name, badge);
-  byId("legend").hidden = true;
 }
 
-function label(name, badge, below = "") {
+function label(name, badge = "", caption = "") {
   byId("picture").setAttribute("aria-label", name);
   byId("badge").textContent = badge;
   byId("badge").hidden = !badge;
-  byId("caption").textContent = below;
+  byId("caption").textContent = caption;
 }
 
-function showInside() {
-  const source = state.look.of === "edit" && state.edit?.inside ? nearest(state.edit.nodes, state.edit.insideDegree) : state.portrait;
-  if (!source) return;
-  const name = `Portrait: ${described(source.values)}`;
-  if (state.look.clean) show(state.look.clean, `The model’s guess at step ${state.look.step + 1}`, `guess at step ${state.look.step + 1}`);
-  else show(source.canvas, name, "");
+function showEdit({ picture, over, share }) {
+  const [target, { edit, portrait, view }] = [byId("picture"), state];
+  if (state.holding) return show(portrait.canvas, `Before the edit: ${described(edit)}`, "before");
+  if (view === "difference") return showDifference(target);
+  draw(target, picture.canvas);
+  if (over) drawOver(target, over.canvas, share);
+  if (view === "compare") drawLeft(target, portrait.canvas, byId("wipe").value / 100);
+  const isMasked = state.mask && edit.mask;
+  if (isMasked) drawOver(target, maskCanvas(edit.mask));
+  const says = isMasked ? "The edit may change what is not dimmed." : "";
+  return label(`Edited portrait, degree ${picture.degree.toFixed(2)}: ${described(picture)}`, "", says);
 }
 
-function showEdit(found) {
-  const target = byId("picture");
-  const { edit, view } = state;
-  const before = state.portrait.canvas;
-  const at = `degree ${found.picture.degree.toFixed(2)}`;
-  byId("legend").hidden = view !== "difference" || state.holding;
-  if (state.holding) return label(`Before the edit: ${described(edit.values)}`, "before", draw(target, before));
-  if (view === "difference") return showDifference(target, found);
-  draw(target, found.picture.canvas, found.over?.canvas, found.share);
-  if (view === "compare") {
-    const share = byId("wipe").value / 100;
-    drawLeft(target, before, share);
-    byId("frame").style.setProperty("--wipe", String(share));
-  }
-  if (state.mask && edit.mask) draw(target, target, maskCanvas(edit.mask), 1);
-  const says = state.mask && edit.mask ? "The edit may change what is not dimmed." : "";
-  label(`Edited portrait, ${at}: ${described(found.picture.values)}`, "", says);
-}
-
-function showDifference(target, found) {
-  const node = nearest(state.edit.nodes, state.degree);
-  const { canvas, mean, most, moved } = (node.difference ??= difference(state.edit.nodes[zeroOf()].pixels, node.pixels));
+function showDifference(target) {
+  const { nodes } = state.edit;
+  const node = nearest(nodes, state.degree);
+  const { canvas, mean, most, moved } = (node.difference ??= difference(nearest(nodes, 0).pixels, node.pixels));
   draw(target, canvas);
-  byId("legend-low").textContent = "0";
   byId("legend-high").textContent = `${most.toFixed(0)} of 255`;
   const stops = [0, 0.25, 0.5, 0.75, 1].map((share) => `rgb(${colour(share).join(" ")})`);
   byId("legend-scale").style.background = `linear-gradient(to right, ${stops.join(", ")})`;
@@ -132,40 +100,29 @@ function showDifference(target, found) {
   label(`Difference map. ${says}`, "", says);
 }
 
-/** Where the reconstruction is among the nodes. */
-const zeroOf = () => state.edit.nodes.findIndex((node) => node.degree === 0);
+const short = (degree) => String(Number(degree.toFixed(2))).replace("-", "−");
 
-function showDegree(found) {
-  const { edit, degree } = state;
-  const input = byId("degree");
+function showDegree({ kind, picture, over }) {
+  const [input, { edit, degree, busy, recipe }] = [byId("degree"), state];
+  const said = kind === "computed" ? kind : kind === "nearest" ? `nearest computed picture: ${short(picture.degree)}`
+    : `between two computed pictures, ${short(picture.degree)} and ${short(over.degree)}`;
   input.value = String(degree);
-  const [low, high] = [Number(input.min), Number(input.max)];
-  const between = found.over && `${short(found.picture.degree)} and ${short(found.over.degree)}`;
-  const kind = { computed: "computed", between: `between two computed pictures, ${between}`,
-                 nearest: `nearest computed picture: ${short(found.picture.degree)}` }[found.kind];
+  input.setAttribute("aria-valuetext", `${degree.toFixed(2)}, ${said}`);
   byId("degree-value").textContent = degree.toFixed(2);
-  byId("degree-kind").textContent = state.busy && found.kind !== "computed" ? `${kind}; the true one is on its way` : kind;
-  byId("degree-kind").classList.toggle("is-computed", found.kind === "computed");
-  input.setAttribute("aria-valuetext", `${degree.toFixed(2)}, ${kind}`);
-  const marks = [...new Set([...edit.nodes.map((node) => node.degree), ...(edit.plan ? state.recipe.degrees.nodes : [])])];
-  byId("nodes").replaceChildren(...marks.map((mark) => {
-    const there = edit.nodes.some((node) => node.degree === mark);
-    const dot = make("i", { class: there ? "there" : "" });
-    dot.style.left = `${(100 * (mark - low)) / (high - low)}%`;
+  byId("degree-kind").textContent = said + (busy && kind !== "computed" ? "; the true one is on its way" : "");
+  byId("degree-kind").classList.toggle("is-computed", kind === "computed");
+  const shareOf = (at) => (at - Number(input.min)) / (Number(input.max) - Number(input.min));
+  const there = edit.nodes.map((node) => node.degree);
+  const marks = new Set([...there, ...(edit.plan ? recipe.degrees.nodes : [])]);
+  byId("nodes").replaceChildren(...[...marks].map((at) => {
+    const dot = make("i", { class: there.includes(at) ? "there" : "" });
+    dot.style.left = `${100 * shareOf(at)}%`;
     return dot;
   }));
-  byId("degree-scale").replaceChildren(...scale(low, high));
+  byId("degree-scale").replaceChildren(...["−1 opposite", "0 nothing", "1 as asked", "2 twice"].map((text, k) => {
+    const mark = make("span", { text, hidden: shareOf(k - 1) < 0 || shareOf(k - 1) > 1 });
+    mark.style.left = `${100 * shareOf(k - 1)}%`;
+    mark.style.transform = `translateX(${-100 * shareOf(k - 1)}%)`;
+    return mark;
+  }));
 }
-
-function scale(low, high) {
-  return ["−1 opposite", "0 nothing", "1 as asked", "2 twice"].flatMap((text, k) => {
-    const share = (k - 1 - low) / (high - low);
-    if (share < 0 || share > 1) return [];
-    const mark = make("span", { text });
-    mark.style.left = `${100 * share}%`;
-    mark.style.transform = `translateX(${-100 * share}%)`;
-    return [mark];
-  });
-}
-
-const short = (degree) => String(Number(degree.toFixed(2))).replace("-", "−");

@@ -382,7 +382,7 @@ def test_without_a_script_there_is_a_sentence(chrome, address):
     context = chrome.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(address)
-    assert page.get_by_text("needs JavaScript").is_visible()
+    assert page.locator("noscript p").is_visible()
     context.close()
 
 
