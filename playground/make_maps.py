@@ -35,7 +35,7 @@ def rounded(values: Any) -> Any:
 
 
 def readable(blocks: dl.Study, patches: dl.Study, name: str) -> dict[str, Any]:
-    """Best patch of each block and step, every patch of one block, and what random labels give.
+    """How well a probe reads an attribute, in every patch of one block, and of the best patch of every block and step.
 
     Args:
         blocks: A study of several blocks and steps.
@@ -45,11 +45,16 @@ def readable(blocks: dl.Study, patches: dl.Study, name: str) -> dict[str, Any]:
     found, every = dl.probe(blocks, name), dl.probe(patches, name)
     sites = [site for site in found.sites if site.endswith((".image.in", ".image.out"))]
     best = [[_best(found, site, step) for step in found.steps] for site in sites]
+    rows = [f"after block {number}" for number in range(1, len(sites) + 1)]
     cells = sorted((cell for cell in every.cells if isinstance(cell.token, int)), key=lambda cell: cell.token)
+    latents = f"what the noisy latents show before any block, {max(best[0]):.2f} at most ({found.measure})."
+    labels = f"shuffled labels, {max(cell.control for cell in cells):.2f} at most ({found.measure})."
     return {
-        "measure": found.measure, "guessing": rounded(found.chance), "steps": found.steps, "blocks": rounded(best),
-        "patches": rounded([cell.score.value for cell in cells]),
-        "control": rounded(max(cell.control for cell in cells)),
+        "patch": {"values": rounded([cell.score.value for cell in cells]), "low": found.chance, "control": labels},
+        "block": {
+            "values": rounded(sum(best, [])), "low": found.chance, "control": f"the top row, {latents}",
+            "rows": ["before block 1", *rows[1:]], "columns": [f"step {step + 1} of 10" for step in found.steps],
+        },
     }  # fmt: skip
 
 
@@ -58,28 +63,32 @@ def _best(found: dl.Probe, site: str, step: int) -> float:
 
 
 def used(model: dl.Model, name: str, one_by_one: bool) -> dict[str, Any]:
-    """What another text brings from each block on, and what each patch brings alone, with the controls.
+    """What each patch brings alone, and what another text brings from each block on.
 
     Args:
         model: The model.
         name: The attribute.
-        one_by_one: Whether patches are put in alone, too: one patch makes no other hat.
+        one_by_one: Whether patches are put in alone: one patch makes no other hat.
     """
     runs: dict[str, Any] = {"measure": name, "seeds": SEEDS, "sampling_steps": STEPS}
     text = dl.patch(model, steps=COLUMNS, **runs)
-    columns = [stop for _, stop in text.steps]
-    made = {"steps": columns, "blocks": rounded(text.table().tolist()), "control": _control(text)}
-    if not one_by_one:
-        return made
-    runs |= {"stream": "image", "blocks": [INTO], "steps": 1}
-    patches = np.nan_to_num(dl.patch(model, tokens="each", **runs).table()[:, -1])
-    best = dl.patch(model, tokens=[int(patches.argmax())], controls=True, **runs)
-    return made | {"patches": rounded(patches.tolist()), "patches_control": _control(best)}
+    columns = [f"first {stop} of {STEPS} steps" for _, stop in text.steps]
+    rows = [f"from block {number + 1} on" for number in range(len(text.places))]
+    values = rounded(text.table().flatten().tolist())
+    control = f"a text about other things, or noise, {_control(text):.2f} at most."
+    made = {"block": {"values": values, "low": 0, "control": control, "rows": rows, "columns": columns}}
+    if one_by_one:
+        runs |= {"stream": "image", "blocks": [INTO], "steps": 1}
+        patches = np.nan_to_num(dl.patch(model, tokens="each", **runs).table()[:, -1])
+        best = _control(dl.patch(model, tokens=[int(patches.argmax())], controls=True, **runs))
+        control = f"a run about other things, or noise, {best:.2f}."
+        made["patch"] = {"values": rounded(patches.tolist()), "low": 0, "control": control}
+    return made
 
 
 def _control(found: dl.CausalMap) -> float:
     """The most that a control brings which should bring nothing: another prompt's states, or noise."""
-    return rounded(max(np.nanmax(np.nanmean(found.controls[name], -1)) for name in ("unrelated", "random")))
+    return max(np.nanmax(np.nanmean(found.controls[name], -1)) for name in ("unrelated", "random"))
 
 
 def main() -> None:
@@ -90,7 +99,7 @@ def main() -> None:
     for name, spec in model.world.attributes.items():
         one_by_one = isinstance(spec, Continuous)
         maps[name] = {"readable": readable(blocks, patches, name), "used": used(model, name, one_by_one)}
-    made = {"model": "portraits", "how": HOW, "sampling_steps": {"readable": 10, "used": STEPS}, "maps": maps}
+    made = {"model": "portraits", "how": HOW, "maps": maps}
     write_whole(FILE, json.dumps(made, separators=(",", ":")) + "\n")
 
 

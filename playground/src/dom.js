@@ -49,15 +49,12 @@ export function choose(id, value) {
 /**
  * Fill an element with a grid of buttons through which arrow keys lead.
  * @param {HTMLElement} host
- * @param {{rows: number, columns: number, label: string, onPick?: (cell: number) => void,
- *   onLook?: (cell: number | null) => void}} options onLook is told the cell under pointer or focus
+ * @param {{rows: number, columns: number, label: string, onPick?: (cell: number) => void}} options
  * @returns {(shares: number[], names: string[], picked?: number) => void} shows values of 0 to 1
  */
-export function heatGrid(host, { rows, columns, label, onPick = () => {}, onLook = () => {} }) {
-  const cells = Array.from({ length: rows * columns }, (_, k) => make("button", {
-    type: "button", role: "gridcell", tabindex: k ? -1 : 0, click: () => onPick(k),
-    focus: () => onLook(k), blur: () => onLook(null), pointerenter: () => onLook(k), pointerleave: () => onLook(null),
-  }));
+export function heatGrid(host, { rows, columns, label, onPick = () => {} }) {
+  const cell = (k) => make("button", { type: "button", role: "gridcell", tabindex: k ? -1 : 0, click: () => onPick(k) });
+  const cells = Array.from({ length: rows * columns }, (_, k) => cell(k));
   const enter = (to) => cells.forEach((cell, k) => (cell.tabIndex = k === to ? 0 : -1));
   const lines = Array.from({ length: rows }, (_, row) => cells.slice(row * columns, (row + 1) * columns));
   host.replaceChildren(...lines.map((line) => make("div", { role: "row" }, ...line)));
@@ -75,20 +72,34 @@ export function heatGrid(host, { rows, columns, label, onPick = () => {}, onLook
     cells[to].focus();
   };
   return (shares, names, picked = -1) => {
-    cells.forEach((cell, k) => {
-      cell.style.setProperty("--share", String(Math.max(0, Math.min(1, shares[k] || 0))));
-      cell.setAttribute("aria-label", names[k]);
-      cell.setAttribute("aria-selected", String(k === picked));
-    });
+    paint(cells, shares, names, picked, "aria-selected");
     if (picked >= 0 && !host.contains(document.activeElement)) enter(picked);
   };
 }
 
-/** Copy a text, and say so on the button. */
+/** Shade buttons by values of 0 to 1, name them, and mark the one that is picked. */
+export function paint(cells, shares, names, picked, mark) {
+  cells.forEach((cell, k) => {
+    cell.style.setProperty("--share", String(Math.max(0, Math.min(1, shares[k] || 0))));
+    cell.setAttribute("aria-label", names[k]);
+    cell.setAttribute(mark, String(k === picked));
+  });
+}
+
+/** Copy a text, and say so. */
 export async function copy(text, button) {
   const before = (button.dataset.label ??= button.textContent);
-  const done = () => "Copied";
-  button.textContent = await navigator.clipboard.writeText(text).then(done, () => "Not allowed: select and copy it");
-  announce(button.textContent);
+  const copied = navigator.clipboard.writeText(text).then(() => "Copied", () => "Not allowed: select and copy it");
+  announce((button.textContent = await copied));
   setTimeout(() => (button.textContent = before), 2000);
+}
+
+/** Write the name of the cell or word under pointer or focus, which holds its number, into the line for it. */
+export function openPeeking() {
+  for (const kind of ["focusin", "pointerover"]) {
+    document.addEventListener(kind, ({ target }) => {
+      const cell = /** @type {Element} */ (target).closest("[role=gridcell], #words button");
+      if (cell) (cell.closest(".map")?.querySelector(".peek") ?? byId("peek")).textContent = cell.getAttribute("aria-label");
+    });
+  }
 }

@@ -7,42 +7,31 @@ import { bare, changeRows, listed } from "./measures.js";
 import { state } from "./state.js";
 import { changedWords, drift, hidden, levelOf, readWish, spokenLevel } from "./words.js";
 
-const WISHES = [
-  "a big smile", "give them a crown", "make them frown", "dye the hair pink", "make them old", "a long beard",
-  "take off the hat", "put on sunglasses", "take off the glasses", "shave the beard", "make them young",
-];
-const IDEAS = 5;
+const IDEAS = 5; // of those that fit
 const PATIENCE = 600; // milliseconds after which the levels that were chosen are carried out
-const GROUPS = {
-  Expression: ["smile", "mouth_open", "eye_open", "brow_tilt", "gaze", "head_tilt"],
-  Face: ["face_width", "skin_tone", "age", "beard"],
-  Hair: ["hair_length", "hair_color", "hair_style"],
-  Things: ["glasses", "hat", "earrings", "shirt", "background"],
-};
 
 /**
- * @param {{wish: (text: string) => void, change: (changes: Record<string, number>) => void,
- *   texts: (source: string, target: string) => void, reset: () => void, save: () => void}} actions
+ * @param {{reset: () => void, save: () => void, ask: (asked: {wish: string} | {source: string, target: string} |
+ *   {changes: Record<string, number>}) => void}} actions
  */
-export function openEdit({ wish, change, texts, reset, save }) {
-  onSubmit("wish-form", () => byId("wish").value.trim() && wish(byId("wish").value.trim()));
-  onSubmit("texts-form", () => texts(byId("source").value.trim(), byId("target").value.trim()));
+export function openEdit({ ask, reset, save }) {
+  const typed = (id) => byId(id).value.trim();
+  onSubmit("wish-form", () => typed("wish") && ask({ wish: typed("wish") }));
+  onSubmit("texts-form", () => ask({ source: typed("source"), target: typed("target") }));
   let waiting = 0;
   on("levels", "change", () => {
     markLevels();
     clearTimeout(waiting);
-    waiting = setTimeout(() => change(chosenLevels()), PATIENCE);
+    waiting = setTimeout(() => ask({ changes: chosenLevels() }), PATIENCE);
   });
   on("reset", "click", () => {
     clearTimeout(waiting);
     reset();
   });
   on("save", "click", save);
+  on("ideas", "click", ({ target }) => target.matches("button") && ask({ wish: target.textContent }));
   on("link", "click", (event) => copy(location.href, event.target));
   on("python-copy", "click", (event) => copy(byId("python").textContent, event.target));
-  on("ideas", "click", (event) => {
-    if (event.target.matches("button")) wish((byId("wish").value = event.target.textContent));
-  });
 }
 
 const selects = () => [...byId("levels").querySelectorAll("select")];
@@ -70,13 +59,15 @@ export function showSubject() {
     const text = bare(table.attributes[name].spoken) + (unseen.has(name) ? " (cannot be seen)" : "");
     return make("label", {}, make("span", { text }), make("select", { name }, ...options));
   };
-  byId("levels").replaceChildren(...Object.entries(GROUPS).map(([group, names]) => (
-    make("fieldset", {}, make("legend", { text: group }), ...names.map(control)))));
-  const fits = WISHES.filter((wish) => {
-    const names = Object.keys(readWish(wish, portrait.values, table).changes ?? {});
+  for (const group of byId("levels").children) {
+    group.replaceChildren(group.firstElementChild, ...group.dataset.names.split(" ").map(control));
+  }
+  const ideas = [...byId("ideas").children];
+  const fits = ideas.filter((idea) => {
+    const names = Object.keys(readWish(idea.textContent, portrait.values, table).changes ?? {});
     return names.length && !names.some((name) => unseen.has(name));
   });
-  byId("ideas").replaceChildren(...fits.slice(0, IDEAS).map((text) => make("button", { type: "button", text })));
+  for (const idea of ideas) idea.hidden = !fits.slice(0, IDEAS).includes(idea);
 }
 
 /** Show the edit, or that there is none. */

@@ -1,6 +1,6 @@
 // What is around the views: tabs, light and dark, the list of keys.
 
-import { byId, on } from "./dom.js";
+import { byId, on, openPeeking } from "./dom.js";
 import { state } from "./state.js";
 
 const TABS = ["portrait", "edit", "inside"];
@@ -32,6 +32,7 @@ export function openFrame(onTab) {
   for (const part of ["stage", "controls"]) byId(part).hidden = false;
   openTheme();
   openKeys();
+  openPeeking();
   return show;
 }
 

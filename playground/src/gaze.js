@@ -53,6 +53,9 @@ export function everywhere(inside, found) {
   return Array.from({ length: inside.blocks * steps }, (_, k) => found(k % steps, Math.floor(k / steps)));
 }
 
+/** A block and a step in words. */
+export const cellName = (k, steps) => `block ${Math.floor(k / steps) + 1}, step ${(k % steps) + 1}`;
+
 export const percent = (share) => {
   const value = 100 * share;
   return `${value.toFixed(value >= 9.95 || value < 0.005 ? 0 : value < 0.95 ? 2 : 1)} %`;

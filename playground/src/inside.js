@@ -1,7 +1,7 @@
 // The third tab: attention between words and patches, block by block and step by step.
 
-import { byId, choose, heatGrid, make, on } from "./dom.js";
-import { between, everywhere, gaze, GRID, PATCHES, percent, placeOf, told } from "./gaze.js";
+import { byId, choose, heatGrid, make, on, paint } from "./dom.js";
+import { between, cellName, everywhere, gaze, GRID, PATCHES, percent, placeOf, told } from "./gaze.js";
 import { showStage } from "./stage.js";
 import { deed, state } from "./state.js";
 
@@ -46,10 +46,8 @@ export function openInside(guess) {
     deed("step");
   });
   on("play", "click", () => (isPlaying ? (isPlaying = false) : play(goTo)));
-  showPatches = heatGrid(byId("patches"), {
-    rows: GRID, columns: GRID, label: "Patches of the picture", onPick: (patch) => focusOn(patch, "to"),
-    onLook: (patch) => (patch === null ? peek() : peek(placeOf(patch), patch)),
-  });
+  const onPick = (patch) => focusOn(patch, "to");
+  showPatches = heatGrid(byId("patches"), { rows: GRID, columns: GRID, label: "Patches of the picture", onPick });
   return goTo;
 }
 
@@ -99,15 +97,9 @@ function build(inside) {
   if (look.row >= PATCHES && !inside.words.some(({ row }) => row === look.row - PATCHES)) look.row = -1;
   const [rows, columns] = [inside.blocks, inside.sigmas.length];
   look.step = Math.min(look.step, columns - 1);
-  byId("words").replaceChildren(...inside.words.map(({ text, row }) => {
-    const look = () => peek(text, PATCHES + row);
-    return make("button", { type: "button", value: row, text, click: () => focusOn(PATCHES + row, "from"),
-                            focus: look, pointerenter: look, blur: () => peek(), pointerleave: () => peek() });
-  }));
-  byId("block").querySelectorAll("label").forEach((label) => label.remove());
-  byId("block").append(...["mean", ...Array(rows).keys()].map((block) => make("label", {},
-    make("input", { type: "radio", name: "block", value: block }),
-    make("span", { text: block === "mean" ? block : block + 1 }))));
+  byId("words").replaceChildren(...inside.words.map(({ text, row }) => make("button", {
+    type: "button", value: PATCHES + row, text, click: () => focusOn(PATCHES + row, "from"),
+  })));
   showTotals = heatGrid(byId("totals"), {
     rows, columns, label: "Attention by block (down) and step (across)",
     onPick: (cell) => {
@@ -140,32 +132,24 @@ function showGaze(inside) {
   };
   const patches = [...Array(PATCHES).keys()];
   const words = [...byId("words").children];
+  const rows = words.map((button) => Number(button.value));
   showPatches(scaled(patches), patches.map((k) => placeOf(k) + said(k)), look.row < PATCHES ? look.row : -1);
-  scaled(words.map((button) => PATCHES + Number(button.value))).forEach((share, k) => {
-    const row = PATCHES + Number(words[k].value);
-    words[k].style.setProperty("--share", String(share));
-    words[k].setAttribute("aria-pressed", String(row === look.row));
-    words[k].setAttribute("aria-label", words[k].textContent + said(row));
-  });
+  const names = words.map((button, k) => button.textContent + said(rows[k]));
+  paint(words, scaled(rows), names, rows.indexOf(look.row), "aria-pressed");
 }
 
 /** Shade every block and step by the attention between what is chosen and the other stream. */
 function showTable(inside) {
   const { look } = state;
   byId("totals").hidden = !shares;
+  const say = (text) => (byId("totals-what").textContent = text);
   if (!shares) return say("Choose a word or a patch first.");
   const others = look.row < PATCHES ? "words" : "patches";
   const all = everywhere(inside, (step, block) => between(inside, look, step, block));
   const [most, steps] = [Math.max(...all), inside.sigmas.length];
-  const names = all.map((share, k) => `block ${Math.floor(k / steps) + 1}, step ${(k % steps) + 1}, ${percent(share)}`);
+  const names = all.map((share, k) => `${cellName(k, steps)}, ${percent(share)}`);
   showTotals(all.map((share) => share / (most || 1)), names, look.block === null ? -1 : look.block * steps + look.step);
   const what = look.way === "to" ? `How much of its attention goes to all ${others}.`
     : `How much of their attention ${others} give to it, in the mean.`;
   return say(`${what} Strongest: ${percent(most)}; now ${percent(between(inside, look, look.step, look.block))}.`);
-}
-
-const say = (text) => (byId("totals-what").textContent = text);
-
-function peek(name, row) {
-  byId("peek").textContent = name ? `${name}${shares ? `: ${percent(shares[row])}` : ""}` : "";
 }

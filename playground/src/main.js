@@ -32,7 +32,7 @@ const json = async (name) => (await fetch(name)).json();
 async function open() {
   showTab = openFrame(enter);
   openStage({ settle, moved });
-  openEdit({ wish, change, texts, reset, save });
+  openEdit({ ask, reset, save });
   recorded = await json("data/recorded.json");
   openPortrait(recorded.gallery, await cutStrip("data/gallery.webp"), { draw, open: openOwn });
   openTour(await json("data/tour.json"), showTab);
@@ -117,11 +117,7 @@ async function follow(asked) {
   state.edit = null;
   byId("wish").value = asked?.edit?.wish ?? "";
   showTab(asked?.edit ? "edit" : "portrait");
-  if (!(await draw(asked ?? recorded.gallery[0])) || !asked?.edit) return;
-  const { wish: text, changes, source, target } = asked.edit;
-  if (text) await wish(text, asked.degree);
-  else if (changes) await change(changes, asked.degree);
-  else await makeEdit({ wish: "", changes: null, source, target }, asked.degree);
+  if ((await draw(asked ?? recorded.gallery[0])) && asked?.edit) await ask(asked.edit, asked.degree);
 }
 
 // --- what a person asks for ----------------------------------------------------------------------------
@@ -180,28 +176,36 @@ function adopt(portrait) {
   if (state.tab === "inside") enter("inside");
 }
 
-async function wish(text, degree = 1) {
-  const { refused, changes } = readWish(text, state.portrait.values, state.table);
-  const isSame = changes && !Object.keys(changes).length;
-  say("refusal", refused ?? (isSame ? "The portrait is like that already. Ask for something else." : ""));
-  if (!refused && !isSame) await makeEdit({ wish: text, changes, ...textsOf(changes) }, degree);
-}
-
-async function change(changes, degree = 1) {
-  if (!Object.keys(changes).length) return reset();
+/**
+ * Make an edit of what was asked for: a wish, levels, or two texts.
+ * @param {{wish?: string, changes?: Record<string, number> | null, source?: string, target?: string}} asked
+ */
+async function ask({ wish = "", changes = null, source = "", target = "" }, degree = 1) {
+  const [{ pixels, values }, { table }] = [state.portrait, state];
+  const read = wish ? readWish(wish, values, table) : { changes };
+  if (read.refused) return say("refusal", read.refused);
+  if (read.changes) [source, target] = Object.values(pair(levelsOf(values, table), values, read.changes, table));
+  if (!source || !target || source === target) {
+    if (changes) return reset();
+    return say("refusal", wish ? "The portrait is like that already. Ask for something else."
+      : "Two texts are needed that differ: what the picture shows, and what it should show.");
+  }
   say("refusal", "");
-  return makeEdit({ wish: "", changes, ...textsOf(changes) }, degree);
-}
-
-async function texts(source, target) {
-  const isEdit = source && target && source !== target;
-  say("refusal", isEdit ? "" : "Two texts are needed that differ: what the picture shows, and what it should show.");
-  if (isEdit) await makeEdit({ wish: "", changes: null, source, target }, 1);
-}
-
-function textsOf(changes) {
-  const { portrait: { values }, table } = state;
-  return pair(levelsOf(values, table), values, changes, table);
+  byId("wish").value = wish;
+  const made = await attempt("editing", async (isCurrent) => {
+    const { plan, reconstruction, mask } = await engine.plan({ pixels, source, target, seed: SEED });
+    const zero = { ...(await engine.read({ pixels: reconstruction })), degree: 0, canvas: toCanvas(reconstruction) };
+    const edit = { wish, changes: read.changes, source, target, values, plan, mask, nodes: [zero] };
+    if (isCurrent()) edit.inside = await compute(edit, degree, onStep);
+    return edit;
+  });
+  if (!made) return undefined;
+  Object.assign(state, { edit: made, degree });
+  state.look.clean = null;
+  showReadable(Object.keys(read.changes ?? {})[0]);
+  remember();
+  showAll();
+  return announce(`Edit ready. ${byId("verdict").textContent}`);
 }
 
 function reset() {
@@ -211,27 +215,6 @@ function reset() {
   remember();
   showSubject();
   showAll();
-}
-
-async function makeEdit(asked, degree) {
-  const { pixels, values } = state.portrait;
-  byId("wish").value = asked.wish;
-  const made = await attempt("editing", async (isCurrent) => {
-    const { source, target } = asked;
-    const { plan, reconstruction, mask } = await engine.plan({ pixels, source, target, seed: SEED });
-    const zero = { ...(await engine.read({ pixels: reconstruction })), degree: 0, canvas: toCanvas(reconstruction) };
-    const edit = { ...asked, values, plan, mask, nodes: [zero] };
-    if (isCurrent()) edit.inside = await compute(edit, degree, onStep);
-    return edit;
-  });
-  if (!made) return;
-  Object.assign(state, { edit: made, degree });
-  state.look.clean = null;
-  showReadable(Object.keys(made.changes ?? {})[0]);
-  remember();
-  showAll();
-  deed("edited");
-  announce(`Edit ready. ${byId("verdict").textContent}`);
 }
 
 /** Compute an edit at a degree, keep it as a node, and give what can be looked into. */

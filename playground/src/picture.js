@@ -28,30 +28,30 @@ export function toPixels(canvas) {
   return Float32Array.from({ length: 3 * AREA }, (_, k) => data[4 * (k % AREA) + Math.floor(k / AREA)] / 255);
 }
 
-/** Cut a strip of square pictures into canvases. @returns {Promise<HTMLCanvasElement[]>} */
+/** A square part of an image, as large as the model's pictures. */
+function cut(image, x, y, side) {
+  const canvas = blank();
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, x, y, side, side, 0, 0, SIDE, SIDE);
+  return canvas;
+}
+
+/** Cut a strip of square pictures. @returns {Promise<HTMLCanvasElement[]>} */
 export async function cutStrip(address) {
   const image = new Image();
   image.src = address;
   await image.decode();
-  return Array.from({ length: Math.round(image.width / image.height) }, (_, k) => {
-    const canvas = blank();
-    const from = [k * image.height, 0, image.height, image.height];
-    canvas.getContext("2d").drawImage(image, ...from, 0, 0, SIDE, SIDE);
-    return canvas;
-  });
+  return Array.from({ length: image.width / image.height }, (_, k) => cut(image, k * image.height, 0, image.height));
 }
 
-/** The middle of a picture file, as large as the model's pictures. @param {Blob} file */
+/** The middle of a picture file. @param {Blob} file */
 export async function fromFile(file) {
   const image = await createImageBitmap(file).catch(() => {
     throw new Error("This file is no picture that the browser can read. Choose a PNG, JPEG or WebP file.");
   });
   const side = Math.min(image.width, image.height);
-  const canvas = blank();
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, SIDE, SIDE);
-  return toPixels(canvas);
+  return toPixels(cut(image, (image.width - side) / 2, (image.height - side) / 2, side));
 }
 
 /** Draw a picture over what is there, as far as it has a share. */
@@ -76,14 +76,7 @@ export function drawLeft(target, picture, share) {
   if (width >= 1) context.drawImage(picture, 0, 0, picture.width * share, picture.height, 0, 0, width, height);
 }
 
-const SCALE = [[8, 12, 40], [0, 82, 140], [90, 130, 120], [200, 170, 70], [255, 240, 150]];
-
-/** A colour of the scale from dark blue to yellow. @param {number} share 0 to 1 @returns {number[]} r, g, b */
-export function colour(share) {
-  const place = Math.max(0, Math.min(1, share)) * (SCALE.length - 1);
-  const below = Math.min(Math.floor(place), SCALE.length - 2);
-  return SCALE[below].map((value, k) => Math.round(value + (place - below) * (SCALE[below + 1][k] - value)));
-}
+const BRIGHT = [255, 226, 90]; // the largest difference; none is black, as in the legend
 
 /**
  * Where two pictures differ, as a map.
@@ -96,7 +89,7 @@ export function difference(before, after) {
   for (let k = 0; k < 3 * AREA; k++) values[k % AREA] += (255 * Math.abs(after[k] - before[k])) / 3;
   const most = values.reduce((a, b) => Math.max(a, b), 0);
   const image = new ImageData(SIDE, SIDE);
-  values.forEach((value, at) => image.data.set([...colour(value / (most || 1)), 255], 4 * at));
+  values.forEach((value, at) => image.data.set([...BRIGHT.map((part) => (part * value) / (most || 1)), 255], 4 * at));
   const canvas = blank();
   canvas.getContext("2d").putImageData(image, 0, 0);
   const mean = values.reduce((a, b) => a + b, 0) / AREA;
@@ -115,11 +108,5 @@ export function maskCanvas(mask) {
 
 /** Offer a canvas as a file. */
 export function download(canvas, name) {
-  canvas.toBlob((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  });
+  Object.assign(document.createElement("a"), { href: canvas.toDataURL(), download: name }).click();
 }

@@ -1,7 +1,7 @@
 // Readable or used? Live attention beside two maps that were measured before: data/maps.json.
 
-import { byId, choose, heatGrid, make, on } from "./dom.js";
-import { everywhere, GRID, mean, percent, placeOf, rowsOf, toRows } from "./gaze.js";
+import { byId, heatGrid, make, on } from "./dom.js";
+import { cellName, everywhere, GRID, mean, percent, placeOf, rowsOf, toRows } from "./gaze.js";
 import { insideNow } from "./inside.js";
 import { bare } from "./measures.js";
 import { draw } from "./picture.js";
@@ -10,13 +10,13 @@ import { deed, state } from "./state.js";
 let maps = null;
 let by = "patch";
 
-/** @param {object} measured what data/maps.json holds */
+/** @param {{how: string, maps: object}} measured what data/maps.json holds */
 export function openReadable(measured) {
-  maps = measured;
+  maps = measured.maps;
   const { attributes } = state.table;
-  const options = Object.keys(maps.maps).map((name) => make("option", { value: name, text: bare(attributes[name].spoken) }));
-  byId("map-attribute").append(...options);
-  byId("maps-how").textContent = maps.how;
+  const names = Object.keys(maps);
+  byId("map-attribute").append(...names.map((name) => make("option", { value: name, text: bare(attributes[name].spoken) })));
+  byId("maps-how").textContent = measured.how;
   byId("readable").hidden = false;
   on("map-attribute", "change", () => {
     deed("attribute");
@@ -26,37 +26,35 @@ export function openReadable(measured) {
     by = event.target.value;
     showReadable();
   });
-  choose("map-by", by);
+  showReadable();
 }
 
 /** Show the three maps of an attribute. */
 export function showReadable(name = byId("map-attribute").value) {
-  if (!maps || !name) return;
+  if (!maps) return;
   byId("map-attribute").value = name;
-  const { readable, used } = maps.maps[name];
   byId("maps").className = `maps maps-by-${by}`;
-  const made = by === "patch" ? [lookedAt(name), readPatches(readable), usedPatches(used)]
-    : [lookedAt(name), readBlocks(readable), usedBlocks(used)];
+  const { readable, used } = maps[name];
+  const alone = { found: "Not measured: one patch alone makes no other category. Look by block and step." };
+  const made = [lookedAt(name), measured(readable[by]), used[by] ? measured(used[by]) : alone];
   [...byId("maps").children].forEach((figure, k) => showMap(figure, made[k]));
 }
 
 /**
  * @param {Element} figure
- * @param {{found: string, values?: number[], rows: number, columns: number, name: (cell: number) => string,
- *   low: number, high: number, said?: (value: number) => string}} map found: what is to be said of it
+ * @param {{found: string, values?: number[], columns?: number, name?: (cell: number) => string, low?: number,
+ *   high?: number, said?: (value: number) => string}} map found: what is to be said of it
  */
-function showMap(figure, map) {
-  const [frame, peek] = [figure.querySelector(".map-frame"), figure.querySelector(".peek")];
-  figure.querySelector(".found").textContent = map.found;
+function showMap(figure, { found, values, columns, name, low, high, said }) {
+  const frame = figure.querySelector(".map-frame");
+  figure.querySelector(".found").textContent = found;
   frame.replaceChildren();
-  if (!map.values) return;
-  const said = map.said ?? ((value) => value.toFixed(2).replace("-", "−"));
-  const names = map.values.map((value, k) => `${map.name(k)}: ${value === null ? "not known" : said(value)}`);
+  if (!values) return;
+  const names = values.map((value, k) => `${name(k)}: ${value === null ? "not known" : said(value)}`);
   const grid = make("div", { class: `heat ${by === "patch" ? "image-heat" : "text-heat"}` });
   const label = figure.querySelector("figcaption").textContent;
-  const onLook = (k) => (peek.textContent = k === null ? "" : names[k]);
-  const show = heatGrid(grid, { ...map, label, onLook });
-  show(map.values.map((value) => (value - map.low) / (map.high - map.low || 1)), names);
+  const show = heatGrid(grid, { rows: values.length / columns, columns, label });
+  show(values.map((value) => (value - low) / (high - low || 1)), names);
   if (by === "patch") {
     const face = make("canvas", { width: 128, height: 128, "aria-hidden": "true" });
     draw(face, state.portrait.canvas);
@@ -65,52 +63,28 @@ function showMap(figure, map) {
   frame.append(grid);
 }
 
-const patchwise = (values, low, high) => ({ values, rows: GRID, columns: GRID, name: placeOf, low, high });
-const most = (values, said = (value) => value.toFixed(2)) => {
-  const best = values.indexOf(Math.max(...values));
-  return `Most: ${said(values[best])}, ${placeOf(best)}.`;
-};
+const number = (value) => value.toFixed(2).replace("-", "−");
 
-function lookedAt(name) {
+/** A map that was measured before. */
+function measured({ values, low, control, rows = null, columns = [] }) {
+  const best = values.indexOf(Math.max(...values));
+  const name = (k) => (rows ? `${rows[Math.floor(k / columns.length)]}, ${columns[k % columns.length]}` : placeOf(k));
+  const found = `Most: ${number(values[best])}, ${name(best)}. Control: ${control}`;
+  return { values, columns: rows ? columns.length : GRID, name, low, high: 1, said: number, found };
+}
+
+/** What looks at the words with which the text speaks of an attribute, in the run that is looked into. */
+function lookedAt(attribute) {
   const inside = insideNow();
   if (!inside) return { found: "Needs a picture that the model has drawn." };
-  const rows = rowsOf(inside.words, name, state.table);
+  const rows = rowsOf(inside.words, attribute, state.table);
   if (!rows.length) return { found: "This text says nothing about it." };
-  const words = inside.words.filter(({ row }) => rows.includes(row)).map(({ text }) => text).join(" ");
   const steps = inside.sigmas.length;
-  if (by === "patch") {
-    const each = inside.sigmas.map((_, step) => toRows(inside, rows, step, null));
-    const values = each[0].map((_, patch) => mean(each.map((shares) => shares[patch])));
-    const found = `“${words}”. ${most(values, percent)}`;
-    return { ...patchwise(values, 0, Math.max(...values)), said: percent, found };
-  }
-  const values = everywhere(inside, (step, block) => mean(toRows(inside, rows, step, block)));
-  const cell = (k) => `block ${Math.floor(k / steps) + 1}, step ${(k % steps) + 1}`;
-  return { values, rows: inside.blocks, columns: steps, name: cell, low: 0, high: Math.max(...values), said: percent,
-           found: `“${words}”. Most: ${percent(Math.max(...values))}.` };
-}
-
-const readPatches = ({ patches, measure, guessing, control }) => ({
-  ...patchwise(patches, guessing, 1),
-  found: `${most(patches)} Control, shuffled labels: ${control.toFixed(2)} at most (${measure}).`,
-});
-
-function readBlocks({ blocks, steps, measure, guessing }) {
-  const place = (row) => (row ? `after block ${row + 1}` : "before block 1");
-  const columns = steps.length;
-  const name = (k) => `${place(Math.floor(k / columns))}, step ${steps[k % columns] + 1} of ${maps.sampling_steps.readable}`;
-  const control = Math.max(...blocks[0]).toFixed(2);
-  return { values: blocks.flat(), rows: blocks.length, columns, name, low: guessing, high: 1,
-           found: `Control, the top row: what the noisy latents show before any block, ${control} at most (${measure}).` };
-}
-
-const usedPatches = ({ patches, patches_control: control }) => (patches
-  ? { ...patchwise(patches, 0, 1), found: `${most(patches)} Control, a run about other things or noise: ${control.toFixed(2)}.` }
-  : { found: "Not measured: one patch alone makes no other category. Look by block and step." });
-
-function usedBlocks({ blocks, steps, control }) {
-  const [columns, all] = [steps.length, maps.sampling_steps.used];
-  return { values: blocks.flat(), rows: blocks.length, columns, low: 0, high: 1,
-           name: (k) => `from block ${Math.floor(k / columns) + 1} on, first ${steps[k % columns]} of ${all} steps`,
-           found: `Control, a text about other things or noise: ${control.toFixed(2)} at most.` };
+  const each = everywhere(inside, (step, block) => toRows(inside, rows, step, block));
+  const values = by === "block" ? each.map(mean) : each[0].map((_, patch) => mean(each.map((shares) => shares[patch])));
+  const name = by === "block" ? (k) => cellName(k, steps) : placeOf;
+  const high = Math.max(...values);
+  const words = inside.words.filter(({ row }) => rows.includes(row)).map(({ text }) => text).join(" ");
+  const found = `The words: “${words}”. Most: ${percent(high)}, ${name(values.indexOf(high))}.`;
+  return { values, columns: by === "block" ? steps : GRID, name, low: 0, high, said: percent, found };
 }

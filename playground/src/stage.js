@@ -2,7 +2,7 @@
 
 import { lookUp, nearest } from "./degrees.js";
 import { byId, make, on } from "./dom.js";
-import { colour, difference, draw, drawLeft, drawOver, maskCanvas } from "./picture.js";
+import { difference, draw, drawLeft, drawOver, maskCanvas } from "./picture.js";
 import { state } from "./state.js";
 import { caption, levelsOf } from "./words.js";
 
@@ -27,13 +27,6 @@ export function openStage({ settle, moved }) {
     state.mask = event.target.checked;
     showStage();
   });
-  const hold = (isHeld) => (event) => {
-    if (event.key && ![" ", "Enter"].includes(event.key)) return;
-    state.holding = isHeld;
-    showStage();
-  };
-  for (const begin of ["pointerdown", "keydown"]) on("hold", begin, hold(true));
-  for (const end of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"]) on("hold", end, hold(false));
 }
 
 /** What the picture shows, for those who do not see it. */
@@ -46,9 +39,8 @@ export function showStage() {
   const found = edit && lookUp(edit.nodes, state.degree);
   const isEdit = Boolean(found && !isInside && !preview);
   for (const id of ["degree-box", "view-box"]) byId(id).hidden = !edit || isInside;
-  byId("hold").hidden = !isEdit;
   byId("wipe").hidden = !isEdit || view !== "compare";
-  byId("legend").hidden = !isEdit || view !== "difference" || state.holding;
+  byId("legend").hidden = !isEdit || view !== "difference";
   byId("patches").hidden = !isInside || preview || !(portrait?.inside || edit?.inside);
   byId("frame").classList.toggle("heat-over", isInside && look.row >= 0 && !preview);
   byId("busy-bar").hidden = !busy;
@@ -76,7 +68,7 @@ function label(name, badge = "", caption = "") {
 
 function showEdit({ picture, over, share }) {
   const [target, { edit, portrait, view }] = [byId("picture"), state];
-  if (state.holding) return show(portrait.canvas, `Before the edit: ${described(edit)}`, "before");
+  if (view === "before") return show(portrait.canvas, `Before the edit: ${described(edit)}`, "before");
   if (view === "difference") return showDifference(target);
   draw(target, picture.canvas);
   if (over) drawOver(target, over.canvas, share);
@@ -93,10 +85,8 @@ function showDifference(target) {
   const { canvas, mean, most, moved } = (node.difference ??= difference(nearest(nodes, 0).pixels, node.pixels));
   draw(target, canvas);
   byId("legend-high").textContent = `${most.toFixed(0)} of 255`;
-  const stops = [0, 0.25, 0.5, 0.75, 1].map((share) => `rgb(${colour(share).join(" ")})`);
-  byId("legend-scale").style.background = `linear-gradient(to right, ${stops.join(", ")})`;
-  const says = `Degree ${node.degree.toFixed(2)} less degree 0: mean ${mean.toFixed(1)} of 255, most ${most.toFixed(0)}; ` +
-    `${(100 * moved).toFixed(0)} % of the pixels changed by more than 8.`;
+  const says = `Degree ${node.degree.toFixed(2)} less degree 0: mean ${mean.toFixed(1)} of 255, ` +
+    `most ${most.toFixed(0)}; ${(100 * moved).toFixed(0)} % of the pixels changed by more than 8.`;
   label(`Difference map. ${says}`, "", says);
 }
 
