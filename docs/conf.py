@@ -7,7 +7,9 @@ plain Markdown: what is in the menus stands here, in `MENUS`.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from ditlens.version import __version__
 
 ROOT = Path(__file__).parents[1]
 PLAYGROUND = ROOT / "outputs" / "playground"
+"""What `make playground` builds; it becomes part of the site if it is there."""
 EXCEPTIONS = sorted(each.__name__ for each in DitlensError.__subclasses__())
 
 MENUS = {
@@ -33,9 +36,9 @@ MENUS = {
         "docs/explanation/README",
         "docs/reference/README",
         "docs/teaching/README",
-        "docs/README",
         "CHANGELOG",
         "CONTRIBUTING",
+        "docs/README",
     ],
     "notebooks/README": [f"notebooks/{lesson.stem}" for lesson in LESSONS.values()],
     "docs/how-to/README": sorted(
@@ -48,8 +51,9 @@ MENUS = {
         "docs/model/results",
         "docs/model/sizes",
         "docs/benchmarks",
-        *sorted(f"docs/decisions/{path.stem}" for path in ROOT.glob("docs/decisions/*.md")),
+        "docs/decisions/README",
     ],
+    "docs/decisions/README": sorted(f"docs/decisions/{path.stem}" for path in ROOT.glob("docs/decisions/0*.md")),
     "docs/reference/README": [
         "docs/reference/glossary",
         "docs/reference/names",
@@ -75,6 +79,18 @@ MENUS = {
 }
 """The pages below each page, in the order of the menus."""
 
+START = """
+
+```{container} start
+[Try it in the browser](docs/playground.md)
+[First notebook](notebooks/00_start_here.ipynb)
+[How-to](docs/how-to/README.md)
+[Reference](docs/reference/README.md)
+```
+
+"""
+"""The buttons below the title of the start page."""
+
 # --- Sphinx ------------------------------------------------------------------------------------------------
 
 project = "ditlens"
@@ -83,7 +99,7 @@ copyright = "the ditlens authors. Text and images: CC BY 4.0; code: Apache-2.0" 
 version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/**/*.md", "data/**/*.md", "notebooks/*.md", "notebooks/*.ipynb"]
+include_patterns = [f"{folder}*.{kind}" for folder in ("", "docs/", "docs/**/", "data/", "data/**/", "notebooks/") for kind in ("md", "ipynb")]
 exclude_patterns = [".*", "**/.*", "outputs", "build", "dist", "tests", "benchmarks", "ditlens", "playground"]
 nitpicky = True
 nitpick_ignore_regex = [
@@ -114,22 +130,24 @@ napoleon_use_rtype = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "ditlens"
-html_static_path = ["site/static"]
+html_static_path = ["site"]
 html_css_files = ["ditlens.css"]
-html_logo = "site/static/logo.svg"
-html_favicon = "site/static/logo.svg"
+html_logo = "site/logo.svg"
+html_favicon = "site/logo.svg"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "ditlens", "alt_text": "ditlens"},
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_nav_level": 1,
+    "show_toc_level": 2,
     "navigation_depth": 3,
     "secondary_sidebar_items": ["page-toc"],
     "back_to_top_button": False,
@@ -149,8 +167,30 @@ def notebook_line(stem: str) -> str:
     )
 
 
+def command_help() -> str:
+    """The help of every command, as a terminal of 100 columns shows it."""
+    from typer.main import get_command
+
+    from ditlens.cli.commands import app
+
+    def parts(command: Any, name: str) -> Iterator[str]:
+        context = command.make_context(name, [], resilient_parsing=True, terminal_width=100, max_content_width=100)
+        yield f"\n## {name}\n\n```text\n{command.get_help(context).strip()}\n```\n"
+        for word, below in getattr(command, "commands", {}).items():
+            yield from parts(below, f"{name} {word}")
+
+    return "".join(parts(get_command(app), "ditlens"))
+
+
 def add_to_source(app: Sphinx, page: str, source: list[str]) -> None:
-    """Give a page its menu, and a notebook the line that says how to open it."""
+    """Give a page its menu and what is only in the site, and a notebook the line that says how to open it."""
+    source[0] = source[0].replace("(docs/report/)", "(docs/report/index.html)")
+    if page == root_doc:
+        source[0] = source[0].replace("\n\n", START, 1)
+    if page == "docs/playground" and PLAYGROUND.is_dir():
+        source[0] = source[0].replace("<!-- link -->", "**[Open the playground](../playground/index.html)**")
+    if page == "docs/reference/commands":
+        source[0] += command_help()
     if page in MENUS:
         entries = "\n".join(f"/{entry}" for entry in MENUS[page])
         source[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n"
@@ -163,19 +203,47 @@ def add_to_source(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = json.dumps(book)
 
 
-def link_names(app: Sphinx, env: Any, node: addnodes.pending_xref, text: nodes.Element) -> nodes.Element | None:
-    """Link a name that is written short (`Edit.sweep`), or by the module that defines it (`ditlens.ems.edit.Edit`)."""
-    if node.get("refdomain") != "py":
-        return None
+def place_of(env: Any, name: str) -> tuple[str, Any] | None:
+    """Where a name is documented that is written short (`Edit.sweep`), or by the module that defines it."""
     objects = env.get_domain("py").objects
-    target = node["reftarget"].removeprefix("dl.").removesuffix("()")
-    named = [each for each in objects if each.endswith(f".{target}")]
-    if target.startswith("ditlens."):
-        named = [each for each in (f"ditlens.{target.rpartition('.')[2]}",) if each in objects]
-    if len(named) != 1:
+    name = re.sub(r"\(.*\)$", "", re.sub(r"^dl\.", "ditlens.", name))
+    if name in objects:
+        return name, objects[name]
+    if name.startswith("ditlens."):  # ditlens.ems.edit.Edit is ditlens.Edit
+        found = [each for each in (f"ditlens.{name.rpartition('.')[2]}",) if each in objects]
+    else:
+        found = [each for each in objects if each.endswith(f".{name}")]
+    return (found[0], objects[found[0]]) if len(found) == 1 else None
+
+
+def link_names(app: Sphinx, env: Any, node: addnodes.pending_xref, text: nodes.Element) -> nodes.Element | None:
+    """Resolve names in docstrings and signatures that Sphinx does not find."""
+    place = place_of(env, node["reftarget"]) if node.get("refdomain") == "py" else None
+    if place is None:
         return None
-    found = objects[named[0]]
-    return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, text, named[0])
+    return make_refnode(app.builder, node["refdoc"], place[1].docname, place[1].node_id, text, place[0])
+
+
+def link_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Link code in the text of a page that is the name of something documented."""
+    for node in list(doctree.findall(nodes.literal)):
+        inside = (nodes.reference, nodes.title, addnodes.desc)
+        if "code" in node["classes"] or "xref" in node["classes"] or any_parent(node, inside):
+            continue
+        name = node.astext()
+        place = place_of(app.env, name) if re.match(r"(dl|ditlens)\.|[A-Z]\w*[a-z]", name) else None
+        if place:
+            node.replace_self(
+                make_refnode(app.builder, page, place[1].docname, place[1].node_id, node.deepcopy(), place[0])
+            )
+
+
+def any_parent(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
+    """Whether a node is inside one of some kinds."""
+    while (node := node.parent) is not None:
+        if isinstance(node, kinds):
+            return True
+    return False
 
 
 def link_pages(app: Sphinx, doctree: nodes.document) -> None:
@@ -199,15 +267,20 @@ def copy_pages(app: Sphinx, error: Exception | None) -> None:
 # --- formulas as MathML, which browsers show without a script ----------------------------------------------
 
 
+def mathml(formula: str, as_block: bool = False) -> str:
+    """A formula of TeX as MathML; docutils knows brackets of a size as left or right ones only."""
+    return tex2mathml(re.sub(r"\\big(?![a-z])", r"\\bigl", formula), as_block=as_block)
+
+
 def visit_inline_math(self: Any, node: nodes.math) -> None:
     """A formula in a line."""
-    self.body.append(tex2mathml(node.astext()))
+    self.body.append(mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def visit_math_block(self: Any, node: nodes.math_block) -> None:
     """A formula of its own."""
-    self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    self.body.append(f'<div class="math">{mathml(node.astext(), as_block=True)}</div>')
     raise nodes.SkipNode
 
 
@@ -217,4 +290,5 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", add_to_source)
     app.connect("missing-reference", link_names)
     app.connect("doctree-read", link_pages, priority=100)
+    app.connect("doctree-resolved", link_code)
     app.connect("build-finished", copy_pages)
