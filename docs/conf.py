@@ -53,7 +53,9 @@ MENUS = {
         "docs/benchmarks",
         "docs/decisions/README",
     ],
-    "docs/decisions/README": sorted(f"docs/decisions/{path.stem}" for path in ROOT.glob("docs/decisions/0*.md")),
+    "docs/decisions/README": sorted(
+        f"docs/decisions/{path.stem}" for path in ROOT.glob("docs/decisions/0*.md")
+    ),
     "docs/reference/README": [
         "docs/reference/glossary",
         "docs/reference/names",
@@ -74,7 +76,9 @@ MENUS = {
             "worlds report architectures"
         ).split()
     ],
-    "docs/reference/errors/README": [f"docs/reference/errors/{name}" for name in ("DitlensError", *EXCEPTIONS)],
+    "docs/reference/errors/README": [
+        f"docs/reference/errors/{name}" for name in ("DitlensError", *EXCEPTIONS)
+    ],
     "docs/teaching/README": ["docs/teaching/exercises"],
 }
 """The pages below each page, in the order of the menus."""
@@ -99,7 +103,11 @@ copyright = "the ditlens authors. Text and images: CC BY 4.0; code: Apache-2.0" 
 version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 root_doc = "README"
-include_patterns = [f"{folder}*.{kind}" for folder in ("", "docs/", "docs/**/", "data/", "data/**/", "notebooks/") for kind in ("md", "ipynb")]
+include_patterns = [
+    f"{folder}*.{kind}"
+    for folder in ("", "docs/", "docs/**/", "data/", "data/**/", "notebooks/")
+    for kind in ("md", "ipynb")
+]
 exclude_patterns = [".*", "**/.*", "outputs", "build", "dist", "tests", "benchmarks", "ditlens", "playground"]
 nitpicky = True
 nitpick_ignore_regex = [
@@ -140,7 +148,7 @@ html_show_sphinx = False
 html_math_renderer = "mathml"
 html_context = {"default_mode": "auto"}
 html_theme_options = {
-    "logo": {"text": "ditlens", "alt_text": "ditlens"},
+    "logo": {"text": "ditlens"},
     "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
@@ -174,7 +182,9 @@ def command_help() -> str:
     from ditlens.cli.commands import app
 
     def parts(command: Any, name: str) -> Iterator[str]:
-        context = command.make_context(name, [], resilient_parsing=True, terminal_width=100, max_content_width=100)
+        context = command.make_context(
+            name, [], resilient_parsing=True, terminal_width=100, max_content_width=100
+        )
         yield f"\n## {name}\n\n```text\n{command.get_help(context).strip()}\n```\n"
         for word, below in getattr(command, "commands", {}).items():
             yield from parts(below, f"{name} {word}")
@@ -213,10 +223,14 @@ def place_of(env: Any, name: str) -> tuple[str, Any] | None:
         found = [each for each in (f"ditlens.{name.rpartition('.')[2]}",) if each in objects]
     else:
         found = [each for each in objects if each.endswith(f".{name}")]
+        if name.islower() and "." not in name:  # else every argument that is called like some attribute
+            found = [each for each in found if objects[each].objtype == "function"]
     return (found[0], objects[found[0]]) if len(found) == 1 else None
 
 
-def link_names(app: Sphinx, env: Any, node: addnodes.pending_xref, text: nodes.Element) -> nodes.Element | None:
+def link_names(
+    app: Sphinx, env: Any, node: addnodes.pending_xref, text: nodes.Element
+) -> nodes.Element | None:
     """Resolve names in docstrings and signatures that Sphinx does not find."""
     place = place_of(env, node["reftarget"]) if node.get("refdomain") == "py" else None
     if place is None:
@@ -240,10 +254,7 @@ def link_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 def any_parent(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
     """Whether a node is inside one of some kinds."""
-    while (node := node.parent) is not None:
-        if isinstance(node, kinds):
-            return True
-    return False
+    return node.parent is not None and (isinstance(node.parent, kinds) or any_parent(node.parent, kinds))
 
 
 def link_pages(app: Sphinx, doctree: nodes.document) -> None:
@@ -253,11 +264,40 @@ def link_pages(app: Sphinx, doctree: nodes.document) -> None:
             node.replace_self(nodes.reference("", "", *node.children, refuri=node["reftarget"]))
 
 
+REPAIRS = (
+    # The parameters of a signature are no list of definitions.
+    (r"(?s)(?<=<dt class=\"sig )(.*?)(?=</dt>)", lambda found: spans(found[1])),
+    # What opens a part of the menu has no name, and the button that searches hides the one that it shows.
+    (r"<summary>(?=<span class=\"toctree-toggle\")", '<summary aria-label="Show the pages below">'),
+    (r"(?<=search-button__button pst-js-only\") title=\"Search\" aria-label=\"Search\"", ""),
+    # The corner of a table.
+    (r"<th class=\"head\"><p></p></th>", "<td></td>"),
+)
+"""What the HTML of Sphinx and of the theme keeps from people with a screen reader."""
+
+
+def spans(signature: str) -> str:
+    """The lines of a signature as spans."""
+    for tag, name in (("dl", "sig-lines"), ("dd", "sig-line")):
+        signature = signature.replace(f"<{tag}>", f'<span class="{name}">').replace(f"</{tag}>", "</span>")
+    return signature
+
+
+def repair(site: Path) -> None:
+    """Apply `REPAIRS` to every page."""
+    for path in site.rglob("*.html"):
+        text = path.read_text("utf-8")
+        for pattern, new in REPAIRS:
+            text = re.sub(pattern, new, text)
+        path.write_text(text, "utf-8")
+
+
 def copy_pages(app: Sphinx, error: Exception | None) -> None:
     """Put the pages that Sphinx does not make where the links expect them, and the start page at the top."""
     if error:
         return
     site = Path(app.outdir)
+    repair(site)
     shutil.copytree(ROOT / "docs" / "report", site / "docs" / "report", dirs_exist_ok=True)
     if PLAYGROUND.is_dir():
         shutil.copytree(PLAYGROUND, site / "playground", dirs_exist_ok=True)
@@ -280,7 +320,7 @@ def visit_inline_math(self: Any, node: nodes.math) -> None:
 
 def visit_math_block(self: Any, node: nodes.math_block) -> None:
     """A formula of its own."""
-    self.body.append(f'<div class="math">{mathml(node.astext(), as_block=True)}</div>')
+    self.body.append(f'<div class="formula">{mathml(node.astext(), as_block=True)}</div>')
     raise nodes.SkipNode
 
 
