@@ -66,8 +66,8 @@ MENUS = {
         "docs/reference/metrics",
         "docs/reference/disentanglement",
         "data/README",
-        "data/models/portraits/README",
-        "data/models/portraits-twin/README",
+        "Model card of portraits </data/models/portraits/README>",
+        "Model card of portraits-twin </data/models/portraits-twin/README>",
     ],
     "docs/reference/api/README": [
         f"docs/reference/api/{stem}"
@@ -121,11 +121,12 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
+nb_merge_streams = True
 nb_mime_priority_overrides = [("html", "text/html", 0)]
 
 autosummary_generate = False
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
@@ -176,14 +177,14 @@ def notebook_line(stem: str) -> str:
 
 
 def command_help() -> str:
-    """The help of every command, as a terminal of 100 columns shows it."""
+    """The help of every command, as a terminal of 78 columns shows it."""
     from typer.main import get_command
 
     from ditlens.cli.commands import app
 
     def parts(command: Any, name: str) -> Iterator[str]:
         context = command.make_context(
-            name, [], resilient_parsing=True, terminal_width=100, max_content_width=100
+            name, [], resilient_parsing=True, terminal_width=78, max_content_width=78
         )
         yield f"\n## {name}\n\n```text\n{command.get_help(context).strip()}\n```\n"
         for word, below in getattr(command, "commands", {}).items():
@@ -202,7 +203,7 @@ def add_to_source(app: Sphinx, page: str, source: list[str]) -> None:
     if page == "docs/reference/commands":
         source[0] += command_help()
     if page in MENUS:
-        entries = "\n".join(f"/{entry}" for entry in MENUS[page])
+        entries = "\n".join(entry if "<" in entry else f"/{entry}" for entry in MENUS[page])
         source[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n"
     if Path(app.env.doc2path(page)).suffix == ".ipynb":
         book = json.loads(source[0])
@@ -257,7 +258,7 @@ def any_parent(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
     return node.parent is not None and (isinstance(node.parent, kinds) or any_parent(node.parent, kinds))
 
 
-def link_pages(app: Sphinx, doctree: nodes.document) -> None:
+def link_pages(_: Sphinx, doctree: nodes.document) -> None:
     """A link to a page that Sphinx does not make is a link, and not something to download."""
     for node in list(doctree.findall(addnodes.download_reference)):
         if node["reftarget"].endswith(".html"):
@@ -270,10 +271,12 @@ REPAIRS = (
     # What opens a part of the menu has no name, and the button that searches hides the one that it shows.
     (r"<summary>(?=<span class=\"toctree-toggle\")", '<summary aria-label="Show the pages below">'),
     (r"(?<=search-button__button pst-js-only\") title=\"Search\" aria-label=\"Search\"", ""),
+    # Long names may be broken after a dot.
+    (r"(?<=class=\"pre\">)(ditlens(?:\.\w+)+)", lambda found: found[1].replace(".", ".<wbr>")),
     # The corner of a table.
     (r"<th class=\"head\"><p></p></th>", "<td></td>"),
 )
-"""What the HTML of Sphinx and of the theme keeps from people with a screen reader."""
+"""What is improved in the HTML of Sphinx and of the theme, mostly for people with a screen reader."""
 
 
 def spans(signature: str) -> str:
