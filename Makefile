@@ -77,7 +77,8 @@ docs: EXTRAS = all,docs
 docs: $(INSTALLED) ## Build the site into outputs/site, offline, and check it (half a minute; Python 3.11 or newer)
 	@$(BIN)/python -c 'import sphinx, myst_nb, pydata_sphinx_theme' 2>/dev/null \
 	    || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
-	@$(BIN)/python -m sphinx -q -n -c docs -d outputs/site.doctrees -w outputs/site.warnings . outputs/site
+	@rm -rf outputs/site outputs/site.doctrees
+	@$(BIN)/python -m sphinx -q -c docs -d outputs/site.doctrees -w outputs/site.warnings . outputs/site
 	@$(BIN)/python docs/check.py outputs/site
 
 notebooks: $(INSTALLED) ## Build all notebooks from their sources, run them, and save them as they are committed

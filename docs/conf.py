@@ -143,6 +143,7 @@ html_static_path = ["site"]
 html_css_files = ["ditlens.css"]
 html_logo = "site/logo.svg"
 html_favicon = "site/logo.svg"
+html_sidebars = dict.fromkeys(["README", "docs/README", "docs/playground", "CHANGELOG", "CONTRIBUTING"], [])
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
@@ -199,7 +200,7 @@ def add_to_source(app: Sphinx, page: str, source: list[str]) -> None:
     if page == root_doc:
         source[0] = source[0].replace("\n\n", START, 1)
     if page == "docs/playground" and PLAYGROUND.is_dir():
-        source[0] = source[0].replace("<!-- link -->", "**[Open the playground](../playground/index.html)**")
+        source[0] = source[0].replace("<!-- link -->", '<a href="../playground/index.html">Open the playground</a>')
     if page == "docs/reference/commands":
         source[0] += command_help()
     if page in MENUS:

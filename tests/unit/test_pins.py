@@ -72,7 +72,7 @@ def test_the_build_uses_the_pinned_setuptools():
 
 def test_all_means_all_extras_but_the_large_ones():
     (everything,) = map(Requirement, EXTRAS["all"])
-    assert everything.extras == set(EXTRAS) - {"all", "app", "browser", "cluster", "export"}
+    assert everything.extras == set(EXTRAS) - {"all", "app", "browser", "cluster", "docs", "export", "fast"}
 
 
 def test_make_and_conda_read_the_constraints():
