@@ -200,7 +200,9 @@ def add_to_source(app: Sphinx, page: str, source: list[str]) -> None:
     if page == root_doc:
         source[0] = source[0].replace("\n\n", START, 1)
     if page == "docs/playground" and PLAYGROUND.is_dir():
-        source[0] = source[0].replace("<!-- link -->", '<a href="../playground/index.html">Open the playground</a>')
+        source[0] = source[0].replace(
+            "<!-- link -->", '<a href="../playground/index.html">Open the playground</a>'
+        )
     if page == "docs/reference/commands":
         source[0] += command_help()
     if page in MENUS:
