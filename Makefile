@@ -17,7 +17,7 @@ WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); ec
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo lab test check notebooks bench bench-model bench-sizes bench-capture bench-edit bench-geometry clean
-.PHONY: wheel test-wheel test-browser playground bench-house bench-faults bench-analyse bench-views bench-course bench-site course
+.PHONY: docs wheel test-wheel test-browser playground bench-house bench-faults bench-analyse bench-views bench-course bench-site course
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -78,6 +78,14 @@ playground: $(INSTALLED) ## Build the playground, a page that runs the model in 
 	@$(BIN)/python -c 'import onnx, onnxscript, onnxruntime' 2>/dev/null \
 	    || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@$(BIN)/ditlens playground --build-only --out outputs/playground
+
+docs: EXTRAS = all,docs
+docs: $(INSTALLED) ## Build the site into outputs/site, offline, and check it (half a minute; Python 3.11 or newer)
+	@$(BIN)/python -c 'import sphinx, myst_nb, pydata_sphinx_theme' 2>/dev/null \
+	    || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@rm -rf outputs/site outputs/site.doctrees
+	@$(BIN)/python -m sphinx -q -c docs -d outputs/site.doctrees -w outputs/site.warnings . outputs/site
+	@$(BIN)/python docs/check.py outputs/site
 
 notebooks: $(INSTALLED) ## Build all notebooks from their sources, run them, and save them as they are committed
 	@$(BIN)/python tests/notebooks/execute.py

@@ -40,7 +40,7 @@ Mask: TypeAlias = Float[Tensor, "#batch 1 height width"]
 Sigma: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, " batch"]
 """A noise level in [0, 1]: one number, or one for each item of the batch."""
 Guidance: TypeAlias = float | Float[Tensor, "batch 1 1 1"]
-"""Strength of guidance: one number, or one for each item of the batch, see `per_item`."""
+"""Strength of guidance, one number or one for each item of the batch (see `per_item`)."""
 
 # --- texts -------------------------------------------------------------------------------------------------
 

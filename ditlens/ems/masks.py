@@ -139,7 +139,7 @@ def latent_mask(mask: Any, size: Sequence[int], grow: int = 0) -> torch.Tensor:
         grow: Cells by which the mask is widened on every side.
 
     Returns:
-        (1, 1, *size), values in [0, 1].
+        (1, 1, height, width), values in [0, 1].
 
     Raises:
         SettingError: If the mask cannot be used.
@@ -165,7 +165,7 @@ def difference_mask(
 ) -> torch.Tensor:
     """A mask from where the model would do something else under a target text than under the source text.
 
-    At one noise level, d = mean over noises and channels of |v(x_t, target) - v(x_t, source)|. The idea is
+    At one noise level, d = mean over noises and channels of ``|v(x_t, target) - v(x_t, source)|``. The idea is
     DiffEdit's (there at half noise, with a hard threshold). Where d is below `low` of its largest values nothing
     may change, above `high` of them everything.
 

@@ -246,8 +246,8 @@ class Distillation(DeltaVelocity):
 
     Attributes:
         eta: Coupling at the first step and, reached linearly, behind the last; DDS has (0, 0), DVRF (0, 1).
-        reference: v_target is compared with v_"source"(q), with eps - x, the velocity of the "noise", or with
-            v_source at the "same" point p (HSDS-recon).
+        reference: v_target is compared with v_source at q ("source"), with eps - x ("noise"), or with v_source at
+            p, the "same" point (HSDS-recon).
         lr: Learning rate; None takes the gap t - t' of the grid.
         weight: Weight of the gradient: "clean" is 1 - t, "one" is 1.
         schedule: Walk down a "grid", or draw `steps` "random" noise levels from sigma_range.

@@ -134,11 +134,11 @@ def dci(codes: Any, factors: Any, discrete: Sequence[bool] | None = None, seed: 
     """Disentanglement, completeness, informativeness, from which codes matter for predicting which factors.
 
     R_ik is the impurity-based importance of z_i in scikit-learn's gradient boosted trees (defaults) that predict
-    y_k. disentanglement = sum_i rho_i (1 - H_K(R_i. / sum_k R_ik)), rho_i = sum_k R_ik / sum R;
-    completeness = sum_k rho_k (1 - H_D(R_.k / sum_i R_ik)), rho_k alike; H_n has base n. Eastwood and Williams 2018
-    (openreview By-7dz-AZ), with the trees of Locatello et al. 2019; papers with other importances (lasso, random
-    forests) have other numbers. Importances sum to 1 also for a factor that no code knows: noise then counts as
-    much as knowledge, so read informativeness first.
+    y_k. ``disentanglement = sum_i rho_i (1 - H_K(R_i. / sum_k R_ik))``, ``rho_i = sum_k R_ik / sum R``;
+    ``completeness = sum_k rho_k (1 - H_D(R_.k / sum_i R_ik))``, rho_k alike; H_n has base n. Eastwood and Williams
+    2018 (openreview By-7dz-AZ), with the trees of Locatello et al. 2019; papers with other importances
+    (lasso, random forests) have other numbers. Importances sum to 1 also for a factor that no code knows: noise
+    then counts as much as knowledge, so read informativeness first.
 
     Args:
         codes: (samples, codes).

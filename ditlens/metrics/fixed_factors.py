@@ -61,8 +61,8 @@ def factor_vae(codes: Any, factors: Any, discrete: Sequence[bool] | None = None,
 def beta_vae(codes: Any, factors: Any, discrete: Sequence[bool] | None = None, seed: int = 0) -> float:
     """The metric of BetaVAE: do differences of codes tell which factor two samples share?
 
-    Logistic regression of k on mean |z - z'| over 64 pairs that share y_k, codes standardised; accuracy on pairs of
-    held-out samples. Higgins et al. 2017 (openreview Sy2fzU9gl). Pairs are drawn from the table, as in
+    Logistic regression of k on mean ``|z - z'|`` over 64 pairs that share y_k, codes standardised; accuracy on
+    pairs of held-out samples. Higgins et al. 2017 (openreview Sy2fzU9gl). Pairs are drawn from the table, as in
     `factor_vae`. It cannot see one missing factor: that all codes move tells the classifier which one is shared.
 
     Args:

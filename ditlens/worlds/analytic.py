@@ -135,7 +135,7 @@ class TwoFactorWorld(GaussianWorld):
 class MixtureWorld:
     """Images of a text are a mixture of Gaussians; the text is the tensor of all their means.
 
-    With responsibilities r_j(x, t) ~ w_j exp(-|x - (1 - t) mu_j|^2 / (2 V(t))), summing to 1::
+    With responsibilities ``r_j(x, t) ~ w_j exp(-|x - (1 - t) mu_j|^2 / (2 V(t)))``, summing to 1::
 
         v(x, t) = sum_j r_j(x, t) v_j(x, t),     v_j the velocity of the Gaussian with mean mu_j
 

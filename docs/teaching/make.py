@@ -76,7 +76,12 @@ def pages() -> dict[Path, str]:
     for lesson in LESSONS.values():
         text += chapter(lesson)
     found = {HERE / "exercises.md": "\n".join(text)}
-    for path, folder in ((ROOT / "README.md", "notebooks/"), (HERE / "README.md", "../../notebooks/")):
+    tables = (
+        (ROOT / "README.md", "notebooks/"),
+        (ROOT / "notebooks" / "README.md", ""),
+        (HERE / "README.md", "../../notebooks/"),
+    )
+    for path, folder in tables:
         new = f"\\g<1>{table(folder)}\\g<2>"
         found[path] = TABLE.sub(new, path.read_text("utf-8"))
     return found

@@ -108,8 +108,8 @@ export class Model {
         const share = (Math.min(1, Math.max(-1, readings.shift())) + 1) / 2;
         values[name] = Math.round((share * (spec.high - spec.low) + spec.low) * 1e4) / 1e4;
       } else {
-        const logits = readings.splice(0, spec.values.length);
-        values[name] = spec.values[logits.indexOf(Math.max(...logits))];
+        const logits = readings.splice(0, spec.levels.length);
+        values[name] = spec.levels[logits.indexOf(Math.max(...logits))].value;
       }
     }
     return values;

@@ -517,7 +517,7 @@ class Study(Carded):
 
     @takes(size=COUNT)
     def batches(self, site: str, size: int = 64, **choice: Any) -> Iterator[StudySlice]:
-        """The slices of `read`, with its step, tokens and pass_, in parts of `size` items."""
+        """The slices of `read`, with its `step`, `tokens` and ``pass_``, in parts of `size` items."""
         for start in range(0, len(self.items), size):
             yield self.read(site, items=self.items[start : start + size], **choice)
 

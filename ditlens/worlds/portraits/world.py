@@ -22,6 +22,7 @@ from ditlens.worlds.portraits.attributes import (
     neutral,
     sample,
 )
+from ditlens.worlds.portraits.browser import words_table
 from ditlens.worlds.portraits.captions import compose
 from ditlens.worlds.portraits.constraints import satisfies
 from ditlens.worlds.portraits.describer import OracleDescriber, PortraitDescriber, change_indices
@@ -134,6 +135,7 @@ class Portraits:
 
     wanted = staticmethod(change_indices)
     phrase = staticmethod(phrase)
+    words_table = staticmethod(words_table)
 
     # --- judging an edit ---------------------------------------------------------------------------
 
