@@ -389,7 +389,9 @@ def wish_table() -> dict[str, Any]:
     table = _Table()
     phrases = table.phrases()
     rows, nouns = {}, {}
-    for stems in sorted(filter(_is_noun, ENTRIES), key=lambda s: (s[0] not in ENTRIES[s].heads, len(s))):
+    for stems in sorted(
+        filter(_is_noun, ENTRIES), key=lambda s: (" ".join(s) not in ENTRIES[s].heads, len(s))
+    ):
         number, entry = str(table.nouns[_like(stems)]), ENTRIES[stems]
         if number in nouns:
             continue
