@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "data"
 WISH = "a big smile and a crown"
 CHANGES = {"smile": 4, "hat": 3}
 """The same as levels, counted from 0."""
-DEGREES = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0, 1.5)
+DEGREES = (-1.0, -0.5, 0.0, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0, 1.5, 2.0)
 STEPS = 12
 SIDE = 128
 

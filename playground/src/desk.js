@@ -2,6 +2,7 @@
 
 export class Desk {
   #turn = 0;
+  /** @type {Promise<any>} */
   #last = Promise.resolve();
 
   /**
@@ -9,42 +10,37 @@ export class Desk {
    * @param {() => (() => Promise<void>) | null} later gives the next thing to do meanwhile, or nothing
    */
   constructor(engine, later) {
-    this.engine = engine;
-    this.later = later;
+    Object.assign(this, { engine, later });
   }
 
   /**
    * Do this now, in the place of what is in hand.
    * @template T
-   * @param {(current: () => boolean) => Promise<T>} call is told whether nothing else was asked for since
+   * @param {(isCurrent: () => boolean) => Promise<T>} call is told whether nothing else was asked for since
    * @returns {Promise<T | undefined>} nothing, if something else was asked for meanwhile
    */
   async now(call) {
     const turn = ++this.#turn;
-    const current = () => turn === this.#turn;
-    const before = this.#last;
+    const isCurrent = () => turn === this.#turn;
     this.engine.cancel();
-    let done = () => {};
-    this.#last = new Promise((resolve) => (done = resolve));
-    await before;
+    const made = this.#last.then(() => (isCurrent() ? call(isCurrent) : undefined));
+    this.#last = made.catch(() => {});
     try {
-      if (!current()) return undefined;
-      const result = await call(current);
-      return current() ? result : undefined;
+      const result = await made;
+      return isCurrent() ? result : undefined;
     } catch (error) {
-      if (error.name !== "Cancelled" && current()) throw error;
+      if (error.name !== "Cancelled" && isCurrent()) throw error;
       return undefined;
     } finally {
-      done();
-      if (current()) this.#meanwhile(current);
+      if (isCurrent()) setTimeout(() => this.#meanwhile(isCurrent)); // first the page shows what was made
     }
   }
 
-  async #meanwhile(current) {
-    await new Promise((resolve) => setTimeout(resolve)); // first the page shows what was made
-    for (let job = this.later(); job && current(); job = this.later()) {
-      this.#last = job().catch(() => {});
-      await this.#last;
+  async #meanwhile(isCurrent) {
+    for (let job = this.later(), ok = true; ok && job && isCurrent(); job = this.later()) {
+      const done = job().then(() => true, () => false);
+      this.#last = done;
+      ok = await done;
     }
   }
 }

@@ -22,9 +22,7 @@ export function make(tag, attributes = {}, ...children) {
 }
 
 /** Say something to screen readers, once. */
-export function announce(text) {
-  byId("news").textContent = text;
-}
+export const announce = (text) => (byId("news").textContent = text);
 
 /** Show a sentence in a place for them, or take it away. */
 export function say(place, text) {
@@ -42,9 +40,8 @@ export const onSubmit = (id, act) => on(id, "submit", (event) => {
 });
 
 /** Show which radio button of a fieldset is chosen. */
-export function choose(id, value) {
-  for (const input of byId(id).querySelectorAll("input")) input.checked = input.value === value;
-}
+export const choose = (id, value) => byId(id).querySelectorAll("input").forEach(
+  (input) => (input.checked = input.value === value));
 
 /**
  * Fill an element with a grid of buttons through which arrow keys lead.

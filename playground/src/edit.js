@@ -4,6 +4,7 @@ import { nearest } from "./degrees.js";
 import { byId, copy, make, on, onSubmit } from "./dom.js";
 import { toPython } from "./link.js";
 import { bare, changeRows, listed } from "./measures.js";
+import { download } from "./picture.js";
 import { state } from "./state.js";
 import { changedWords, drift, hidden, levelOf, readWish, spokenLevel } from "./words.js";
 
@@ -11,10 +12,10 @@ const IDEAS = 5; // of those that fit
 const PATIENCE = 600; // milliseconds after which the levels that were chosen are carried out
 
 /**
- * @param {{reset: () => void, save: () => void, ask: (asked: {wish: string} | {source: string, target: string} |
+ * @param {{reset: () => void, ask: (asked: {wish: string} | {source: string, target: string} |
  *   {changes: Record<string, number>}) => void}} actions
  */
-export function openEdit({ ask, reset, save }) {
+export function openEdit({ ask, reset }) {
   const typed = (id) => byId(id).value.trim();
   onSubmit("wish-form", () => typed("wish") && ask({ wish: typed("wish") }));
   onSubmit("texts-form", () => ask({ source: typed("source"), target: typed("target") }));
@@ -28,7 +29,10 @@ export function openEdit({ ask, reset, save }) {
     clearTimeout(waiting);
     reset();
   });
-  on("save", "click", save);
+  on("save", "click", () => {
+    const { canvas, degree } = nearest(state.edit.nodes, state.degree);
+    download(canvas, `portrait-degree-${degree}.png`);
+  });
   on("ideas", "click", ({ target }) => target.matches("button") && ask({ wish: target.textContent }));
   on("link", "click", (event) => copy(location.href, event.target));
   on("python-copy", "click", (event) => copy(byId("python").textContent, event.target));

@@ -122,9 +122,9 @@ function showStep({ sigmas }) {
 function showGaze(inside) {
   const { look } = state;
   shares = look.row < 0 ? null : gaze(inside, look, look.step, look.block);
-  byId("way").hidden = !shares;
-  byId("told").textContent = shares ? told(inside, look, shares)
-    : "Choose a word to see which patches look at it, or a patch to see which words it looks at.";
+  byId("told").textContent = shares ? told(inside, look, shares) : "";
+  for (const part of ["told-none", "totals-none"]) byId(part).hidden = Boolean(shares);
+  for (const part of ["told", "way", "totals", "totals-what"]) byId(part).hidden = !shares;
   const said = (row) => (shares ? `, ${percent(shares[row])}` : "");
   const scaled = (rows) => {
     const values = rows.map((row) => shares?.[row] ?? 0);
@@ -141,9 +141,7 @@ function showGaze(inside) {
 /** Shade every block and step by the attention between what is chosen and the other stream. */
 function showTable(inside) {
   const { look } = state;
-  byId("totals").hidden = !shares;
-  const say = (text) => (byId("totals-what").textContent = text);
-  if (!shares) return say("Choose a word or a patch first.");
+  if (!shares) return;
   const others = look.row < PATCHES ? "words" : "patches";
   const all = everywhere(inside, (step, block) => between(inside, look, step, block));
   const [most, steps] = [Math.max(...all), inside.sigmas.length];
@@ -151,5 +149,6 @@ function showTable(inside) {
   showTotals(all.map((share) => share / (most || 1)), names, look.block === null ? -1 : look.block * steps + look.step);
   const what = look.way === "to" ? `How much of its attention goes to all ${others}.`
     : `How much of their attention ${others} give to it, in the mean.`;
-  return say(`${what} Strongest: ${percent(most)}; now ${percent(between(inside, look, look.step, look.block))}.`);
+  const now = percent(between(inside, look, look.step, look.block));
+  byId("totals-what").textContent = `${what} Strongest: ${percent(most)}; now ${now}.`;
 }

@@ -7,20 +7,19 @@
  * @param {number} degree
  * @returns {string}
  */
-export function toLink(portrait, edit, degree) {
-  const parts = new URLSearchParams({ text: portrait.text, seed: String(portrait.seed) });
-  if (portrait.steps) parts.set("steps", String(portrait.steps));
-  if (edit?.wish) parts.set("wish", edit.wish);
-  else if (edit?.changes) parts.set("change", Object.entries(edit.changes).map((pair) => pair.join(":")).join(","));
-  else if (edit) [["source", edit.source], ["target", edit.target]].forEach(([key, text]) => parts.set(key, text));
-  if (edit) parts.set("degree", String(degree));
-  return `#${parts}`;
+export function toLink({ text, seed, steps }, edit, degree) {
+  const change = (changes) => Object.entries(changes).map((pair) => pair.join(":")).join(",");
+  const asked = !edit ? {} : edit.wish ? { wish: edit.wish } : edit.changes ? { change: change(edit.changes) }
+    : { source: edit.source, target: edit.target };
+  const parts = { text, seed, ...(steps && { steps }), ...asked, ...(edit && { degree }) };
+  return `#${new URLSearchParams(/** @type {any} */ (parts))}`;
 }
 
-const number = (text, low, high) => {
-  const value = Number(text);
-  return text !== null && text.trim() && Number.isFinite(value) && value >= low && value <= high ? value : null;
-};
+/** A number from low to high in a text; undefined if it is none. */
+function numberIn(text, low, high) {
+  const value = text?.trim() ? Number(text) : NaN;
+  return value >= low && value <= high ? value : undefined;
+}
 
 /**
  * What a link asks for; null if it holds no portrait. Whatever is out of range is left out.
@@ -33,24 +32,21 @@ export function fromLink(hash, attributes) {
   if (!text) return null;
   const [source, target] = [parts.get("source"), parts.get("target")];
   const named = (parts.get("change") ?? "").split(",").map((pair) => pair.split(":"));
-  const pairs = named.map(([name, level]) => [name, number(level ?? null, 0, (attributes[name]?.levels.length ?? 0) - 1)]);
-  const changes = Object.fromEntries(pairs.filter(([, level]) => Number.isInteger(level)));
-  const wish = parts.get("wish")?.slice(0, 200) ?? "";
-  const edit = wish ? { wish } : Object.keys(changes).length ? { changes } : source && target ? { source, target } : null;
-  const seed = Math.floor(number(parts.get("seed"), 0, 2 ** 32 - 1) ?? 0);
-  return { text, seed, steps: number(parts.get("steps"), 1, 100), edit, degree: number(parts.get("degree"), -1, 2) ?? 1 };
+  const levels = named.map(([name, level]) => [name, numberIn(level, 0, (attributes[name]?.levels.length ?? 0) - 1)]);
+  const changes = Object.fromEntries(levels.filter(([, level]) => Number.isInteger(level)));
+  const wish = parts.get("wish")?.slice(0, 200);
+  const isChange = Object.keys(changes).length > 0;
+  const edit = wish ? { wish } : isChange ? { changes } : source && target ? { source, target } : null;
+  const seed = Math.floor(numberIn(parts.get("seed"), 0, 2 ** 32 - 1) ?? 0);
+  const [steps, degree] = [numberIn(parts.get("steps"), 1, 100), numberIn(parts.get("degree"), -1, 2) ?? 1];
+  return { text, seed, steps, edit, degree };
 }
 
 /** The same in Python. JSON's way to quote a text is Python's, too. */
 export function toPython(portrait, edit, degree) {
-  const say = JSON.stringify;
+  const [text, source, target] = [portrait.text, edit.source, edit.target].map((each) => JSON.stringify(each));
   const steps = portrait.steps ? `, steps=${portrait.steps}` : "";
-  const image = portrait.own ? say("my.png") : "image";
-  const lines = ["import ditlens as dl", "", 'model = dl.load("portraits")'];
-  if (!portrait.own) lines.push(`image = model.generate(${say(portrait.text)}, seed=${portrait.seed}${steps})`);
-  if (edit) {
-    lines.push("edit = dl.edit(", `    model, ${image}, degree=${degree},`);
-    lines.push(`    source_text=${say(edit.source)},`, `    target_text=${say(edit.target)},`, ")", "edit");
-  }
-  return lines.join("\n");
+  const image = portrait.own ? 'image = "my.png"' : `image = model.generate(${text}, seed=${portrait.seed}${steps})`;
+  return ["import ditlens as dl", "", 'model = dl.load("portraits")', image, "edit = dl.edit(", "    model, image,",
+          `    source_text=${source},`, `    target_text=${target},`, `    degree=${degree},`, ")", "edit"].join("\n");
 }

@@ -8,7 +8,7 @@ import { Engine, supported } from "./engine.js";
 import { openFrame } from "./frame.js";
 import { insideNow, openInside, showInside } from "./inside.js";
 import { fromLink, toLink } from "./link.js";
-import { cutStrip, download, toCanvas, toPixels } from "./picture.js";
+import { cutStrip, toCanvas, toPixels } from "./picture.js";
 import { offerSteps, openPortrait, showPortrait } from "./portrait.js";
 import { openReadable, showReadable } from "./readable.js";
 import { openStage, showStage } from "./stage.js";
@@ -17,6 +17,7 @@ import { openTour } from "./tour.js";
 import { caption, levelsOf, pair, readWish } from "./words.js";
 
 const SEED = 0; // of an edit's noise, as in Python
+const FURTHER = "going there";
 const PREVIEWS = 3; // steps from one picture on its way to the next
 
 /** @type {Engine} */
@@ -31,35 +32,32 @@ const json = async (name) => (await fetch(name)).json();
 
 async function open() {
   showTab = openFrame(enter);
-  openStage({ settle, moved });
-  openEdit({ ask, reset, save });
+  openStage(settle);
+  openEdit({ ask, reset });
   recorded = await json("data/recorded.json");
   openPortrait(recorded.gallery, await cutStrip("data/gallery.webp"), { draw, open: openOwn });
   openTour(await json("data/tour.json"), showTab);
   showRecorded(await cutStrip("data/recorded.webp"));
-  if (!supported()) {
-    return say("load-error", "This browser cannot run the model: it lacks WebAssembly with SIMD, or workers. The pictures " +
-      "here were recorded, and the slider moves between them. A current Firefox, Chrome, Edge or Safari runs all of it.");
-  }
+  byId("unsupported").hidden = supported();
+  if (!supported()) return;
   engine = new Engine();
   desk = new Desk(engine, meanwhile);
   goToStep = openInside(guess);
   on("start", "click", start);
-  return offer();
+  await offer();
 }
 
 /** The recorded edit, as if it had been made here. */
 function showRecorded(pictures) {
   const { edit, gallery, table } = recorded;
   const nodes = edit.nodes.map((node, k) => ({ ...node, canvas: pictures[k], pixels: toPixels(pictures[k]) }));
-  const { pixels, canvas } = nodes[0];
-  const portrait = { ...gallery[0], own: false, values: edit.values, pixels, canvas };
+  const portrait = { ...gallery[0], ...nearest(nodes, 0), own: false, values: edit.values };
   Object.assign(state, { table, portrait, edit: { ...edit, nodes } });
-  Object.assign(byId("degree"), { min: 0, max: nodes.at(-1).degree });
   byId("wish").value = edit.wish;
-  showTab("edit");
   setUsable(false);
-  showAll();
+  showPortrait();
+  showEdit();
+  showTab("edit");
 }
 
 /** Controls that need the model. */
@@ -76,8 +74,7 @@ async function offer() {
     const { download: bytes, cached, recipe } = await engine.describe();
     const left = bytes - cached;
     state.recipe = recipe;
-    byId("size").textContent = `${left > 0 ? `${megabytes(left)} once, kept in your browser` : "Already in your browser"}. ` +
-      "Nothing you do leaves this device.";
+    byId("size").textContent = left > 0 ? `${megabytes(left)} once, kept in your browser.` : "Already in your browser.";
     byId("start-row").hidden = false;
     if (left <= 0 && !(/** @type {any} */ (navigator).connection?.saveData)) await start();
   } catch (error) {
@@ -107,7 +104,6 @@ async function start() {
   byId("welcome").hidden = true;
   setUsable(true);
   offerSteps(state.recipe);
-  Object.assign(byId("degree"), { min: -1, max: 2 });
   json("data/maps.json").then(openReadable);
   return follow(fromLink(location.hash, state.table.attributes));
 }
@@ -135,7 +131,8 @@ async function attempt(text, call) {
     return undefined;
   } finally {
     if (state.busy === busy) Object.assign(state, { busy: null, preview: null });
-    showAll();
+    showMeasures();
+    showStage();
   }
 }
 
@@ -146,7 +143,8 @@ function onStep({ step, steps, pixels }) {
   showStage();
 }
 
-async function draw({ text, seed, steps = state.recipe.draft }) {
+async function draw({ text, seed, steps: wanted }) {
+  const steps = state.recipe.sigmas[wanted] ? wanted : state.recipe.draft;
   if (!text) return say("error", "Describe somebody first, for example: an old person with a beard and a hat.");
   const before = state.portrait;
   const made = await attempt("drawing", () => engine.sample({ text, seed, steps, previews: PREVIEWS }, onStep));
@@ -168,12 +166,13 @@ function adopt(portrait) {
   Object.assign(state, { portrait, edit: null, degree: 1 });
   const steps = portrait.inside?.sigmas.length ?? 1;
   Object.assign(state.look, { of: "portrait", clean: null, step: Math.floor(steps / 2) });
-  showSubject();
   say("refusal", "");
+  showPortrait();
+  showSubject();
+  showEdit();
   remember();
-  showAll();
+  enter();
   announce(`Portrait ready: ${caption(levelsOf(portrait.values, state.table), state.table)}`);
-  if (state.tab === "inside") enter("inside");
 }
 
 /**
@@ -204,7 +203,8 @@ async function ask({ wish = "", changes = null, source = "", target = "" }, degr
   state.look.clean = null;
   showReadable(Object.keys(read.changes ?? {})[0]);
   remember();
-  showAll();
+  showEdit();
+  enter();
   return announce(`Edit ready. ${byId("verdict").textContent}`);
 }
 
@@ -214,7 +214,8 @@ function reset() {
   say("refusal", "");
   remember();
   showSubject();
-  showAll();
+  showEdit();
+  showStage();
 }
 
 /** Compute an edit at a degree, keep it as a node, and give what can be looked into. */
@@ -235,20 +236,13 @@ function meanwhile() {
   };
 }
 
-let frame = 0;
-
-function moved() {
-  cancelAnimationFrame(frame);
-  frame = requestAnimationFrame(showMeasures);
-  if (state.degree <= 0.5) deed("dragged");
-}
-
 /** The degree rests: make the true edit there. */
 async function settle() {
   const { edit, degree } = state;
   remember();
-  if (!edit?.plan || nearest(edit.nodes, degree).degree === degree) return;
-  const inside = await attempt("editing", () => compute(edit, degree, onStep));
+  const isElsewhere = state.busy && state.busy.text !== FURTHER;
+  if (!edit?.plan || isElsewhere || nearest(edit.nodes, degree).degree === degree) return;
+  const inside = await attempt(FURTHER, () => compute(edit, degree, onStep));
   if (!inside || state.edit !== edit) return;
   edit.inside = inside;
   announce(`Degree ${degree.toFixed(2)} computed. ${byId("verdict").textContent}`);
@@ -259,32 +253,19 @@ async function guess(inside, step) {
   inside.pictures ??= [];
   const size = inside.clean.length / inside.sigmas.length;
   const latents = inside.clean.slice(step * size, (step + 1) * size);
-  const pixels = inside.pictures[step] ? null : await desk.now(() => engine.decode({ latents })).catch(() => null);
+  const pixels = !inside.pictures[step] && (await desk.now(() => engine.decode({ latents })).catch(() => null));
   if (pixels) inside.pictures[step] = toCanvas(pixels);
   return inside.pictures[step];
 }
 
-function save() {
-  const node = nearest(state.edit.nodes, state.degree);
-  download(node.canvas, `portrait-degree-${node.degree}.png`);
-}
-
 // --- what the page shows -------------------------------------------------------------------------------
 
-function showAll() {
-  showPortrait();
-  showEdit();
-  if (state.ready) {
-    showInside();
-    showReadable();
-  } else showStage();
-}
-
-/** A tab is opened. */
-function enter(name) {
-  if (!state.ready) return;
-  showAll();
-  if (name === "inside" && insideNow()) goToStep(state.look.step);
+/** A tab is opened, or has other things to show. */
+function enter() {
+  if (!state.ready || state.tab !== "inside") return showStage();
+  showInside();
+  showReadable();
+  return insideNow() && goToStep(state.look.step);
 }
 
 /** Keep what is shown in the address, so that a reload or a copied link brings it back. */

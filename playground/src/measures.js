@@ -24,13 +24,10 @@ export function changeRows(before, after, changes, table) {
     const levels = both.map((value) => levelOf(name, value, table));
     const places = kind === "continuous" ? both.map((value) => (value - low) / (high - low)) : null;
     const asked = changes !== null && name in changes;
-    return {
-      name, spoken: bare(spoken), asked, places, unseen: unseen.has(name),
-      words: levels.map((level) => spokenLevel(name, level, table)),
-      moved: places ? Math.abs(places[1] - places[0]) : Number(both[0] !== both[1]),
-      wanted: asked ? spokenLevel(name, changes[name], table) : null,
-      reached: asked && levels[1] === changes[name],
-    };
+    const [wanted, reached] = asked ? [spokenLevel(name, changes[name], table), levels[1] === changes[name]] : [];
+    const words = levels.map((level) => spokenLevel(name, level, table));
+    const moved = places ? Math.abs(places[1] - places[0]) : Number(both[0] !== both[1]);
+    return { name, spoken: bare(spoken), asked, places, unseen: unseen.has(name), words, moved, wanted, reached };
   });
   const shown = rows.filter((row) => row.asked || (row.moved > MOVED && !row.unseen));
   shown.sort((a, b) => Number(b.asked) - Number(a.asked) || b.moved - a.moved);

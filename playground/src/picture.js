@@ -3,24 +3,24 @@
 export const SIDE = 128;
 const AREA = SIDE * SIDE;
 
-/** @returns {HTMLCanvasElement} */
-export function blank(side = SIDE) {
+/** An empty canvas. */
+function blank(side = SIDE) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = side;
   return canvas;
 }
 
-/** @param {Float32Array} pixels planes r, g, b in [0, 1] @returns {HTMLCanvasElement} */
-export function toCanvas(pixels) {
-  const canvas = blank();
-  const image = new ImageData(SIDE, SIDE);
-  for (let at = 0; at < AREA; at++) {
-    for (let plane = 0; plane < 3; plane++) image.data[4 * at + plane] = Math.round(255 * pixels[plane * AREA + at]);
-    image.data[4 * at + 3] = 255;
-  }
+/** A canvas of pixels. @param {number} side @param {(at: number) => number[]} rgba the pixel with this number */
+function painted(side, rgba) {
+  const [canvas, image] = [blank(side), new ImageData(side, side)];
+  for (let at = 0; at < side * side; at++) image.data.set(rgba(at), 4 * at);
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }
+
+/** @param {Float32Array} pixels planes r, g, b in [0, 1] @returns {HTMLCanvasElement} */
+export const toCanvas = (pixels) => painted(SIDE, (at) => [pixels[at], pixels[AREA + at], pixels[2 * AREA + at], 1].map(
+  (part) => Math.round(255 * part)));
 
 /** @param {HTMLCanvasElement} canvas @returns {Float32Array} its planes r, g, b */
 export function toPixels(canvas) {
@@ -88,23 +88,13 @@ export function difference(before, after) {
   const values = new Float32Array(AREA);
   for (let k = 0; k < 3 * AREA; k++) values[k % AREA] += (255 * Math.abs(after[k] - before[k])) / 3;
   const most = values.reduce((a, b) => Math.max(a, b), 0);
-  const image = new ImageData(SIDE, SIDE);
-  values.forEach((value, at) => image.data.set([...BRIGHT.map((part) => (part * value) / (most || 1)), 255], 4 * at));
-  const canvas = blank();
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  const canvas = painted(SIDE, (at) => [...BRIGHT.map((part) => (part * values[at]) / (most || 1)), 255]);
   const mean = values.reduce((a, b) => a + b, 0) / AREA;
   return { canvas, mean, most, moved: values.filter((value) => value > 8).length / AREA };
 }
 
-/** Dim what lies outside a mask. @param {Float32Array} mask (cells,), 1 where the edit may act */
-export function maskCanvas(mask) {
-  const side = Math.sqrt(mask.length);
-  const image = new ImageData(side, side);
-  mask.forEach((value, at) => image.data.set([20, 22, 28, 190 * (1 - value)], 4 * at));
-  const canvas = blank(side);
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return canvas;
-}
+/** Dims what lies outside a mask. @param {Float32Array} mask (cells,), 1 where the edit may act */
+export const maskCanvas = (mask) => painted(Math.sqrt(mask.length), (at) => [20, 22, 28, 190 * (1 - mask[at])]);
 
 /** Offer a canvas as a file. */
 export function download(canvas, name) {

@@ -12,23 +12,24 @@ import { state } from "./state.js";
  */
 export function openPortrait(gallery, pictures, { draw, open }) {
   const steps = () => Number(byId("steps").value);
-  const asked = () => ({ text: byId("text").value.trim(), seed: Math.abs(Math.floor(byId("seed").value)), steps: steps() });
+  const seed = () => Math.min(Math.abs(Math.floor(byId("seed").value)), 2 ** 32 - 1);
+  const drawText = () => draw({ text: byId("text").value.trim(), seed: seed(), steps: steps() });
+  const take = ([file]) => file && open(() => fromFile(file));
   byId("gallery").append(...gallery.map(({ text, seed }, k) => make("button", {
     type: "button", "aria-label": text, click: () => draw({ text, seed, steps: steps() }),
   }, pictures[k])));
-  onSubmit("text-form", () => draw(asked()));
+  onSubmit("text-form", drawText);
   on("text", "keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey) return;
     event.preventDefault();
-    draw(asked());
+    drawText();
   });
   on("another", "click", () => {
     byId("seed").value = Math.floor(1000 * Math.random());
-    draw(asked());
+    drawText();
   });
   on("file", "change", ({ target }) => {
-    const [file] = target.files;
-    if (file) open(() => fromFile(file));
+    take(target.files);
     target.value = "";
   });
   for (const place of ["drop", "frame"]) {
@@ -37,16 +38,14 @@ export function openPortrait(gallery, pictures, { draw, open }) {
     on(place, "dragleave", () => isOver(false));
     on(place, "drop", (event) => {
       event.preventDefault(isOver(false));
-      const [file] = event.dataTransfer.files;
-      if (file) open(() => fromFile(file));
+      take(event.dataTransfer.files);
     });
   }
 }
 
 /** The numbers of steps for which the model's recipe has noise levels. */
 export function offerSteps({ sigmas, draft }) {
-  const options = Object.keys(sigmas).map((count) => make("option", { value: count, text: count }));
-  byId("steps").replaceChildren(...options);
+  byId("steps").append(...Object.keys(sigmas).map((count) => make("option", { value: count, text: count })));
   byId("steps").value = String(draft);
 }
 

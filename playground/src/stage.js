@@ -2,18 +2,21 @@
 
 import { lookUp, nearest } from "./degrees.js";
 import { byId, make, on } from "./dom.js";
+import { showMeasures } from "./edit.js";
 import { difference, draw, drawLeft, drawOver, maskCanvas } from "./picture.js";
-import { state } from "./state.js";
+import { deed, state } from "./state.js";
 import { caption, levelsOf } from "./words.js";
 
+const [LOWEST, HIGHEST] = [-1, 2]; // ends of the degree slider, as in Python's editor
 const REST = 300; // milliseconds without a move after which the true edit is made
 
-/** @param {{settle: () => void, moved: () => void}} actions settle: the degree rests; moved: it changed */
-export function openStage({ settle, moved }) {
+/** @param {() => void} settle the degree rests */
+export function openStage(settle) {
   let resting = 0;
   on("degree", "input", (event) => {
     state.degree = Math.round(100 * Number(event.target.value)) / 100;
-    moved();
+    if (state.degree <= 0.5) deed("dragged");
+    showMeasures();
     showStage();
     clearTimeout(resting);
     resting = setTimeout(settle, REST);
@@ -101,18 +104,11 @@ function showDegree({ kind, picture, over }) {
   byId("degree-value").textContent = degree.toFixed(2);
   byId("degree-kind").textContent = said + (busy && kind !== "computed" ? "; the true one is on its way" : "");
   byId("degree-kind").classList.toggle("is-computed", kind === "computed");
-  const shareOf = (at) => (at - Number(input.min)) / (Number(input.max) - Number(input.min));
   const there = edit.nodes.map((node) => node.degree);
   const marks = new Set([...there, ...(edit.plan ? recipe.degrees.nodes : [])]);
   byId("nodes").replaceChildren(...[...marks].map((at) => {
     const dot = make("i", { class: there.includes(at) ? "there" : "" });
-    dot.style.left = `${100 * shareOf(at)}%`;
+    dot.style.left = `${(100 * (at - LOWEST)) / (HIGHEST - LOWEST)}%`;
     return dot;
-  }));
-  byId("degree-scale").replaceChildren(...["−1 opposite", "0 nothing", "1 as asked", "2 twice"].map((text, k) => {
-    const mark = make("span", { text, hidden: shareOf(k - 1) < 0 || shareOf(k - 1) > 1 });
-    mark.style.left = `${100 * shareOf(k - 1)}%`;
-    mark.style.transform = `translateX(${-100 * shareOf(k - 1)}%)`;
-    return mark;
   }));
 }

@@ -1,54 +1,52 @@
-// The tour: seven steps, each with one thing to do and one question.
+// The tour: seven steps, each with one thing to do and one question. It is a bar; the page stays in use.
 
-import { announce, byId, make, on } from "./dom.js";
-import { watchers } from "./state.js";
+import { announce, byId, on } from "./dom.js";
+import { tour } from "./state.js";
 
 /**
- * @typedef {{title: string, text: string, todo: string, deed: string, tab: string, question: string,
- *   answer: string}} Step a step's deed is what the page calls the thing to do
- * @param {Step[]} steps
+ * @param {{title: string, text: string, todo: string, deed: string, tab: string, question: string,
+ *   answer: string}[]} steps what data/tour.json holds; a deed is what the page calls the thing to do
  * @param {(tab: string) => void} goTo shows a tab
  */
 export function openTour(steps, goTo) {
-  const show = (at) => {
+  let at = 0;
+  const leave = () => {
+    byId("tour").hidden = true;
+    document.body.classList.remove("touring");
+    tour.waiting = null;
+    byId("tour-open").focus();
+  };
+  const show = (number) => {
+    at = number;
+    if (at === steps.length) return leave();
     goTo(steps[at].tab);
-    showStep(steps, at, show);
+    showStep(steps[at], `${at + 1} of ${steps.length}`);
+    byId("tour-back").disabled = at === 0;
+    byId("tour-next").textContent = at + 1 < steps.length ? "Next" : "Finish";
+    return byId("tour-title").focus({ preventScroll: true });
   };
   on("tour-open", "click", () => show(0));
+  on("tour-back", "click", () => show(at - 1));
+  on("tour-next", "click", () => show(at + 1));
+  on("tour-leave", "click", leave);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !byId("tour").hidden && !byId("keys").open) leave();
   });
 }
 
-function leave() {
-  byId("tour").hidden = true;
-  document.body.classList.remove("touring");
-  watchers.clear();
-  byId("tour-open").focus();
-}
-
-function showStep(steps, at, show) {
-  const step = steps[at];
-  const isLast = at === steps.length - 1;
-  const button = (text, click, kind = "") => make("button", { type: "button", text, class: kind, click });
-  const title = make("h2", { tabindex: -1, text: `${at + 1} of ${steps.length} · ${step.title}` });
-  const todo = make("p", { class: "todo" }, make("span", { class: "tick", "aria-hidden": "true" }), step.todo);
-  const next = button(isLast ? "Finish" : "Next", () => (isLast ? leave() : show(at + 1)), "next");
-  const back = button("Back", () => show(at - 1));
-  back.disabled = at === 0;
-  byId("tour").replaceChildren(
-    make("div", {}, title, make("p", { text: step.text })),
-    make("div", {}, todo, make("details", {}, make("summary", { text: step.question }), make("p", { text: step.answer }))),
-    make("div", { class: "row tour-buttons" }, back, next, make("span", { class: "grow" }), button("Leave", leave)),
-  );
+function showStep({ title, text, todo, question, answer, deed: wanted }, number) {
+  const said = { title: `${number} · ${title}`, text, todo, question, answer };
+  for (const [part, words] of Object.entries(said)) byId(`tour-${part}`).textContent = words;
+  byId("tour-fold").open = false;
   byId("tour").hidden = false;
   document.body.classList.add("touring");
-  watchers.clear();
-  watchers.add((deed) => {
-    if (deed !== step.deed || todo.classList.contains("done")) return;
-    todo.classList.add("done");
-    next.classList.add("main");
-    announce(`Done. ${isLast ? "That was the tour." : "Next step when you like."}`);
-  });
-  title.focus({ preventScroll: true });
+  const mark = (isDone) => [["tour-todo", "done"], ["tour-next", "main"]].forEach(
+    ([part, kind]) => byId(part).classList.toggle(kind, isDone));
+  mark(false);
+  tour.waiting = (deed) => {
+    if (deed !== wanted) return;
+    tour.waiting = null;
+    mark(true);
+    announce("Done. Go on when you like.");
+  };
 }
