@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 PEOPLE = 300
 TEXTS = (
     "A person with Shoulder-length hair; gray eyeglasses!", "what's this? it's a “blonde”, isn't it",
-    "é_ß 3/4 & more", ",, a - b --c\n\nd ?, ?", "", "the person’s hat", "CAFÉ: no—really", "under_score", "'s", "’t",
+    "é_ß 3/4 & more", ",, a - b --c\n\nd ?, ?", "", "the person’s hat", "CAFÉ: no—really", "under_score", "'s",
+    "’t",
 )  # fmt: skip
 EVERYDAY = """
 make her smile|smile more|bigger smile|a big smile|make him frown|make her sad|make him angry|angry eyebrows|worried
