@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: a wheel holds data/ as ditlens/data, and the notebooks in it."""
+"""What pyproject.toml cannot say: a wheel holds data/ as ditlens/data, with notebooks and the playground in it."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 
 class WithData(build_py):
-    """Adds the shipped models, examples and notebooks; an editable install reads them where they are."""
+    """Adds the shipped models, examples, notebooks and page; an editable install reads them where they are."""
 
     def run(self) -> None:
         """Build, then copy what lies beside the code; notebooks without their outputs, which are large."""
@@ -17,10 +17,10 @@ class WithData(build_py):
             return
         data = Path(self.build_lib, "ditlens", "data")
         self.copy_tree("data", str(data))
-        for name in ("index.html", "style.css", "package.json", "package-lock.json", ".npmrc"):
-            self.copy_file(f"playground/{name}", str(data / "playground" / name))
         for name in ("src", "data"):
             self.copy_tree(f"playground/{name}", str(data / "playground" / name))
+        for name in ("index.html", "style.css", "package.json", "package-lock.json", ".npmrc"):
+            self.copy_file(f"playground/{name}", str(data / "playground" / name))
         self.copy_tree("notebooks/source", str(data / "notebooks" / "source"))
         self.copy_file("docs/reference/glossary.md", str(data / "notebooks" / "glossary.md"))
         for path in Path("notebooks").glob("*.ipynb"):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
+import json
+import os
 import statistics
 from collections.abc import Iterator
 from typing import Any
@@ -222,3 +224,124 @@ def playground_mb() -> Result:
         model = sum(size for address, size in one.asked.items() if "/parts/" in address) / 1e6
     note = f"{len(one.asked)} files; model and runtime {model:.2f}, page and recorded pictures {total - model:.2f}"
     return {"value": total, "n": len(one.asked), "unit": "MB", "note": note}
+
+
+def session(one: Visit) -> Iterator[str]:
+    """A visit as a person makes it; yields where it has come to."""
+    page = one.page
+    one.start()
+    rest(page)
+    yield "portrait"
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#wish").fill("make her frown and add a crown")
+    page.locator("#wish").press("Enter")
+    rest(page)
+    page.wait_for_timeout(6000)  # the other degrees
+    rest(page)
+    yield "edit"
+    page.get_by_role("tab", name="Look inside").click()
+    page.wait_for_timeout(300)
+    yield "inside"
+    page.locator("#tour-open").click()
+    page.wait_for_timeout(300)
+    yield "tour"
+
+
+def rest(page: Any) -> None:
+    """Wait until nothing that was asked for is being computed."""
+    page.wait_for_timeout(100)
+    page.locator("#stage[aria-busy=false]").wait_for(timeout=60_000)
+
+
+DRAG = """
+async () => {
+    const slider = document.getElementById("degree");
+    const times = [];
+    for (let k = 0; k < 60; k++) {
+        slider.value = 1.5 * k / 59;
+        const begun = performance.now();
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+        await new Promise((resolve) => requestAnimationFrame(() => {
+            const { port1, port2 } = new MessageChannel();
+            port1.onmessage = resolve;
+            port2.postMessage(0);
+        }));
+        times.push(performance.now() - begun);
+    }
+    return times;
+}
+"""
+"""Moves the slider from 0 to 1.5, and takes the time of each move until the next frame is painted."""
+
+
+def playground_drag_ms() -> Result:
+    """Milliseconds from a move of the slider to the painted picture between two computed ones."""
+    with visit(viewport={"width": 1280, "height": 900}) as one:
+        for place in session(one):
+            if place == "edit":
+                times = one.page.evaluate(DRAG)
+                break
+    p95 = float(np.percentile(times, 95))
+    note = f"median of {len(times)} moves, with the wait for the next frame; 95 % below {p95:.0f} ms; {load_note()}"
+    return {
+        "value": statistics.median(times),
+        "n": len(times),
+        "unit": "ms",
+        "parts": {"p95": p95},
+        "note": note,
+    }
+
+
+def playground_foreign() -> Result:
+    """Requests to other hosts, errors and warnings of the console, and violations of the page's policy."""
+    parts = {"foreign": 0, "complaints": 0}
+    for settings in ({"width": 1280, "height": 900}, {"width": 400, "height": 800}):
+        with visit(viewport=settings) as one:
+            places = list(session(one))
+            parts["foreign"] += len(one.foreign())
+            parts["complaints"] += len(one.complaints)
+    note = f"in two visits, wide and 400 px, through {', '.join(places)}; violations of the policy count"
+    return {
+        "value": sum(parts.values()),
+        "n": 2,
+        "unit": "requests and complaints",
+        "parts": parts,
+        "note": note,
+    }
+
+
+SITE = ROOT / "outputs" / "site"
+SITE_PAGES = ("index.html", "notebooks/09_ems.html", "docs/reference/api/edit.html")
+
+
+def a11y_serious() -> Result:
+    """What axe-core finds serious or critical on the playground, in all its parts, and on pages of the site."""
+    from tests.browser.test_looks import serious
+
+    if "AXE_JS" not in os.environ:
+        raise MeasureError("AXE_JS does not name axe-core's axe.min.js: get it with npm pack axe-core")
+    parts: dict[str, int] = {}
+    for scheme in ("light", "dark"):
+        with visit(viewport={"width": 1280, "height": 900}, color_scheme=scheme) as one:
+            for place in session(one):
+                parts[f"playground: {place}, {scheme}"] = len(serious(one.page))
+            version = one.page.evaluate("axe.version")
+    if not (SITE / "index.html").is_file():
+        raise MeasureError("type make docs first")
+    with visit() as one, serve(SITE) as url:
+        for name in SITE_PAGES:
+            one.page.goto(url + name)
+            parts[f"site: {name}"] = len(serious(one.page))
+    note = f"axe-core {version}, all rules"
+    return {"value": sum(parts.values()), "n": len(parts), "unit": "findings", "parts": parts, "note": note}
+
+
+def docs_problems() -> Result:
+    """Warnings, broken links, foreign files and public names without a page, as `make docs` found them."""
+    path = SITE.with_name("site.json")
+    if not path.is_file():
+        raise MeasureError("type make docs first")
+    parts = json.loads(path.read_text("utf-8"))
+    value, pages = parts.pop("problems"), parts.pop("pages")
+    note = f"{pages} pages, {parts.pop('mb')} MB"
+    return {"value": value, "n": pages, "unit": "problems", "parts": parts, "note": note}

@@ -5,12 +5,16 @@ Writes ``benchmarks/results/site.json`` after every key; with ``--only``, other 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import RESULTS, backend
+from benchmarks import RESULTS, backend, playground
 from benchmarks.keys import measure_keys
 from benchmarks.report import Result
+
+TRIALS: dict[str, Result] = {}
+"""Results of trials by people, entered by hand: the number, and in the note how it came about."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +23,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 MEASURES: dict[str, Callable[[], Result]] = {
-    "onnx_edit_ratio": backend.onnx_edit_ratio,
+    **{
+        measure.__name__: measure
+        for measure in (
+            playground.playground_parity,
+            playground.playground_first_picture_s,
+            playground.playground_edit_s,
+            playground.playground_drag_ms,
+            playground.playground_mb,
+            playground.playground_foreign,
+            playground.a11y_serious,
+            playground.docs_problems,
+            backend.onnx_edit_ratio,
+        )
+    },
+    **{key: functools.partial(dict, trial) for key, trial in TRIALS.items()},
 }
 """Every key, and how it is measured."""
 

@@ -307,6 +307,8 @@ def copy_pages(app: Sphinx, error: Exception | None) -> None:
     shutil.copytree(ROOT / "docs" / "report", site / "docs" / "report", dirs_exist_ok=True)
     if PLAYGROUND.is_dir():
         shutil.copytree(PLAYGROUND, site / "playground", dirs_exist_ok=True)
+        page = site / "playground" / "index.html"  # where it stands alone, it has no links to the notebooks
+        page.write_text(page.read_text("utf-8").replace("<html ", '<html class="in-site" ', 1), "utf-8")
     shutil.copy(site / "README.html", site / "index.html")
 
 
