@@ -35,7 +35,7 @@ def rounded(values: Any) -> Any:
 
 
 def readable(blocks: dl.Study, patches: dl.Study, name: str) -> dict[str, Any]:
-    """How well a probe reads an attribute, in every patch of one block, and of the best patch of every block and step.
+    """How well a probe reads an attribute: from each patch of one block, and at best in every block and step.
 
     Args:
         blocks: A study of several blocks and steps.

@@ -4,8 +4,7 @@ const isSame = (a, b) => Math.abs(a - b) < 1e-6;
 
 /**
  * What to show at a degree.
- * @template {{degree: number}} N
- * @param {N[]} nodes computed pictures, in the order of their degrees
+ * @template {{degree: number}} N @param {N[]} nodes computed pictures, in the order of their degrees
  * @param {number} degree
  * @returns {{kind: "computed" | "between" | "nearest", picture: N, over?: N, share?: number}}
  */

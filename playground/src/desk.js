@@ -14,10 +14,8 @@ export class Desk {
   }
 
   /**
-   * Do this now, in the place of what is in hand.
-   * @template T
-   * @param {(isCurrent: () => boolean) => Promise<T>} call is told whether nothing else was asked for since
-   * @returns {Promise<T | undefined>} nothing, if something else was asked for meanwhile
+   * Do this now, in the place of what is in hand; gives nothing if something else is asked for meanwhile.
+   * @template T @param {(isCurrent: () => boolean) => Promise<T>} call @returns {Promise<T | undefined>}
    */
   async now(call) {
     const turn = ++this.#turn;
@@ -29,8 +27,8 @@ export class Desk {
       const result = await made;
       return isCurrent() ? result : undefined;
     } catch (error) {
-      if (error.name !== "Cancelled" && isCurrent()) throw error;
-      return undefined;
+      if (error.name === "Cancelled" || !isCurrent()) return undefined;
+      throw error;
     } finally {
       if (isCurrent()) setTimeout(() => this.#meanwhile(isCurrent)); // first the page shows what was made
     }

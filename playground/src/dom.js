@@ -4,11 +4,8 @@
 export const byId = (id) => document.getElementById(id);
 
 /**
- * Make an element.
- * @param {string} tag
- * @param {Record<string, any>} attributes "text" is its text; functions listen to the event of that name
- * @param {...(Node|string)} children
- * @returns {any}
+ * Make an element; of its attributes, "text" is its text, and functions listen to the event of that name.
+ * @param {string} tag @param {Record<string, any>} attributes @param {...(Node|string)} children @returns {any}
  */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);

@@ -11,10 +11,7 @@ import { changedWords, drift, hidden, levelOf, readWish, spokenLevel } from "./w
 const IDEAS = 5; // of those that fit
 const PATIENCE = 600; // milliseconds after which the levels that were chosen are carried out
 
-/**
- * @param {{reset: () => void, ask: (asked: {wish: string} | {source: string, target: string} |
- *   {changes: Record<string, number>}) => void}} actions
- */
+/** @param {{reset: () => void, ask: (asked: object) => void}} actions ask for a wish, changes, or source and target */
 export function openEdit({ ask, reset }) {
   const typed = (id) => byId(id).value.trim();
   onSubmit("wish-form", () => typed("wish") && ask({ wish: typed("wish") }));

@@ -15,12 +15,9 @@ const sum = (values) => values.reduce((a, b) => a + b, 0);
 export const mean = (values) => sum(values) / values.length;
 
 /**
- * The shares of attention that go from a row to all rows, or from all rows to it.
- * @param {Inside} inside
- * @param {Focus} focus
- * @param {number} step
+ * The shares of attention that go from a row to all rows, or from all rows to it, one for each row.
+ * @param {Inside} inside @param {Focus} focus @param {number} step
  * @param {number | null} block none: the mean over blocks
- * @returns {Float32Array} one share for each row
  */
 export function gaze({ attention, blocks, rows }, { row, way }, step, block) {
   const found = new Float32Array(rows);

@@ -24,13 +24,11 @@ export function insideNow() {
  */
 export function openInside(guess) {
   const { look } = state;
-  const change = (id, act) => on(id, "change", (event) => {
-    act(event.target.value);
+  on("inside-some", "change", () => {
+    const [of, way, block] = ["inside-of", "way", "block"].map((id) => byId(id).querySelector(":checked").value);
+    Object.assign(look, { of, way, block: block === "mean" ? null : Number(block), clean: of === look.of ? look.clean : null });
     showInside();
   });
-  change("inside-of", (of) => Object.assign(look, { of, clean: null }));
-  change("way", (way) => (look.way = way));
-  change("block", (block) => (look.block = block === "mean" ? null : Number(block)));
   const goTo = async (step) => {
     const inside = insideNow();
     look.step = step;
@@ -64,8 +62,7 @@ async function play(goTo) {
   isPlaying = true;
   byId("play").textContent = "Stop";
   const steps = insideNow().sigmas.length;
-  const from = (state.look.step + 1) % steps;
-  for (let step = from; step < steps && isPlaying; step++) {
+  for (let step = (state.look.step + 1) % steps; step < steps && isPlaying; step++) {
     await Promise.all([goTo(step), new Promise((resolve) => setTimeout(resolve, PACE))]);
   }
   isPlaying = false;

@@ -4,8 +4,6 @@
  * The part of an address after "#".
  * @param {{text: string, seed: number, steps?: number}} portrait
  * @param {{wish: string, changes: Record<string, number> | null, source: string, target: string} | null} edit
- * @param {number} degree
- * @returns {string}
  */
 export function toLink({ text, seed, steps }, edit, degree) {
   const change = (changes) => Object.entries(changes).map((pair) => pair.join(":")).join(",");
@@ -21,11 +19,7 @@ function numberIn(text, low, high) {
   return value >= low && value <= high ? value : undefined;
 }
 
-/**
- * What a link asks for; null if it holds no portrait. Whatever is out of range is left out.
- * @param {string} hash
- * @param {Record<string, {levels: any[]}>} attributes
- */
+/** What a link asks for; null if it holds no portrait. Whatever is out of range is left out. */
 export function fromLink(hash, attributes) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
   const text = parts.get("text")?.trim().slice(0, 400);

@@ -20,13 +20,8 @@ const SEED = 0; // of an edit's noise, as in Python
 const FURTHER = "going there";
 const PREVIEWS = 3; // steps from one picture on its way to the next
 
-/** @type {Engine} */
-let engine;
-/** @type {Desk} */
-let desk;
+let /** @type {Engine} */ engine, /** @type {Desk} */ desk;
 let recorded, showTab, goToStep;
-
-// --- before the model is there -------------------------------------------------------------------------
 
 const json = async (name) => (await fetch(name)).json();
 
@@ -62,7 +57,7 @@ function showRecorded(pictures) {
 
 /** Controls that need the model. */
 function setUsable(isUsable) {
-  for (const part of document.querySelectorAll(".needs-model")) part.inert = !isUsable;
+  document.querySelectorAll(".needs-model").forEach((part) => part.toggleAttribute("inert", !isUsable));
   document.body.classList.toggle("before", !isUsable);
 }
 
@@ -83,8 +78,9 @@ async function offer() {
 }
 
 async function start() {
-  byId("start-row").hidden = true;
-  byId("loading").hidden = false;
+  const showLoading = (isLoading) => [["start-row", isLoading], ["loading", !isLoading]].forEach(
+    ([part, isHidden]) => (byId(part).hidden = isHidden));
+  showLoading(true);
   say("load-error", "");
   try {
     state.table = await engine.load(({ phase, done, total }) => {
@@ -93,8 +89,7 @@ async function start() {
       byId("load-text").textContent = isDownload ? `${megabytes(done)} of ${megabytes(total)}` : "Starting the model …";
     });
   } catch (error) {
-    byId("loading").hidden = true;
-    byId("start-row").hidden = false;
+    showLoading(false);
     byId("start").textContent = "Try again";
     byId("start").focus();
     return say("load-error", error.message);
@@ -116,8 +111,6 @@ async function follow(asked) {
   if ((await draw(asked ?? recorded.gallery[0])) && asked?.edit) await ask(asked.edit, asked.degree);
 }
 
-// --- what a person asks for ----------------------------------------------------------------------------
-
 /** Carry out a call; show what is going on, and a sentence if it fails. */
 async function attempt(text, call) {
   const busy = { text, share: 0 };
@@ -127,8 +120,7 @@ async function attempt(text, call) {
   try {
     return await desk.now(call);
   } catch (error) {
-    say("error", `${error.message} What was there is still there; try again.`);
-    return undefined;
+    return say("error", `${error.message} What was there is still there; try again.`);
   } finally {
     if (state.busy === busy) Object.assign(state, { busy: null, preview: null });
     showMeasures();
@@ -167,11 +159,7 @@ function adopt(portrait) {
   const steps = portrait.inside?.sigmas.length ?? 1;
   Object.assign(state.look, { of: "portrait", clean: null, step: Math.floor(steps / 2) });
   say("refusal", "");
-  showPortrait();
-  showSubject();
-  showEdit();
-  remember();
-  enter();
+  [showPortrait, showSubject, showEdit, remember, enter].forEach((show) => show());
   announce(`Portrait ready: ${caption(levelsOf(portrait.values, state.table), state.table)}`);
 }
 
@@ -212,10 +200,7 @@ function reset() {
   Object.assign(state, { edit: null, degree: 1 });
   byId("wish").value = "";
   say("refusal", "");
-  remember();
-  showSubject();
-  showEdit();
-  showStage();
+  [remember, showSubject, showEdit, showStage].forEach((show) => show());
 }
 
 /** Compute an edit at a degree, keep it as a node, and give what can be looked into. */
@@ -257,8 +242,6 @@ async function guess(inside, step) {
   if (pixels) inside.pictures[step] = toCanvas(pixels);
   return inside.pictures[step];
 }
-
-// --- what the page shows -------------------------------------------------------------------------------
 
 /** A tab is opened, or has other things to show. */
 function enter() {

@@ -11,10 +11,8 @@ export const bare = (spoken) => spoken.replace(/^the /, "");
 export const listed = (parts) => parts.join(", ").replace(/, ([^,]*)$/, " and $1");
 
 /**
- * @param {object} before values
- * @param {object} after values
+ * @param {object} before values @param {object} after values @param {any} table
  * @param {Record<string, number> | null} changes the levels that were asked for
- * @param {any} table
  * @returns {{shown: object[], stayed: number}} those that were asked for first, then by how far they moved
  */
 export function changeRows(before, after, changes, table) {

@@ -79,10 +79,8 @@ export function drawLeft(target, picture, share) {
 const BRIGHT = [255, 226, 90]; // the largest difference; none is black, as in the legend
 
 /**
- * Where two pictures differ, as a map.
+ * Where two pictures differ: a map, mean and largest difference of 255, the share of pixels that moved more than 8.
  * @param {Float32Array} before @param {Float32Array} after
- * @returns {{canvas: HTMLCanvasElement, mean: number, most: number, moved: number}} mean and most in units of 255;
- *   moved is the share of pixels that changed by more than 8
  */
 export function difference(before, after) {
   const values = new Float32Array(AREA);

@@ -5,8 +5,7 @@ import { fromFile } from "./picture.js";
 import { state } from "./state.js";
 
 /**
- * @param {{text: string, seed: number}[]} gallery
- * @param {HTMLCanvasElement[]} pictures
+ * @param {{text: string, seed: number}[]} gallery @param {HTMLCanvasElement[]} pictures
  * @param {{draw: (asked: {text: string, seed: number, steps?: number}) => void,
  *   open: (read: () => Promise<Float32Array>) => void}} actions
  */

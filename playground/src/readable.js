@@ -18,12 +18,9 @@ export function openReadable(measured) {
   byId("map-attribute").append(...names.map((name) => make("option", { value: name, text: bare(attributes[name].spoken) })));
   byId("maps-how").textContent = measured.how;
   byId("readable").hidden = false;
-  on("map-attribute", "change", () => {
-    deed("attribute");
-    showReadable();
-  });
-  on("map-by", "change", (event) => {
-    by = event.target.value;
+  on("map-attribute", "change", () => deed("attribute"));
+  on("readable", "change", () => {
+    by = byId("map-by").querySelector(":checked").value;
     showReadable();
   });
   showReadable();

@@ -21,15 +21,12 @@ export function openStage(settle) {
     clearTimeout(resting);
     resting = setTimeout(settle, REST);
   });
+  on("view-box", "change", () => {
+    state.view = byId("view").querySelector(":checked").value;
+    state.mask = byId("mask").checked;
+    showStage();
+  });
   on("wipe", "input", showStage);
-  on("view", "change", (event) => {
-    state.view = event.target.value;
-    showStage();
-  });
-  on("mask", "change", (event) => {
-    state.mask = event.target.checked;
-    showStage();
-  });
 }
 
 /** What the picture shows, for those who do not see it. */
