@@ -119,6 +119,7 @@ function showStep({ sigmas }) {
 function showGaze(inside) {
   const { look } = state;
   shares = look.row < 0 ? null : gaze(inside, look, look.step, look.block);
+  byId("peek").textContent = "";
   byId("told").textContent = shares ? told(inside, look, shares) : "";
   for (const part of ["told-none", "totals-none"]) byId(part).hidden = Boolean(shares);
   for (const part of ["told", "way", "totals", "totals-what"]) byId(part).hidden = !shares;

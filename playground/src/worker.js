@@ -114,6 +114,7 @@ async function warmUp(made) {
   const text = await made.encodeText("");
   const latents = new Float32Array(made.size);
   await made.field(() => {})(1, [{ latents, text }, { latents, text }]);
+  await made.measure(await made.decode(latents));
 }
 
 /** Keeps what a run shows of itself: noise levels, clean estimates, attention. */
@@ -124,7 +125,7 @@ function recorder(text) {
     step: (tell, previews = 0) => async (state) => {
       sigmas.push(state.sigma);
       clean.push(state.clean);
-      const isPreview = previews && (state.step + 1) % previews === 0;
+      const isPreview = previews && (state.step + 1) % previews === 0 && state.step + 1 < state.steps;
       tell(isPreview ? { ...state, pixels: await model.decode(state.clean) } : state);
       await breathe();
     },
