@@ -19,7 +19,7 @@ class WithData(build_py):
         self.copy_tree("data", str(data))
         for name in ("src", "data"):
             self.copy_tree(f"playground/{name}", str(data / "playground" / name))
-        for name in ("index.html", "style.css", "package.json", "package-lock.json", ".npmrc"):
+        for name in ("index.html", "style.css", "package.json", "package-lock.json"):
             self.copy_file(f"playground/{name}", str(data / "playground" / name))
         self.copy_tree("notebooks/source", str(data / "notebooks" / "source"))
         self.copy_file("docs/reference/glossary.md", str(data / "notebooks" / "glossary.md"))

@@ -69,11 +69,12 @@ def setup(model: Model) -> dict[str, Any]:
     }
     scales = {part: _scales(acting_adapters(module)) for part, module in parts.items()}
     attention = {part: unusual_attention(module) for part, module in parts.items()}
+    backend = getattr(model, "backend", "torch")
     return {
         "dtype": ", ".join([*sorted(formats), *autocasts()]),
         "adapters": {part: found for part, found in scales.items() if found},
         "attention": {part: found for part, found in attention.items() if found},
-        **({"backend": model.backend} if model.backend != "torch" else {}),
+        **({"backend": backend} if backend != "torch" else {}),
     }
 
 

@@ -26,6 +26,7 @@ VENDOR = {
 }
 """Packages of npm, and the file of each that the page imports."""
 RUNTIME = ("onnxruntime-web", "dist/ort-wasm-simd-threaded.wasm")
+QUIETLY = ("--ignore-scripts", "--no-audit", "--no-fund")
 PIECE = 2_000_000
 """Bytes of a piece of the download: after an interruption no more than this is fetched again, four times over."""
 
@@ -104,9 +105,9 @@ def node_modules() -> Path:
         )
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json", ".npmrc"):
+        for name in ("package.json", "package-lock.json"):
             shutil.copyfile(PAGE / name, folder / name)
-    done = subprocess.run([npm, "ci"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run([npm, "ci", *QUIETLY], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise MissingDependencyError(

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = """
-pyproject.toml setup.py README.md LICENSE LICENSE-docs ditlens data notebooks docs/reference
+pyproject.toml setup.py README.md LICENSE LICENSE-docs ditlens data notebooks playground docs/reference
 """.split()
 LARGEST = 48 * 2**20
 OFFLINE = """

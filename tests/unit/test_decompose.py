@@ -319,7 +319,7 @@ def fake_umap(monkeypatch, tmp_path):
     from types import SimpleNamespace
 
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=FakeReducer))
-    monkeypatch.setattr(neighbours.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path))
+    monkeypatch.setattr(neighbours, "user_cache", lambda name: tmp_path / name)
     monkeypatch.setattr(FakeReducer, "laid_out", 0)
     neighbours.say_that_the_first_is_slow.cache_clear()
     return tmp_path
