@@ -135,7 +135,8 @@ if sys.platform == "linux":  # torch reads it when it is loaded; threads that sp
         "OMP_WAIT_POLICY", "passive"
     )  # busy machine, the cores from those that they wait for
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime would report to its maker; diffusers imports it
+# onnxruntime, which diffusers imports where it is installed, would report to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _MODULES = ("course", "errors", "flow")

@@ -34,6 +34,13 @@ export class Desk {
     }
   }
 
+  /** Do this after what is in hand, which goes on. @template T @param {() => Promise<T>} call @returns {Promise<T>} */
+  after(call) {
+    const made = this.#last.then(call);
+    this.#last = made.catch(() => {});
+    return made;
+  }
+
   async #meanwhile(isCurrent) {
     for (let job = this.later(), ok = true; ok && job && isCurrent(); job = this.later()) {
       const done = job().then(() => true, () => false);

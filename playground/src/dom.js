@@ -25,6 +25,7 @@ export const announce = (text) => (byId("news").textContent = text);
 export function say(place, text) {
   byId(place).textContent = text;
   byId(place).hidden = !text;
+  if (text) byId(place).scrollIntoView({ block: "nearest" });
 }
 
 /** Listen to an event. @param {string} id @param {string} kind @param {(event: any) => void} act */

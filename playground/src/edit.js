@@ -6,9 +6,10 @@ import { toPython } from "./link.js";
 import { bare, changeRows, listed } from "./measures.js";
 import { download } from "./picture.js";
 import { state } from "./state.js";
-import { changedWords, drift, hidden, levelOf, readWish, spokenLevel } from "./words.js";
+import { caption, changedWords, drift, hidden, levelOf, levelsOf, readWish, spokenLevel } from "./words.js";
 
 const IDEAS = 5; // of those that fit
+const HARDLY = 0.05; // share of a range that is hardly seen
 const PATIENCE = 600; // milliseconds after which the levels that were chosen are carried out
 
 /** @param {{reset: () => void, ask: (asked: object) => void}} actions ask for a wish, changes, or source and target */
@@ -26,6 +27,7 @@ export function openEdit({ ask, reset }) {
     clearTimeout(waiting);
     reset();
   });
+  on("again", "click", reset);
   on("save", "click", () => {
     const { canvas, degree } = nearest(state.edit.nodes, state.degree);
     download(canvas, `portrait-degree-${degree}.png`);
@@ -75,14 +77,13 @@ export function showSubject() {
 export function showEdit() {
   const { edit, portrait } = state;
   byId("result").hidden = !edit;
+  for (const id of ["source", "target"]) byId(id).value = edit?.[id] ?? caption(levelsOf(portrait.values, state.table), state.table);
   if (!edit) return;
   const { source, target } = changedWords(edit.source, edit.target);
   const marked = (words, tag) => words.flatMap(({ text, changed }) => (
     changed ? [" ", make(tag, { text: text.trim() })] : [text]));
   byId("source-words").replaceChildren(...marked(source, "del"));
   byId("target-words").replaceChildren(...marked(target, "ins"));
-  byId("source").value = edit.source;
-  byId("target").value = edit.target;
   for (const select of selects()) select.value = String(edit.changes?.[select.name] ?? measuredLevel(select.name));
   markLevels();
   byId("link").disabled = portrait.own || !edit.plan;
@@ -101,8 +102,10 @@ export function showMeasures() {
   byId("python").textContent = toPython(portrait, edit, node.degree);
   const asked = shown.filter((row) => row.asked);
   const missing = asked.filter((row) => !row.reached).map((row) => row.wanted);
-  byId("verdict").className = missing.length ? "open" : "good";
-  byId("verdict").textContent = !edit.changes ? "Your own texts: nothing counts as asked for."
+  const { degree } = node;
+  byId("verdict").className = degree <= 0 || !edit.changes ? "" : missing.length ? "open" : "good";
+  byId("verdict").textContent = !edit.changes ? "Your own texts: what the second leaves out is free to change."
+    : degree === 0 ? "Degree 0: nothing has changed." : degree < 0 ? "Below 0, the edit goes the other way."
     : missing.length ? `${asked.length - missing.length} of ${asked.length} reached; not yet: ${listed(missing)}.`
     : `Reached: ${listed(asked.map((row) => row.wanted))}.`;
   const moved = drift(edit.values, node.values, edit.changes ?? {}, table);
@@ -113,7 +116,7 @@ export function showMeasures() {
 
 function measureRow({ spoken, asked, reached, wanted, words, places, moved, unseen }) {
   const [before, after] = words;
-  const [kind, note] = asked ? (reached ? ["good", "✓ reached"] : ["open", `not ${wanted} yet`]) : ["stray", "not asked for"];
+  const [kind, note] = asked ? (reached ? ["good", "✓ reached"] : ["open", `not ${wanted} yet`]) : ["stray", moved < HARDLY ? "" : "not asked for"];
   return make("tr", { class: asked ? "asked" : "stray" },
     make("th", { scope: "row", text: spoken }),
     make("td", { class: "track-cell" }, ...(places ? [track(places)] : [])),

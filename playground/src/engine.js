@@ -40,11 +40,13 @@ export class Engine {
   }
 
   fail(error) {
+    this.failed = error;
     for (const call of this.waiting.values()) call.reject(error);
     this.waiting.clear();
   }
 
   ask(call, args = {}, onNews) {
+    if (this.failed) return Promise.reject(this.failed);
     const id = ++this.last;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject, onNews });

@@ -24,7 +24,7 @@ export function fromLink(hash, attributes) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
   const text = parts.get("text")?.trim().slice(0, 400);
   if (!text) return null;
-  const [source, target] = [parts.get("source"), parts.get("target")];
+  const [source, target] = [parts.get("source"), parts.get("target")].map((each) => each?.slice(0, 400));
   const named = (parts.get("change") ?? "").split(",").map((pair) => pair.split(":"));
   const levels = named.map(([name, level]) => [name, numberIn(level, 0, (attributes[name]?.levels.length ?? 0) - 1)]);
   const changes = Object.fromEntries(levels.filter(([, level]) => Number.isInteger(level)));

@@ -14,7 +14,7 @@ import { openReadable, showReadable } from "./readable.js";
 import { openStage, showStage } from "./stage.js";
 import { deed, state } from "./state.js";
 import { openTour } from "./tour.js";
-import { caption, levelsOf, pair, readWish } from "./words.js";
+import { caption, levelOf, levelsOf, pair, readWish } from "./words.js";
 
 const SEED = 0; // of an edit's noise, as in Python
 const FURTHER = "going there";
@@ -22,6 +22,7 @@ const PREVIEWS = 3; // steps from one picture on its way to the next
 
 let /** @type {Engine} */ engine, /** @type {Desk} */ desk;
 let recorded, showTab, goToStep;
+let arriving = Promise.resolve(); // a portrait that is being made: an edit waits for it
 
 const json = async (name) => (await fetch(name)).json();
 
@@ -34,7 +35,10 @@ async function open() {
   openTour(await json("data/tour.json"), showTab);
   showRecorded(await cutStrip("data/recorded.webp"));
   byId("unsupported").hidden = supported();
-  if (!supported()) return;
+  if (!supported()) {
+    byId("start-row").hidden = true;
+    return;
+  }
   engine = new Engine();
   desk = new Desk(engine, meanwhile);
   goToStep = openInside(guess);
@@ -59,6 +63,7 @@ function showRecorded(pictures) {
 function setUsable(isUsable) {
   document.querySelectorAll(".needs-model").forEach((part) => part.toggleAttribute("inert", !isUsable));
   document.body.classList.toggle("before", !isUsable);
+  byId("tour-open").hidden = !isUsable;
 }
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
@@ -70,7 +75,8 @@ async function offer() {
     const left = bytes - cached;
     state.recipe = recipe;
     byId("size").textContent = left > 0 ? `${megabytes(left)} once, kept in your browser.` : "Already in your browser.";
-    byId("start-row").hidden = false;
+    if (fromLink(location.hash, recorded.table.attributes)) byId("size").textContent += " A portrait from a link is waiting.";
+    byId("start").disabled = false;
     if (left <= 0 && !(/** @type {any} */ (navigator).connection?.saveData)) await start();
   } catch (error) {
     say("load-error", `${error.message} Reload the page to try again.`);
@@ -107,7 +113,7 @@ async function start() {
 async function follow(asked) {
   state.edit = null;
   byId("wish").value = asked?.edit?.wish ?? "";
-  showTab(asked?.edit ? "edit" : "portrait");
+  showTab(asked && !asked.edit ? "portrait" : "edit");
   if ((await draw(asked ?? recorded.gallery[0])) && asked?.edit) await ask(asked.edit, asked.degree);
 }
 
@@ -135,7 +141,10 @@ function onStep({ step, steps, pixels }) {
   showStage();
 }
 
-async function draw({ text, seed, steps: wanted }) {
+const draw = (asked) => (arriving = drawn(asked));
+const openOwn = (read) => (arriving = opened(read));
+
+async function drawn({ text, seed, steps: wanted }) {
   const steps = state.recipe.sigmas[wanted] ? wanted : state.recipe.draft;
   if (!text) return say("error", "Describe somebody first, for example: an old person with a beard and a hat.");
   const before = state.portrait;
@@ -148,7 +157,7 @@ async function draw({ text, seed, steps: wanted }) {
   return true;
 }
 
-async function openOwn(read) {
+async function opened(read) {
   const made = await attempt("reading", async () => engine.read({ pixels: await read() }));
   if (made) adopt({ ...made, text: "", seed: 0, own: true, canvas: toCanvas(made.pixels) });
 }
@@ -168,9 +177,16 @@ function adopt(portrait) {
  * @param {{wish?: string, changes?: Record<string, number> | null, source?: string, target?: string}} asked
  */
 async function ask({ wish = "", changes = null, source = "", target = "" }, degree = 1) {
-  const [{ pixels, values }, { table }] = [state.portrait, state];
-  const read = wish ? readWish(wish, values, table) : { changes };
-  if (read.refused) return say("refusal", read.refused);
+  await arriving;
+  const [{ pixels, values }, { table, edit: before }] = [state.portrait, state];
+  const read = wish ? readWish(wish, asShown(values, before), table) : { changes };
+  if (read.refused) return say("refusal", `${read.refused}${before ? " Below is still the edit before." : ""}`);
+  if (wish && before?.changes) { // wishes add up
+    const all = Object.entries({ ...before.changes, ...read.changes });
+    read.changes = Object.fromEntries(all.filter(([name, level]) => level !== levelOf(name, values[name], table)));
+    if (!Object.keys(read.changes).length) return reset();
+    if (all.length > 1) [wish, changes] = ["", read.changes];
+  }
   if (read.changes) [source, target] = Object.values(pair(levelsOf(values, table), values, read.changes, table));
   if (!source || !target || source === target) {
     if (changes) return reset();
@@ -178,7 +194,6 @@ async function ask({ wish = "", changes = null, source = "", target = "" }, degr
       : "Two texts are needed that differ: what the picture shows, and what it should show.");
   }
   say("refusal", "");
-  byId("wish").value = wish;
   const made = await attempt("editing", async (isCurrent) => {
     const { plan, reconstruction, mask } = await engine.plan({ pixels, source, target, seed: SEED });
     const zero = { ...(await engine.read({ pixels: reconstruction })), degree: 0, canvas: toCanvas(reconstruction) };
@@ -188,7 +203,7 @@ async function ask({ wish = "", changes = null, source = "", target = "" }, degr
   });
   if (!made) return undefined;
   Object.assign(state, { edit: made, degree });
-  state.look.clean = null;
+  Object.assign(state.look, { of: "edit", clean: null });
   showReadable(Object.keys(read.changes ?? {})[0]);
   remember();
   showEdit();
@@ -196,8 +211,16 @@ async function ask({ wish = "", changes = null, source = "", target = "" }, degr
   return announce(`Edit ready. ${byId("verdict").textContent}`);
 }
 
+/** What a portrait would be with all that was asked for. */
+function asShown(values, before) {
+  const { attributes } = state.table;
+  const wanted = Object.entries(before?.plan && before.changes ? before.changes : {});
+  return { ...values, ...Object.fromEntries(wanted.map(([name, level]) => [name, attributes[name].levels[level].value])) };
+}
+
 function reset() {
   Object.assign(state, { edit: null, degree: 1 });
+  Object.assign(state.look, { of: "portrait", clean: null });
   byId("wish").value = "";
   say("refusal", "");
   [remember, showSubject, showEdit, showStage].forEach((show) => show());
@@ -238,7 +261,7 @@ async function guess(inside, step) {
   inside.pictures ??= [];
   const size = inside.clean.length / inside.sigmas.length;
   const latents = inside.clean.slice(step * size, (step + 1) * size);
-  const pixels = !inside.pictures[step] && (await desk.now(() => engine.decode({ latents })).catch(() => null));
+  const pixels = !inside.pictures[step] && (await desk.after(() => engine.decode({ latents })).catch(() => null));
   if (pixels) inside.pictures[step] = toCanvas(pixels);
   return inside.pictures[step];
 }

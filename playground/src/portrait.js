@@ -1,8 +1,9 @@
 // The first tab: whose portrait it is.
 
-import { byId, make, on, onSubmit } from "./dom.js";
+import { byId, make, on, onSubmit, say } from "./dom.js";
 import { fromFile } from "./picture.js";
 import { state } from "./state.js";
+import { unknownWords } from "./words.js";
 
 /**
  * @param {{text: string, seed: number}[]} gallery @param {HTMLCanvasElement[]} pictures
@@ -51,11 +52,14 @@ export function offerSteps({ sigmas, draft }) {
 /** Show whose portrait it is. */
 export function showPortrait() {
   const { portrait } = state;
-  if (!portrait || portrait.own) return;
+  if (!portrait) return;
+  for (const button of byId("gallery").children) {
+    button.setAttribute("aria-pressed", String(!portrait.own && button.getAttribute("aria-label") === portrait.text));
+  }
+  const unknown = portrait.own || !state.ready ? [] : unknownWords(portrait.text, state.table);
+  say("unknown", unknown.length ? `The model has no word for: ${unknown.join(", ")}. It draws what it makes of the rest.` : "");
+  if (portrait.own) return;
   byId("text").value = portrait.text;
   byId("seed").value = String(portrait.seed);
   if (portrait.steps) byId("steps").value = String(portrait.steps);
-  for (const button of byId("gallery").children) {
-    button.setAttribute("aria-pressed", String(button.getAttribute("aria-label") === portrait.text));
-  }
 }

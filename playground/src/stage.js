@@ -85,8 +85,8 @@ function showDifference(target) {
   const { canvas, mean, most, moved } = (node.difference ??= difference(nearest(nodes, 0).pixels, node.pixels));
   draw(target, canvas);
   byId("legend-high").textContent = `${most.toFixed(0)} of 255`;
-  const says = `Degree ${node.degree.toFixed(2)} less degree 0: mean ${mean.toFixed(1)} of 255, ` +
-    `most ${most.toFixed(0)}; ${(100 * moved).toFixed(0)} % of the pixels changed by more than 8.`;
+  const says = `Against degree 0, pixels changed by ${mean.toFixed(1)} of 255 in the mean, by ${most.toFixed(0)} at most; ` +
+    `${(100 * moved).toFixed(0)} % of them by more than 8.`;
   label(`Difference map. ${says}`, "", says);
 }
 
@@ -95,11 +95,11 @@ const short = (degree) => String(Number(degree.toFixed(2))).replace("-", "−");
 function showDegree({ kind, picture, over }) {
   const [input, { edit, degree, busy, recipe }] = [byId("degree"), state];
   const said = kind === "computed" ? kind : kind === "nearest" ? `nearest computed picture: ${short(picture.degree)}`
-    : `between two computed pictures, ${short(picture.degree)} and ${short(over.degree)}`;
+    : `between the computed ${short(picture.degree)} and ${short(over.degree)}`;
   input.value = String(degree);
   input.setAttribute("aria-valuetext", `${degree.toFixed(2)}, ${said}`);
   byId("degree-value").textContent = degree.toFixed(2);
-  byId("degree-kind").textContent = said + (busy && kind !== "computed" ? "; the true one is on its way" : "");
+  byId("degree-kind").textContent = said + (busy && kind !== "computed" ? " …" : "");
   byId("degree-kind").classList.toggle("is-computed", kind === "computed");
   const there = edit.nodes.map((node) => node.degree);
   const marks = new Set([...there, ...(edit.plan ? recipe.degrees.nodes : [])]);

@@ -57,7 +57,7 @@ export async function download(manifest, base, onBytes) {
   for (const [name, file] of Object.entries(manifest.files)) {
     const parts = file.parts.map((part) => arrived.get(new URL(`parts/${part.name}`, base).href));
     files[name] = await unpacked(parts, file).catch(async () => {
-      await caches.delete(CACHE).catch(() => {});
+      await globalThis.caches?.delete(CACHE).catch(() => {});
       throw new Error(`The file ${name} arrived damaged. Try again: it is fetched anew.`);
     });
   }
@@ -66,13 +66,10 @@ export async function download(manifest, base, onBytes) {
 
 /** One piece, from the cache or from the server. */
 async function piece(cache, url, bytes, onBytes) {
-  const kept = await cache?.match(url);
-  if (kept) {
-    const data = new Uint8Array(await kept.arrayBuffer());
-    if (data.length === bytes) {
-      onBytes(bytes);
-      return data;
-    }
+  const kept = await cache?.match(url).then((found) => found?.arrayBuffer()).catch(() => null); // else it is fetched
+  if (kept?.byteLength === bytes) {
+    onBytes(bytes);
+    return new Uint8Array(kept);
   }
   const data = await fetched(url, bytes, onBytes);
   await cache?.put(url, new Response(data)).catch(() => {}); // the disk may be full
@@ -87,6 +84,7 @@ async function fetched(url, bytes, onBytes) {
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
     const reader = response.body.getReader();
     for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      if (at + read.value.length > bytes) throw new Error("the server sent something else");
       data.set(read.value, at);
       at += read.value.length;
       onBytes(read.value.length);

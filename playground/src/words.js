@@ -27,6 +27,11 @@ export function tokens(text, spellings) {
   return found.at(-1) === "," ? found.slice(0, -1) : found;
 }
 
+/** Words of a text that no caption of the model's training has. */
+export function unknownWords(text, table) {
+  return [...new Set(tokens(text, table.spellings).filter((word) => !table.vocabulary.includes(word)))];
+}
+
 /** Tokens as a text: one space between words, none before a comma or a question mark. */
 export const join = (words) => words.join(" ").replace(/ ([,?])/g, "$1");
 

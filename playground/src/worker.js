@@ -9,6 +9,8 @@ import { download, sizes } from "./store.js";
 
 const BASE = new URL("../model/", import.meta.url);
 const KEPT_PLANS = 4;
+const MOST_CHANGES = 18; // one for each attribute: texts that differ in more are one change
+const LONGEST = 1000; // letters of a text
 
 /** @type {Model} */
 let model;
@@ -18,9 +20,13 @@ const plans = new Map();
 
 async function readManifest() {
   if (!manifest) {
-    const response = await fetch(new URL("manifest.json", BASE), { cache: "no-cache" });
-    if (!response.ok) throw new Error(`The list of the model's files is missing (${response.status}).`);
-    manifest = await response.json();
+    const answer = await fetch(new URL("manifest.json", BASE), { cache: "no-cache" }).catch(() => null);
+    if (!answer?.ok) {
+      throw new Error(`The list of the model's files cannot be had: ${answer ? `the server answered ${answer.status}` : "you seem to be offline"}.`);
+    }
+    manifest = await answer.json().catch(() => {
+      throw new Error("The server sent something else than the list of the model's files.");
+    });
   }
   return manifest;
 }
@@ -76,9 +82,15 @@ const calls = {
     const texts = [await model.encodeText(source), await model.encodeText(target)];
     const single = singleChanges(source, target);
     const targets = [];
-    for (const text of single.length > 1 ? single : [target]) targets.push(await model.encodeText(text));
+    const isList = single.length > 1 && single.length <= MOST_CHANGES;
+    for (const text of isList ? single : [target]) targets.push(await model.encodeText(text));
     const [, height, width] = model.recipe.latents;
-    const mask = await differenceMask(model.field(), latents, texts[0], targets, {
+    const field = model.field();
+    const breathing = async (...asked) => {
+      await breathe();
+      return field(...asked);
+    };
+    const mask = await differenceMask(breathing, latents, texts[0], targets, {
       seed, cells: height * width, mask: model.recipe.mask,
     });
     const plan = (plans.size ? Math.max(...plans.keys()) : 0) + 1;
@@ -107,6 +119,22 @@ const calls = {
 async function picture(latents) {
   const pixels = await model.decode(latents);
   return { pixels, values: await model.measure(pixels) };
+}
+
+/** Refuse at once what no run can use. */
+function check({ seed, steps, degree, text, source, target }) {
+  const isWrong = (value, fits) => value !== undefined && !fits(value);
+  const isText = (value) => typeof value === "string" && value.length <= LONGEST;
+  if (isWrong(seed, (value) => Number.isInteger(value) && value >= 0 && value < 2 ** 32)) {
+    throw new Error(`A seed is a whole number from 0 to ${2 ** 32 - 1}.`);
+  }
+  if (isWrong(steps, (value) => model?.recipe.sigmas[value])) {
+    throw new Error(`The model has noise levels for ${Object.keys(model?.recipe.sigmas ?? {}).join(" or ")} steps.`);
+  }
+  if (isWrong(degree, Number.isFinite)) throw new Error("A degree is a number.");
+  if ([text, source, target].some((value) => isWrong(value, isText))) {
+    throw new Error(`A text has at most ${LONGEST} letters.`);
+  }
 }
 
 /** The first call of a graph is slow; nobody waits for this one. */
@@ -163,6 +191,7 @@ self.onmessage = ({ data: { id, call, args, cancel } }) => {
     try {
       if (id <= stopped) throw Object.assign(new Error("Cancelled"), { name: "Cancelled" });
       if (!model && !["describe", "load"].includes(call)) throw new Error("The model is not loaded yet.");
+      check(args ?? {});
       const result = await calls[call](args, (news) => self.postMessage({ id, news }));
       if (result && typeof result === "object" && !(result instanceof Float32Array)) {
         result.seconds = (performance.now() - begun) / 1000;

@@ -70,6 +70,9 @@ def test_holds_every_file_of_the_package_and_of_the_data(wheel):
     expected = {f"ditlens/{name}" for name in files(ROOT / "ditlens")}
     expected |= {f"ditlens/data/{name}" for name in files(ROOT / "data")}
     expected |= {f"ditlens/data/notebooks/{name}" for name in [*files(ROOT / "notebooks"), "glossary.md"]}
+    expected -= {"ditlens/data/notebooks/README.md"}  # a page of the site
+    page = files(ROOT / "playground")
+    expected |= {f"ditlens/data/playground/{name}" for name in page if not name.endswith((".py", ".npmrc"))}
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert {
         "ditlens/data/examples/portrait.png",

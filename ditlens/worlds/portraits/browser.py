@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ditlens.worlds.portraits.attributes import ATTRIBUTES, Categorical, Continuous
-from ditlens.worlds.portraits.captions import LONGEST_CAPTION
+from ditlens.worlds.portraits.captions import LONGEST_CAPTION, vocabulary
 from ditlens.worlds.portraits.phrases import BARE, HAIR, NOT_AFTER_WITH, PHRASES, SPELLINGS, noun
 from ditlens.worlds.portraits.wish_table import wish_table
 
@@ -36,6 +36,7 @@ def caption_table() -> dict[str, Any]:
         "notAfterWith": sorted(NOT_AFTER_WITH),
         "longest": LONGEST_CAPTION,
         "spellings": SPELLINGS,
+        "vocabulary": vocabulary(),
         "hides": HIDES,
     }
 
