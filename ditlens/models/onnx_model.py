@@ -10,7 +10,7 @@ import torch
 
 from ditlens.arguments import LATENTS, PIXELS, TEXTS, takes
 from ditlens.description import one_reader_at_a_time
-from ditlens.errors import ModelError
+from ditlens.errors import ModelError, SettingError
 from ditlens.files import checksum, user_cache
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.graphs import (
@@ -23,7 +23,7 @@ from ditlens.models.graphs import (
     token_ids,
     write_graphs,
 )
-from ditlens.models.model import Model
+from ditlens.models.model import Model, on_the_usual_device
 from ditlens.tables import progress_bar
 
 
@@ -69,12 +69,27 @@ class OnnxModel(Model):
         return super().__repr__().replace(", cpu)", ", onnxruntime on the CPU)")
 
     def run(self, part: str, output: str, **inputs: torch.Tensor) -> torch.Tensor:
-        """One output of a graph, float32 on the CPU."""
-        (found,) = self.sessions[part].run([output], {name: value.numpy() for name, value in inputs.items()})
+        """One output of a graph, float32 on the CPU.
+
+        Raises:
+            SettingError: If an input has another size than the graph's.
+        """
+        wanted = {each.name: tuple(each.shape[1:]) for each in self.sessions[part].get_inputs()}
+        for name, value in inputs.items():
+            if tuple(value.shape[1:]) != wanted[name]:
+                sizes = ", ".join(map(str, wanted[name]))
+                raise SettingError(
+                    f"The graphs of {self.name!r} are for images of {self.side} x {self.side}, with {name} "
+                    f"(batch, {sizes}); got {tuple(value.shape)}. For other sizes load it as usual: "
+                    f"ditlens.load({self.name!r})."
+                )
+        given = {name: value.detach().cpu().float().contiguous().numpy() for name, value in inputs.items()}
+        (found,) = self.sessions[part].run([output], given)
         return torch.from_numpy(found)
 
     @takes(prompts=TEXTS)
     @one_reader_at_a_time
+    @on_the_usual_device
     def encode_text(self, prompts: str | Sequence[str]) -> TextEmbedding:
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         ids = dict(zip(("ids_1", "ids_2"), (each.numpy() for each in token_ids(self, prompts)), strict=True))
@@ -83,19 +98,22 @@ class OnnxModel(Model):
         return TextEmbedding(tokens, pooled, mask, tuple(prompts), ("cond",) * len(prompts))
 
     @takes(pixels=PIXELS)
+    @on_the_usual_device
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.run("encoder", "latents", pixels=pixels.cpu().float().contiguous())
+        return self.run("encoder", "latents", pixels=pixels)
 
     @takes(latents=LATENTS)
+    @on_the_usual_device
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.run("decoder", "pixels", latents=latents.float().contiguous())
+        return self.run("decoder", "pixels", latents=latents)
 
+    @on_the_usual_device
     def __call__(self, latents: torch.Tensor, sigma: float, text: TextEmbedding) -> torch.Tensor:
-        timestep = torch.full((len(latents),), float(sigma) * 1000, dtype=torch.float32, device="cpu")
+        text = text.expand(len(latents))
+        timestep = torch.full((len(latents),), float(sigma) * 1000)
         return self.run(
-            "transformer", "velocity", latents=latents.float().contiguous(), tokens=text.tokens.contiguous(),
-            pooled=text.pooled.contiguous(), timestep=timestep,
-        )  # fmt: skip
+            "transformer", "velocity", latents=latents, tokens=text.tokens, pooled=text.pooled, timestep=timestep
+        )
 
 
 def cached_graphs(model: Model, known: str) -> Path:

@@ -83,6 +83,28 @@ def test_texts_are_embedded_alike_whatever_their_length(portraits, fast):
     assert torch.equal(ours.mask, theirs.mask) and ours.prompts == theirs.prompts
 
 
+def test_it_takes_the_tensors_that_pytorch_takes(portraits, fast):
+    latents, text = portraits.noise([0, 1]), portraits.encode_text("a big smile")
+    wanted = portraits(latents, 0.5, text.expand(2))
+    with torch.device("meta"):
+        assert torch.allclose(fast(latents.requires_grad_(), 0.5, text), wanted, atol=1e-3)
+        assert torch.equal(fast.encode_text("a big smile").mask, text.mask)
+        pixels = fast.decode(latents.double())
+        assert fast.encode_image(pixels.requires_grad_()).shape == latents.shape
+
+
+def test_other_sizes_are_refused(fast):
+    text = fast.encode_text("a big smile")
+    large = torch.zeros(1, fast.latent_channels, 32, 32)
+    for use in (
+        lambda: fast.decode(large),
+        lambda: fast(large, 0.5, text),
+        lambda: fast.encode_image(torch.zeros(1, 3, 64, 64)),
+    ):
+        with pytest.raises(SettingError, match=r"for images of 128 x 128, .*load it as usual"):
+            use()
+
+
 @pytest.mark.parametrize(
     "use",
     [
