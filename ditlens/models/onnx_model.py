@@ -26,7 +26,6 @@ from ditlens.models.graphs import (
 from ditlens.models.model import Model, on_the_usual_device
 from ditlens.tables import progress_bar
 
-
 PARTS = ("text", "transformer", "encoder", "decoder")
 """Graphs that a model needs; a world's oracle is beside them."""
 
@@ -138,7 +137,12 @@ class OnnxModel(Model):
         text = text.expand(len(latents))
         timestep = torch.full((len(latents),), float(sigma) * 1000)
         return self.run(
-            "transformer", "velocity", latents=latents, tokens=text.tokens, pooled=text.pooled, timestep=timestep
+            "transformer",
+            "velocity",
+            latents=latents,
+            tokens=text.tokens,
+            pooled=text.pooled,
+            timestep=timestep,
         )
 
 
