@@ -7,6 +7,7 @@ import copy
 import torch
 
 from ditlens.arguments import SEED, takes
+from ditlens.lens.hooks import parts_of
 from ditlens.models.embedding import TextEmbedding
 from ditlens.models.model import MODEL, Model, on_the_usual_device
 
@@ -50,7 +51,11 @@ def untrained(model: Model, seed: int = 0) -> Model:
     Returns:
         A model to capture from. It makes the same images as `model` does, so a study of it with the same prompts,
             seeds and settings has the same measurements.
+
+    Raises:
+        CaptureError: If the model runs in a backend that has no place for hooks.
     """
+    parts_of(model)
     pipe = copy.copy(model.pipe)
     network = model.transformer
     with torch.random.fork_rng(devices=[]):

@@ -7,6 +7,7 @@ import threading
 import webbrowser
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import typer
 from typer import Argument, Option
@@ -49,14 +50,17 @@ def playground(
     model: o.Model = "portraits",
 ) -> Outcome:
     """Open the playground: the model runs in your browser."""
-    from ditlens.playground.serve import is_current, place, serve
+    from ditlens.playground.serve import is_current, listen, place, serve
 
     check(model)
     folder = place() if out is None else out
     said: dict[str, Any] = {"folder": folder, "port": port}
+    if not build_only:
+        listen(folder, port).server_close()  # a port that cannot be had is said before the page is built
     if rebuild or build_only or not is_current(folder, model):
         from ditlens.playground.pack import build, replaceable
 
+        check(out=folder)
         replaceable(folder)
         with progress_bar("playground") as show:
             made = build(
@@ -67,6 +71,7 @@ def playground(
     if build_only:
         return Outcome("", said)
     with serve(folder, port) as url:
+        said["port"] = urlsplit(url).port
         typer.echo(f"The playground: {url} (Ctrl-C ends it)")
         if not no_browser:
             webbrowser.open(url)

@@ -20,7 +20,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -269,16 +269,19 @@ def write_graphs(
 
 
 def need(*packages: str) -> None:
-    """Refuse at once what a missing package would stop later.
+    """Refuse at once what a package that is missing or broken would stop later.
 
     Raises:
         MissingDependencyError: With what to type.
     """
-    if missing := [package for package in packages if find_spec(package) is None]:
-        raise MissingDependencyError(
-            f"ONNX graphs need {', '.join(missing)}. Type: pip install 'ditlens[fast]', or in a clone: "
-            "make install EXTRAS=all,fast"
-        )
+    for package in packages:
+        try:
+            import_module(package)
+        except (ImportError, AttributeError, OSError) as error:  # not there, or broken, or of another version
+            raise MissingDependencyError(
+                f"ONNX graphs need {package}: importing it gives {error!r}. Type: pip install 'ditlens[fast]', or "
+                "in a clone: make install EXTRAS=all,fast"
+            ) from error
 
 
 def export(part: Part) -> Any:

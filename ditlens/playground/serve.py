@@ -67,6 +67,21 @@ class Pages(SimpleHTTPRequestHandler):
         """Nothing: each piece of the download would be a line."""
 
 
+def listen(folder: Path, port: int) -> ThreadingHTTPServer:
+    """A server of a folder on a port of this computer, not yet running; 0 takes a free one.
+
+    Raises:
+        SettingError: If the port cannot be had.
+    """
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(Pages, directory=str(folder)))
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "ports are numbers from 0 to 65535"
+        raise SettingError(
+            f"No server can listen on port {port}: {reason}. Choose another, or a free one: --port 0."
+        ) from error
+
+
 @contextlib.contextmanager
 def serve(folder: Path, port: int = 0) -> Iterator[str]:
     """Serve a folder on this computer while the block runs.
@@ -81,13 +96,7 @@ def serve(folder: Path, port: int = 0) -> Iterator[str]:
     Raises:
         SettingError: If the port cannot be had.
     """
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), partial(Pages, directory=str(folder)))
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "ports are numbers from 0 to 65535"
-        raise SettingError(
-            f"No server can listen on port {port}: {reason}. Choose another, or a free one: --port 0."
-        ) from error
+    server = listen(folder, port)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

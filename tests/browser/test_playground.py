@@ -47,8 +47,8 @@ class Visit:
     def start(self):
         """Press Start unless the model is here already; wait for the first portrait."""
         start = self.page.locator("#start")
-        self.page.locator("#start:visible, #loading:visible, body:not(.before)").first.wait_for(timeout=LONG)
-        if start.is_visible():
+        self.page.locator("#start:enabled, #loading:visible, body:not(.before)").first.wait_for(timeout=LONG)
+        if start.is_enabled() and start.is_visible():
             start.click()
         self.page.locator("body:not(.before)").wait_for(timeout=LONG)
         return self.rest()
@@ -124,7 +124,7 @@ def started(visit):
 
 
 def test_the_first_portrait_is_made_without_asking(visit):
-    visit.open().page.locator("#start").wait_for()
+    visit.open().page.locator("#start:enabled").wait_for()
     assert re.search(r"\d+ MB once|Already in your browser", visit.page.locator("#size").text_content())
     visit.start()
     assert visit.picture().startswith("Portrait: ")
@@ -418,7 +418,7 @@ def test_how_it_looks(chrome, address, outputs, theme, width):
         found.extend((name, *each) for each in serious(page))
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
-    page.locator("#start").wait_for()
+    page.locator("#start:enabled").wait_for()
     look("start")
     visit.start()
     look("portrait")

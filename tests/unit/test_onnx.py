@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 
@@ -13,6 +14,7 @@ import ditlens as dl
 from ditlens import images
 from ditlens.errors import CaptureError, MissingDependencyError, ModelError, SettingError
 from ditlens.models import graphs, onnx_model
+from ditlens.models.model import Model
 from ditlens.models.onnx_model import OnnxModel
 
 pytest.importorskip("onnx")
@@ -83,12 +85,36 @@ def test_texts_are_embedded_alike_whatever_their_length(portraits, fast):
     assert torch.equal(ours.mask, theirs.mask) and ours.prompts == theirs.prompts
 
 
+def test_it_takes_the_tensors_that_pytorch_takes(portraits, fast):
+    latents, text = portraits.noise([0, 1]), portraits.encode_text("a big smile")
+    wanted = portraits(latents, 0.5, text.expand(2))
+    with torch.device("meta"):
+        assert torch.allclose(fast(latents.requires_grad_(), 0.5, text), wanted, atol=1e-3)
+        assert torch.equal(fast.encode_text("a big smile").mask, text.mask)
+        pixels = fast.decode(latents.double())
+        assert fast.encode_image(pixels.requires_grad_()).shape == latents.shape
+
+
+def test_other_sizes_are_refused(fast):
+    text = fast.encode_text("a big smile")
+    large = torch.zeros(1, fast.latent_channels, 32, 32)
+    for use in (
+        lambda: fast.decode(large),
+        lambda: fast(large, 0.5, text),
+        lambda: fast.encode_image(torch.zeros(1, 3, 64, 64)),
+    ):
+        with pytest.raises(SettingError, match=r"for images of 128 x 128, .*load it as usual"):
+            use()
+
+
 @pytest.mark.parametrize(
     "use",
     [
         lambda model: dl.capture(model, "joint.*.image.out"),
         lambda model: dl.intervene(model, {"joint.0.image.out": dl.scale(0.5)}),
         lambda model: dl.sites(model),
+        lambda model: dl.untrained(model),
+        lambda model: dl.report(model, "never-written"),
     ],
 )
 def test_it_has_no_hooks_and_says_so(fast, use):
@@ -112,7 +138,7 @@ def test_damaged_graphs_are_refused(portraits, folder, tmp_path, harm):
         file.unlink()
     else:
         file.write_bytes(bytes(len(file.read_bytes())))
-    with pytest.raises(ModelError, match=r"decoder\.bin is missing or damaged: delete"):
+    with pytest.raises(ModelError, match=r"decoder\.bin is missing or damaged\. .*OnnxModel"):
         OnnxModel(portraits, other)
 
 
@@ -129,8 +155,37 @@ def test_the_cache_is_filled_once_and_mended(portraits, folder, monkeypatch, tmp
     OnnxModel(portraits)
     assert written == [made.graphs]
     (made.graphs / "text.onnx").write_bytes(b"")
-    OnnxModel(portraits)
+    (made.graphs / "foreign.onnx").write_bytes(b"")
+    assert "foreign" not in OnnxModel(portraits).sessions
     assert len(written) == 2
+    manifest = made.graphs / graphs.MANIFEST
+    said = json.loads(manifest.read_text())
+    without = {name: about for name, about in said["files"].items() if name != "encoder.onnx"}
+    for count, wrong in enumerate(
+        ["{}", said | {"identity": "0" * 16}, said | {"files": []}, said | {"files": without},
+         said | {"files": dict.fromkeys(said["files"], {})}, said | {"files": dict.fromkeys(said["files"], 1)}]
+    ):  # fmt: skip
+        manifest.write_text(json.dumps(wrong))
+        OnnxModel(portraits)
+        assert len(written) == 3 + count
+
+
+def test_copies_compute_the_same(fast):
+    latents, text = fast.noise([0]), fast.encode_text("a big smile")
+    for made in (copy.copy(fast), copy.deepcopy(fast)):
+        assert torch.equal(made(latents, 0.5, made.encode_text("a big smile")), fast(latents, 0.5, text))
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder", "vae"])
+def test_weights_that_change_later_are_refused(portraits, folder, part):
+    pipe = copy.copy(portraits.pipe)
+    pipe.register_modules(**{part: copy.deepcopy(getattr(pipe, part))})
+    fast = OnnxModel(Model(pipe, portraits.name, portraits.folder, world=portraits.world), folder)
+    with torch.no_grad():
+        next(getattr(pipe, part).parameters()).mul_(1.01)
+    for use in (lambda: fast.encode_text(""), lambda: fast.encode_image(torch.zeros(1, 3, 128, 128))):
+        with pytest.raises(ModelError, match="have changed since its graphs were made"):
+            use()
 
 
 @pytest.mark.parametrize("settings", [{"device": "cuda"}, {"dtype": torch.float16}])
@@ -144,10 +199,15 @@ def test_an_unknown_backend_is_refused():
         dl.load("portraits", backend="tensorrt")
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    found = graphs.find_spec
-    monkeypatch.setattr(graphs, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
-    with pytest.raises(MissingDependencyError, match=r"onnxruntime\. Type: pip install 'ditlens\[fast\]'"):
+@pytest.mark.parametrize("error", [ModuleNotFoundError, AttributeError, OSError])
+def test_a_package_that_cannot_be_imported_is_named(monkeypatch, error):
+    def fail(name):
+        raise error(f"no luck with {name}")
+
+    monkeypatch.setattr(graphs, "import_module", fail)
+    with pytest.raises(
+        MissingDependencyError, match=r"need onnxruntime: .*no luck with onnxruntime.*'ditlens\[fast\]'"
+    ):
         dl.load("portraits", backend="onnx")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -9,12 +10,14 @@ import shutil
 import subprocess
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from ditlens import flow
+from ditlens.cli import playground as cli
 from ditlens.description import single_changes
 from ditlens.ems.masks import difference_mask, difference_settings
 from ditlens.ems.methods import OdeEdit
@@ -207,3 +210,24 @@ def test_the_sources_stay_small_enough_to_be_read():
     texts = [path.read_text("utf-8") for path in (ROOT / "playground/src").rglob("*.js")]
     lines = [line.strip() for text in texts for line in text.splitlines()]
     assert len([line for line in lines if line and not line.startswith(("//", "/*", "*"))]) <= 2500
+
+
+@pytest.mark.parametrize("wrong", ["port", "taken", "file", "parent"])
+def test_what_is_in_the_way_is_said_before_the_page_is_built(monkeypatch, tmp_path, wrong):
+    monkeypatch.setattr(cli.dl, "load", lambda *_, **__: pytest.fail("built"))
+    (tmp_path / "file").touch()
+    with serve.serve(tmp_path) as url:
+        port = {"port": 70000, "taken": int(url.rstrip("/").rpartition(":")[2])}.get(wrong, 0)
+        out = {"file": tmp_path / "file", "parent": tmp_path / "file" / "page"}.get(wrong, tmp_path / "page")
+        with pytest.raises(SettingError, match="No server can listen" if port else "is not a folder"):
+            cli.playground(out, port=port)
+
+
+def test_the_port_that_was_taken_is_reported(monkeypatch, tmp_path):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve, "is_current", lambda *_: True)
+    monkeypatch.setattr(cli.threading, "Event", lambda: SimpleNamespace(wait=stop))
+    monkeypatch.setattr(serve, "serve", lambda *_: contextlib.nullcontext("http://localhost:4321/"))
+    assert cli.playground(tmp_path, port=0, no_browser=True).data["port"] == 4321

@@ -16,6 +16,7 @@ from ditlens.analysis.report.subject import Subject
 from ditlens.arguments import FLAG, NOTHING, NUMBER, PATH, instance, takes
 from ditlens.errors import SettingError
 from ditlens.files import user_path
+from ditlens.lens.hooks import parts_of
 from ditlens.models.identity import fingerprint
 from ditlens.models.model import MODEL, Model
 from ditlens.tables import progress_bar
@@ -59,12 +60,15 @@ def report(
     Raises:
         SettingError: If the scale is not positive, or the twin names no attributes that are tied.
         WriteError: If a file cannot be written.
+        CaptureError: If a model runs in a backend that has no place for hooks.
 
     Example:
         >>> found = dl.report(model, "report", scale=0.01)  # doctest: +SKIP
         >>> found.verdict(2)  # doctest: +SKIP
         'supported'
     """
+    for each in (model, *([] if twin is None else [twin])):
+        parts_of(each)
     if scale <= 0:
         raise SettingError(f"scale is {scale}; give a share of the usual number of images, e.g. 0.5.")
     tied = {} if twin is None else twin.defaults.get("tied")
