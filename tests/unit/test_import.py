@@ -103,6 +103,7 @@ def test_modules_imported_by_name():
         "late.py": "results draw themselves",
         "cli/doctor.py": "it vouches for packages that it has imported",
         "worlds/world.py": "a world is a folder, imported by its name",
+        "models/graphs.py": "packages of an extra, tried one by one",
         "lens/adapters/texts.py": "what two pipelines of diffusers keep for themselves",
     }
     assert {path.relative_to(PACKAGE).as_posix() for path in files} == set(reasons)
