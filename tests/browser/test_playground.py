@@ -190,7 +190,7 @@ def test_dragging_shows_a_mixture_and_then_the_true_edit(started):
     kind = started.page.locator("#degree-kind")
     started.page.locator("#nodes i.there").nth(8).wait_for(timeout=LONG)
     started.slide(0.55)
-    assert "between two computed pictures" in kind.text_content()
+    assert "between the computed" in kind.text_content()
     mixed = started.pixels()
     sync_api.expect(kind).to_have_text("computed", timeout=LONG)
     assert started.pixels() != mixed
@@ -229,6 +229,44 @@ def test_dragging_is_smooth(started):
     assert sorted(moves)[len(moves) // 2] < 50
 
 
+def test_wishes_add_up(started):
+    started.wish("give her a crown").wish("a big smile")
+    words = started.page.locator("#target-words ins").all_text_contents()
+    assert words == ["big smile", "a crown"]
+    started.wish("remove the crown")
+    assert started.page.locator("#target-words ins").all_text_contents() == ["big smile"]
+    started.page.get_by_role("button", name="Start over").click()
+    assert started.page.locator("#result").is_hidden()
+
+
+def test_a_wish_waits_for_the_portrait(started):
+    page = started.page
+    started.tab("Portrait")
+    page.locator("#gallery button").nth(1).click()
+    started.wish("give him a crown")
+    assert ", crown" in started.picture() and "grey hair" in started.picture()
+
+
+def test_looking_inside_does_not_stop_an_edit(started):
+    page = started.page
+    started.tab("Edit")
+    page.locator("#wish").fill("give her a crown")
+    page.locator("#wish").press("Enter")
+    page.wait_for_timeout(300)
+    started.tab("Look inside")
+    started.rest().tab("Edit")
+    assert page.locator("#target-words ins").all_text_contents() == ["a crown"]
+
+
+def test_words_that_the_model_has_not_are_named(started):
+    page = started.page
+    started.tab("Portrait")
+    page.locator("#text").fill("an old wizard, red hair")
+    page.locator("#text").press("Enter")
+    started.rest()
+    assert "no word for: wizard" in page.locator("#unknown").text_content()
+
+
 def test_before_difference_and_mask(started):
     started.wish("give her a crown")
     page, after = started.page, started.pixels()
@@ -237,7 +275,7 @@ def test_before_difference_and_mask(started):
     page.get_by_label("After", exact=True).check()
     assert started.pixels() == after
     page.get_by_label("Difference", exact=True).check()
-    assert re.search(r"mean \d+\.\d of 255", page.locator("#caption").text_content())
+    assert re.search(r"by \d+\.\d of 255 in the mean", page.locator("#caption").text_content())
     page.get_by_label("Divider", exact=True).check()
     page.locator("#wipe").focus()
     half = started.pixels()
