@@ -19,10 +19,10 @@ TRIALS: dict[str, Result] = {
         "n": 3,
         "unit": "s",
         "parts": {"wide": 20, "wide, refused once": 30, "phone, 400 px": 19},
-        "note": "median of three first wishes in own words, by a newcomer who had seen nothing of it: a program that drives "
-        "the page from screenshots, whose page times were measured (1.3 to 2.7 s) and whose reading and typing were "
-        "estimated (17 s and more). One of the wishes was typed before the portrait was there, and was lost; since "
-        "then a wish waits for the portrait. No person has tried it",
+        "note": "median of three first wishes in own words, by a newcomer who had seen nothing of it: a program that "
+        "drives the page from screenshots; its times in the page were measured (1.3 to 2.7 s), reading and typing "
+        "estimated (17 s and more). One wish was typed before the portrait was there and was lost; since then a "
+        "wish waits for the portrait. No person has tried it",
     },
 }
 """Results of trials by people, entered by hand: the number, and in the note how it came about."""
