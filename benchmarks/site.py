@@ -19,8 +19,8 @@ TRIALS: dict[str, Result] = {
         "n": 3,
         "unit": "s",
         "parts": {"wide": 20, "wide, refused once": 30, "phone, 400 px": 19},
-        "note": "median of three first wishes in own words, by a newcomer who had seen nothing of it: a program that "
-        "drives the page from screenshots; its times in the page were measured (1.3 to 2.7 s), reading and typing "
+        "note": "median of three first wishes in own words, by a newcomer who had seen nothing of it: a program "
+        "driving the page from screenshots; times in the page are measured (1.3 to 2.7 s), reading and typing "
         "estimated (17 s and more). One wish was typed before the portrait was there and was lost; since then a "
         "wish waits for the portrait. No person has tried it",
     },
