@@ -206,7 +206,7 @@ def test_all_that_the_page_takes_from_npm_is_pinned():
 
 
 def test_the_sources_stay_small_enough_to_be_read():
-    """Lines of code: without empty ones and comments."""
+    """Counts code only, without empty lines and comments; with them it is more than 2,500."""
     texts = [path.read_text("utf-8") for path in (ROOT / "playground/src").rglob("*.js")]
     lines = [line.strip() for text in texts for line in text.splitlines()]
     assert len([line for line in lines if line and not line.startswith(("//", "/*", "*"))]) <= 2500
